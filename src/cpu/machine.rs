@@ -1,0 +1,76 @@
+//! Runs a plan on the CPU.
+
+use super::{Args, Real};
+use crate::plan::{BufferId, Plan};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A buffer that several plans may share.
+pub type Shared<F> = Arc<Mutex<Vec<F>>>;
+
+/// A plan with its buffers in main memory.
+///
+/// ```
+/// use wgpu_lstm::{cpu::Machine, plan::{Plan, Role}, schedule::Builder, Capabilities};
+/// let mut plan = Builder::new("fill", Capabilities::default());
+/// let ones = plan.buffer("ones", 4, Role::Output)?;
+/// plan.fill(ones, 0..4, 1.0);
+/// let machine = Machine::<f64>::new(plan.finish()?.into(), |_| None);
+/// machine.run(0..1);
+/// assert_eq!(machine.read((ones, 0), 4), [1.0; 4]);
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Machine<F> {
+    plan: Arc<Plan>,
+    buffers: Vec<Shared<F>>,
+}
+
+impl<F: Real> Machine<F> {
+    /// Allocates the plan's buffers, zeroed, except those that `shared` provides by index.
+    pub fn new(plan: Arc<Plan>, shared: impl Fn(usize) -> Option<Shared<F>>) -> Machine<F> {
+        let buffers = (plan.buffers.iter().enumerate())
+            .map(|(k, buffer)| shared(k).unwrap_or_else(|| Arc::new(Mutex::new(vec![F::zero(); buffer.len as usize]))))
+            .collect();
+        Machine { plan, buffers }
+    }
+
+    /// Runs the commands of a range.
+    pub fn run(&self, range: Range<usize>) {
+        // All buffers are held while the range runs, locked in the order of their addresses so that two plans that
+        // share buffers cannot wait for each other.
+        let mut order: Vec<usize> = (0..self.buffers.len()).collect();
+        order.sort_by_key(|&k| Arc::as_ptr(&self.buffers[k]).addr());
+        let mut guards: Vec<Option<MutexGuard<Vec<F>>>> = self.buffers.iter().map(|_| None).collect();
+        for k in order {
+            guards[k] = Some(lock(&self.buffers[k]));
+        }
+        let mut memory: Vec<Vec<F>> = guards.iter_mut().flatten().map(|guard| std::mem::take(&mut **guard)).collect();
+        let (mut bound, mut scratch) = (Vec::new(), Vec::new());
+        for command in &self.plan.commands[range] {
+            bound.extend(command.buffers.iter().map(|id| std::mem::take(&mut memory[id.0])));
+            F::twin(command.call.kernel)(&command.call, &mut Args { buffers: &mut bound, scratch: &mut scratch });
+            for (id, buffer) in command.buffers.iter().zip(bound.drain(..)) {
+                memory[id.0] = buffer;
+            }
+        }
+        for (guard, buffer) in guards.iter_mut().flatten().zip(memory) {
+            **guard = buffer;
+        }
+    }
+
+    /// A copy of `len` elements of a buffer from element `at`.
+    pub fn read(&self, (id, at): (BufferId, u64), len: u64) -> Vec<F> {
+        lock(&self.buffers[id.0])[at as usize..][..len as usize].to_vec()
+    }
+
+    /// Overwrites a buffer from element `at`.
+    pub fn write(&self, (id, at): (BufferId, u64), values: &[F]) {
+        lock(&self.buffers[id.0])[at as usize..][..values.len()].copy_from_slice(values);
+    }
+}
+
+/// A panic while the lock was held is a bug that already showed itself; the numbers are still numbers.
+pub(crate) fn lock<F>(buffer: &Shared<F>) -> MutexGuard<'_, Vec<F>> {
+    buffer.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,109 @@
+//! The CPU executor and the twins of all kernels.
+//!
+//! A twin has its kernel's name and does the same to the same buffers. All are generic over the number type: f32 is
+//! what runs, f64 lets the tests hold whole networks' gradients against central differences.
+
+mod dense;
+mod loss;
+mod machine;
+mod memory;
+mod optimiser;
+mod product;
+mod reduce;
+mod step;
+
+pub use dense::{dense_backward, dense_forward};
+pub use loss::loss;
+pub(crate) use machine::lock;
+pub use machine::{Machine, Shared};
+pub use memory::{copy, fill};
+pub use optimiser::{adam, clip, sgd};
+pub use product::matmul;
+pub use reduce::{column_sum, reduce};
+pub use step::{step_backward, step_forward};
+
+use crate::cell::{BackwardUnit, CellSpec, ForwardUnit};
+
+/// The number types that the CPU executor runs on: f32 and f64.
+pub trait Real:
+    num_traits::Float
+    + ndarray::LinalgScalar
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+    + std::ops::SubAssign
+    + std::iter::Sum
+    + std::fmt::Debug
+    + Default
+    + Send
+    + Sync
+{
+    /// From a parameter of a kernel.
+    fn of(value: f32) -> Self;
+    /// The cell's forward step for this type.
+    fn cell_forward(cell: &CellSpec) -> ForwardUnit<Self>;
+    /// The cell's backward step for this type.
+    fn cell_backward(cell: &CellSpec) -> BackwardUnit<Self>;
+    /// The kernel's twin for this type.
+    fn twin(kernel: &crate::kernel::Kernel) -> fn(&crate::kernel::Call, &mut Args<Self>);
+}
+
+impl Real for f32 {
+    fn of(value: f32) -> f32 {
+        value
+    }
+    fn cell_forward(cell: &CellSpec) -> ForwardUnit<f32> {
+        cell.forward.0
+    }
+    fn cell_backward(cell: &CellSpec) -> BackwardUnit<f32> {
+        cell.backward.0
+    }
+    fn twin(kernel: &crate::kernel::Kernel) -> fn(&crate::kernel::Call, &mut Args<f32>) {
+        kernel.twin.f32
+    }
+}
+
+impl Real for f64 {
+    fn of(value: f32) -> f64 {
+        f64::from(value)
+    }
+    fn cell_forward(cell: &CellSpec) -> ForwardUnit<f64> {
+        cell.forward.1
+    }
+    fn cell_backward(cell: &CellSpec) -> BackwardUnit<f64> {
+        cell.backward.1
+    }
+    fn twin(kernel: &crate::kernel::Kernel) -> fn(&crate::kernel::Call, &mut Args<f64>) {
+        kernel.twin.f64
+    }
+}
+
+/// 1 / (1 + e^-x), safe for any finite x.
+#[inline]
+pub fn sigmoid<F: Real>(x: F) -> F {
+    let e = (-x.abs()).exp();
+    let top = if x >= F::zero() { F::one() } else { e };
+    top / (F::one() + e)
+}
+
+/// The buffers of a call, in binding order, and room for intermediate results.
+pub struct Args<'a, F> {
+    /// One per binding.
+    pub buffers: &'a mut [Vec<F>],
+    /// Grows to what a twin needs and is reused, so that no step allocates.
+    pub scratch: &'a mut Vec<F>,
+}
+
+impl<F: Real> Args<'_, F> {
+    /// The buffers as an array to take apart, and the scratch space at the asked size.
+    fn parts<const N: usize>(&mut self, scratch: usize) -> ([&mut [F]; N], &mut [F]) {
+        if self.scratch.len() < scratch {
+            self.scratch.resize(scratch, F::zero());
+        }
+        let mut buffers = self.buffers.iter_mut();
+        let parts = std::array::from_fn(|_| {
+            // The executor hands over as many buffers as the kernel's row has bindings.
+            buffers.next().expect("as many buffers as bindings").as_mut_slice()
+        });
+        (parts, &mut self.scratch[..scratch])
+    }
+}

@@ -1,0 +1,130 @@
+//! Sliding windows over a series.
+
+use crate::error::{Error, Result};
+use ndarray::{Array2, Array3, ArrayView2, s};
+
+/// Cuts a series into pairs of what is known and what follows.
+///
+/// ```
+/// use ndarray::Array2;
+/// use wgpu_lstm::data::Windows;
+/// let series = Array2::from_shape_fn((6, 1), |(t, _)| t as f32); // [time, features]
+/// let windows = Windows::new(3, 2).cut(series.view())?;
+/// assert_eq!(windows.x.slice(ndarray::s![0, .., 0]).to_vec(), [0.0, 1.0, 2.0]);
+/// assert_eq!(windows.y.row(0).to_vec(), [3.0, 4.0]);
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Windows {
+    lookback: usize,
+    horizon: usize,
+    targets: Option<Vec<usize>>,
+    stride: usize,
+}
+
+/// Windows ready for [`Model::fit`](crate::Model::fit).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Windowed {
+    /// What is known, [N, lookback, features].
+    pub x: Array3<f32>,
+    /// What follows, [N, horizon · targets]: all targets of the first step, then of the second, ...
+    pub y: Array2<f32>,
+    /// For each window, the time of the first step that follows.
+    pub first: Vec<usize>,
+}
+
+impl Windows {
+    /// Windows of `lookback` known steps and `horizon` steps to forecast, one starting at every step, all features
+    /// being targets.
+    pub fn new(lookback: usize, horizon: usize) -> Windows {
+        Windows { lookback, horizon, targets: None, stride: 1 }
+    }
+
+    /// Forecasts only these features.
+    pub fn target(self, targets: &[usize]) -> Windows {
+        Windows { targets: Some(targets.to_vec()), ..self }
+    }
+
+    /// Steps between the starts of two windows.
+    pub fn stride(self, stride: usize) -> Windows {
+        Windows { stride, ..self }
+    }
+
+    /// Cuts a series [time, features].
+    ///
+    /// # Errors
+    /// A size of 0, a target that does not exist, a series shorter than lookback + horizon.
+    pub fn cut(&self, series: ArrayView2<f32>) -> Result<Windowed> {
+        let (time, features) = series.dim();
+        let (lookback, horizon) = (self.lookback, self.horizon);
+        for (what, value) in
+            [("lookback", lookback), ("horizon", horizon), ("stride", self.stride), ("number of features", features)]
+        {
+            if value == 0 {
+                return Err(Error::Config(format!("the {what} is 0; it must be at least 1")));
+            }
+        }
+        let targets = self.targets.clone().unwrap_or_else(|| (0..features).collect());
+        if targets.is_empty() || targets.iter().any(|&target| target >= features) {
+            return Err(Error::Config(format!("targets {targets:?} of a series with features 0 to {}", features - 1)));
+        }
+        let needed = lookback.saturating_add(horizon);
+        if time < needed {
+            return Err(Error::Shape(format!(
+                "the series has {time} steps; lookback {lookback} + horizon {horizon} need at least {needed}"
+            )));
+        }
+        let first: Vec<usize> = (lookback..=time - horizon).step_by(self.stride).collect();
+        let x =
+            Array3::from_shape_fn((first.len(), lookback, features), |(n, t, f)| series[[first[n] - lookback + t, f]]);
+        let y = Array2::from_shape_fn((first.len(), horizon * targets.len()), |(n, k)| {
+            series[[first[n] + k / targets.len(), targets[k % targets.len()]]]
+        });
+        Ok(Windowed { x, y, first })
+    }
+}
+
+/// The series without its last `test` rows, and these.
+///
+/// # Errors
+/// A test part of 0 rows, or one that leaves nothing to train on.
+pub fn chronological_split(
+    series: ArrayView2<'_, f32>,
+    test: usize,
+) -> Result<(ArrayView2<'_, f32>, ArrayView2<'_, f32>)> {
+    let rows = series.nrows();
+    if test == 0 || test >= rows {
+        return Err(Error::Config(format!(
+            "{test} of {rows} rows cannot be held out; leave at least one on each side"
+        )));
+    }
+    Ok((series.clone().slice_move(s![..rows - test, ..]), series.slice_move(s![rows - test.., ..])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_hold_what_is_known_and_what_follows() {
+        let series = Array2::from_shape_fn((10, 3), |(t, f)| (10 * f + t) as f32);
+        let cut = Windows::new(4, 2).target(&[2, 0]).stride(2).cut(series.view()).unwrap();
+        assert_eq!(cut.x.dim(), (3, 4, 3));
+        assert_eq!(cut.first, [4, 6, 8]);
+        assert_eq!(cut.x[[1, 0, 1]], 12.0);
+        assert_eq!(cut.y.row(1).to_vec(), [26.0, 6.0, 27.0, 7.0]);
+        assert_eq!(cut.y.row(2).to_vec(), [28.0, 8.0, 29.0, 9.0]);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_refused() {
+        let series = Array2::zeros((5, 1));
+        let error = Windows::new(4, 2).cut(series.view()).unwrap_err().to_string();
+        assert_eq!(error, "the series has 5 steps; lookback 4 + horizon 2 need at least 6");
+        assert!(Windows::new(0, 2).cut(series.view()).is_err());
+        assert!(Windows::new(1, 1).target(&[1]).cut(series.view()).is_err());
+        assert!(Windows::new(usize::MAX, 2).cut(series.view()).is_err());
+        assert!(chronological_split(series.view(), 5).is_err());
+        assert_eq!(chronological_split(series.view(), 2).unwrap().1.nrows(), 2);
+    }
+}

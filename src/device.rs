@@ -1,0 +1,262 @@
+//! Where plans run: a GPU or the CPU executor, behind one face.
+
+use crate::cpu::{self, Machine};
+use crate::error::{Error, Result};
+use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
+use crate::plan::{BufferId, Capabilities, Plan};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Something that runs plans. Cheap to clone; clones are the same device.
+///
+/// ```
+/// use wgpu_lstm::Device;
+/// let device = Device::auto();
+/// println!("running on {device}");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Device(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Cpu(Capabilities),
+    Gpu(Arc<gpu::Context>),
+}
+
+impl Device {
+    /// The best hardware GPU, else the CPU executor; says which in the log.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn auto() -> Device {
+        pollster::block_on(Device::auto_async())
+    }
+
+    /// [`Device::auto`] for places that cannot block.
+    pub async fn auto_async() -> Device {
+        match Device::gpu_async(&GpuOptions::default()).await {
+            Ok(device) => device,
+            Err(reason) => {
+                log::info!("using the CPU executor: {reason}");
+                Device::cpu()
+            }
+        }
+    }
+
+    /// A GPU, by the options' backend, name and leave to use software.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where none fits, [`Error::DeviceRefused`] where one fits but does not open or offers too
+    /// little. Both say what to do.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, GpuOptions, Software};
+    /// let device = Device::gpu(&GpuOptions { software: Software::Fallback, ..GpuOptions::default() })
+    ///     .unwrap_or_else(|_| Device::cpu());
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn gpu(options: &GpuOptions) -> Result<Device> {
+        pollster::block_on(Device::gpu_async(options))
+    }
+
+    /// [`Device::gpu`] for places that cannot block.
+    pub async fn gpu_async(options: &GpuOptions) -> Result<Device> {
+        Ok(Device(Kind::Gpu(Arc::new(gpu::Context::open(options).await?))))
+    }
+
+    /// The CPU executor: the same plans, run by the kernels' Rust twins.
+    pub fn cpu() -> Device {
+        // Offsets are 32-bit and signed where they are strides, hence 2^31 - 1 elements.
+        Device::cpu_with(Capabilities { max_binding_bytes: 4 * i32::MAX as u64, ..Capabilities::default() })
+    }
+
+    /// The CPU executor under given limits, to see how a plan would be split on a smaller device.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Capabilities, Device};
+    /// let device = Device::cpu_with(Capabilities { max_binding_bytes: 1 << 20, ..Capabilities::default() });
+    /// assert_eq!(device.capabilities().max_binding_bytes, 1 << 20);
+    /// ```
+    pub fn cpu_with(capabilities: Capabilities) -> Device {
+        Device(Kind::Cpu(Capabilities { max_groups: u64::MAX, ..capabilities }))
+    }
+
+    /// What plans for this device must keep to.
+    pub fn capabilities(&self) -> &Capabilities {
+        match &self.0 {
+            Kind::Cpu(capabilities) => capabilities,
+            Kind::Gpu(context) => &context.capabilities,
+        }
+    }
+
+    /// The adapter, where the device is a GPU.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        match &self.0 {
+            Kind::Cpu(_) => None,
+            Kind::Gpu(context) => Some(&context.adapter),
+        }
+    }
+
+    /// Whether it runs on graphics hardware.
+    pub fn is_hardware(&self) -> bool {
+        self.adapter().is_some_and(|adapter| adapter.kind != AdapterKind::Software)
+    }
+
+    /// A tensor of zeros that plans can share.
+    pub(crate) async fn tensor(&self, name: &str, len: u64) -> Result<Tensor> {
+        let limit = self.capabilities().max_binding_bytes;
+        if 4 * len > limit {
+            return Err(Error::TooLarge {
+                what: name.into(),
+                needed: 4 * len,
+                available: limit,
+                advice: "use a smaller model or batch, or Device::cpu()".into(),
+            });
+        }
+        let place = match &self.0 {
+            Kind::Cpu(_) => Place::Cpu(Arc::new(vec![0.0; len as usize].into())),
+            Kind::Gpu(context) => Place::Gpu(context.clone(), context.buffer(name, len.max(1)).await?),
+        };
+        Ok(Tensor { len, place })
+    }
+
+    /// Makes a plan ready to run; `shared` provides tensors by buffer name, the rest is allocated and zeroed.
+    pub(crate) async fn compile(&self, plan: Plan, shared: impl Fn(&str) -> Option<Tensor>) -> Result<Executable> {
+        let plan = Arc::new(plan);
+        for buffer in &plan.buffers {
+            match shared(&buffer.name) {
+                Some(tensor) if tensor.len.max(1) != buffer.len => {
+                    return Err(Error::Plan(format!(
+                        "{} has {} elements, its tensor {}",
+                        buffer.name, buffer.len, tensor.len
+                    )));
+                }
+                _ => {}
+            }
+        }
+        let shared = |k: usize| shared(&plan.buffers[k].name).map(|tensor| tensor.place);
+        let engine = match &self.0 {
+            Kind::Cpu(_) => Engine::Cpu(Machine::new(plan.clone(), |k| match shared(k) {
+                Some(Place::Cpu(tensor)) => Some(tensor),
+                _ => None,
+            })),
+            Kind::Gpu(context) => {
+                let program = gpu::Program::new(context.clone(), &plan, |k| match shared(k) {
+                    Some(Place::Gpu(_, buffer)) => Some(buffer),
+                    _ => None,
+                });
+                Engine::Gpu(context.clone(), program.await?)
+            }
+        };
+        Ok(Executable { plan, engine })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Cpu(_) => write!(f, "CPU"),
+            Kind::Gpu(context) => write!(f, "{}", context.adapter),
+        }
+    }
+}
+
+/// Numbers on a device that several plans share.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub len: u64,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Cpu(cpu::Shared<f32>),
+    Gpu(Arc<gpu::Context>, gpu::GpuBuffer),
+}
+
+impl Tensor {
+    /// Overwrites elements from `at`.
+    pub fn write(&self, at: u64, values: &[f32]) {
+        match &self.place {
+            Place::Cpu(tensor) => cpu::lock(tensor)[at as usize..][..values.len()].copy_from_slice(values),
+            Place::Gpu(context, buffer) => context.write(buffer, at, values),
+        }
+    }
+
+    /// Reads elements of a range.
+    pub async fn read(&self, range: Range<u64>) -> Result<Vec<f32>> {
+        match &self.place {
+            Place::Cpu(tensor) => Ok(cpu::lock(tensor)[range.start as usize..range.end as usize].to_vec()),
+            Place::Gpu(context, buffer) => context.read(buffer, range.start, range.end - range.start).await,
+        }
+    }
+
+    /// Reads everything.
+    pub async fn read_all(&self) -> Result<Vec<f32>> {
+        self.read(0..self.len).await
+    }
+}
+
+/// A plan made ready for a device.
+#[derive(Debug)]
+pub struct Executable {
+    plan: Arc<Plan>,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Cpu(Machine<f32>),
+    Gpu(Arc<gpu::Context>, gpu::Program),
+}
+
+impl Executable {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs everything. On a GPU the host does not wait; reading does.
+    pub fn run(&self) -> Result<()> {
+        self.run_range(0..self.plan.commands.len())
+    }
+
+    /// Runs the commands of a range: a plan can be run in part on one device and go on, with its buffers carried
+    /// over, on another.
+    pub fn run_range(&self, range: Range<usize>) -> Result<()> {
+        match &self.engine {
+            Engine::Cpu(machine) => {
+                machine.run(range);
+                Ok(())
+            }
+            Engine::Gpu(_, program) => program.run(range),
+        }
+    }
+
+    /// Overwrites a buffer from element `at`.
+    pub fn write(&self, (id, at): (BufferId, u64), values: &[f32]) {
+        match &self.engine {
+            Engine::Cpu(machine) => machine.write((id, at), values),
+            Engine::Gpu(context, program) => context.write(program.buffer(id), at, values),
+        }
+    }
+
+    /// Reads `len` elements of a buffer from element `at`, after everything that was run.
+    pub async fn read(&self, (id, at): (BufferId, u64), len: u64) -> Result<Vec<f32>> {
+        match &self.engine {
+            Engine::Cpu(machine) => Ok(machine.read((id, at), len)),
+            Engine::Gpu(context, program) => context.read(program.buffer(id), at, len).await,
+        }
+    }
+
+    /// Copies elements of a buffer into a tensor, on the device.
+    pub(crate) fn copy_out(&self, (id, at): (BufferId, u64), to: (&Tensor, u64), len: u64) {
+        match (&self.engine, &to.0.place) {
+            (Engine::Cpu(machine), _) => to.0.write(to.1, &machine.read((id, at), len)),
+            (Engine::Gpu(context, program), Place::Gpu(_, buffer)) => {
+                context.copy((program.buffer(id), at), (buffer, to.1), len);
+            }
+            // Tensors and executables of one model come from one device.
+            (Engine::Gpu(..), Place::Cpu(_)) => unreachable!("a tensor of another device"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Model files.
+
+pub(crate) mod safetensors;

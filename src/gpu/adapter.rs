@@ -1,0 +1,308 @@
+//! Finding adapters and choosing one.
+
+use crate::error::{Error, Result};
+use std::fmt;
+
+/// Graphics interfaces that wgpu speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Linux, Windows, Android.
+    Vulkan,
+    /// macOS, iOS.
+    Metal,
+    /// Windows.
+    Dx12,
+    /// Browsers.
+    WebGpu,
+    /// Something else.
+    Other,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Vulkan => "Vulkan",
+            Backend::Metal => "Metal",
+            Backend::Dx12 => "DX12",
+            Backend::WebGpu => "WebGPU",
+            Backend::Other => "other",
+        })
+    }
+}
+
+/// What stands behind an adapter, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdapterKind {
+    /// A GPU with memory of its own.
+    Discrete,
+    /// A GPU that shares memory with the CPU.
+    Integrated,
+    /// A GPU lent to a virtual machine.
+    Virtual,
+    /// The driver does not say.
+    Unknown,
+    /// A program on the CPU (lavapipe, WARP, SwiftShader).
+    Software,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AdapterKind::Discrete => "discrete GPU",
+            AdapterKind::Integrated => "integrated GPU",
+            AdapterKind::Virtual => "virtual GPU",
+            AdapterKind::Unknown => "GPU of unknown kind",
+            AdapterKind::Software => "software adapter",
+        })
+    }
+}
+
+/// Whether a software adapter may be used. The crate's own CPU executor is faster than any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Software {
+    /// Never.
+    #[default]
+    Never,
+    /// Where there is no hardware adapter.
+    Fallback,
+    /// Only a software adapter, for tests.
+    Only,
+}
+
+/// Which GPU to open.
+///
+/// ```
+/// use wgpu_lstm::{GpuOptions, Software};
+/// let options = GpuOptions { adapter: Some("radeon".into()), software: Software::Fallback, ..GpuOptions::default() };
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Only this graphics interface; by default all that the platform has (or `WGPU_BACKEND` names).
+    pub backend: Option<Backend>,
+    /// Part of the adapter's name, in any case of letters.
+    pub adapter: Option<String>,
+    /// Whether a software adapter may be used.
+    pub software: Software,
+    /// Plan as if the device could bind no more bytes than this; for tests of how time is split.
+    pub max_binding_bytes: Option<u64>,
+}
+
+/// An adapter as found.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// Name given by the driver.
+    pub name: String,
+    /// What stands behind it.
+    pub kind: AdapterKind,
+    /// Graphics interface.
+    pub backend: Backend,
+    /// Driver and its version.
+    pub driver: String,
+    /// Largest buffer that a kernel can bind, in bytes.
+    pub max_binding_bytes: u64,
+    /// Storage buffers that a kernel can bind.
+    pub max_storage_buffers: u32,
+    /// Threads of a workgroup.
+    pub max_workgroup_threads: u32,
+    /// Memory of a workgroup, in bytes.
+    pub max_workgroup_bytes: u32,
+    /// Why the crate cannot use it, if so.
+    pub refused: Option<String>,
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {}", self.name, self.kind, self.backend)?;
+        if !self.driver.is_empty() {
+            write!(f, ", driver {}", self.driver)?;
+        }
+        write!(f, ")")
+    }
+}
+
+/// What the kernels need of a device: all adapters with WebGPU's default limits have it.
+const NEEDS: [(&str, u32); 4] = [
+    ("storage buffers a kernel", 7),
+    ("threads a workgroup", 256),
+    ("bytes of workgroup memory", 8320),
+    ("dynamic uniform buffers a kernel", 1),
+];
+
+fn refusal(limits: &wgpu::Limits) -> Option<String> {
+    let have = [
+        limits.max_storage_buffers_per_shader_stage,
+        limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+        limits.max_compute_workgroup_storage_size,
+        limits.max_dynamic_uniform_buffers_per_pipeline_layout,
+    ];
+    (NEEDS.iter().zip(have)).find(|((_, need), have)| have < need).map(|((what, need), have)| {
+        format!("it offers {have} {what}, the kernels need {need}; update its driver, choose another adapter or use Device::cpu()")
+    })
+}
+
+fn describe(adapter: &wgpu::Adapter) -> Adapter {
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+        wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+        wgpu::DeviceType::Cpu => AdapterKind::Software,
+        wgpu::DeviceType::Other => AdapterKind::Unknown,
+    };
+    let backend = match info.backend {
+        wgpu::Backend::Vulkan => Backend::Vulkan,
+        wgpu::Backend::Metal => Backend::Metal,
+        wgpu::Backend::Dx12 => Backend::Dx12,
+        wgpu::Backend::BrowserWebGpu => Backend::WebGpu,
+        _ => Backend::Other,
+    };
+    Adapter {
+        name: info.name,
+        kind,
+        backend,
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        max_binding_bytes: binding_bytes(&limits),
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        refused: refusal(&limits),
+    }
+}
+
+pub(super) fn binding_bytes(limits: &wgpu::Limits) -> u64 {
+    (limits.max_storage_buffer_binding_size as u64).min(limits.max_buffer_size)
+}
+
+async fn enumerate(options: &GpuOptions) -> Vec<(wgpu::Adapter, Adapter)> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    if let Some(backend) = options.backend {
+        descriptor.backends = match backend {
+            Backend::Vulkan => wgpu::Backends::VULKAN,
+            Backend::Metal => wgpu::Backends::METAL,
+            Backend::Dx12 => wgpu::Backends::DX12,
+            Backend::WebGpu => wgpu::Backends::BROWSER_WEBGPU,
+            Backend::Other => wgpu::Backends::all(),
+        };
+    }
+    let backends = descriptor.backends;
+    let adapters = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
+    let mut found: Vec<_> =
+        adapters.into_iter().map(|adapter| (describe(&adapter), adapter)).map(|(d, a)| (a, d)).collect();
+    // Stable: drivers list their preferred adapter first.
+    found.sort_by_key(|(_, adapter)| adapter.kind);
+    found
+}
+
+/// All adapters of the machine, best first.
+///
+/// ```
+/// for adapter in pollster::block_on(wgpu_lstm::adapters()) {
+///     println!("{adapter}");
+/// }
+/// ```
+pub async fn adapters() -> Vec<Adapter> {
+    enumerate(&GpuOptions::default()).await.into_iter().map(|(_, adapter)| adapter).collect()
+}
+
+/// The best adapter that the options allow.
+pub(super) async fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, Adapter)> {
+    let found = enumerate(options).await;
+    let list: Vec<Adapter> = found.iter().map(|(_, adapter)| adapter.clone()).collect();
+    let index = pick(&list, options)?;
+    // `pick` returns an index into the list it was given.
+    Ok(found.into_iter().nth(index).expect("an index into the list"))
+}
+
+/// The choice itself, apart from wgpu so that it can be tested.
+fn pick(list: &[Adapter], options: &GpuOptions) -> Result<usize> {
+    let named = |adapter: &Adapter| match &options.adapter {
+        Some(part) => adapter.name.to_lowercase().contains(&part.to_lowercase()),
+        None => true,
+    };
+    let allowed = |adapter: &Adapter| match options.software {
+        Software::Never => adapter.kind != AdapterKind::Software,
+        Software::Fallback => true,
+        Software::Only => adapter.kind == AdapterKind::Software,
+    };
+    let names = || match list {
+        [] => "there is none".to_string(),
+        list => format!("there is {}", list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    };
+    let candidates: Vec<usize> = (0..list.len()).filter(|&k| named(&list[k])).collect();
+    if candidates.is_empty() {
+        let looked = match (&options.adapter, options.backend) {
+            (Some(name), _) => format!("no adapter's name contains \"{name}\""),
+            (None, Some(backend)) => format!("the {backend} backend shows no adapter"),
+            (None, None) => "no backend shows an adapter".into(),
+        };
+        return Err(Error::NoAdapter {
+            reason: format!("{looked} ({})", names()),
+            advice:
+                "install a Vulkan, Metal or DX12 driver (on Debian or Ubuntu mesa-vulkan-drivers has a software one), \
+                     choose one that exists, or use Device::cpu()"
+                    .into(),
+        });
+    }
+    let Some(&best) = candidates.iter().find(|&&k| allowed(&list[k])) else {
+        return Err(Error::NoAdapter {
+            reason: format!("the request {} ({})", if options.software == Software::Only { "wants a software adapter" } else { "excludes software adapters" }, names()),
+            advice: "set GpuOptions::software to Software::Fallback, or use Device::cpu(), which is faster than a software adapter".into(),
+        });
+    };
+    match candidates.iter().find(|&&k| allowed(&list[k]) && list[k].refused.is_none()) {
+        Some(&usable) => Ok(usable),
+        None => Err(Error::DeviceRefused {
+            adapter: list[best].name.clone(),
+            reason: list[best].refused.clone().unwrap_or_default(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(name: &str, kind: AdapterKind) -> Adapter {
+        Adapter {
+            name: name.into(),
+            kind,
+            backend: Backend::Vulkan,
+            driver: String::new(),
+            max_binding_bytes: 128 << 20,
+            max_storage_buffers: 8,
+            max_workgroup_threads: 256,
+            max_workgroup_bytes: 16384,
+            refused: None,
+        }
+    }
+
+    #[test]
+    fn hardware_first_and_software_only_on_request() {
+        let list = [adapter("Radeon", AdapterKind::Discrete), adapter("llvmpipe", AdapterKind::Software)];
+        let with = |software, name: Option<&str>| {
+            pick(&list, &GpuOptions { software, adapter: name.map(Into::into), ..GpuOptions::default() })
+        };
+        assert_eq!(with(Software::Never, None).unwrap(), 0);
+        assert_eq!(with(Software::Fallback, None).unwrap(), 0);
+        assert_eq!(with(Software::Only, None).unwrap(), 1);
+        assert_eq!(with(Software::Fallback, Some("LLVM")).unwrap(), 1);
+        let error = with(Software::Never, Some("llvm")).unwrap_err().to_string();
+        assert!(error.contains("excludes software adapters") && error.contains("Software::Fallback"), "{error}");
+        let error = with(Software::Never, Some("voodoo")).unwrap_err().to_string();
+        assert!(error.contains("\"voodoo\"") && error.contains("Radeon"), "{error}");
+        assert!(pick(&[], &GpuOptions::default()).unwrap_err().to_string().contains("there is none"));
+    }
+
+    #[test]
+    fn small_limits_are_refused_with_advice() {
+        assert_eq!(refusal(&wgpu::Limits::default()), None);
+        let small = refusal(&wgpu::Limits::downlevel_defaults()).unwrap();
+        assert!(
+            small.contains("4 storage buffers") && small.contains("need 7") && small.contains("Device::cpu()"),
+            "{small}"
+        );
+        let mut list = [adapter("Old", AdapterKind::Integrated)];
+        list[0].refused = Some(small);
+        assert!(matches!(pick(&list, &GpuOptions::default()), Err(Error::DeviceRefused { .. })));
+    }
+}

@@ -1,0 +1,213 @@
+//! An open device: buffers, pipelines, and what went wrong.
+
+use super::adapter::{self, Adapter, GpuOptions};
+use crate::error::{Error, Result};
+use crate::kernel::{Access, Call};
+use crate::plan::Capabilities;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A buffer on the device.
+pub(crate) type GpuBuffer = wgpu::Buffer;
+
+/// What a pipeline is compiled for: kernel, cell and constants.
+type PipelineKey = (&'static str, Option<&'static str>, Vec<u32>);
+
+/// An open device with its queue and its compiled pipelines.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub adapter: Adapter,
+    pub capabilities: Capabilities,
+    pub uniform_alignment: u64,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
+    layouts: Mutex<HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A poisoned cache is still a cache: entries are inserted whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    /// Opens the best adapter that the options allow, with all limits it offers.
+    pub async fn open(options: &GpuOptions) -> Result<Context> {
+        let (adapter, description) = adapter::choose(options).await?;
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgpu-lstm"),
+            required_limits: limits.clone(),
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|error| Error::DeviceRefused { adapter: description.name.clone(), reason: error.to_string() })?;
+        let failure = Arc::new(Mutex::new(None));
+        let note = |failure: &Arc<Mutex<Option<String>>>| {
+            let failure = failure.clone();
+            move |reason: String| {
+                log::error!("{reason}");
+                lock(&failure).get_or_insert(reason);
+            }
+        };
+        let uncaptured = note(&failure);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured(error.to_string())));
+        let lost = note(&failure);
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost(format!("device lost: {message}"));
+            }
+        });
+        let max_binding_bytes = adapter::binding_bytes(&limits).min(options.max_binding_bytes.unwrap_or(u64::MAX));
+        let capabilities = Capabilities {
+            max_binding_bytes,
+            max_groups: limits.max_compute_workgroups_per_dimension as u64,
+            memory_bytes: None,
+        };
+        log::info!("using {description}");
+        Ok(Context {
+            uniform_alignment: limits.min_uniform_buffer_offset_alignment as u64,
+            device,
+            queue,
+            adapter: description,
+            capabilities,
+            pipelines: Mutex::default(),
+            layouts: Mutex::default(),
+            failure,
+        })
+    }
+
+    /// What went wrong since the device was opened, as an error.
+    pub fn check(&self, during: &str) -> Result<()> {
+        match &*lock(&self.failure) {
+            Some(reason) => Err(Error::DeviceFailed { during: during.into(), reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A zeroed storage buffer of `len` elements; 16 bytes are the least that a shader's array of vec4 may bind.
+    pub async fn buffer(&self, name: &str, len: u64) -> Result<GpuBuffer> {
+        use wgpu::BufferUsages as Use;
+        self.allocate(name, (4 * len).max(16), Use::STORAGE | Use::COPY_SRC | Use::COPY_DST).await
+    }
+
+    /// Any buffer; running out of memory is an error of its own.
+    pub async fn allocate(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<GpuBuffer> {
+        if bytes > self.device.limits().max_buffer_size {
+            return Err(Error::TooLarge {
+                what: name.into(),
+                needed: bytes,
+                available: self.device.limits().max_buffer_size,
+                advice: "use a smaller batch or sequence, or Device::cpu()".into(),
+            });
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(name),
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        });
+        match scope.pop().await {
+            Some(_) => Err(Error::OutOfMemory { what: name.into(), needed: bytes }),
+            None => Ok(buffer),
+        }
+    }
+
+    /// Overwrites part of a buffer, from element `at`.
+    pub fn write(&self, buffer: &GpuBuffer, at: u64, values: &[f32]) {
+        self.queue.write_buffer(buffer, 4 * at, bytemuck::cast_slice(values));
+    }
+
+    /// Copies elements between buffers on the device.
+    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(from.0, 4 * from.1, to.0, 4 * to.1, 4 * len);
+        self.queue.submit([encoder.finish()]);
+    }
+
+    /// Reads `len` elements from element `at`, after everything submitted so far.
+    pub async fn read(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<f32>> {
+        const DURING: &str = "reading results back";
+        use wgpu::BufferUsages as Use;
+        let staging = self.allocate("readback", 4 * len, Use::MAP_READ | Use::COPY_DST).await?;
+        self.copy((buffer, at), (&staging, 0), len);
+        let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            // Nobody waits any more if the future was dropped.
+            let _ = sender.send(result);
+        });
+        let failed = |reason: String| Error::DeviceFailed { during: DURING.into(), reason };
+        // In browsers this does nothing and the page's event loop drives the map.
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| failed(error.to_string()))?;
+        let mapped = receiver.receive().await;
+        self.check(DURING)?;
+        mapped.ok_or_else(|| failed("the map was cancelled".into()))?.map_err(|error| failed(error.to_string()))?;
+        let view = staging.slice(..).get_mapped_range().map_err(|error| failed(error.to_string()))?;
+        let values = bytemuck::pod_collect_to_vec::<u8, f32>(&view);
+        drop(view);
+        staging.unmap();
+        Ok(values)
+    }
+
+    /// Layouts of a kernel: parameters with a dynamic offset at binding 0, then its storage buffers.
+    pub fn layout(&self, call: &Call) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+        let kernel = call.kernel;
+        let make = || {
+            let entry = |binding: u32, ty| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
+                count: None,
+            };
+            let storage = kernel.bindings.iter().zip(1..).map(|(binding, index)| {
+                entry(index, wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read })
+            });
+            let entries: Vec<_> = [entry(0, wgpu::BufferBindingType::Uniform)].into_iter().chain(storage).collect();
+            let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(kernel.name),
+                entries: &entries,
+            });
+            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(kernel.name),
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
+            (group, pipeline)
+        };
+        lock(&self.layouts).entry(kernel.name).or_insert_with(make).clone()
+    }
+
+    /// The pipeline of a call, compiled once for each kernel, cell and set of constants.
+    pub fn pipeline(&self, call: &Call) -> Arc<wgpu::ComputePipeline> {
+        let kernel = call.kernel;
+        let key = (kernel.name, call.cell.map(|cell| cell.name), call.constants.clone());
+        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+            return pipeline.clone();
+        }
+        let (_, layout) = self.layout(call);
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(kernel.source(call.cell).into()),
+        });
+        let constants: Vec<(&str, f64)> =
+            kernel.constants.iter().zip(&call.constants).map(|(&name, &value)| (name, f64::from(value))).collect();
+        let pipeline = Arc::new(self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        }));
+        lock(&self.pipelines).insert(key, pipeline.clone());
+        pipeline
+    }
+}

@@ -1,0 +1,9 @@
+//! Everything that touches wgpu: adapters, the open device, buffers, pipelines and the executor.
+
+mod adapter;
+mod context;
+mod program;
+
+pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
+pub(crate) use context::{Context, GpuBuffer};
+pub(crate) use program::Program;

@@ -1,0 +1,138 @@
+//! A plan made ready for the GPU, and its execution.
+
+use super::context::{Context, GpuBuffer};
+use crate::error::{Error, Result};
+use crate::plan::{BufferId, Plan};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Dispatches of one submission. A driver's watchdog looks at submissions, so a long sequence is sent in several.
+const DISPATCHES_A_SUBMIT: usize = 4096;
+
+/// A command with everything it binds.
+#[derive(Debug)]
+struct Dispatch {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    bindings: Arc<wgpu::BindGroup>,
+    params: u32,
+    groups: [u32; 3],
+}
+
+/// A plan's buffers, pipelines and bind groups, made once.
+#[derive(Debug)]
+pub(crate) struct Program {
+    context: Arc<Context>,
+    buffers: Vec<GpuBuffer>,
+    dispatches: Vec<Dispatch>,
+}
+
+impl Program {
+    /// Allocates and compiles what a plan needs; `shared` provides buffers by index.
+    pub async fn new(
+        context: Arc<Context>,
+        plan: &Plan,
+        shared: impl Fn(usize) -> Option<GpuBuffer>,
+    ) -> Result<Program> {
+        let mut buffers = Vec::new();
+        for (k, buffer) in plan.buffers.iter().enumerate() {
+            buffers.push(match shared(k) {
+                Some(buffer) => buffer,
+                None => context.buffer(&buffer.name, buffer.len).await?,
+            });
+        }
+        let (params, offsets) = params(&context, plan).await?;
+        let scope = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let mut groups: HashMap<(&str, &[BufferId]), Arc<wgpu::BindGroup>> = HashMap::new();
+        let mut dispatches = Vec::with_capacity(plan.commands.len());
+        for (command, params_offset) in plan.commands.iter().zip(offsets) {
+            let call = &command.call;
+            let make = || {
+                let params = wgpu::BufferBinding {
+                    buffer: &params,
+                    offset: 0,
+                    size: wgpu::BufferSize::new(block_bytes(call.params.len())),
+                };
+                let storage = command.buffers.iter().map(|id| buffers[id.0].as_entire_binding());
+                let entries: Vec<_> = [wgpu::BindingResource::Buffer(params)]
+                    .into_iter()
+                    .chain(storage)
+                    .zip(0..)
+                    .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
+                    .collect();
+                Arc::new(context.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(call.kernel.name),
+                    layout: &context.layout(call).0,
+                    entries: &entries,
+                }))
+            };
+            dispatches.push(Dispatch {
+                pipeline: context.pipeline(call),
+                bindings: groups.entry((call.kernel.name, &command.buffers)).or_insert_with(make).clone(),
+                params: params_offset,
+                // The plan's check has held them against the device's limit, which is 32-bit.
+                groups: call.groups().map(|groups| groups as u32),
+            });
+        }
+        if let Some(error) = scope.pop().await {
+            return Err(Error::DeviceFailed { during: "compiling a plan".into(), reason: error.to_string() });
+        }
+        Ok(Program { context, buffers, dispatches })
+    }
+
+    /// Submits the commands of a range; the host does not wait.
+    pub fn run(&self, range: Range<usize>) -> Result<()> {
+        for part in self.dispatches[range].chunks(DISPATCHES_A_SUBMIT) {
+            let mut encoder = self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                let mut current: Option<&Arc<wgpu::ComputePipeline>> = None;
+                for dispatch in part {
+                    if !current.is_some_and(|pipeline| Arc::ptr_eq(pipeline, &dispatch.pipeline)) {
+                        pass.set_pipeline(&dispatch.pipeline);
+                        current = Some(&dispatch.pipeline);
+                    }
+                    pass.set_bind_group(0, &*dispatch.bindings, &[dispatch.params]);
+                    let [x, y, z] = dispatch.groups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+            self.context.queue.submit([encoder.finish()]);
+        }
+        self.context.check("running a plan")
+    }
+
+    /// The device buffer of a plan's buffer.
+    pub fn buffer(&self, id: BufferId) -> &GpuBuffer {
+        &self.buffers[id.0]
+    }
+}
+
+/// Bytes of a parameter block as bound.
+fn block_bytes(words: usize) -> u64 {
+    (4 * words as u64).next_multiple_of(16)
+}
+
+/// One uniform buffer with every distinct parameter block, and each command's offset in it.
+async fn params(context: &Context, plan: &Plan) -> Result<(GpuBuffer, Vec<u32>)> {
+    let stride = plan.commands.iter().map(|command| block_bytes(command.call.params.len())).max().unwrap_or(16);
+    let stride = stride.next_multiple_of(context.uniform_alignment);
+    let mut known: HashMap<&[u32], u32> = HashMap::new();
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut offsets = Vec::with_capacity(plan.commands.len());
+    for command in &plan.commands {
+        let words = command.call.params.as_slice();
+        let offset = *known.entry(words).or_insert_with(|| {
+            let offset = bytes.len();
+            bytes.extend_from_slice(bytemuck::cast_slice(words));
+            bytes.resize(offset + stride as usize, 0);
+            offset as u32
+        });
+        offsets.push(offset);
+    }
+    bytes.resize(bytes.len().max(stride as usize), 0);
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = context.allocate("parameters", bytes.len() as u64, usage).await?;
+    context.queue.write_buffer(&buffer, 0, &bytes);
+    Ok((buffer, offsets))
+}

@@ -1,0 +1,42 @@
+//! One call of a kernel: its parameter block, its constants and its cell.
+
+use super::Kernel;
+use crate::cell::CellSpec;
+
+/// A range of elements: first, and one past the last.
+pub type Range = std::ops::Range<u64>;
+
+/// A kernel with everything that a call fixes except its buffers.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The row of the table.
+    pub kernel: &'static Kernel,
+    /// The cell, where the kernel takes one.
+    pub cell: Option<&'static CellSpec>,
+    /// Values of the `override` constants, in the table's order.
+    pub constants: Vec<u32>,
+    /// The parameter block as words.
+    pub params: Vec<u32>,
+}
+
+impl Call {
+    /// The parameter block as its struct.
+    pub fn params<P: bytemuck::Pod>(&self) -> P {
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(&self.params))
+    }
+
+    /// Workgroups to launch.
+    pub fn groups(&self) -> [u64; 3] {
+        (self.kernel.groups)(self)
+    }
+
+    /// Elements touched, per binding.
+    pub fn touches(&self) -> Vec<Range> {
+        (self.kernel.touches)(self)
+    }
+
+    /// Floating point operations.
+    pub fn flops(&self) -> u64 {
+        (self.kernel.flops)(self)
+    }
+}

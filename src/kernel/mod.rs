@@ -1,0 +1,214 @@
+//! The [`KERNELS`] table: every kernel with its shader, bindings, parameters, constants and CPU twin.
+//!
+//! To add a kernel: one WGSL file in `shaders/`, one twin in `src/cpu/`, one row here. The tests walk this table: a
+//! row's bindings, constants and parameter struct are held against the shader's reflection, its twin against the
+//! shader's results.
+
+mod call;
+pub mod params;
+
+pub use call::{Call, Range};
+use params as p;
+
+use crate::cell::CellSpec;
+use crate::cpu::{self, Args};
+
+/// How a kernel uses a storage buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read only.
+    Read,
+    /// Written, and possibly read.
+    ReadWrite,
+}
+
+/// A storage buffer that a kernel binds; the uniform parameter block is always binding 0, these follow from 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    /// Name in the shader.
+    pub name: &'static str,
+    /// How it is used.
+    pub access: Access,
+}
+
+/// Type of a field of a parameter block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// Unsigned integer: sizes, offsets and flags.
+    U32,
+    /// Signed integer: strides, which may run backwards in time.
+    I32,
+    /// Real number.
+    F32,
+}
+
+/// The CPU twin of a kernel, in f32 for use and in f64 for checking gradients.
+#[derive(Clone, Copy)]
+pub struct Twin {
+    /// Runs the call on f32 buffers.
+    pub f32: fn(&Call, &mut Args<f32>),
+    /// Runs the call on f64 buffers.
+    pub f64: fn(&Call, &mut Args<f64>),
+}
+
+/// A row of the table.
+pub struct Kernel {
+    /// Name in plans, logs and file names.
+    pub name: &'static str,
+    /// WGSL of `shaders/<name>.wgsl`, without what is put in front.
+    pub shader: &'static str,
+    /// Whether a cell's source stands in front of the shader.
+    pub takes_cell: bool,
+    /// Storage buffers in binding order (1, 2, ...).
+    pub bindings: &'static [Binding],
+    /// Fields of the parameter block, in order.
+    pub params: &'static [(&'static str, Scalar)],
+    /// `override` constants, in order.
+    pub constants: &'static [&'static str],
+    /// Threads per workgroup, as in the shader.
+    pub workgroup: [u32; 3],
+    /// The Rust function that does the same.
+    pub twin: Twin,
+    /// Workgroups for a call.
+    pub groups: fn(&Call) -> [u64; 3],
+    /// Elements that a call may touch, per binding.
+    pub touches: fn(&Call) -> Vec<Range>,
+    /// Floating point operations of a call.
+    pub flops: fn(&Call) -> u64,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Kernel {
+    /// The complete WGSL: common functions, the cell where the kernel takes one, and the kernel.
+    pub fn source(&self, cell: Option<&CellSpec>) -> String {
+        let cell = cell.filter(|_| self.takes_cell).map_or("", |cell| cell.shader);
+        [
+            include_str!("../../shaders/common/math.wgsl"),
+            include_str!("../../shaders/common/activation.wgsl"),
+            include_str!("../../shaders/common/indexing.wgsl"),
+            cell,
+            self.shader,
+        ]
+        .join("\n")
+    }
+}
+
+const fn read(name: &'static str) -> Binding {
+    Binding { name, access: Access::Read }
+}
+
+const fn read_write(name: &'static str) -> Binding {
+    Binding { name, access: Access::ReadWrite }
+}
+
+macro_rules! kernels {
+    ($($(#[$doc:meta])* $id:ident = $name:ident {
+        params: $params:ty, bindings: $bindings:expr, constants: $constants:expr, workgroup: $workgroup:expr, cell: $cell:expr,
+    })*) => {
+        $($(#[$doc])*
+        pub static $id: Kernel = Kernel {
+            name: stringify!($name),
+            shader: include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+            takes_cell: $cell,
+            bindings: $bindings,
+            params: <$params>::FIELDS,
+            constants: $constants,
+            workgroup: $workgroup,
+            twin: Twin { f32: cpu::$name::<f32>, f64: cpu::$name::<f64> },
+            groups: |call| call.params::<$params>().groups(call),
+            touches: |call| call.params::<$params>().touches(call),
+            flops: |call| call.params::<$params>().flops(call),
+        };)*
+
+        /// Every kernel of the engine.
+        pub static KERNELS: &[&Kernel] = &[$(&$id),*];
+    };
+}
+
+kernels! {
+    /// Matrix product with two-level row addressing, so that it reads sequences in either direction of time.
+    MATMUL = matmul {
+        params: p::Matmul,
+        bindings: &[read("a"), read("b"), read_write("c")],
+        constants: &[], workgroup: [16, 16, 1], cell: false,
+    }
+    /// One time step of all directions: recurrent product, gates, activations and cell update.
+    STEP_FORWARD = step_forward {
+        params: p::StepForward,
+        bindings: &[read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved")],
+        constants: &["H", "TRAIN"], workgroup: [64, 1, 1], cell: true,
+    }
+    /// One time step backward: gradient through the recurrent product, then through the cell.
+    STEP_BACKWARD = step_backward {
+        params: p::StepBackward,
+        bindings: &[
+            read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("dc"), read_write("dbias"),
+        ],
+        constants: &["H"], workgroup: [64, 1, 1], cell: true,
+    }
+    /// Strided copy or accumulation of a four-dimensional block.
+    COPY = copy {
+        params: p::Copy,
+        bindings: &[read("src"), read_write("dst")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Sets a range to one value.
+    FILL = fill {
+        params: p::Fill,
+        bindings: &[read_write("dst")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Bias and activation of a dense layer, in place.
+    DENSE_FORWARD = dense_forward {
+        params: p::DenseForward,
+        bindings: &[read("bias"), read_write("y")],
+        constants: &["ACTIVATION"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Gradient through a dense layer's activation, in place.
+    DENSE_BACKWARD = dense_backward {
+        params: p::DenseBackward,
+        bindings: &[read("y"), read_write("dy")],
+        constants: &["ACTIVATION"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Sum over rows: the gradient of a bias.
+    COLUMN_SUM = column_sum {
+        params: p::ColumnSum,
+        bindings: &[read("a"), read_write("sums")],
+        constants: &[], workgroup: [16, 16, 1], cell: false,
+    }
+    /// Loss of every row and its gradient.
+    LOSS = loss {
+        params: p::Loss,
+        bindings: &[read("prediction"), read("target_"), read_write("gradient"), read_write("row_loss")],
+        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Sums, or sums of squares, of slices; run twice it sums anything in a fixed order.
+    REDUCE = reduce {
+        params: p::Reduce,
+        bindings: &[read("values"), read_write("sums")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Factor that brings the gradients' norm to at most a maximum.
+    CLIP = clip {
+        params: p::Clip,
+        bindings: &[read("squares"), read_write("scale")],
+        constants: &[], workgroup: [1, 1, 1], cell: false,
+    }
+    /// Stochastic gradient descent with momentum.
+    SGD = sgd {
+        params: p::Sgd,
+        bindings: &[read("hyper"), read("scale"), read("gradient"), read_write("weight"), read_write("velocity")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Adam.
+    ADAM = adam {
+        params: p::Adam,
+        bindings: &[read("hyper"), read("scale"), read("gradient"), read_write("weight"), read_write("m"), read_write("v")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+}

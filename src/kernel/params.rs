@@ -1,0 +1,569 @@
+//! Parameter blocks of the kernels: the structs, and what a call with them launches, touches and costs.
+//!
+//! Offsets and strides count f32 elements. The WGSL struct `Params` of each shader has the same fields.
+
+use super::{Call, Range, Scalar};
+
+/// Workgroups of an elementwise kernel of `n` threads: two dimensions, since one holds only 65,535 groups.
+fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
+    let groups = n.div_ceil(workgroup).max(1);
+    let y = groups.div_ceil(65_535);
+    [groups.div_ceil(y), y, 1]
+}
+
+fn span(offset: u32, len: u64) -> Range {
+    offset as u64..offset as u64 + len
+}
+
+/// Elements that a strided block covers, first to last.
+fn strided(offset: u32, axes: &[(u32, i32)]) -> Range {
+    let (mut low, mut high) = (offset as i64, offset as i64);
+    for &(n, stride) in axes {
+        let reach = (n.max(1) as i64 - 1) * stride as i64;
+        low += reach.min(0);
+        high += reach.max(0);
+    }
+    // A negative start would be a bug of the scheduler: an impossible range makes the plan's check fail.
+    if low < 0 { 0..u64::MAX } else { low as u64..high as u64 + 1 }
+}
+
+/// The sizes of an axis of `n` indices split as (n / split, n % split).
+fn split_axis(n: u32, split: u32) -> (u32, u32) {
+    (n.div_ceil(split), n.min(split))
+}
+
+macro_rules! scalar {
+    (u32) => {
+        Scalar::U32
+    };
+    (i32) => {
+        Scalar::I32
+    };
+    (f32) => {
+        Scalar::F32
+    };
+}
+
+macro_rules! params {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ident,)* }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $ty,)* }
+        impl $name {
+            /// Names and types in order, as the shader has them.
+            pub const FIELDS: &'static [(&'static str, Scalar)] = &[$((stringify!($field), scalar!($ty)),)*];
+        }
+    };
+}
+
+params! {
+    /// C[m, n] (+)= Σ_k A[m, k]·B[k, n]. The axes m and k are split in two (m / m_split, m % m_split), each part with
+    /// its own stride: rows (t, b) of a sequence can so be read in either direction of time and from any layout.
+    Matmul {
+        /// Rows of C.
+        m: u32,
+        /// Columns of C.
+        n: u32,
+        /// Terms of each sum.
+        k: u32,
+        /// 1: add to C; 0: overwrite it.
+        accumulate: u32,
+        /// Inner size of the axis m.
+        m_split: u32,
+        /// Inner size of the axis k.
+        k_split: u32,
+        /// First element of A.
+        a_offset: u32,
+        /// Stride of A by m / m_split.
+        a_m_hi: i32,
+        /// Stride of A by m % m_split.
+        a_m_lo: i32,
+        /// Stride of A by k / k_split.
+        a_k_hi: i32,
+        /// Stride of A by k % k_split.
+        a_k_lo: i32,
+        /// First element of B.
+        b_offset: u32,
+        /// Stride of B by k / k_split.
+        b_k_hi: i32,
+        /// Stride of B by k % k_split.
+        b_k_lo: i32,
+        /// Stride of B by n.
+        b_n: i32,
+        /// First element of C.
+        c_offset: u32,
+        /// Stride of C by m / m_split.
+        c_m_hi: i32,
+        /// Stride of C by m % m_split; columns are contiguous.
+        c_m_lo: i32,
+    }
+}
+
+impl Matmul {
+    /// Rows and columns of C that one workgroup makes, as in the shader.
+    pub const TILE: u32 = 64;
+
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        [self.n.div_ceil(Self::TILE) as u64, self.m.div_ceil(Self::TILE) as u64, 1]
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        let (m_hi, m_lo) = split_axis(self.m, self.m_split);
+        let (k_hi, k_lo) = split_axis(self.k, self.k_split);
+        vec![
+            strided(
+                self.a_offset,
+                &[(m_hi, self.a_m_hi), (m_lo, self.a_m_lo), (k_hi, self.a_k_hi), (k_lo, self.a_k_lo)],
+            ),
+            strided(self.b_offset, &[(k_hi, self.b_k_hi), (k_lo, self.b_k_lo), (self.n, self.b_n)]),
+            strided(self.c_offset, &[(m_hi, self.c_m_hi), (m_lo, self.c_m_lo), (self.n, 1)]),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        2 * self.m as u64 * self.n as u64 * self.k as u64
+    }
+}
+
+params! {
+    /// One forward step of all directions.
+    StepForward {
+        /// B.
+        batch: u32,
+        /// D.
+        directions: u32,
+        /// Biases per gate: 0, 1 (Keras) or 2 (PyTorch), summed.
+        biases: u32,
+        /// This step's slot of xw [D, B, 4H].
+        xw_offset: u32,
+        /// Slot of h' [D, B, H].
+        h_in: u32,
+        /// Slot of h [D, B, H].
+        h_out: u32,
+        /// Slot of c' [D, B, H].
+        c_in: u32,
+        /// Slot of c [D, B, H].
+        c_out: u32,
+        /// This step's slot of saved [SAVED, D, B, H].
+        saved_offset: u32,
+    }
+}
+
+impl StepForward {
+    pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
+        [(self.batch as u64 * call.constants[0] as u64).div_ceil(64), self.directions as u64, 1]
+    }
+
+    pub(super) fn touches(&self, call: &Call) -> Vec<Range> {
+        let (d, h, train) = (self.directions as u64, call.constants[0] as u64, call.constants[1] as u64);
+        let slot = d * self.batch as u64 * h;
+        let both = |a: u32, b: u32| a.min(b) as u64..a.max(b) as u64 + slot;
+        vec![
+            span(self.xw_offset, 4 * slot),
+            0..d * h * 4 * h,
+            0..d * self.biases as u64 * 4 * h,
+            both(self.h_in, self.h_out),
+            both(self.c_in, self.c_out),
+            span(self.saved_offset, slot * train * call.cell.map_or(0, |cell| cell.saved as u64)),
+        ]
+    }
+
+    pub(super) fn flops(&self, call: &Call) -> u64 {
+        let h = call.constants[0] as u64;
+        self.directions as u64 * self.batch as u64 * h * (8 * h + 30)
+    }
+}
+
+params! {
+    /// One backward step of all directions.
+    StepBackward {
+        /// B.
+        batch: u32,
+        /// D.
+        directions: u32,
+        /// 1: the output has a gradient at this step.
+        has_dy: u32,
+        /// 1: a later step exists, its gate gradients lie at dg_next.
+        has_next: u32,
+        /// 1: overwrite the bias gradient instead of adding to it.
+        first: u32,
+        /// This step's output gradient.
+        dy_offset: u32,
+        /// Stride of dy by direction.
+        dy_direction: u32,
+        /// Stride of dy by batch row.
+        dy_row: u32,
+        /// This step's slot of saved [SAVED, D, B, H].
+        saved_offset: u32,
+        /// Slot of c' [D, B, H].
+        c_in: u32,
+        /// Slot of c [D, B, H].
+        c_out: u32,
+        /// Slot of the next step's gate gradients [D, B, 4H].
+        dg_next: u32,
+        /// Slot of this step's gate gradients [D, B, 4H].
+        dg_offset: u32,
+    }
+}
+
+impl StepBackward {
+    pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
+        [(self.batch as u64 * call.constants[0] as u64).div_ceil(64), self.directions as u64, 1]
+    }
+
+    pub(super) fn touches(&self, call: &Call) -> Vec<Range> {
+        let (d, h) = (self.directions as u64, call.constants[0] as u64);
+        let slot = d * self.batch as u64 * h;
+        let dg = match self.has_next {
+            0 => span(self.dg_offset, 4 * slot),
+            _ => self.dg_offset.min(self.dg_next) as u64..self.dg_offset.max(self.dg_next) as u64 + 4 * slot,
+        };
+        let dy_axes = [(self.directions, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h as u32, 1)];
+        vec![
+            span(self.saved_offset, slot * call.cell.map_or(0, |cell| cell.saved as u64)),
+            self.c_in.min(self.c_out) as u64..self.c_in.max(self.c_out) as u64 + slot,
+            if self.has_dy == 1 { strided(self.dy_offset, &dy_axes) } else { 0..0 },
+            if self.has_next == 1 { 0..d * 4 * h * h } else { 0..0 },
+            dg,
+            0..slot,
+            0..4 * slot,
+        ]
+    }
+
+    pub(super) fn flops(&self, call: &Call) -> u64 {
+        let h = call.constants[0] as u64;
+        self.directions as u64 * self.batch as u64 * h * (8 * h * self.has_next as u64 + 40)
+    }
+}
+
+params! {
+    /// dst[i] = src[i], or dst[i] += src[i], over a block [n0, n1, n2, n3] with free strides.
+    Copy {
+        /// Outermost size.
+        n0: u32,
+        /// Second size.
+        n1: u32,
+        /// Third size.
+        n2: u32,
+        /// Innermost size.
+        n3: u32,
+        /// First element of the source.
+        src_offset: u32,
+        /// Source stride of n0.
+        src_0: i32,
+        /// Source stride of n1.
+        src_1: i32,
+        /// Source stride of n2.
+        src_2: i32,
+        /// Source stride of n3.
+        src_3: i32,
+        /// First element of the destination.
+        dst_offset: u32,
+        /// Destination stride of n0.
+        dst_0: i32,
+        /// Destination stride of n1.
+        dst_1: i32,
+        /// Destination stride of n2.
+        dst_2: i32,
+        /// Destination stride of n3.
+        dst_3: i32,
+        /// 1: add to the destination; 0: overwrite it.
+        add: u32,
+    }
+}
+
+impl Copy {
+    fn len(&self) -> u64 {
+        [self.n0, self.n1, self.n2, self.n3].iter().map(|&n| n as u64).product()
+    }
+
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.len(), 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        let sizes = [self.n0, self.n1, self.n2, self.n3];
+        let axes = |strides: [i32; 4]| std::array::from_fn::<_, 4, _>(|k| (sizes[k], strides[k]));
+        vec![
+            strided(self.src_offset, &axes([self.src_0, self.src_1, self.src_2, self.src_3])),
+            strided(self.dst_offset, &axes([self.dst_0, self.dst_1, self.dst_2, self.dst_3])),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.len() * self.add as u64
+    }
+}
+
+params! {
+    /// dst[offset .. offset + n] = value.
+    Fill {
+        /// First element.
+        offset: u32,
+        /// How many.
+        n: u32,
+        /// The value.
+        value: f32,
+    }
+}
+
+impl Fill {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.n as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        vec![span(self.offset, self.n as u64)]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        0
+    }
+}
+
+params! {
+    /// y[r, f] = activation(y[r, f] + bias[f]).
+    DenseForward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// 1: add the bias.
+        has_bias: u32,
+        /// First element of y.
+        y_offset: u32,
+    }
+}
+
+impl DenseForward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64 * self.features as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        vec![
+            0..self.has_bias as u64 * self.features as u64,
+            span(self.y_offset, self.rows as u64 * self.features as u64),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        4 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// dy[i] *= activation'(y[i]), with the derivative written in terms of the output.
+    DenseBackward {
+        /// Elements.
+        n: u32,
+        /// First element of y.
+        y_offset: u32,
+        /// First element of dy.
+        dy_offset: u32,
+    }
+}
+
+impl DenseBackward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.n as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        vec![span(self.y_offset, self.n as u64), span(self.dy_offset, self.n as u64)]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        3 * self.n as u64
+    }
+}
+
+params! {
+    /// sums[n] (+)= Σ_row a[row, n], written `copies` times.
+    ColumnSum {
+        /// Rows to sum.
+        rows: u32,
+        /// Columns.
+        columns: u32,
+        /// First element of a; its rows are contiguous.
+        a_offset: u32,
+        /// First element of the sums.
+        out_offset: u32,
+        /// How many copies of the sums to write (a layer with two biases gives both the same gradient).
+        copies: u32,
+        /// 1: add to the sums; 0: overwrite them.
+        accumulate: u32,
+    }
+}
+
+impl ColumnSum {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        [self.columns.div_ceil(16) as u64, 1, 1]
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        vec![
+            span(self.a_offset, self.rows as u64 * self.columns as u64),
+            span(self.out_offset, self.copies as u64 * self.columns as u64),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.rows as u64 * self.columns as u64
+    }
+}
+
+params! {
+    /// Loss of each row and its gradient.
+    Loss {
+        /// Rows.
+        rows: u32,
+        /// Features, or classes, of a row.
+        width: u32,
+        /// First element of the prediction [rows, width].
+        prediction_offset: u32,
+        /// First element of the target [rows, width].
+        target_offset: u32,
+        /// First element of the gradient [rows, width].
+        gradient_offset: u32,
+        /// First element of the row losses [rows].
+        row_offset: u32,
+        /// Factor that makes the sum a mean.
+        scale: f32,
+    }
+}
+
+impl Loss {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        let n = self.rows as u64 * self.width as u64;
+        vec![
+            span(self.prediction_offset, n),
+            span(self.target_offset, n),
+            span(self.gradient_offset, n),
+            span(self.row_offset, self.rows as u64),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        5 * self.rows as u64 * self.width as u64
+    }
+}
+
+params! {
+    /// sums[out_offset + g] = Σ values (or squares) of slice g.
+    Reduce {
+        /// Elements in all.
+        n: u32,
+        /// First element.
+        offset: u32,
+        /// Elements of a slice; each workgroup sums one.
+        per_group: u32,
+        /// First element of the sums.
+        out_offset: u32,
+        /// 1: sum squares.
+        square: u32,
+    }
+}
+
+impl Reduce {
+    fn slices(&self) -> u64 {
+        (self.n as u64).div_ceil(self.per_group as u64)
+    }
+
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        [self.slices(), 1, 1]
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        vec![span(self.offset, self.n as u64), span(self.out_offset, self.slices())]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.n as u64 * (1 + self.square as u64)
+    }
+}
+
+params! {
+    /// scale[0] = min(1, max_norm / (norm + 1e-6)), scale[1] = norm, where norm² = Σ squares.
+    Clip {
+        /// Partial sums of squares.
+        n: u32,
+        /// Largest norm allowed.
+        max_norm: f32,
+    }
+}
+
+impl Clip {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        [1, 1, 1]
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        vec![0..self.n as u64, 0..2]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.n as u64 + 4
+    }
+}
+
+params! {
+    /// v = momentum·v + g·scale, w -= lr·v; lr is hyper[0].
+    Sgd {
+        /// Weights.
+        n: u32,
+        /// Momentum.
+        momentum: f32,
+    }
+}
+
+impl Sgd {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.n as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        let n = self.n as u64;
+        vec![0..2, 0..1, 0..n, 0..n, 0..n]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        5 * self.n as u64
+    }
+}
+
+params! {
+    /// m = β1·m + (1 − β1)·g, v = β2·v + (1 − β2)·g², w -= hyper[0]·m / (√v + hyper[1]).
+    Adam {
+        /// Weights.
+        n: u32,
+        /// β1.
+        beta1: f32,
+        /// 1 − β1, rounded once: 1 − 0.999 taken in f32 is wrong in the fifth digit.
+        take1: f32,
+        /// β2.
+        beta2: f32,
+        /// 1 − β2.
+        take2: f32,
+    }
+}
+
+impl Adam {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.n as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+        let n = self.n as u64;
+        vec![0..2, 0..1, 0..n, 0..n, 0..n, 0..n]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        12 * self.n as u64
+    }
+}

@@ -1,0 +1,116 @@
+//! Parameters on a device.
+
+use super::weights::{DeviceTensor, HostTensor, from_device, initial, specs, to_device};
+use crate::device::{Device, Tensor};
+use crate::error::{Error, Result};
+use crate::schedule::LayerPlan;
+use rand_pcg::Pcg64;
+
+/// All device tensors of some layers, with the names that plans use.
+#[derive(Debug)]
+pub(crate) struct Parameters(Vec<(DeviceTensor, Tensor)>);
+
+impl Parameters {
+    /// Allocates and initialises the parameters of layers; the same seed gives the same numbers on every device.
+    pub async fn new(device: &Device, layers: &[LayerPlan], seed: u64) -> Result<Parameters> {
+        let mut random = Pcg64::new(seed as u128, 0x6c73_746d);
+        let mut tensors = Vec::new();
+        for LayerPlan { name, input, layer } in layers {
+            for spec in specs(name, layer, *input) {
+                let tensor = device.tensor(&spec.name, spec.len).await?;
+                tensor.write(0, &to_device(&spec, &initial(&spec, layer, &mut random)));
+                tensors.push((spec, tensor));
+            }
+        }
+        Ok(Parameters(tensors))
+    }
+
+    /// The tensor of that buffer name.
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.0.iter().find(|(spec, _)| spec.name == name).map(|(_, tensor)| tensor.clone())
+    }
+
+    /// Numbers in all.
+    pub fn count(&self, prefix: &str) -> u64 {
+        self.0.iter().filter(|(spec, _)| spec.name.starts_with(prefix)).map(|(spec, _)| spec.len).sum()
+    }
+
+    /// Everything, in PyTorch's names and layout.
+    pub async fn export(&self) -> Result<Vec<HostTensor>> {
+        let mut all = Vec::new();
+        for (spec, tensor) in &self.0 {
+            if spec.len > 0 {
+                all.extend(from_device(spec, &tensor.read_all().await?));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Replaces everything, or nothing: every tensor must be there, with its shape, finite, and none may be left over.
+    pub fn import(&self, mut given: Vec<HostTensor>) -> Result<()> {
+        let mut packed = Vec::new();
+        for (spec, tensor) in &self.0 {
+            let mut parts = Vec::new();
+            for part in &spec.parts {
+                let Some(at) = given.iter().position(|host| host.name == part.name) else {
+                    let names: Vec<&str> = given.iter().map(|host| host.name.as_str()).take(6).collect();
+                    return Err(Error::Shape(format!(
+                        "tensor {} of shape {:?} is missing; among those given: {}",
+                        part.name,
+                        part.shape,
+                        if names.is_empty() { "none".into() } else { names.join(", ") }
+                    )));
+                };
+                let host = given.swap_remove(at);
+                if host.shape != part.shape {
+                    return Err(Error::Shape(format!(
+                        "tensor {} has shape {:?}, the model expects {:?}",
+                        part.name, host.shape, part.shape
+                    )));
+                }
+                if let Some(at) = host.values.iter().position(|value| !value.is_finite()) {
+                    return Err(Error::NotFinite {
+                        what: format!("tensor {}", host.name),
+                        position: format!("element {at}"),
+                        value: host.values[at],
+                    });
+                }
+                parts.push(host);
+            }
+            packed.push((tensor, to_device(spec, &parts)));
+        }
+        if let Some(extra) = given.first() {
+            return Err(Error::Shape(format!(
+                "tensor {} of shape {:?} belongs to no layer of the model",
+                extra.name, extra.shape
+            )));
+        }
+        for (tensor, values) in packed {
+            tensor.write(0, &values);
+        }
+        Ok(())
+    }
+}
+
+/// Values of gradient or parameter buffers read by a function, as host tensors.
+pub(crate) async fn read_parts<F, R>(layers: &[LayerPlan], read: F) -> Result<Vec<HostTensor>>
+where
+    F: Fn(String, u64) -> R,
+    R: Future<Output = Result<Vec<f32>>>,
+{
+    let mut all = Vec::new();
+    for LayerPlan { name, input, layer } in layers {
+        for spec in specs(name, layer, *input) {
+            if spec.len > 0 {
+                all.extend(from_device(&spec, &read(spec.name.clone(), spec.len).await?));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Names and shapes of a layer's tensors in files.
+pub(crate) fn tensor_shapes(layer: &LayerPlan) -> Vec<(String, Vec<usize>)> {
+    let specs = specs(&layer.name, &layer.layer, layer.input);
+    specs.into_iter().flat_map(|spec| spec.parts).map(|part| (part.name, part.shape)).collect()
+}

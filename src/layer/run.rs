@@ -1,0 +1,365 @@
+//! A bare LSTM on a device: forward, and all gradients for given gradients of its output.
+
+use super::parameters::{Parameters, read_parts};
+use super::weights::HostTensor;
+use super::{Layer, Lstm};
+use crate::device::{Device, Executable};
+use crate::error::{Error, Result};
+use crate::plan::BufferId;
+use crate::schedule::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
+use crate::transfer::{download, finite, not_empty, upload};
+use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Hidden and cell states, each [L·D, B, H], in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
+#[derive(Clone, Debug, PartialEq)]
+pub struct LstmState {
+    /// Hidden state.
+    pub h: Array3<f32>,
+    /// Cell state.
+    pub c: Array3<f32>,
+}
+
+impl LstmState {
+    /// Zeros, as at the start of a sequence.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Lstm, LstmState};
+    /// let state = LstmState::zeros(&Lstm::new(16).layers(2), 3); // B = 3
+    /// assert_eq!(state.h.dim(), (2, 3, 16));
+    /// ```
+    pub fn zeros(lstm: &Lstm, batch: usize) -> LstmState {
+        let zeros = Array3::zeros((lstm.layers * lstm.directions(), batch, lstm.hidden));
+        LstmState { h: zeros.clone(), c: zeros }
+    }
+}
+
+/// What a forward pass returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LstmOutput {
+    /// Hidden states of the top layer, [B, T, D·H] ([T, B, D·H] where time-major).
+    pub output: Array3<f32>,
+    /// Final states (h_n, c_n) of all layers and directions.
+    pub state: LstmState,
+}
+
+/// All gradients of an LSTM.
+#[derive(Clone, Debug)]
+pub struct LstmGradients {
+    /// Of the input, shaped like it.
+    pub x: Array3<f32>,
+    /// Of the initial states.
+    pub initial: LstmState,
+    /// Of every parameter, by PyTorch's name (`weight_ih_l0`, ...) and in its shape.
+    pub parameters: BTreeMap<String, ArrayD<f32>>,
+}
+
+/// An LSTM with its weights on a device; made by [`Lstm::build`].
+///
+/// A plan is made and kept for each pair (T, B) that it meets, the last few of them.
+#[derive(Debug)]
+pub struct LstmLayer {
+    plan: LayerPlan,
+    config: Lstm,
+    device: Device,
+    parameters: Parameters,
+    time_major: bool,
+    forward: Cache<NetworkPlan>,
+    gradients: Cache<LstmGradientPlan>,
+}
+
+/// Plans ready to run, by (T, B); the oldest goes when there are too many.
+#[derive(Debug)]
+struct Cache<P>(Mutex<Vec<((usize, usize), Ready<P>)>>);
+
+type Ready<P> = Arc<(P, Executable, Turn)>;
+/// Who holds it may write, run and read the executable's buffers.
+type Turn = futures_intrusive::sync::Mutex<()>;
+
+impl<P> Cache<P> {
+    const MOST: usize = 8;
+
+    fn new() -> Cache<P> {
+        Cache(Mutex::new(Vec::new()))
+    }
+
+    fn find(&self, key: (usize, usize)) -> Option<Ready<P>> {
+        lock(&self.0).iter().find(|(known, _)| *known == key).map(|(_, ready)| ready.clone())
+    }
+
+    fn keep(&self, key: (usize, usize), plan: P, executable: Executable) -> Ready<P> {
+        let ready = Arc::new((plan, executable, Turn::new((), true)));
+        let mut kept = lock(&self.0);
+        if kept.len() == Self::MOST {
+            kept.remove(0);
+        }
+        kept.push((key, ready.clone()));
+        ready
+    }
+}
+
+/// The guarded values are whole at any time, so a panic elsewhere does not spoil them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LstmLayer {
+    pub(crate) async fn new(config: Lstm, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
+        // The buffers' names carry no layer name, so that parameters have exactly PyTorch's.
+        let layer = Lstm { return_sequences: true, ..config.clone() };
+        let plan = LayerPlan { name: "lstm".into(), input, layer: Layer::Lstm(layer) };
+        plan.validate()?;
+        let parameters = Parameters::new(device, std::slice::from_ref(&plan), seed).await?;
+        Ok(LstmLayer {
+            plan,
+            config,
+            device: device.clone(),
+            parameters,
+            time_major: false,
+            forward: Cache::new(),
+            gradients: Cache::new(),
+        })
+    }
+
+    /// Takes and returns arrays with time first, [T, B, ·], instead of batch first.
+    pub fn time_major(self, time_major: bool) -> LstmLayer {
+        LstmLayer { time_major, ..self }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Lstm {
+        &self.config
+    }
+
+    /// All parameters by PyTorch's names, in its shapes.
+    ///
+    /// # Errors
+    /// A device that failed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn parameters(&self) -> Result<BTreeMap<String, ArrayD<f32>>> {
+        Ok(arrays(pollster::block_on(self.parameters.export())?))
+    }
+
+    /// Replaces all parameters, given by PyTorch's names and in its shapes.
+    ///
+    /// # Errors
+    /// A tensor that is missing, too many, of another shape or not finite; then nothing is changed.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let first = Lstm::new(4).build(&Device::cpu(), 3, 1)?;
+    /// let second = Lstm::new(4).build(&Device::cpu(), 3, 2)?;
+    /// second.set_parameters(first.parameters()?)?;
+    /// assert_eq!(first.parameters()?, second.parameters()?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn set_parameters(&self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
+        let host = |(name, array): (String, ArrayD<f32>)| HostTensor {
+            name: format!("lstm.{name}"),
+            shape: array.shape().to_vec(),
+            values: array.iter().copied().collect(),
+        };
+        self.parameters.import(parameters.into_iter().map(host).collect())
+    }
+
+    /// Runs sequences x [B, T, I] from given states (zeros by default).
+    ///
+    /// # Errors
+    /// Shapes that do not fit, sizes that the device cannot hold, a device that failed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn forward(&self, x: ArrayView3<f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
+        pollster::block_on(self.forward_async(x, initial))
+    }
+
+    /// [`LstmLayer::forward`] for places that cannot block.
+    pub async fn forward_async(&self, x: ArrayView3<'_, f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
+        let (x, steps, batch) = self.check_input(x)?;
+        let ready = match self.forward.find((steps, batch)) {
+            Some(ready) => ready,
+            None => {
+                let layers = std::slice::from_ref(&self.plan);
+                let plan = network(layers, batch, steps, Purpose::Stream, self.device.capabilities())?;
+                let executable = self.device.compile(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+                self.forward.keep((steps, batch), plan, executable)
+            }
+        };
+        let (plan, executable, turn) = &*ready;
+        self.check_state("initial", initial, batch)?;
+        let running = turn.lock().await;
+        upload(executable, &plan.x, x);
+        self.write_states(executable, &plan.states, initial, batch);
+        executable.run()?;
+        let output = download(executable, &plan.y, batch).await?;
+        let state = self.read_states(executable, &plan.states, batch).await?;
+        drop(running);
+        Ok(LstmOutput { output: self.as_asked(output), state })
+    }
+
+    /// Gradients of Σ output ⊙ d_output + Σ h_n ⊙ d_final.h + Σ c_n ⊙ d_final.c for sequences x [B, T, I]: what
+    /// backward returns for a loss with these gradients.
+    ///
+    /// # Errors
+    /// As [`LstmLayer::forward`].
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(4).build(&Device::cpu(), 3, 0)?;
+    /// let x = Array3::from_elem((2, 5, 3), 0.5);
+    /// let gradients = lstm.gradients(x.view(), None, Array3::ones((2, 5, 4)).view(), None)?;
+    /// assert_eq!(gradients.parameters["weight_ih_l0"].shape(), [16, 3]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn gradients(
+        &self,
+        x: ArrayView3<f32>,
+        initial: Option<&LstmState>,
+        d_output: ArrayView3<f32>,
+        d_final: Option<&LstmState>,
+    ) -> Result<LstmGradients> {
+        pollster::block_on(self.gradients_async(x, initial, d_output, d_final))
+    }
+
+    /// [`LstmLayer::gradients`] for places that cannot block.
+    pub async fn gradients_async(
+        &self,
+        x: ArrayView3<'_, f32>,
+        initial: Option<&LstmState>,
+        d_output: ArrayView3<'_, f32>,
+        d_final: Option<&LstmState>,
+    ) -> Result<LstmGradients> {
+        let (x, steps, batch) = self.check_input(x)?;
+        let d_output = self.time_first(d_output);
+        if d_output.dim() != (steps, batch, self.config.output()) {
+            let (t, b, f) = d_output.dim();
+            return Err(Error::Shape(format!(
+                "d_output has T = {t}, B = {b} and {f} features, the output has T = {steps}, B = {batch} and {}",
+                self.config.output()
+            )));
+        }
+        self.check_state("initial", initial, batch)?;
+        self.check_state("d_final", d_final, batch)?;
+        let ready = match self.gradients.find((steps, batch)) {
+            Some(ready) => ready,
+            None => {
+                let plan = lstm_gradients(&self.plan, batch, steps, self.device.capabilities())?;
+                let executable = self.device.compile(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+                self.gradients.keep((steps, batch), plan, executable)
+            }
+        };
+        let (plan, executable, turn) = &*ready;
+        let running = turn.lock().await;
+        upload(executable, &plan.x, x);
+        upload(executable, &plan.dy, d_output);
+        self.write_states(executable, &plan.initial, initial, batch);
+        self.write_states(executable, &plan.d_final, d_final, batch);
+        executable.run()?;
+        let dx = download(executable, &plan.dx, batch).await?;
+        let initial = self.read_states(executable, &plan.d_initial, batch).await?;
+        let parameters = read_parts(std::slice::from_ref(&self.plan), |name, len| async move {
+            let buffer = executable.plan().find(&format!("grad {name}"));
+            let buffer = buffer.ok_or_else(|| Error::Plan(format!("{name} has no gradient")))?;
+            executable.read((buffer, 0), len).await
+        })
+        .await?;
+        drop(running);
+        Ok(LstmGradients { x: self.as_asked(dx), initial, parameters: arrays(parameters) })
+    }
+
+    /// [B, T, ·] or [T, B, ·], as the caller has it, to [T, B, ·].
+    fn time_first<'a>(&self, array: ArrayView3<'a, f32>) -> ArrayView3<'a, f32> {
+        if self.time_major { array } else { array.permuted_axes([1, 0, 2]) }
+    }
+
+    /// [T, B, ·] as the caller wants it.
+    fn as_asked(&self, array: Array3<f32>) -> Array3<f32> {
+        if self.time_major { array } else { array.permuted_axes([1, 0, 2]).as_standard_layout().into_owned() }
+    }
+
+    fn check_input<'a>(&self, x: ArrayView3<'a, f32>) -> Result<(ArrayView3<'a, f32>, usize, usize)> {
+        let axes = if self.time_major { "[T, B, I]" } else { "[B, T, I]" };
+        if x.dim().2 != self.plan.input {
+            return Err(Error::Shape(format!(
+                "input has {} features, the layer expects {} (shape {axes} = {:?})",
+                x.dim().2,
+                self.plan.input,
+                x.shape()
+            )));
+        }
+        not_empty("input", axes, x.shape())?;
+        finite("input", axes, &x)?;
+        let x = self.time_first(x);
+        let (steps, batch, _) = x.dim();
+        Ok((x, steps, batch))
+    }
+
+    fn check_state(&self, what: &str, state: Option<&LstmState>, batch: usize) -> Result<()> {
+        let Some(state) = state else { return Ok(()) };
+        let expected = LstmState::zeros(&self.config, batch).h.dim();
+        for (kind, array) in [("h", &state.h), ("c", &state.c)] {
+            if array.dim() != expected {
+                return Err(Error::Shape(format!(
+                    "{what} state {kind} has shape {:?}, expected [L·D, B, H] = {expected:?}",
+                    array.dim()
+                )));
+            }
+            finite(&format!("{what} state {kind}"), "[L·D, B, H]", &array.view())?;
+        }
+        Ok(())
+    }
+
+    fn write_states(
+        &self,
+        executable: &Executable,
+        buffers: &[(BufferId, BufferId)],
+        state: Option<&LstmState>,
+        batch: usize,
+    ) {
+        let directions = self.config.directions();
+        let zeros;
+        let state = match state {
+            Some(state) => state,
+            None => {
+                zeros = LstmState::zeros(&self.config, batch);
+                &zeros
+            }
+        };
+        for (layer, &(h, c)) in buffers.iter().enumerate() {
+            let rows = s![layer * directions..(layer + 1) * directions, .., ..];
+            for (buffer, array) in [(h, &state.h), (c, &state.c)] {
+                executable.write((buffer, 0), &array.slice(rows).iter().copied().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    async fn read_states(
+        &self,
+        executable: &Executable,
+        buffers: &[(BufferId, BufferId)],
+        batch: usize,
+    ) -> Result<LstmState> {
+        let mut state = LstmState::zeros(&self.config, batch);
+        let slot = self.config.directions() * batch * self.config.hidden;
+        for (layer, &(h, c)) in buffers.iter().enumerate() {
+            for (buffer, array) in [(h, &mut state.h), (c, &mut state.c)] {
+                let values = executable.read((buffer, 0), slot as u64).await?;
+                // `zeros` made it in standard layout: [L·D, B, H] in one piece.
+                let flat = array.as_slice_mut().expect("a new array is contiguous");
+                flat[layer * slot..(layer + 1) * slot].copy_from_slice(&values);
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// Host tensors of the layer called "lstm" as arrays by PyTorch's names.
+fn arrays(tensors: Vec<HostTensor>) -> BTreeMap<String, ArrayD<f32>> {
+    let array = |host: HostTensor| {
+        let name = host.name.strip_prefix("lstm.").unwrap_or(&host.name).to_string();
+        // Shape and values were made together.
+        (name, ArrayD::from_shape_vec(IxDyn(&host.shape), host.values).expect("as many values as the shape holds"))
+    };
+    tensors.into_iter().map(array).collect()
+}

@@ -1,0 +1,164 @@
+//! Parameters by PyTorch's names and layout, and how they lie on the device.
+//!
+//! On the device an LSTM layer has W [D, I, 4H], R [D, H, 4H] and bias [D, biases, 4H], the four gates of a unit side
+//! by side: column 4·unit + gate. PyTorch has [4H, I] and [4H, H], row gate·H + unit.
+
+use super::init::{Init, glorot, orthogonal, uniform};
+use super::{Bias, Dense, Layer, Lstm};
+use crate::cell::GATES;
+use rand_pcg::Pcg64;
+
+/// A named tensor on the host, PyTorch's layout.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HostTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// A device tensor: its name, its length and the host tensors it is made of, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceTensor {
+    pub name: String,
+    pub len: u64,
+    pub parts: Vec<Part>,
+    /// Features that the layer takes.
+    inputs: usize,
+}
+
+/// A host tensor inside a device tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pack: Pack,
+}
+
+/// How a host tensor lies inside a device tensor.
+#[derive(Clone, Copy, Debug)]
+enum Pack {
+    /// As it is.
+    Plain,
+    /// Rows gate·H + unit become columns 4·unit + gate.
+    Gates,
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Position on the device of every host element.
+    fn position(&self, index: usize) -> usize {
+        match self.pack {
+            Pack::Plain => index,
+            Pack::Gates => {
+                let columns = self.shape.get(1).copied().unwrap_or(1);
+                let hidden = self.shape[0] / GATES;
+                let (row, column) = (index / columns, index % columns);
+                column * self.shape[0] + GATES * (row % hidden) + row / hidden
+            }
+        }
+    }
+}
+
+/// The device tensors of a layer, for `input` features, with the plans' buffer names.
+pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor> {
+    let tensor = |device: String, parts: Vec<Part>| DeviceTensor {
+        len: parts.iter().map(|part| part.len() as u64).sum(),
+        name: device,
+        parts,
+        inputs: input,
+    };
+    match layer {
+        Layer::Dense(dense) => {
+            let part =
+                |kind: &str, shape: Vec<usize>| Part { name: format!("{name}.{kind}"), shape, pack: Pack::Plain };
+            let mut tensors = vec![tensor(format!("{name}.weight"), vec![part("weight", vec![dense.units, input])])];
+            let bias = if dense.bias { vec![part("bias", vec![dense.units])] } else { vec![] };
+            tensors.push(tensor(format!("{name}.bias"), bias));
+            tensors
+        }
+        Layer::Lstm(lstm) => (0..lstm.layers)
+            .flat_map(|k| {
+                let rows = GATES * lstm.hidden;
+                let input = if k == 0 { input } else { lstm.output() };
+                let parts = |kinds: &[&str], columns: &[usize]| {
+                    let reversed = ["", "_reverse"];
+                    let each = reversed
+                        .iter()
+                        .take(lstm.directions())
+                        .flat_map(|direction| kinds.iter().map(move |kind| format!("{name}.{kind}_l{k}{direction}")));
+                    each.map(|name| Part { name, shape: [&[rows], columns].concat(), pack: Pack::Gates }).collect()
+                };
+                let biases: &[&str] = match lstm.bias {
+                    Bias::None => &[],
+                    Bias::Single => &["bias_ih"],
+                    Bias::Double => &["bias_ih", "bias_hh"],
+                };
+                [
+                    tensor(format!("{name}.l{k}.w"), parts(&["weight_ih"], &[input])),
+                    tensor(format!("{name}.l{k}.r"), parts(&["weight_hh"], &[lstm.hidden])),
+                    tensor(format!("{name}.l{k}.bias"), parts(biases, &[])),
+                ]
+            })
+            .collect(),
+    }
+}
+
+/// A device tensor's values from its parts, in their order.
+pub(crate) fn to_device(spec: &DeviceTensor, parts: &[HostTensor]) -> Vec<f32> {
+    let mut values = vec![0.0; spec.len as usize];
+    let mut first = 0;
+    for (part, host) in spec.parts.iter().zip(parts) {
+        for (index, &value) in host.values.iter().enumerate() {
+            values[first + part.position(index)] = value;
+        }
+        first += part.len();
+    }
+    values
+}
+
+/// The parts of a device tensor's values.
+pub(crate) fn from_device(spec: &DeviceTensor, values: &[f32]) -> Vec<HostTensor> {
+    let mut first = 0;
+    let take = |part: &Part| {
+        let own = (0..part.len()).map(|index| values[first + part.position(index)]).collect();
+        first += part.len();
+        HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: own }
+    };
+    spec.parts.iter().map(take).collect()
+}
+
+/// Initial values of a device tensor's parts.
+pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) -> Vec<HostTensor> {
+    let values = |part: &Part, random: &mut Pcg64| match layer {
+        Layer::Lstm(lstm) => lstm_values(lstm, part, random),
+        Layer::Dense(dense) => dense_values(dense, part, spec, random),
+    };
+    (spec.parts.iter())
+        .map(|part| HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: values(part, random) })
+        .collect()
+}
+
+fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
+    match (lstm.init, part.shape.as_slice()) {
+        (Init::PyTorch, _) => uniform(random, part.len(), 1.0 / (lstm.hidden as f64).sqrt()),
+        (Init::Keras, &[rows, columns]) if part.name.contains("weight_hh") => orthogonal(random, rows, columns),
+        (Init::Keras, &[rows, columns]) => glorot(random, part.len(), columns, rows),
+        // Forget gate 1, in one bias only: the two are added.
+        (Init::Keras, _) => {
+            let forget = lstm.hidden..2 * lstm.hidden;
+            let first = part.name.contains("bias_ih");
+            (0..part.len()).map(|row| if first && forget.contains(&row) { 1.0 } else { 0.0 }).collect()
+        }
+    }
+}
+
+fn dense_values(dense: &Dense, part: &Part, spec: &DeviceTensor, random: &mut Pcg64) -> Vec<f32> {
+    match (dense.init, part.shape.len()) {
+        (Init::PyTorch, _) => uniform(random, part.len(), 1.0 / (spec.inputs as f64).sqrt()),
+        (Init::Keras, 2) => glorot(random, part.len(), spec.inputs, dense.units),
+        (Init::Keras, _) => vec![0.0; part.len()],
+    }
+}

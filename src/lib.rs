@@ -1,0 +1,60 @@
+//! LSTM inference and training on any GPU.
+//!
+//! The kernels are WGSL compute shaders, run through wgpu on Vulkan, Metal or DX12; each has a twin in Rust that
+//! validates it in tests and runs where there is no GPU. The numbers are those of PyTorch and Keras.
+//!
+//! ```
+//! use ndarray::array;
+//! use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
+//!
+//! # fn main() -> wgpu_lstm::Result<()> {
+//! let device = Device::auto(); // the best GPU, else the CPU
+//! let x = array![[[1.0], [2.0], [3.0]], [[4.0], [5.0], [6.0]], [[7.0], [8.0], [9.0]]]; // [N, T, I]
+//! let y = array![[8.0], [9.0], [10.0]]; // [N, F]
+//! let mut model = Sequential::new(1).add(Lstm::keras(10)).add(Dense::keras(1)).build(&device, 42)?;
+//! model.compile(Loss::MeanSquaredError, Optimiser::adam_keras(1e-3))?;
+//! let history = model.fit(x.view(), y.view(), Fit::new().epochs(100))?;
+//! assert!(history.loss[99] < history.loss[0]);
+//! println!("{}", model.predict(x.view())?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Sequential`] and [`Model`]: build, fit, evaluate, predict, save and load.
+//! - [`Lstm::build`] and [`LstmLayer`]: a bare LSTM with its states and all its gradients.
+//! - [`Stream`]: stateful inference, step by step.
+//! - [`data`]: windows, splits and scalers for time series.
+//! - [`plan::Plan`]: what the scheduler made of it, to print.
+//!
+//! Arrays are batch-first, [B, T, I]. Letters: T time steps, B batch, I input features, H hidden units, L layers, D
+//! directions; gates in the order i, f, g, o.
+#![deny(missing_docs)]
+#![deny(unsafe_code)]
+
+pub mod cell;
+pub mod cpu;
+pub mod data;
+mod device;
+mod error;
+mod format;
+mod gpu;
+pub mod kernel;
+mod layer;
+mod model;
+pub mod plan;
+pub mod schedule;
+mod stream;
+mod train;
+mod transfer;
+
+pub use cell::Cell;
+pub use device::{Device, Executable};
+pub use error::{Error, Result};
+pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
+pub use layer::{Activation, Bias, Dense, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState};
+pub use model::{Model, Sequential};
+pub use plan::Capabilities;
+pub use stream::{Stream, StreamState};
+pub use train::{
+    Callback, Checkpoint, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser, StepEvent, Validation,
+};

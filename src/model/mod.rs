@@ -1,0 +1,514 @@
+//! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
+
+mod cache;
+mod file;
+mod summary;
+
+pub(crate) use cache::Plans;
+
+use crate::device::{Device, Tensor};
+use crate::error::{Error, Result};
+use crate::layer::{HostTensor, Layer, Parameters};
+use crate::plan::{Plan, Role};
+use crate::schedule::{LayerPlan, Purpose, network};
+use crate::stream::Stream;
+use crate::train::{self, Fit, History, Loss, Optimiser};
+use crate::transfer::{download, finite, not_empty, upload};
+use ndarray::{Array3, ArrayD, ArrayView, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// Layers one after another: what a [`Model`] is built from.
+///
+/// ```
+/// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+/// let model = Sequential::new(3) // features of a step
+///     .add(Lstm::new(32).layers(2).return_sequences(true))
+///     .add(Lstm::new(16))
+///     .add(Dense::new(7))
+///     .build(&Device::cpu(), 42)?; // seed
+/// println!("{}", model.summary());
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sequential {
+    pub(crate) input: usize,
+    pub(crate) layers: Vec<Layer>,
+}
+
+impl Sequential {
+    /// A model for sequences of `input` features a step.
+    pub fn new(input: usize) -> Sequential {
+        Sequential { input, layers: Vec::new() }
+    }
+
+    /// Adds a layer on top.
+    #[allow(clippy::should_implement_trait)] // Keras's word
+    pub fn add(mut self, layer: impl Into<Layer>) -> Sequential {
+        self.layers.push(layer.into());
+        self
+    }
+
+    /// Puts the model on a device, its weights drawn by `seed`.
+    ///
+    /// # Errors
+    /// No layer, a size of 0, an LSTM above one that returns only its last step, weights that the device cannot bind.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build(self, device: &Device, seed: u64) -> Result<Model> {
+        pollster::block_on(self.build_async(device, seed))
+    }
+
+    /// [`Sequential::build`] for places that cannot block.
+    pub async fn build_async(self, device: &Device, seed: u64) -> Result<Model> {
+        let layers = self.plan_layers()?;
+        let parameters = Parameters::new(device, &layers, seed).await?;
+        Ok(Model {
+            config: self,
+            layers,
+            device: device.clone(),
+            parameters,
+            training: None,
+            plans: Plans::new(),
+            extra: BTreeMap::new(),
+        })
+    }
+
+    /// The layers with their names (lstm, lstm_1, dense, ...) and input features.
+    pub(crate) fn plan_layers(&self) -> Result<Vec<LayerPlan>> {
+        if self.layers.is_empty() {
+            return Err(Error::Config("the model has no layer; add at least one LSTM or dense layer".into()));
+        }
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let (mut input, mut whole) = (self.input, true);
+        let mut plans = Vec::new();
+        for layer in &self.layers {
+            let count = counts.entry(layer.kind()).or_default();
+            let name = if *count == 0 { layer.kind().to_string() } else { format!("{}_{count}", layer.kind()) };
+            *count += 1;
+            if let Layer::Lstm(lstm) = layer {
+                if !whole {
+                    return Err(Error::Config(format!(
+                        "{name} needs a sequence, but the LSTM below it returns only its last step; set \
+                         return_sequences(true) on that one"
+                    )));
+                }
+                whole = lstm.return_sequences;
+            }
+            let plan = LayerPlan { name, input, layer: layer.clone() };
+            plan.validate()?;
+            plans.push(plan);
+            input = layer.output();
+        }
+        Ok(plans)
+    }
+}
+
+/// How a model learns.
+#[derive(Debug)]
+struct Training {
+    loss: Loss,
+    optimiser: Optimiser,
+    clip_norm: Option<f32>,
+    /// Steps done.
+    steps: u64,
+    /// The optimiser's memory, by buffer name.
+    memory: HashMap<String, Tensor>,
+    /// Losses of the last steps, on the device.
+    log: Tensor,
+}
+
+/// Losses that the device keeps until the host looks.
+const LOG: u64 = 32;
+
+/// A model on a device.
+///
+/// ```
+/// use ndarray::{Array2, Array3};
+/// use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
+///
+/// let mut model = Sequential::new(1).add(Lstm::new(8)).add(Dense::new(1)).build(&Device::cpu(), 7)?;
+/// model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01))?;
+/// let x = Array3::from_shape_fn((16, 5, 1), |(n, t, _)| (n + t) as f32 / 20.0); // [N, T, I]
+/// let y = Array2::from_shape_fn((16, 1), |(n, _)| (n + 5) as f32 / 20.0); // [N, F]
+/// let history = model.fit(x.view(), y.view(), Fit::new().epochs(20))?;
+/// assert!(history.loss[19] < history.loss[0]);
+/// let prediction = model.predict(x.view())?; // [N, F]
+/// assert_eq!(prediction.shape(), [16, 1]);
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    config: Sequential,
+    layers: Vec<LayerPlan>,
+    device: Device,
+    parameters: Parameters,
+    training: Option<Training>,
+    plans: Plans<Kind>,
+    extra: BTreeMap<String, serde_json::Value>,
+}
+
+/// Plans that a model keeps, beside their sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Predict,
+    Evaluate,
+    Train,
+}
+
+impl Model {
+    /// The layers it was built from.
+    pub fn config(&self) -> &Sequential {
+        &self.config
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Chooses loss and optimiser for [`Model::fit`]; the optimiser starts anew.
+    ///
+    /// # Errors
+    /// Settings out of range.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn compile(&mut self, loss: Loss, optimiser: Optimiser) -> Result<()> {
+        pollster::block_on(self.compile_async(loss, optimiser))
+    }
+
+    /// [`Model::compile`] for places that cannot block.
+    pub async fn compile_async(&mut self, loss: Loss, optimiser: Optimiser) -> Result<()> {
+        optimiser.validate()?;
+        if let (Loss::SoftmaxCrossEntropy, Some(Layer::Dense(dense))) = (loss, self.config.layers.last())
+            && dense.activation != crate::layer::Activation::Linear
+        {
+            return Err(Error::Config(format!(
+                "softmax cross-entropy takes logits, but the last layer has the activation {:?}; use Linear",
+                dense.activation
+            )));
+        }
+        let log = self.device.tensor("losses", LOG).await?;
+        self.training = Some(Training { loss, optimiser, clip_norm: None, steps: 0, memory: HashMap::new(), log });
+        self.plans.forget(|kind| kind != Kind::Predict);
+        Ok(())
+    }
+
+    /// Scales the gradients of all layers together down to at most this norm before each step, as
+    /// `torch.nn.utils.clip_grad_norm_` does; `None` switches it off. Call it after [`Model::compile`].
+    ///
+    /// # Errors
+    /// A norm that is not above 0; a model that was not compiled.
+    pub fn clip_norm(&mut self, norm: Option<f32>) -> Result<()> {
+        if let Some(norm) = norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
+            return Err(Error::Config(format!("clip_norm is {norm}; it must be finite and above 0")));
+        }
+        self.training_mut()?.clip_norm = norm;
+        self.plans.forget(|kind| kind == Kind::Train);
+        Ok(())
+    }
+
+    /// Sets the learning rate for the steps to come.
+    ///
+    /// # Errors
+    /// A rate that is negative or not finite; a model that was not compiled.
+    pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
+        let training = self.training_mut()?;
+        let mut optimiser = training.optimiser.clone();
+        match &mut optimiser {
+            Optimiser::Sgd { lr, .. } | Optimiser::Adam { lr, .. } => *lr = rate,
+        }
+        optimiser.validate()?;
+        training.optimiser = optimiser;
+        Ok(())
+    }
+
+    fn training_mut(&mut self) -> Result<&mut Training> {
+        self.training.as_mut().ok_or_else(not_compiled)
+    }
+
+    /// Trains on x [N, T, I] and y: [N, F] (or [N] where F is 1) for a model that returns the last step, [N, T, F] for
+    /// one that returns sequences.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, numbers that are not finite (named by their position), settings out of range, a loss
+    /// that becomes NaN or infinite ([`Error::Diverged`], with the step), whatever a callback returns.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn fit<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>, fit: Fit<'_>) -> Result<History> {
+        pollster::block_on(self.fit_async(x, y, fit))
+    }
+
+    /// [`Model::fit`] for places that cannot block.
+    pub async fn fit_async<D: Dimension>(
+        &mut self,
+        x: ArrayView3<'_, f32>,
+        y: ArrayView<'_, f32, D>,
+        fit: Fit<'_>,
+    ) -> Result<History> {
+        let y = self.target(y)?;
+        train::fit(self, x, y, fit).await
+    }
+
+    /// The loss on x and y (shaped as for [`Model::fit`]), averaged over all sequences.
+    ///
+    /// # Errors
+    /// As [`Model::fit`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn evaluate<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>) -> Result<f32> {
+        let y = self.target(y)?;
+        pollster::block_on(self.evaluate_async(x, y))
+    }
+
+    /// [`Model::evaluate`] for places that cannot block, with y as [N, T, F].
+    pub async fn evaluate_async(&mut self, x: ArrayView3<'_, f32>, y: ArrayView3<'_, f32>) -> Result<f32> {
+        train::check_data(self, "x", "y", &x, &y)?;
+        let (count, steps, _) = x.dim();
+        let mut sum = 0.0f64;
+        for range in batches(count, steps) {
+            let rows = s![range.clone(), .., ..];
+            self.ready(Kind::Evaluate, steps, range.len()).await?;
+            let (plan, executable) = self.plans.get(Kind::Evaluate, steps, range.len())?;
+            upload(executable, &plan.x, x.slice(rows).permuted_axes([1, 0, 2]));
+            if let Some(target) = &plan.target {
+                upload(executable, target, y.slice(rows).permuted_axes([1, 0, 2]));
+            }
+            executable.run()?;
+            let loss = plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
+            sum += executable.read((loss, 0), 1).await?[0] as f64 * range.len() as f64;
+        }
+        Ok((sum / count as f64) as f32)
+    }
+
+    /// The output for x [N, T, I]: [N, F] for a model that returns the last step, else [N, T, F].
+    ///
+    /// # Errors
+    /// Shapes that do not fit, numbers that are not finite, sizes that the device cannot hold.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn predict(&mut self, x: ArrayView3<f32>) -> Result<ArrayD<f32>> {
+        pollster::block_on(self.predict_async(x))
+    }
+
+    /// [`Model::predict`] for places that cannot block.
+    pub async fn predict_async(&mut self, x: ArrayView3<'_, f32>) -> Result<ArrayD<f32>> {
+        self.check_input("x", &x)?;
+        finite("x", "[sequence, step, feature]", &x)?;
+        let (count, steps, _) = x.dim();
+        let mut parts: Vec<Array3<f32>> = Vec::new();
+        for range in batches(count, steps) {
+            self.ready(Kind::Predict, steps, range.len()).await?;
+            let (plan, executable) = self.plans.get(Kind::Predict, steps, range.len())?;
+            upload(executable, &plan.x, x.slice(s![range.clone(), .., ..]).permuted_axes([1, 0, 2]));
+            executable.run()?;
+            let y = download(executable, &plan.y, range.len()).await?;
+            parts.push(y.permuted_axes([1, 0, 2]).as_standard_layout().into_owned());
+        }
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        let y = concatenate(Axis(0), &views).map_err(|error| Error::Plan(error.to_string()))?;
+        Ok(if self.returns_sequences() { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() })
+    }
+
+    /// A stateful session for `batch` streams; see [`Stream`].
+    ///
+    /// # Errors
+    /// A bidirectional layer, which needs the whole sequence; a batch of 0.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn stream(&self, batch: usize) -> Result<Stream> {
+        pollster::block_on(self.stream_async(batch))
+    }
+
+    /// [`Model::stream`] for places that cannot block.
+    pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
+        let weights = |name: &str| self.parameters.tensor(name);
+        Stream::new(&self.layers, self.config.input, &self.device, weights, batch).await
+    }
+
+    /// The plan of a training step for B sequences of T steps, for looking at.
+    ///
+    /// # Errors
+    /// Sizes that the device cannot hold; a model that was not compiled.
+    pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
+        let purpose = self.purpose(Kind::Train)?;
+        Ok(network(&self.layers, batch, steps, purpose, self.device.capabilities())?.plan)
+    }
+
+    /// A table of the layers: their output shapes and numbers of parameters.
+    pub fn summary(&self) -> String {
+        summary::table(&self.layers, &self.parameters)
+    }
+
+    /// Parameters in all.
+    pub fn parameter_count(&self) -> u64 {
+        self.parameters.count("")
+    }
+
+    /// Keeps a value to be saved with the model, under a name: a scaler, the lookback, names of columns.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Sequential};
+    /// let mut model = Sequential::new(3).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.set_extra("lookback", &30)?;
+    /// assert_eq!(model.extra::<usize>("lookback")?, 30);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn set_extra(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
+        let value = serde_json::to_value(value).map_err(|error| Error::Config(format!("extra \"{name}\": {error}")))?;
+        self.extra.insert(name.into(), value);
+        Ok(())
+    }
+
+    /// A value kept with [`Model::set_extra`].
+    ///
+    /// # Errors
+    /// No value of that name, or one of another kind.
+    pub fn extra<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let value = self.extra.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.extra.keys().map(String::as_str).collect();
+            Error::Config(format!("the model keeps no value \"{name}\"; it keeps: {}", known.join(", ")))
+        })?;
+        serde_json::from_value(value.clone()).map_err(|error| Error::Config(format!("extra \"{name}\": {error}")))
+    }
+
+    /// All parameters by name (`lstm.weight_ih_l0`, `dense.weight`, ...), in PyTorch's shapes.
+    ///
+    /// # Errors
+    /// A device that failed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn parameters(&self) -> Result<BTreeMap<String, ArrayD<f32>>> {
+        let array = |host: HostTensor| Some((host.name, ArrayD::from_shape_vec(host.shape, host.values).ok()?));
+        Ok(self.export()?.into_iter().filter_map(array).collect())
+    }
+
+    /// Replaces all parameters, given by name and in PyTorch's shapes.
+    ///
+    /// # Errors
+    /// A tensor that is missing, too many, of another shape or not finite; then nothing is changed.
+    pub fn set_parameters(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
+        let host = |(name, array): (String, ArrayD<f32>)| HostTensor {
+            name,
+            shape: array.shape().to_vec(),
+            values: array.iter().copied().collect(),
+        };
+        self.import(parameters.into_iter().map(host).collect())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn export(&self) -> Result<Vec<HostTensor>> {
+        pollster::block_on(self.parameters.export())
+    }
+
+    pub(crate) fn import(&self, tensors: Vec<HostTensor>) -> Result<()> {
+        self.parameters.import(tensors)
+    }
+
+    /// One optimiser step on a batch; the loss goes to the log.
+    pub(crate) async fn train_step(
+        &mut self,
+        x: ArrayView3<'_, f32>,
+        y: ArrayView3<'_, f32>,
+        slot: usize,
+    ) -> Result<()> {
+        let (batch, steps, _) = x.dim();
+        self.ready(Kind::Train, steps, batch).await?;
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        training.steps += 1;
+        let (plan, executable) = self.plans.get(Kind::Train, steps, batch)?;
+        let (Some(target), Some(loss), Some(hyper)) = (&plan.target, plan.loss, plan.hyper) else {
+            return Err(Error::Plan("a training plan lacks a part".into()));
+        };
+        upload(executable, &plan.x, x.permuted_axes([1, 0, 2]));
+        upload(executable, target, y.permuted_axes([1, 0, 2]));
+        executable.write((hyper, 0), &training.optimiser.hyper(training.steps));
+        executable.run()?;
+        executable.copy_out((loss, 0), (&training.log, slot as u64), 1);
+        Ok(())
+    }
+
+    /// The first losses of the log.
+    pub(crate) async fn step_losses(&self, count: usize) -> Result<Vec<f32>> {
+        self.training.as_ref().ok_or_else(not_compiled)?.log.read(0..count as u64).await
+    }
+
+    fn purpose(&self, kind: Kind) -> Result<Purpose<'_>> {
+        let training = self.training.as_ref().ok_or_else(not_compiled);
+        Ok(match kind {
+            Kind::Predict => Purpose::Predict,
+            Kind::Evaluate => Purpose::Evaluate(training?.loss),
+            Kind::Train => {
+                let Training { loss, optimiser, clip_norm, .. } = training?;
+                Purpose::Train { loss: *loss, optimiser, clip_norm: *clip_norm }
+            }
+        })
+    }
+
+    /// Makes sure that a plan is compiled.
+    async fn ready(&mut self, kind: Kind, steps: usize, batch: usize) -> Result<()> {
+        if self.plans.has(kind, steps, batch) {
+            return Ok(());
+        }
+        let plan = network(&self.layers, batch, steps, self.purpose(kind)?, self.device.capabilities())?;
+        log::debug!("{}", plan.plan);
+        if let Some(training) = &mut self.training {
+            for buffer in plan.plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {
+                if !training.memory.contains_key(&buffer.name) {
+                    let tensor = self.device.tensor(&buffer.name, buffer.len).await?;
+                    training.memory.insert(buffer.name.clone(), tensor);
+                }
+            }
+        }
+        let shared = |name: &str| {
+            let memory = self.training.as_ref().and_then(|training| training.memory.get(name).cloned());
+            memory.or_else(|| self.parameters.tensor(name))
+        };
+        let executable = self.device.compile(plan.plan.clone(), shared).await?;
+        self.plans.keep(kind, steps, batch, plan, executable);
+        Ok(())
+    }
+
+    fn returns_sequences(&self) -> bool {
+        self.config.layers.iter().all(|layer| !matches!(layer, Layer::Lstm(lstm) if !lstm.return_sequences))
+    }
+
+    /// Steps and features of the output for an input of `steps`.
+    pub(crate) fn output_shape(&self, steps: usize) -> (usize, usize) {
+        let features = self.config.layers.last().map_or(self.config.input, Layer::output);
+        (if self.returns_sequences() { steps } else { 1 }, features)
+    }
+
+    /// A target as [N, T, F].
+    fn target<'a, D: Dimension>(&self, y: ArrayView<'a, f32, D>) -> Result<ArrayView3<'a, f32>> {
+        let y = y.into_dyn();
+        let given = y.shape().to_vec();
+        let y = match (y.ndim(), self.returns_sequences()) {
+            (1, false) => y.insert_axis(Axis(1)).insert_axis(Axis(2)),
+            (2, false) => y.insert_axis(Axis(1)),
+            _ => y,
+        };
+        y.into_dimensionality::<Ix3>().map_err(|_| {
+            let expected = if self.returns_sequences() { "[N, T, F]" } else { "[N, F]" };
+            Error::Shape(format!("y has shape {given:?}, the model's output is {expected}"))
+        })
+    }
+
+    pub(crate) fn check_input(&self, name: &str, x: &ArrayView3<f32>) -> Result<()> {
+        if x.dim().2 != self.config.input {
+            return Err(Error::Shape(format!(
+                "{name} has {} features, the model expects {} (shape [N, T, I] = {:?})",
+                x.dim().2,
+                self.config.input,
+                x.shape()
+            )));
+        }
+        not_empty(name, "[N, T, I]", x.shape())
+    }
+}
+
+fn not_compiled() -> Error {
+    Error::Config("the model has no loss and no optimiser yet; call compile first".into())
+}
+
+/// Batches for a pass without training: large, but of bounded memory.
+fn batches(count: usize, steps: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let size = (65_536 / steps).clamp(1, 256);
+    (0..count).step_by(size).map(move |first| first..(first + size).min(count))
+}

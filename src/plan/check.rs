@@ -1,0 +1,138 @@
+//! A plan's own rules: sizes, bindings and the order of writes and reads.
+
+use super::{Buffer, Capabilities, Command, Plan, Role};
+use crate::error::{Error, Result};
+use crate::kernel::{Access, Range};
+use std::collections::HashSet;
+
+impl Plan {
+    /// Checks that every command binds what its kernel expects, that a buffer is bound once, that nothing lies outside
+    /// its buffer, that sizes keep the device's limits, and that nothing is read before it was written.
+    pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
+        self.check_buffers(capabilities)?;
+        let mut written: Vec<Ranges> = self.buffers.iter().map(Ranges::new).collect();
+        for (index, command) in self.commands.iter().enumerate() {
+            let touches = self.check_command(index, command, capabilities)?;
+            let bound = || command.call.kernel.bindings.iter().zip(&command.buffers).zip(&touches);
+            for ((binding, id), range) in bound() {
+                if binding.access == Access::Read && !written[id.0].contains(range) {
+                    return Err(self.broken(
+                        index,
+                        format!("{} reads {range:?} of {} before it is written", binding.name, self.buffers[id.0].name),
+                    ));
+                }
+            }
+            for ((binding, id), range) in bound() {
+                if binding.access == Access::ReadWrite {
+                    written[id.0].insert(range.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_buffers(&self, capabilities: &Capabilities) -> Result<()> {
+        let mut names = HashSet::new();
+        for buffer in &self.buffers {
+            if !names.insert(&buffer.name) {
+                return Err(Error::Plan(format!("two buffers are called {}", buffer.name)));
+            }
+            if buffer.bytes() > capabilities.max_binding_bytes {
+                return Err(Error::TooLarge {
+                    what: format!("buffer {}", buffer.name),
+                    needed: buffer.bytes(),
+                    available: capabilities.max_binding_bytes,
+                    advice: "use a smaller model or batch, or Device::cpu()".into(),
+                });
+            }
+        }
+        match capabilities.memory_bytes {
+            Some(available) if self.bytes() > available => Err(Error::TooLarge {
+                what: format!("{} (all {} buffers)", self.title, self.buffers.len()),
+                needed: self.bytes(),
+                available,
+                advice: "use a smaller batch or shorter sequences".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_command(&self, index: usize, command: &Command, capabilities: &Capabilities) -> Result<Vec<Range>> {
+        let kernel = command.call.kernel;
+        let touches = command.call.touches();
+        let sizes = [
+            ("buffers", command.buffers.len(), kernel.bindings.len()),
+            ("ranges", touches.len(), kernel.bindings.len()),
+            ("parameters", command.call.params.len(), kernel.params.len()),
+            ("constants", command.call.constants.len(), kernel.constants.len()),
+        ];
+        for (what, given, expected) in sizes {
+            if given != expected {
+                return Err(self.broken(index, format!("{given} {what}, the kernel takes {expected}")));
+            }
+        }
+        if kernel.takes_cell != command.call.cell.is_some() {
+            return Err(self.broken(index, "a cell where none belongs, or none where one does".into()));
+        }
+        for (k, id) in command.buffers.iter().enumerate() {
+            if command.buffers[..k].contains(id) {
+                return Err(self.broken(index, format!("{} is bound twice", self.buffers[id.0].name)));
+            }
+            let buffer = &self.buffers[id.0];
+            if touches[k].end > buffer.len {
+                return Err(self.broken(
+                    index,
+                    format!("touches {:?} of {}, which has {} elements", touches[k], buffer.name, buffer.len),
+                ));
+            }
+        }
+        let most = command.call.groups().into_iter().max().unwrap_or(0);
+        if most > capabilities.max_groups {
+            return Err(Error::TooLarge {
+                what: format!("one dispatch of {} (counted in workgroups)", kernel.name),
+                needed: most,
+                available: capabilities.max_groups,
+                advice: "use a smaller batch or fewer hidden units".into(),
+            });
+        }
+        Ok(touches)
+    }
+
+    fn broken(&self, index: usize, what: String) -> Error {
+        let command = &self.commands[index];
+        Error::Plan(format!(
+            "command {index} ({}, {}): {what}",
+            self.sections[command.section], command.call.kernel.name
+        ))
+    }
+}
+
+/// Written ranges of a buffer, sorted and apart.
+struct Ranges(Vec<Range>);
+
+impl Ranges {
+    fn new(buffer: &Buffer) -> Ranges {
+        match buffer.role {
+            Role::Input | Role::Weight | Role::Optimiser | Role::State => Ranges(vec![0..buffer.len]),
+            Role::Gradient | Role::Output | Role::Scratch => Ranges(Vec::new()),
+        }
+    }
+
+    fn contains(&self, range: &Range) -> bool {
+        range.is_empty() || self.0.iter().any(|have| have.start <= range.start && range.end <= have.end)
+    }
+
+    fn insert(&mut self, new: Range) {
+        if new.is_empty() {
+            return;
+        }
+        let first = self.0.partition_point(|have| have.end < new.start);
+        let last = self.0.partition_point(|have| have.start <= new.end);
+        let merged = match self.0[first..last] {
+            [] => new,
+            [ref one] => one.start.min(new.start)..one.end.max(new.end),
+            [ref low, .., ref high] => low.start.min(new.start)..high.end.max(new.end),
+        };
+        self.0.splice(first..last, [merged]);
+    }
+}

@@ -1,0 +1,352 @@
+//! Plans for a whole network: predict, evaluate, stream, train; and for a bare stack with all its gradients.
+
+use super::backward::{self, StateGradients, Upstream};
+use super::builder::Builder;
+use super::dense::{self, DenseSizes, DenseWeights};
+use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
+use super::sequence::Sequence;
+use super::update::{self, Trained};
+use crate::error::{Error, Result};
+use crate::layer::{Dense, Layer, Lstm};
+use crate::plan::{BufferId, Capabilities, Plan, Role};
+use crate::train::{Loss, Optimiser};
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
+    /// The output alone, from zero states.
+    Predict,
+    /// The output, from states given and with the final states returned in the same buffers.
+    Stream,
+    /// The output and its loss.
+    Evaluate(Loss),
+    /// The loss, the gradients and the optimiser's step.
+    Train {
+        /// The loss.
+        loss: Loss,
+        /// The optimiser.
+        optimiser: &'a Optimiser,
+        /// Largest norm of all gradients together.
+        clip_norm: Option<f32>,
+    },
+}
+
+/// A layer with its name and its input features.
+#[derive(Clone, Debug)]
+pub struct LayerPlan {
+    /// Name: prefix of its buffers and of its tensors in files.
+    pub name: String,
+    /// Features it takes.
+    pub input: usize,
+    /// Its configuration.
+    pub layer: Layer,
+}
+
+impl LayerPlan {
+    /// Refuses sizes of 0 and sizes beyond 32-bit offsets.
+    pub(crate) fn validate(&self) -> Result<()> {
+        match &self.layer {
+            Layer::Lstm(lstm) => lstm_sizes(&self.name, lstm, self.input, 1, 1).map(drop),
+            Layer::Dense(dense) => dense_sizes(&self.name, dense, self.input).map(drop),
+        }
+    }
+}
+
+/// A plan and where its host finds things.
+#[derive(Clone, Debug)]
+pub struct NetworkPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// Input [T, B, I].
+    pub x: Sequence,
+    /// Output [T or 1, B, F].
+    pub y: Sequence,
+    /// Target, like the output, where there is a loss.
+    pub target: Option<Sequence>,
+    /// The mean loss, where there is one.
+    pub loss: Option<BufferId>,
+    /// States (h, c) of every LSTM layer, each [D, B, H], where the plan takes or gives them.
+    pub states: Vec<(BufferId, BufferId)>,
+    /// Numbers the host gives the optimiser at each step.
+    pub hyper: Option<BufferId>,
+}
+
+pub(crate) fn size(what: &str, value: usize) -> Result<u32> {
+    match u32::try_from(value) {
+        Ok(size @ 1..=0xfff_ffff) => Ok(size),
+        _ => Err(Error::Config(format!("{what} is {value}; it must be at least 1 and below 2^28"))),
+    }
+}
+
+fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, batch: u32, steps: u32) -> Result<LstmSizes> {
+    Ok(LstmSizes {
+        name: name.to_string(),
+        cell: lstm.cell.spec(),
+        steps,
+        batch,
+        input: size("the number of input features", input)?,
+        hidden: size("the number of hidden units", lstm.hidden)?,
+        layers: size("the number of layers", lstm.layers)?,
+        directions: lstm.directions() as u32,
+        biases: lstm.bias.count() as u32,
+    })
+}
+
+fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
+    Ok(DenseSizes {
+        name: name.to_string(),
+        input: size("the number of input features", input)?,
+        output: size("the number of dense units", dense.units)?,
+        bias: dense.bias,
+        activation: dense.activation,
+    })
+}
+
+const STRATEGY: &str = "per step: W·x for all steps of a chunk in one product, then one fused dispatch a step and layer \
+                        (recurrent product, gates, activations, cell update; both directions in it); it has no \
+                        synchronisation across workgroups and no limit on sizes, so it runs on any device";
+
+fn describe(builder: &mut Builder, steps: u32) {
+    let chunk = builder.chunk_steps(steps);
+    let split = if chunk == steps {
+        "time is not split".to_string()
+    } else {
+        format!(
+            "time is split into {} chunks of at most {chunk} steps, because bindings hold {} bytes",
+            steps.div_ceil(chunk),
+            builder.capabilities.max_binding_bytes
+        )
+    };
+    builder.strategy(format!("{STRATEGY}; {split}"));
+}
+
+enum Sized {
+    Lstm { sizes: LstmSizes, whole: bool },
+    Dense(DenseSizes),
+}
+
+enum Weights {
+    Lstm(Vec<LayerWeights>),
+    Dense(DenseWeights),
+}
+
+enum Trace {
+    Lstm(Vec<LayerTrace>),
+    Dense { x: Sequence, y: Sequence },
+}
+
+impl Sized {
+    fn declare(&self, builder: &mut Builder, prefix: &str, role: Role) -> Result<Weights> {
+        match self {
+            Sized::Lstm { sizes, .. } => forward::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
+            Sized::Dense(sizes) => dense::declare_weights(builder, sizes, prefix, role).map(Weights::Dense),
+        }
+    }
+}
+
+/// Sizes of all layers, and time split so that the largest tensor can be bound.
+fn sized(builder: &mut Builder, layers: &[LayerPlan], batch: u32, steps: u32, train: bool) -> Result<Vec<Sized>> {
+    let mut along = steps;
+    layers
+        .iter()
+        .map(|LayerPlan { name, input, layer }| match layer {
+            Layer::Lstm(lstm) => {
+                let sizes = lstm_sizes(name, lstm, *input, batch, along)?;
+                for (what, elements) in sizes.per_step(train) {
+                    builder.chunk_by(&what, elements)?;
+                }
+                if !lstm.return_sequences {
+                    along = 1;
+                }
+                Ok(Sized::Lstm { sizes, whole: lstm.return_sequences })
+            }
+            Layer::Dense(dense) => {
+                let sizes = dense_sizes(name, dense, *input)?;
+                let widest = sizes.input.max(sizes.output) as u64;
+                builder.chunk_by(&format!("{name} [B, features] = [{batch}, {widest}]"), batch as u64 * widest)?;
+                Ok(Sized::Dense(sizes))
+            }
+        })
+        .collect()
+}
+
+/// Plans a network for a batch of `batch` sequences of `steps` steps.
+pub fn network(
+    layers: &[LayerPlan],
+    batch: usize,
+    steps: usize,
+    purpose: Purpose,
+    capabilities: &Capabilities,
+) -> Result<NetworkPlan> {
+    let (batch_size, steps) = (size("the batch", batch)?, size("the number of time steps", steps)?);
+    let title = match purpose {
+        Purpose::Predict => "predict",
+        Purpose::Stream => "stream",
+        Purpose::Evaluate(_) => "evaluate",
+        Purpose::Train { .. } => "training step",
+    };
+    let mut builder = Builder::new(format!("{title}: T = {steps}, B = {batch}"), capabilities.clone());
+    let batch = batch_size;
+    let train = matches!(purpose, Purpose::Train { .. });
+    let sized = sized(&mut builder, layers, batch, steps, train)?;
+    describe(&mut builder, steps);
+
+    let input = size("the number of input features", layers.first().map_or(0, |layer| layer.input))?;
+    let x = builder.sequence("x", [steps, batch, input], 0, Role::Input)?;
+    let mut states = Vec::new();
+    let (mut weights, mut traces) = (Vec::new(), Vec::new());
+    let mut flow = x.clone();
+    for layer in &sized {
+        let declared = layer.declare(&mut builder, "", Role::Weight)?;
+        match (layer, &declared) {
+            (Sized::Lstm { sizes, whole }, Weights::Lstm(declared)) => {
+                let initial = match purpose {
+                    Purpose::Stream => Initial::States(declare_states(&mut builder, sizes, Role::State, "")?),
+                    _ => Initial::Zero,
+                };
+                let trace = forward::lstm(&mut builder, sizes, declared, &flow, &initial, train, *whole)?;
+                if let Initial::States(pairs) = initial {
+                    for (&(h, c), layer) in pairs.iter().zip(&trace) {
+                        builder.copy_run(sizes.slot(), layer.h_last, (h, 0));
+                        builder.copy_run(sizes.slot(), layer.c_last, (c, 0));
+                    }
+                    states.extend(pairs);
+                }
+                let top = trace.last().ok_or_else(|| Error::Config("an LSTM needs at least one layer".into()))?;
+                flow = match &top.y {
+                    Some(y) => y.clone(),
+                    None => forward::last_step(&mut builder, sizes, top)?,
+                };
+                traces.push(Trace::Lstm(trace));
+            }
+            (Sized::Dense(sizes), Weights::Dense(declared)) => {
+                let y = dense::forward(&mut builder, sizes, *declared, &flow, batch)?;
+                traces.push(Trace::Dense { x: flow, y: y.clone() });
+                flow = y;
+            }
+            _ => return Err(Error::Plan("a layer declared another kind's weights".into())),
+        }
+        weights.push(declared);
+    }
+    let y = flow;
+    let (mut target, mut loss, mut hyper) = (None, None, None);
+    if let Purpose::Evaluate(kind) | Purpose::Train { loss: kind, .. } = purpose {
+        let truth = builder.sequence("target", [y.steps, batch, y.features], 0, Role::Input)?;
+        let (gradient, out) = update::loss(&mut builder, kind, &y, &truth, batch)?;
+        (target, loss) = (Some(truth), Some(out));
+        if let Purpose::Train { optimiser, clip_norm, .. } = purpose {
+            let trained = gradients(&mut builder, &sized, &weights, &traces, gradient, batch)?;
+            update::optimise(&mut builder, optimiser, clip_norm, &trained)?;
+            hyper = builder.find("hyper");
+        }
+    }
+    Ok(NetworkPlan { plan: builder.finish()?, x, y, target, loss, states, hyper })
+}
+
+/// Backward through all layers; returns the weights with their gradients.
+fn gradients(
+    builder: &mut Builder,
+    sized: &[Sized],
+    weights: &[Weights],
+    traces: &[Trace],
+    mut upstream: Sequence,
+    batch: u32,
+) -> Result<Vec<Trained>> {
+    let mut pairs = Vec::new();
+    for (k, layer) in sized.iter().enumerate().rev() {
+        let declared = layer.declare(builder, "grad ", Role::Gradient)?;
+        let dx = match (layer, &weights[k], &traces[k], &declared) {
+            (Sized::Lstm { sizes, whole }, Weights::Lstm(weights), Trace::Lstm(traces), Weights::Lstm(declared)) => {
+                for (weights, gradients) in weights.iter().zip(declared) {
+                    pairs.extend([(weights.w, gradients.w), (weights.r, gradients.r)]);
+                    if sizes.biases > 0 {
+                        pairs.push((weights.bias, gradients.bias));
+                    }
+                }
+                let from = if *whole { Upstream::Whole(upstream.clone()) } else { Upstream::Last(upstream.clone()) };
+                backward::lstm(builder, sizes, weights, traces, from, None, declared, k > 0)?
+            }
+            (Sized::Dense(sizes), Weights::Dense(weights), Trace::Dense { x, y }, Weights::Dense(declared)) => {
+                pairs.push((weights.weight, declared.weight));
+                if sizes.bias {
+                    pairs.push((weights.bias, declared.bias));
+                }
+                dense::backward(builder, sizes, *weights, *declared, x, y, &upstream, batch, k > 0)?
+            }
+            _ => return Err(Error::Plan("a layer and its trace are of different kinds".into())),
+        };
+        if let Some(dx) = dx {
+            upstream = dx;
+        }
+    }
+    Ok(pairs.into_iter().map(|(weight, gradient)| builder.trained(weight, gradient)).collect())
+}
+
+/// Declares a pair of state buffers for every layer of a stack.
+fn declare_states(
+    builder: &mut Builder,
+    sizes: &LstmSizes,
+    role: Role,
+    suffix: &str,
+) -> Result<Vec<(BufferId, BufferId)>> {
+    (0..sizes.layers)
+        .map(|layer| {
+            let mut state = |kind: &str| {
+                let name = format!("{}.l{layer}.{kind}{suffix}", sizes.name);
+                builder.buffer(name, sizes.slot() as u64, role)
+            };
+            Ok((state("h state")?, state("c state")?))
+        })
+        .collect()
+}
+
+/// A bare LSTM stack with all its gradients: what [`lstm_gradients`] plans.
+#[derive(Clone, Debug)]
+pub struct LstmGradientPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// Input [T, B, I].
+    pub x: Sequence,
+    /// Gradient of the output, written by the host.
+    pub dy: Sequence,
+    /// Gradient of the input.
+    pub dx: Sequence,
+    /// Initial states per layer, written by the host.
+    pub initial: Vec<(BufferId, BufferId)>,
+    /// Gradients of the final states per layer, written by the host.
+    pub d_final: Vec<(BufferId, BufferId)>,
+    /// Gradients of the initial states per layer.
+    pub d_initial: Vec<(BufferId, BufferId)>,
+}
+
+/// Plans a stack forward and backward for given gradients of its output and final states.
+pub fn lstm_gradients(
+    layer: &LayerPlan,
+    batch: usize,
+    steps: usize,
+    capabilities: &Capabilities,
+) -> Result<LstmGradientPlan> {
+    let Layer::Lstm(lstm) = &layer.layer else {
+        return Err(Error::Plan("a gradient plan is for an LSTM".into()));
+    };
+    let (batch, steps) = (size("the batch", batch)?, size("the number of time steps", steps)?);
+    let mut builder = Builder::new(format!("forward and backward: T = {steps}, B = {batch}"), capabilities.clone());
+    let sizes = lstm_sizes(&layer.name, lstm, layer.input, batch, steps)?;
+    for (what, elements) in sizes.per_step(true) {
+        builder.chunk_by(&what, elements)?;
+    }
+    describe(&mut builder, steps);
+    let x = builder.sequence("x", [steps, batch, sizes.input], 0, Role::Input)?;
+    let dy = builder.sequence("dy", [steps, batch, sizes.directions * sizes.hidden], 0, Role::Input)?;
+    let initial = declare_states(&mut builder, &sizes, Role::Input, "")?;
+    let finals = declare_states(&mut builder, &sizes, Role::Input, " final gradient")?;
+    let d_initial = declare_states(&mut builder, &sizes, Role::Output, " initial gradient")?;
+    let weights = forward::declare_weights(&mut builder, &sizes, "", Role::Weight)?;
+    let gradients = forward::declare_weights(&mut builder, &sizes, "grad ", Role::Gradient)?;
+    let traces = forward::lstm(&mut builder, &sizes, &weights, &x, &Initial::States(initial.clone()), true, true)?;
+    let states = StateGradients { finals: finals.clone(), initials: d_initial.clone() };
+    let upstream = Upstream::Whole(dy.clone());
+    let dx = backward::lstm(&mut builder, &sizes, &weights, &traces, upstream, Some(&states), &gradients, true)?
+        .ok_or_else(|| Error::Plan("the input's gradient was asked for".into()))?;
+    Ok(LstmGradientPlan { plan: builder.finish()?, x, dy, dx, initial, d_final: finals, d_initial })
+}

@@ -1,0 +1,94 @@
+//! Tensors along time, split into chunks that a device can bind.
+
+use crate::plan::BufferId;
+use std::ops::Range;
+
+/// A tensor with a time axis: step t, batch row b, feature f lies at `lead + t·step + b·row + f` of its chunk.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// The chunks; each holds `chunk_steps` steps, the last one the rest.
+    pub chunks: Vec<BufferId>,
+    /// Steps in all.
+    pub steps: u32,
+    /// Steps of a chunk.
+    pub chunk_steps: u32,
+    /// Elements before a chunk's first step (a history keeps the state before the chunk there).
+    pub lead: u32,
+    /// Stride of a step.
+    pub step: u32,
+    /// Stride of a batch row.
+    pub row: u32,
+    /// Features of a row.
+    pub features: u32,
+}
+
+impl Sequence {
+    /// Where a step lies: its chunk's buffer and its first element.
+    pub fn at(&self, step: u32) -> (BufferId, u32) {
+        let chunk = step / self.chunk_steps;
+        (self.chunks[chunk as usize], self.lead + (step - chunk * self.chunk_steps) * self.step)
+    }
+
+    /// Steps of one chunk.
+    pub fn chunk_range(&self, chunk: usize) -> Range<u32> {
+        let first = chunk as u32 * self.chunk_steps;
+        first..(first + self.chunk_steps).min(self.steps)
+    }
+}
+
+/// Which way a direction of a layer walks through time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Direction {
+    /// 0: forward, 1: reverse.
+    pub index: u32,
+    /// T.
+    pub steps: u32,
+}
+
+impl Direction {
+    /// The time of a step of the scan.
+    pub fn time(self, step: u32) -> u32 {
+        if self.index == 0 { step } else { self.steps - 1 - step }
+    }
+
+    /// A stride of time as a stride of the scan.
+    pub fn stride(self, stride: u32) -> i32 {
+        if self.index == 0 { stride as i32 } else { -(stride as i32) }
+    }
+
+    /// Cuts a range of the scan so that each part's times lie in one chunk of `chunk_steps`, and is at most `most` long.
+    pub fn segments(self, range: Range<u32>, chunk_steps: u32, most: u32) -> Vec<Range<u32>> {
+        let mut parts = Vec::new();
+        let mut first = range.start;
+        while first < range.end {
+            let time = self.time(first);
+            let chunk_first = time / chunk_steps * chunk_steps;
+            let inside = if self.index == 0 { chunk_first + chunk_steps - time } else { time - chunk_first + 1 };
+            let end = range.end.min(first + inside.min(most.max(1)));
+            parts.push(first..end);
+            first = end;
+        }
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cover_a_range_and_stay_in_a_chunk() {
+        for (steps, chunk_steps, most) in [(10, 4, 100), (7, 7, 100), (9, 2, 1), (13, 5, 3)] {
+            for index in 0..2 {
+                let direction = Direction { index, steps };
+                let parts = direction.segments(0..steps, chunk_steps, most);
+                let all: Vec<u32> = parts.iter().cloned().flatten().collect();
+                assert_eq!(all, (0..steps).collect::<Vec<_>>());
+                for part in parts {
+                    let chunks: Vec<u32> = part.clone().map(|s| direction.time(s) / chunk_steps).collect();
+                    assert!(chunks.iter().all(|&c| c == chunks[0]) && part.len() as u32 <= most);
+                }
+            }
+        }
+    }
+}

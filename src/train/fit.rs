@@ -1,0 +1,233 @@
+//! The training loop.
+
+use super::{Callback, EpochEvent, Flow, StepEvent};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::transfer::{finite, not_empty};
+use ndarray::{Array3, ArrayView3, Axis, s};
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64;
+use std::time::Instant;
+
+/// Steps between two looks at the loss; the device works ahead in between.
+const STEPS_A_LOOK: usize = 32;
+
+/// What a fit is judged on after each epoch.
+#[derive(Clone, Debug, Default)]
+pub enum Validation {
+    /// Nothing.
+    #[default]
+    None,
+    /// The last part of the data, taken off before anything is shuffled; above 0 and below 1.
+    Split(f32),
+    /// Data of its own: x [N, T, I] and y [N, T, F] (T = 1 for a model that returns the last step).
+    Data(Array3<f32>, Array3<f32>),
+}
+
+/// Settings of a fit.
+///
+/// ```
+/// use wgpu_lstm::{EarlyStopping, Fit};
+/// let fit = Fit::new().epochs(50).batch_size(64).seed(1).validation_split(0.1).callback(EarlyStopping::new(5));
+/// ```
+pub struct Fit<'a> {
+    pub(crate) epochs: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) shuffle: bool,
+    pub(crate) seed: u64,
+    pub(crate) validation: Validation,
+    pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
+}
+
+impl Default for Fit<'_> {
+    fn default() -> Self {
+        Fit { epochs: 1, batch_size: 32, shuffle: true, seed: 0, validation: Validation::None, callbacks: Vec::new() }
+    }
+}
+
+impl std::fmt::Debug for Fit<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fit")
+            .field("epochs", &self.epochs)
+            .field("batch_size", &self.batch_size)
+            .field("shuffle", &self.shuffle)
+            .field("seed", &self.seed)
+            .field("callbacks", &self.callbacks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Fit<'a> {
+    /// Keras's defaults: one epoch, batches of 32, shuffled, no validation.
+    pub fn new() -> Fit<'a> {
+        Fit::default()
+    }
+
+    /// Times through the data.
+    pub fn epochs(self, epochs: usize) -> Self {
+        Fit { epochs, ..self }
+    }
+
+    /// Sequences of a step; the last batch of an epoch holds the rest.
+    pub fn batch_size(self, batch_size: usize) -> Self {
+        Fit { batch_size, ..self }
+    }
+
+    /// Whether each epoch takes the sequences in a new order.
+    pub fn shuffle(self, shuffle: bool) -> Self {
+        Fit { shuffle, ..self }
+    }
+
+    /// Seed of the order.
+    pub fn seed(self, seed: u64) -> Self {
+        Fit { seed, ..self }
+    }
+
+    /// Judges on the last `share` of the data, which is not trained on.
+    pub fn validation_split(self, share: f32) -> Self {
+        Fit { validation: Validation::Split(share), ..self }
+    }
+
+    /// Judges on other data.
+    pub fn validation_data(self, x: Array3<f32>, y: Array3<f32>) -> Self {
+        Fit { validation: Validation::Data(x, y), ..self }
+    }
+
+    /// Adds a callback; they are called in the order they were added.
+    pub fn callback(mut self, callback: impl Callback + 'a) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+}
+
+/// What a fit returns: the losses of its epochs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// Mean training loss per epoch, each batch's taken before its step.
+    pub loss: Vec<f32>,
+    /// Loss on the validation data per epoch; empty without.
+    pub validation_loss: Vec<f32>,
+    /// Optimiser steps in all.
+    pub steps: u64,
+    /// Seconds in all.
+    pub seconds: f64,
+}
+
+/// Runs the fit; y is [N, T, F].
+pub(crate) async fn fit(
+    model: &mut Model,
+    x: ArrayView3<'_, f32>,
+    y: ArrayView3<'_, f32>,
+    mut fit: Fit<'_>,
+) -> Result<History> {
+    if fit.batch_size == 0 {
+        return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
+    }
+    check_data(model, "x", "y", &x, &y)?;
+    let (x, y, validation) = split(model, x, y, std::mem::take(&mut fit.validation))?;
+    let start = Instant::now();
+    let (count, mut history) = (x.dim().0, History::default());
+    let steps = count.div_ceil(fit.batch_size);
+    let mut order: Vec<usize> = (0..count).collect();
+    for epoch in 1..=fit.epochs {
+        if fit.shuffle {
+            // Each epoch's order depends on the seed and the epoch alone.
+            order.sort_unstable();
+            order.shuffle(&mut Pcg64::new(fit.seed as u128, epoch as u128));
+        }
+        let (mut sum, mut seen) = (0.0f64, 0usize);
+        let batches: Vec<&[usize]> = order.chunks(fit.batch_size).collect();
+        for (look, group) in batches.chunks(STEPS_A_LOOK).enumerate() {
+            for (slot, batch) in group.iter().enumerate() {
+                model.train_step(x.select(Axis(0), batch).view(), y.select(Axis(0), batch).view(), slot).await?;
+            }
+            let losses = model.step_losses(group.len()).await?;
+            for (slot, (&loss, batch)) in losses.iter().zip(group).enumerate() {
+                if !loss.is_finite() {
+                    return Err(Error::Diverged { epoch, step: look * STEPS_A_LOOK + slot + 1, loss });
+                }
+                sum += loss as f64 * batch.len() as f64;
+                seen += batch.len();
+            }
+            let step = look * STEPS_A_LOOK + group.len();
+            let event = StepEvent { epoch, epochs: fit.epochs, step, steps, loss: (sum / seen as f64) as f32 };
+            fit.callbacks.iter_mut().for_each(|callback| callback.on_steps(&event));
+        }
+        history.steps += steps as u64;
+        let loss = (sum / seen as f64) as f32;
+        history.loss.push(loss);
+        let validation_loss = match &validation {
+            Some((x, y)) => Some(model.evaluate_async(x.view(), y.view()).await?),
+            None => None,
+        };
+        history.validation_loss.extend(validation_loss);
+        history.seconds = start.elapsed().as_secs_f64();
+        let event = EpochEvent { epoch, epochs: fit.epochs, steps, loss, validation_loss, seconds: history.seconds };
+        let mut flow = Flow::Continue;
+        for callback in &mut fit.callbacks {
+            if callback.on_epoch(&event, model)? == Flow::Stop {
+                flow = Flow::Stop;
+            }
+        }
+        if flow == Flow::Stop {
+            break;
+        }
+    }
+    for callback in &mut fit.callbacks {
+        callback.on_end(model)?;
+    }
+    Ok(history)
+}
+
+/// Refuses data that do not fit the model or are not finite.
+pub(crate) fn check_data(
+    model: &Model,
+    x_name: &str,
+    y_name: &str,
+    x: &ArrayView3<f32>,
+    y: &ArrayView3<f32>,
+) -> Result<()> {
+    model.check_input(x_name, x)?;
+    not_empty(y_name, "[N, T, F]", y.shape())?;
+    let (steps, features) = model.output_shape(x.dim().1);
+    if y.dim() != (x.dim().0, steps, features) {
+        return Err(Error::Shape(format!(
+            "{y_name} has shape {:?}, expected [N, T, F] = {:?} for {x_name} of shape {:?}",
+            y.shape(),
+            [x.dim().0, steps, features],
+            x.shape()
+        )));
+    }
+    finite(x_name, "[sequence, step, feature]", x)?;
+    finite(y_name, "[sequence, step, feature]", y)
+}
+
+type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<(Array3<f32>, Array3<f32>)>);
+
+/// Takes the validation data off.
+fn split<'a>(
+    model: &Model,
+    x: ArrayView3<'a, f32>,
+    y: ArrayView3<'a, f32>,
+    validation: Validation,
+) -> Result<Split<'a>> {
+    match validation {
+        Validation::None => Ok((x, y, None)),
+        Validation::Data(vx, vy) => {
+            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
+            Ok((x, y, Some((vx, vy))))
+        }
+        Validation::Split(share) => {
+            let count = x.dim().0;
+            let kept = (count as f64 * (1.0 - share as f64)).floor() as usize;
+            if !(share > 0.0 && share < 1.0) || kept == 0 || kept == count {
+                return Err(Error::Config(format!(
+                    "a validation split of {share} leaves {kept} of {count} sequences to train on; it must be above 0 and \
+                     below 1 and leave at least one on each side"
+                )));
+            }
+            let (vx, vy) = (x.slice(s![kept.., .., ..]).to_owned(), y.slice(s![kept.., .., ..]).to_owned());
+            Ok((x.slice_move(s![..kept, .., ..]), y.slice_move(s![..kept, .., ..]), Some((vx, vy))))
+        }
+    }
+}

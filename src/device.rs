@@ -119,8 +119,30 @@ impl Device {
         Ok(Tensor { len, place })
     }
 
-    /// Makes a plan ready to run; `shared` provides tensors by buffer name, the rest is allocated and zeroed.
-    pub(crate) async fn compile(&self, plan: Plan, shared: impl Fn(&str) -> Option<Tensor>) -> Result<Executable> {
+    /// Makes a plan ready to run, with buffers of its own, zeroed.
+    ///
+    /// # Errors
+    /// A plan that breaks its rules or the device's limits; a device that failed or has no memory left.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, plan::Role, schedule::Builder};
+    /// let device = Device::cpu();
+    /// let mut plan = Builder::new("fill", device.capabilities().clone());
+    /// let ones = plan.buffer("ones", 4, Role::Output)?;
+    /// plan.fill(ones, 0..4, 1.0);
+    /// let executable = device.compile(plan.finish()?)?;
+    /// executable.run()?;
+    /// assert_eq!(executable.read((ones, 0), 4)?, [1.0; 4]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn compile(&self, plan: Plan) -> Result<Executable> {
+        plan.check(self.capabilities())?;
+        pollster::block_on(self.compile_with(plan, |_| None))
+    }
+
+    /// Makes a checked plan ready to run; `shared` provides tensors by buffer name, the rest is allocated and zeroed.
+    pub(crate) async fn compile_with(&self, plan: Plan, shared: impl Fn(&str) -> Option<Tensor>) -> Result<Executable> {
         let plan = Arc::new(plan);
         for buffer in &plan.buffers {
             match shared(&buffer.name) {
@@ -216,12 +238,18 @@ impl Executable {
     }
 
     /// Runs everything. On a GPU the host does not wait; reading does.
+    ///
+    /// # Errors
+    /// A device that failed.
     pub fn run(&self) -> Result<()> {
         self.run_range(0..self.plan.commands.len())
     }
 
     /// Runs the commands of a range: a plan can be run in part on one device and go on, with its buffers carried
     /// over, on another.
+    ///
+    /// # Errors
+    /// A device that failed.
     pub fn run_range(&self, range: Range<usize>) -> Result<()> {
         match &self.engine {
             Engine::Cpu(machine) => {
@@ -241,7 +269,16 @@ impl Executable {
     }
 
     /// Reads `len` elements of a buffer from element `at`, after everything that was run.
-    pub async fn read(&self, (id, at): (BufferId, u64), len: u64) -> Result<Vec<f32>> {
+    ///
+    /// # Errors
+    /// A device that failed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read(&self, place: (BufferId, u64), len: u64) -> Result<Vec<f32>> {
+        pollster::block_on(self.read_async(place, len))
+    }
+
+    /// [`Executable::read`] for places that cannot block.
+    pub async fn read_async(&self, (id, at): (BufferId, u64), len: u64) -> Result<Vec<f32>> {
         match &self.engine {
             Engine::Cpu(machine) => Ok(machine.read((id, at), len)),
             Engine::Gpu(context, program) => context.read(program.buffer(id), at, len).await,

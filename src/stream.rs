@@ -119,7 +119,7 @@ impl Stream {
         finite("the stream's input", "[stream, step, feature]", &x)?;
         if !self.plans.has((), steps, batch) {
             let plan = network(&self.layers, batch, steps, Purpose::Stream, self.device.capabilities())?;
-            let executable = self.device.compile(plan.plan.clone(), |name| self.shared(name)).await?;
+            let executable = self.device.compile_with(plan.plan.clone(), |name| self.shared(name)).await?;
             self.plans.keep((), steps, batch, plan, executable);
         }
         let (plan, executable) = self.plans.get((), steps, batch)?;

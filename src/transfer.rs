@@ -23,7 +23,7 @@ pub(crate) async fn download(executable: &Executable, sequence: &Sequence, batch
     let mut values = Vec::with_capacity(steps * batch * features);
     for (k, &buffer) in sequence.chunks.iter().enumerate() {
         let len = sequence.chunk_range(k).len() * batch * features;
-        values.extend(executable.read((buffer, sequence.lead as u64), len as u64).await?);
+        values.extend(executable.read_async((buffer, sequence.lead as u64), len as u64).await?);
     }
     Array3::from_shape_vec((steps, batch, features), values).map_err(|error| Error::Plan(error.to_string()))
 }

@@ -180,7 +180,8 @@ impl LstmLayer {
             None => {
                 let layers = std::slice::from_ref(&self.plan);
                 let plan = network(layers, batch, steps, Purpose::Stream, self.device.capabilities())?;
-                let executable = self.device.compile(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+                let executable =
+                    self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
                 self.forward.keep((steps, batch), plan, executable)
             }
         };
@@ -245,7 +246,8 @@ impl LstmLayer {
             Some(ready) => ready,
             None => {
                 let plan = lstm_gradients(&self.plan, batch, steps, self.device.capabilities())?;
-                let executable = self.device.compile(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+                let executable =
+                    self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
                 self.gradients.keep((steps, batch), plan, executable)
             }
         };
@@ -261,7 +263,7 @@ impl LstmLayer {
         let parameters = read_parts(std::slice::from_ref(&self.plan), |name, len| async move {
             let buffer = executable.plan().find(&format!("grad {name}"));
             let buffer = buffer.ok_or_else(|| Error::Plan(format!("{name} has no gradient")))?;
-            executable.read((buffer, 0), len).await
+            executable.read_async((buffer, 0), len).await
         })
         .await?;
         drop(running);
@@ -344,7 +346,7 @@ impl LstmLayer {
         let slot = self.config.directions() * batch * self.config.hidden;
         for (layer, &(h, c)) in buffers.iter().enumerate() {
             for (buffer, array) in [(h, &mut state.h), (c, &mut state.c)] {
-                let values = executable.read((buffer, 0), slot as u64).await?;
+                let values = executable.read_async((buffer, 0), slot as u64).await?;
                 // `zeros` made it in standard layout: [L·D, B, H] in one piece.
                 let flat = array.as_slice_mut().expect("a new array is contiguous");
                 flat[layer * slot..(layer + 1) * slot].copy_from_slice(&values);

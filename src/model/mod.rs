@@ -272,7 +272,7 @@ impl Model {
             }
             executable.run()?;
             let loss = plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
-            sum += executable.read((loss, 0), 1).await?[0] as f64 * range.len() as f64;
+            sum += executable.read_async((loss, 0), 1).await?[0] as f64 * range.len() as f64;
         }
         Ok((sum / count as f64) as f32)
     }
@@ -460,7 +460,7 @@ impl Model {
             let memory = self.training.as_ref().and_then(|training| training.memory.get(name).cloned());
             memory.or_else(|| self.parameters.tensor(name))
         };
-        let executable = self.device.compile(plan.plan.clone(), shared).await?;
+        let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
         self.plans.keep(kind, steps, batch, plan, executable);
         Ok(())
     }

@@ -124,12 +124,19 @@ impl Builder {
         params: &impl bytemuck::NoUninit,
         buffers: &[BufferId],
     ) {
-        let call = Call {
-            kernel,
-            cell,
-            constants: constants.to_vec(),
-            params: bytemuck::cast_slice(bytemuck::bytes_of(params)).to_vec(),
-        };
+        self.push_words(kernel, cell, constants, bytemuck::cast_slice(bytemuck::bytes_of(params)), buffers);
+    }
+
+    /// Adds a command whose parameter block is given as words.
+    pub fn push_words(
+        &mut self,
+        kernel: &'static Kernel,
+        cell: Option<&'static CellSpec>,
+        constants: &[u32],
+        params: &[u32],
+        buffers: &[BufferId],
+    ) {
+        let call = Call { kernel, cell, constants: constants.to_vec(), params: params.to_vec() };
         let section = self.plan.sections.len() - 1;
         self.plan.commands.push(Command { call, buffers: buffers.to_vec(), section });
     }

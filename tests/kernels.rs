@@ -1,0 +1,257 @@
+//! Every kernel of the table against its CPU twin on an adapter, over odd sizes.
+//!
+//! Buffers are filled with the same numbers on both; afterwards every buffer must agree, the ones that a kernel only
+//! reads included. Tolerance 2e-5 relative to the buffer's largest number: the two sum in different orders.
+
+mod common;
+
+use common::{Draw, adapter};
+use std::collections::HashSet;
+use wgpu_lstm::Device;
+use wgpu_lstm::cell::CELLS;
+use wgpu_lstm::kernel::{self, KERNELS, Kernel, params as p};
+use wgpu_lstm::plan::Role;
+use wgpu_lstm::schedule::Builder;
+
+/// A call: constants, parameters as words, and the buffers' lengths.
+struct Case {
+    kernel: &'static Kernel,
+    constants: Vec<u32>,
+    params: Vec<u32>,
+    /// Elements of each buffer, a few more than the call may touch.
+    lens: Vec<u64>,
+}
+
+fn case(kernel: &'static Kernel, constants: &[u32], params: impl bytemuck::NoUninit) -> Case {
+    let params: Vec<u32> = bytemuck::cast_slice(bytemuck::bytes_of(&params)).to_vec();
+    let cell = kernel.takes_cell.then(|| CELLS.iter().max_by_key(|cell| cell.saved).unwrap());
+    let call = kernel::Call { kernel, cell, constants: constants.to_vec(), params: params.clone() };
+    let lens = call.touches().iter().map(|range| range.end + 7).collect();
+    Case { kernel, constants: constants.to_vec(), params, lens }
+}
+
+/// Sizes that fill tiles and workgroups, fall short of them and pass them by one.
+const ODD: [u32; 8] = [1, 2, 3, 7, 16, 33, 64, 130];
+
+fn cases() -> Vec<Case> {
+    let mut draw = Draw::new(7);
+    let mut odd = || ODD[draw.below(ODD.len())];
+    let mut all = Vec::new();
+    for round in 0..24 {
+        let (m, n, k) = (odd(), odd(), odd());
+        let back = round % 2 == 1; // rows that run backwards in time
+        let (split, k_split) = ([1, 3, m][round % 3], [k, 5, 1][round % 3]);
+        let outer = m.div_ceil(split);
+        all.push(case(
+            &kernel::MATMUL,
+            &[],
+            p::Matmul {
+                m,
+                n,
+                k,
+                accumulate: (round % 4 == 3) as u32,
+                m_split: split,
+                k_split,
+                a_offset: 5 + if back { (outer - 1) * split * (k + 2) } else { 0 },
+                a_m_hi: (split * (k + 2)) as i32 * if back { -1 } else { 1 },
+                a_m_lo: (k + 2) as i32,
+                a_k_hi: k_split as i32,
+                a_k_lo: 1,
+                b_offset: 3,
+                b_k_hi: (k_split * (n + 1)) as i32,
+                b_k_lo: (n + 1) as i32,
+                b_n: 1,
+                c_offset: 9,
+                c_m_hi: (split * (n + 3)) as i32,
+                c_m_lo: (n + 3) as i32,
+            },
+        ));
+        let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
+        let slot = directions * batch * h;
+        all.push(case(
+            &kernel::STEP_FORWARD,
+            &[h, round as u32 % 2],
+            p::StepForward {
+                batch,
+                directions,
+                biases: round as u32 % 3,
+                xw_offset: 4 * slot,
+                h_in: if back { slot } else { 0 },
+                h_out: if back { 0 } else { slot },
+                c_in: slot,
+                c_out: 2 * slot,
+                saved_offset: 11,
+            },
+        ));
+        all.push(case(
+            &kernel::STEP_BACKWARD,
+            &[h],
+            p::StepBackward {
+                batch,
+                directions,
+                has_dy: (round % 3 != 1) as u32,
+                has_next: (round % 4 != 2) as u32,
+                first: (round % 3 == 2) as u32,
+                dy_offset: 6,
+                dy_direction: if back { h } else { batch * h },
+                dy_row: if back { directions * h } else { h },
+                saved_offset: 13,
+                c_in: 0,
+                c_out: slot,
+                dg_next: 4 * slot,
+                dg_offset: 0,
+            },
+        ));
+        let size = [odd().min(7), odd().min(16), odd().min(7), odd().min(33)];
+        let [_, n1, n2, n3] = size.map(|n| n as i32);
+        all.push(case(
+            &kernel::COPY,
+            &[],
+            p::Copy {
+                n0: size[0],
+                n1: size[1],
+                n2: size[2],
+                n3: size[3],
+                src_offset: 2 + if back { (n1 - 1) as u32 * (n2 * n3) as u32 } else { 0 },
+                src_0: n1 * n2 * n3,
+                src_1: n2 * n3 * if back { -1 } else { 1 },
+                src_2: n3,
+                src_3: 1,
+                dst_offset: 1,
+                dst_0: n1 * n2 * n3,
+                dst_1: n3,
+                dst_2: n1 * n3,
+                dst_3: 1,
+                add: round as u32 % 2,
+            },
+        ));
+        let rows = odd() * 3;
+        all.push(case(&kernel::FILL, &[], p::Fill { offset: round as u32, n: odd() * 9, value: -1.5 }));
+        let activation = round as u32 % 4;
+        let features = odd();
+        let dense = p::DenseForward { rows, features, has_bias: (round % 5 > 0) as u32, y_offset: 2 };
+        all.push(case(&kernel::DENSE_FORWARD, &[activation], dense));
+        let backward = p::DenseBackward { n: rows * features, y_offset: 1, dy_offset: 3 };
+        all.push(case(&kernel::DENSE_BACKWARD, &[activation], backward));
+        let sum = p::ColumnSum {
+            rows,
+            columns: features,
+            a_offset: 4,
+            out_offset: 2,
+            copies: 1 + round as u32 % 2,
+            accumulate: (round % 3 == 0) as u32,
+        };
+        all.push(case(&kernel::COLUMN_SUM, &[], sum));
+        let loss = p::Loss {
+            rows,
+            width: features,
+            prediction_offset: 1,
+            target_offset: 2,
+            gradient_offset: 3,
+            row_offset: 4,
+            scale: 0.25,
+        };
+        all.push(case(&kernel::LOSS, &[round as u32 % 3], loss));
+        let n = rows * features;
+        let per_group = odd() * 10;
+        let reduce = p::Reduce { n, offset: 3, per_group, out_offset: 1, square: round as u32 % 2 };
+        all.push(case(&kernel::REDUCE, &[], reduce));
+        all.push(case(&kernel::CLIP, &[], p::Clip { n: odd(), max_norm: [0.1, 100.0][round % 2] }));
+        all.push(case(&kernel::SGD, &[], p::Sgd { n, momentum: 0.9 }));
+        all.push(case(&kernel::ADAM, &[], p::Adam { n, beta1: 0.9, take1: 0.1, beta2: 0.999, take2: 0.001 }));
+    }
+    // Sizes that need a second row of workgroups: more than 65,535 groups of 256.
+    let large = 65_535 * 256 + 300;
+    all.push(case(&kernel::FILL, &[], p::Fill { offset: 3, n: large, value: 2.0 }));
+    all.push(case(
+        &kernel::REDUCE,
+        &[],
+        p::Reduce { n: 3_000_001, offset: 0, per_group: 4096, out_offset: 0, square: 1 },
+    ));
+    all
+}
+
+#[test]
+fn the_cases_reach_every_row_of_the_table() {
+    let covered: HashSet<&str> = cases().iter().map(|case| case.kernel.name).collect();
+    for kernel in KERNELS {
+        assert!(covered.contains(kernel.name), "{} has no case", kernel.name);
+    }
+}
+
+fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
+    let kernel = case.kernel;
+    let mut builder = Builder::new(kernel.name, device.capabilities().clone());
+    // Inputs: whatever the kernel reads counts as written.
+    let buffers: Vec<_> = kernel
+        .bindings
+        .iter()
+        .zip(&case.lens)
+        .map(|(binding, &len)| builder.buffer(binding.name, len, Role::Input).unwrap())
+        .collect();
+    let cell = kernel.takes_cell.then(|| &CELLS[cell]);
+    builder.push_words(kernel, cell, &case.constants, &case.params, &buffers);
+    let executable = device.compile(builder.finish().unwrap()).unwrap();
+    let mut draw = Draw::new(case.params.iter().map(|&word| word as u64).sum());
+    for ((binding, &buffer), &len) in kernel.bindings.iter().zip(&buffers).zip(&case.lens) {
+        let mut values = draw.vec(len as usize);
+        // Sums of squares and means of squares are never negative, probabilities neither.
+        if ["squares", "v", "target_"].contains(&binding.name) {
+            values.iter_mut().for_each(|value| *value = value.abs());
+        }
+        executable.write((buffer, 0), &values);
+    }
+    executable.run().unwrap();
+    buffers.iter().zip(&case.lens).map(|(&buffer, &len)| executable.read((buffer, 0), len).unwrap()).collect()
+}
+
+mod on_adapter {
+    use super::*;
+
+    #[test]
+    fn every_kernel_does_what_its_twin_does() {
+        for (index, case) in cases().iter().enumerate() {
+            let cells = if case.kernel.takes_cell { CELLS.len() } else { 1 };
+            for cell in 0..cells {
+                let given = run(&adapter(), case, cell);
+                let expected = run(&Device::cpu(), case, cell);
+                for ((binding, given), expected) in case.kernel.bindings.iter().zip(&given).zip(&expected) {
+                    let largest = expected.iter().fold(1.0f32, |most, value| most.max(value.abs()));
+                    for (at, (g, e)) in given.iter().zip(expected).enumerate() {
+                        assert!(
+                            (g - e).abs() <= 2e-5 * largest,
+                            "{} (case {index}, cell {cell}): {}[{at}] is {g}, the twin has {e}; parameters {:?}",
+                            case.kernel.name,
+                            binding.name,
+                            case.params
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// tanh and sigmoid stay finite and exact at the ends of their range, where a naive formula overflows.
+    #[test]
+    fn activations_are_safe_for_any_finite_input() {
+        let inputs = [-3.0e38, -1e4, -88.8, -44.5, -20.0, -1e-3, 0.0, 1e-3, 20.0, 44.5, 88.8, 1e4, 3.0e38f32];
+        for (activation, exact) in [(2u32, (|x| 1.0 / (1.0 + (-x).exp())) as fn(f64) -> f64), (3, f64::tanh)] {
+            for device in [Device::cpu(), adapter()] {
+                let mut builder = Builder::new("activation", device.capabilities().clone());
+                let bias = builder.buffer("bias", 1, Role::Input).unwrap();
+                let y = builder.buffer("y", inputs.len() as u64, Role::Input).unwrap();
+                let params = p::DenseForward { rows: inputs.len() as u32, features: 1, has_bias: 0, y_offset: 0 };
+                builder.push(&kernel::DENSE_FORWARD, None, &[activation], &params, &[bias, y]);
+                let executable = device.compile(builder.finish().unwrap()).unwrap();
+                executable.write((y, 0), &inputs);
+                executable.run().unwrap();
+                for (x, given) in inputs.iter().zip(executable.read((y, 0), inputs.len() as u64).unwrap()) {
+                    assert!(
+                        (given as f64 - exact(*x as f64)).abs() < 2e-7,
+                        "{device}: activation {activation} of {x} is {given}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -31,6 +31,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+mod cache;
 pub mod cell;
 pub mod cpu;
 pub mod data;

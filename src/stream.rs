@@ -1,10 +1,10 @@
 //! Stateful inference, step by step.
 
+use crate::cache::Plans;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
-use crate::model::Plans;
-use crate::schedule::{LayerPlan, Purpose, network};
+use crate::schedule::{LayerPlan, NetworkPlan, Purpose, network};
 use crate::transfer::{download, finite, not_empty, upload};
 use ndarray::{Array3, ArrayView3};
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ pub struct Stream {
     weights: HashMap<String, Tensor>,
     /// Names and tensors (h, c) [B, H] of each LSTM layer, with H.
     states: Vec<State>,
-    plans: Plans<()>,
+    plans: Plans<(), NetworkPlan>,
 }
 
 #[derive(Debug)]

@@ -26,7 +26,7 @@ fn case(kernel: &'static Kernel, constants: &[u32], params: impl bytemuck::NoUni
     let params: Vec<u32> = bytemuck::cast_slice(bytemuck::bytes_of(&params)).to_vec();
     let cell = kernel.takes_cell.then(|| CELLS.iter().max_by_key(|cell| cell.saved).unwrap());
     let call = kernel::Call { kernel, cell, constants: constants.to_vec(), params: params.clone() };
-    let lens = call.touches().iter().map(|range| range.end + 7).collect();
+    let lens = call.touches().iter().map(|touch| touch.end() + 7).collect();
     Case { kernel, constants: constants.to_vec(), params, lens }
 }
 

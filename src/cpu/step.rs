@@ -68,9 +68,9 @@ pub fn step_backward<F: Real>(call: &Call, args: &mut Args<F>) {
         } else {
             dh.fill(F::zero());
         }
-        for unit in 0..units {
+        for (unit, &recurrent) in dh.iter().enumerate() {
             let (index, row, column) = (d * units + unit, unit / hidden, unit % hidden);
-            let mut gradient = dh[unit];
+            let mut gradient = recurrent;
             if p.has_dy == 1 {
                 gradient += dy[(p.dy_offset + d as u32 * p.dy_direction) as usize + row * p.dy_row as usize + column];
             }

@@ -98,7 +98,7 @@ pub fn chronological_split(
             "{test} of {rows} rows cannot be held out; leave at least one on each side"
         )));
     }
-    Ok((series.clone().slice_move(s![..rows - test, ..]), series.slice_move(s![rows - test.., ..])))
+    Ok((series.slice_move(s![..rows - test, ..]), series.slice_move(s![rows - test.., ..])))
 }
 
 #[cfg(test)]

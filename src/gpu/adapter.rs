@@ -170,7 +170,7 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
 }
 
 pub(super) fn binding_bytes(limits: &wgpu::Limits) -> u64 {
-    (limits.max_storage_buffer_binding_size as u64).min(limits.max_buffer_size)
+    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
 }
 
 async fn enumerate(options: &GpuOptions) -> Vec<(wgpu::Adapter, Adapter)> {

@@ -1,10 +1,7 @@
 //! One call of a kernel: its parameter block, its constants and its cell.
 
-use super::Kernel;
+use super::{Kernel, Touch};
 use crate::cell::CellSpec;
-
-/// A range of elements: first, and one past the last.
-pub type Range = std::ops::Range<u64>;
 
 /// A kernel with everything that a call fixes except its buffers.
 #[derive(Clone, Debug)]
@@ -30,8 +27,8 @@ impl Call {
         (self.kernel.groups)(self)
     }
 
-    /// Elements touched, per binding.
-    pub fn touches(&self) -> Vec<Range> {
+    /// Elements read and written, per binding.
+    pub fn touches(&self) -> Vec<Touch> {
         (self.kernel.touches)(self)
     }
 

@@ -6,9 +6,11 @@
 
 mod call;
 pub mod params;
+mod region;
 
-pub use call::{Call, Range};
+pub use call::Call;
 use params as p;
+pub use region::{Region, Touch};
 
 use crate::cell::CellSpec;
 use crate::cpu::{self, Args};
@@ -71,8 +73,8 @@ pub struct Kernel {
     pub twin: Twin,
     /// Workgroups for a call.
     pub groups: fn(&Call) -> [u64; 3],
-    /// Elements that a call may touch, per binding.
-    pub touches: fn(&Call) -> Vec<Range>,
+    /// Elements that a call reads and writes, per binding.
+    pub touches: fn(&Call) -> Vec<Touch>,
     /// Floating point operations of a call.
     pub flops: fn(&Call) -> u64,
 }

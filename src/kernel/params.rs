@@ -2,29 +2,13 @@
 //!
 //! Offsets and strides count f32 elements. The WGSL struct `Params` of each shader has the same fields.
 
-use super::{Call, Range, Scalar};
+use super::{Call, Region, Scalar, Touch};
 
 /// Workgroups of an elementwise kernel of `n` threads: two dimensions, since one holds only 65,535 groups.
 fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
     let groups = n.div_ceil(workgroup).max(1);
     let y = groups.div_ceil(65_535);
     [groups.div_ceil(y), y, 1]
-}
-
-fn span(offset: u32, len: u64) -> Range {
-    offset as u64..offset as u64 + len
-}
-
-/// Elements that a strided block covers, first to last.
-fn strided(offset: u32, axes: &[(u32, i32)]) -> Range {
-    let (mut low, mut high) = (offset as i64, offset as i64);
-    for &(n, stride) in axes {
-        let reach = (n.max(1) as i64 - 1) * stride as i64;
-        low += reach.min(0);
-        high += reach.max(0);
-    }
-    // A negative start would be a bug of the scheduler: an impossible range makes the plan's check fail.
-    if low < 0 { 0..u64::MAX } else { low as u64..high as u64 + 1 }
 }
 
 /// The sizes of an axis of `n` indices split as (n / split, n % split).
@@ -108,16 +92,16 @@ impl Matmul {
         [self.n.div_ceil(Self::TILE) as u64, self.m.div_ceil(Self::TILE) as u64, 1]
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         let (m_hi, m_lo) = split_axis(self.m, self.m_split);
         let (k_hi, k_lo) = split_axis(self.k, self.k_split);
+        let a = [(m_hi, self.a_m_hi), (m_lo, self.a_m_lo), (k_hi, self.a_k_hi), (k_lo, self.a_k_lo)];
+        let b = [(k_hi, self.b_k_hi), (k_lo, self.b_k_lo), (self.n, self.b_n)];
+        let c = [(m_hi, self.c_m_hi), (m_lo, self.c_m_lo), (self.n, 1)];
         vec![
-            strided(
-                self.a_offset,
-                &[(m_hi, self.a_m_hi), (m_lo, self.a_m_lo), (k_hi, self.a_k_hi), (k_lo, self.a_k_lo)],
-            ),
-            strided(self.b_offset, &[(k_hi, self.b_k_hi), (k_lo, self.b_k_lo), (self.n, self.b_n)]),
-            strided(self.c_offset, &[(m_hi, self.c_m_hi), (m_lo, self.c_m_lo), (self.n, 1)]),
+            Touch::reads(Region::strided(self.a_offset, a)),
+            Touch::reads(Region::strided(self.b_offset, b)),
+            Touch::updates(Region::strided(self.c_offset, c), self.accumulate == 1),
         ]
     }
 
@@ -155,17 +139,18 @@ impl StepForward {
         [(self.batch as u64 * call.constants[0] as u64).div_ceil(64), self.directions as u64, 1]
     }
 
-    pub(super) fn touches(&self, call: &Call) -> Vec<Range> {
-        let (d, h, train) = (self.directions as u64, call.constants[0] as u64, call.constants[1] as u64);
-        let slot = d * self.batch as u64 * h;
-        let both = |a: u32, b: u32| a.min(b) as u64..a.max(b) as u64 + slot;
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let (d, h, train) = (self.directions, call.constants[0], call.constants[1]);
+        let units = self.batch * h;
+        let slot = |offset| Region::span(offset, d, units);
+        let saved = train * call.cell.map_or(0, |cell| cell.saved as u32);
         vec![
-            span(self.xw_offset, 4 * slot),
-            0..d * h * 4 * h,
-            0..d * self.biases as u64 * 4 * h,
-            both(self.h_in, self.h_out),
-            both(self.c_in, self.c_out),
-            span(self.saved_offset, slot * train * call.cell.map_or(0, |cell| cell.saved as u64)),
+            Touch::reads(Region::span(self.xw_offset, d * self.batch, 4 * h)),
+            Touch::reads(Region::span(0, d * h, 4 * h)),
+            Touch::reads(Region::span(0, d * self.biases, 4 * h)),
+            Touch { read: Some(slot(self.h_in)), write: Some(slot(self.h_out)) },
+            Touch { read: Some(slot(self.c_in)), write: Some(slot(self.c_out)) },
+            Touch::writes(Region::span(self.saved_offset, saved * d, units)),
         ]
     }
 
@@ -212,22 +197,23 @@ impl StepBackward {
         [(self.batch as u64 * call.constants[0] as u64).div_ceil(64), self.directions as u64, 1]
     }
 
-    pub(super) fn touches(&self, call: &Call) -> Vec<Range> {
-        let (d, h) = (self.directions as u64, call.constants[0] as u64);
-        let slot = d * self.batch as u64 * h;
-        let dg = match self.has_next {
-            0 => span(self.dg_offset, 4 * slot),
-            _ => self.dg_offset.min(self.dg_next) as u64..self.dg_offset.max(self.dg_next) as u64 + 4 * slot,
-        };
-        let dy_axes = [(self.directions, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h as u32, 1)];
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let (d, h) = (self.directions, call.constants[0]);
+        let units = self.batch * h;
+        let when = |flag: u32, region: Region| if flag == 1 { Touch::reads(region) } else { Touch::nothing() };
+        let gates = |offset| Region::span(offset, d * self.batch, 4 * h);
+        let dy = [(d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
+        let saved = call.cell.map_or(0, |cell| cell.saved as u32);
+        // c' and c lie side by side, in this order
+        let states = [(2, self.c_out as i32 - self.c_in as i32), (d, units as i32), (units, 1)];
         vec![
-            span(self.saved_offset, slot * call.cell.map_or(0, |cell| cell.saved as u64)),
-            self.c_in.min(self.c_out) as u64..self.c_in.max(self.c_out) as u64 + slot,
-            if self.has_dy == 1 { strided(self.dy_offset, &dy_axes) } else { 0..0 },
-            if self.has_next == 1 { 0..d * 4 * h * h } else { 0..0 },
-            dg,
-            0..slot,
-            0..4 * slot,
+            Touch::reads(Region::span(self.saved_offset, saved * d, units)),
+            Touch::reads(Region::strided(self.c_in, states)),
+            when(self.has_dy, Region::strided(self.dy_offset, dy)),
+            when(self.has_next, Region::span(0, d * 4 * h, h)),
+            Touch { read: (self.has_next == 1).then(|| gates(self.dg_next)), write: Some(gates(self.dg_offset)) },
+            Touch::updates(Region::span(0, d, units), true),
+            Touch::updates(Region::span(0, d * self.batch, 4 * h), self.first == 0),
         ]
     }
 
@@ -282,12 +268,14 @@ impl Copy {
         elementwise(self.len(), 256)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         let sizes = [self.n0, self.n1, self.n2, self.n3];
         let axes = |strides: [i32; 4]| std::array::from_fn::<_, 4, _>(|k| (sizes[k], strides[k]));
+        let (src, dst) =
+            ([self.src_0, self.src_1, self.src_2, self.src_3], [self.dst_0, self.dst_1, self.dst_2, self.dst_3]);
         vec![
-            strided(self.src_offset, &axes([self.src_0, self.src_1, self.src_2, self.src_3])),
-            strided(self.dst_offset, &axes([self.dst_0, self.dst_1, self.dst_2, self.dst_3])),
+            Touch::reads(Region::strided(self.src_offset, axes(src))),
+            Touch::updates(Region::strided(self.dst_offset, axes(dst)), self.add == 1),
         ]
     }
 
@@ -313,8 +301,8 @@ impl Fill {
         elementwise(self.n as u64, 256)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
-        vec![span(self.offset, self.n as u64)]
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![Touch::writes(Region::span(self.offset, 1, self.n))]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
@@ -341,10 +329,10 @@ impl DenseForward {
         elementwise(self.rows as u64 * self.features as u64, 256)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         vec![
-            0..self.has_bias as u64 * self.features as u64,
-            span(self.y_offset, self.rows as u64 * self.features as u64),
+            Touch::reads(Region::span(0, self.has_bias, self.features)),
+            Touch::updates(Region::span(self.y_offset, self.rows, self.features), true),
         ]
     }
 
@@ -370,8 +358,11 @@ impl DenseBackward {
         elementwise(self.n as u64, 256)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
-        vec![span(self.y_offset, self.n as u64), span(self.dy_offset, self.n as u64)]
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![
+            Touch::reads(Region::span(self.y_offset, 1, self.n)),
+            Touch::updates(Region::span(self.dy_offset, 1, self.n), true),
+        ]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
@@ -402,10 +393,10 @@ impl ColumnSum {
         [self.columns.div_ceil(16) as u64, 1, 1]
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         vec![
-            span(self.a_offset, self.rows as u64 * self.columns as u64),
-            span(self.out_offset, self.copies as u64 * self.columns as u64),
+            Touch::reads(Region::span(self.a_offset, self.rows, self.columns)),
+            Touch::updates(Region::span(self.out_offset, self.copies, self.columns), self.accumulate == 1),
         ]
     }
 
@@ -439,13 +430,12 @@ impl Loss {
         elementwise(self.rows as u64, 256)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
-        let n = self.rows as u64 * self.width as u64;
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         vec![
-            span(self.prediction_offset, n),
-            span(self.target_offset, n),
-            span(self.gradient_offset, n),
-            span(self.row_offset, self.rows as u64),
+            Touch::reads(Region::span(self.prediction_offset, self.rows, self.width)),
+            Touch::reads(Region::span(self.target_offset, self.rows, self.width)),
+            Touch::writes(Region::span(self.gradient_offset, self.rows, self.width)),
+            Touch::writes(Region::span(self.row_offset, 1, self.rows)),
         ]
     }
 
@@ -479,8 +469,11 @@ impl Reduce {
         [self.slices(), 1, 1]
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
-        vec![span(self.offset, self.n as u64), span(self.out_offset, self.slices())]
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![
+            Touch::reads(Region::span(self.offset, 1, self.n)),
+            Touch::writes(Region::span(self.out_offset, 1, self.slices() as u32)),
+        ]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
@@ -503,8 +496,8 @@ impl Clip {
         [1, 1, 1]
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
-        vec![0..self.n as u64, 0..2]
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![Touch::reads(Region::span(0, 1, self.n)), Touch::writes(Region::span(0, 1, 2))]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
@@ -527,9 +520,9 @@ impl Sgd {
         elementwise(self.n as u64, 256)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
-        let n = self.n as u64;
-        vec![0..2, 0..1, 0..n, 0..n, 0..n]
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let (own, all) = (|n| Touch::reads(Region::span(0, 1, n)), Touch::updates(Region::span(0, 1, self.n), true));
+        vec![own(1), own(1), own(self.n), all, all]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
@@ -558,9 +551,9 @@ impl Adam {
         elementwise(self.n as u64, 256)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Range> {
-        let n = self.n as u64;
-        vec![0..2, 0..1, 0..n, 0..n, 0..n, 0..n]
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let (own, all) = (|n| Touch::reads(Region::span(0, 1, n)), Touch::updates(Region::span(0, 1, self.n), true));
+        vec![own(2), own(1), own(self.n), all, all, all]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {

@@ -3,6 +3,7 @@
 use super::parameters::{Parameters, read_parts};
 use super::weights::HostTensor;
 use super::{Layer, Lstm};
+use crate::cache::Plans;
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::plan::BufferId;
@@ -10,7 +11,6 @@ use crate::schedule::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gr
 use crate::transfer::{download, finite, not_empty, upload};
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Hidden and cell states, each [L·D, B, H], in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
 #[derive(Clone, Debug, PartialEq)]
@@ -65,44 +65,12 @@ pub struct LstmLayer {
     device: Device,
     parameters: Parameters,
     time_major: bool,
-    forward: Cache<NetworkPlan>,
-    gradients: Cache<LstmGradientPlan>,
+    forward: Shared<NetworkPlan>,
+    gradients: Shared<LstmGradientPlan>,
 }
 
-/// Plans ready to run, by (T, B); the oldest goes when there are too many.
-#[derive(Debug)]
-struct Cache<P>(Mutex<Vec<((usize, usize), Ready<P>)>>);
-
-type Ready<P> = Arc<(P, Executable, Turn)>;
-/// Who holds it may write, run and read the executable's buffers.
-type Turn = futures_intrusive::sync::Mutex<()>;
-
-impl<P> Cache<P> {
-    const MOST: usize = 8;
-
-    fn new() -> Cache<P> {
-        Cache(Mutex::new(Vec::new()))
-    }
-
-    fn find(&self, key: (usize, usize)) -> Option<Ready<P>> {
-        lock(&self.0).iter().find(|(known, _)| *known == key).map(|(_, ready)| ready.clone())
-    }
-
-    fn keep(&self, key: (usize, usize), plan: P, executable: Executable) -> Ready<P> {
-        let ready = Arc::new((plan, executable, Turn::new((), true)));
-        let mut kept = lock(&self.0);
-        if kept.len() == Self::MOST {
-            kept.remove(0);
-        }
-        kept.push((key, ready.clone()));
-        ready
-    }
-}
-
-/// The guarded values are whole at any time, so a panic elsewhere does not spoil them.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Who holds it may make plans and use their buffers; calls from several threads take turns.
+type Shared<P> = futures_intrusive::sync::Mutex<Plans<(), P>>;
 
 impl LstmLayer {
     pub(crate) async fn new(config: Lstm, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
@@ -117,8 +85,8 @@ impl LstmLayer {
             device: device.clone(),
             parameters,
             time_major: false,
-            forward: Cache::new(),
-            gradients: Cache::new(),
+            forward: Shared::new(Plans::new(), true),
+            gradients: Shared::new(Plans::new(), true),
         })
     }
 
@@ -175,25 +143,20 @@ impl LstmLayer {
     /// [`LstmLayer::forward`] for places that cannot block.
     pub async fn forward_async(&self, x: ArrayView3<'_, f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
         let (x, steps, batch) = self.check_input(x)?;
-        let ready = match self.forward.find((steps, batch)) {
-            Some(ready) => ready,
-            None => {
-                let layers = std::slice::from_ref(&self.plan);
-                let plan = network(layers, batch, steps, Purpose::Stream, self.device.capabilities())?;
-                let executable =
-                    self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
-                self.forward.keep((steps, batch), plan, executable)
-            }
-        };
-        let (plan, executable, turn) = &*ready;
         self.check_state("initial", initial, batch)?;
-        let running = turn.lock().await;
+        let mut plans = self.forward.lock().await;
+        if !plans.has((), steps, batch) {
+            let layers = std::slice::from_ref(&self.plan);
+            let plan = network(layers, batch, steps, Purpose::Stream, self.device.capabilities())?;
+            let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+            plans.keep((), steps, batch, plan, executable);
+        }
+        let (plan, executable) = plans.get((), steps, batch)?;
         upload(executable, &plan.x, x);
         self.write_states(executable, &plan.states, initial, batch);
         executable.run()?;
         let output = download(executable, &plan.y, batch).await?;
         let state = self.read_states(executable, &plan.states, batch).await?;
-        drop(running);
         Ok(LstmOutput { output: self.as_asked(output), state })
     }
 
@@ -242,17 +205,13 @@ impl LstmLayer {
         }
         self.check_state("initial", initial, batch)?;
         self.check_state("d_final", d_final, batch)?;
-        let ready = match self.gradients.find((steps, batch)) {
-            Some(ready) => ready,
-            None => {
-                let plan = lstm_gradients(&self.plan, batch, steps, self.device.capabilities())?;
-                let executable =
-                    self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
-                self.gradients.keep((steps, batch), plan, executable)
-            }
-        };
-        let (plan, executable, turn) = &*ready;
-        let running = turn.lock().await;
+        let mut plans = self.gradients.lock().await;
+        if !plans.has((), steps, batch) {
+            let plan = lstm_gradients(&self.plan, batch, steps, self.device.capabilities())?;
+            let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+            plans.keep((), steps, batch, plan, executable);
+        }
+        let (plan, executable) = plans.get((), steps, batch)?;
         upload(executable, &plan.x, x);
         upload(executable, &plan.dy, d_output);
         self.write_states(executable, &plan.initial, initial, batch);
@@ -266,7 +225,6 @@ impl LstmLayer {
             executable.read_async((buffer, 0), len).await
         })
         .await?;
-        drop(running);
         Ok(LstmGradients { x: self.as_asked(dx), initial, parameters: arrays(parameters) })
     }
 

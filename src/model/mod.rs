@@ -1,16 +1,14 @@
 //! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
 
-mod cache;
 mod file;
 mod summary;
 
-pub(crate) use cache::Plans;
-
+use crate::cache::Plans;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer, Parameters};
 use crate::plan::{Plan, Role};
-use crate::schedule::{LayerPlan, Purpose, network};
+use crate::schedule::{LayerPlan, NetworkPlan, Purpose, network};
 use crate::stream::Stream;
 use crate::train::{self, Fit, History, Loss, Optimiser};
 use crate::transfer::{download, finite, not_empty, upload};
@@ -143,7 +141,7 @@ pub struct Model {
     device: Device,
     parameters: Parameters,
     training: Option<Training>,
-    plans: Plans<Kind>,
+    plans: Plans<Kind, NetworkPlan>,
     extra: BTreeMap<String, serde_json::Value>,
 }
 

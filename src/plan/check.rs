@@ -2,29 +2,30 @@
 
 use super::{Buffer, Capabilities, Command, Plan, Role};
 use crate::error::{Error, Result};
-use crate::kernel::{Access, Range};
+use crate::kernel::{Access, Touch};
 use std::collections::HashSet;
+
+type Range = std::ops::Range<u64>;
 
 impl Plan {
     /// Checks that every command binds what its kernel expects, that a buffer is bound once, that nothing lies outside
-    /// its buffer, that sizes keep the device's limits, and that nothing is read before it was written.
+    /// its buffer, that sizes keep the device's limits, and that nothing is read before it was written. Blocks with
+    /// strides count as written from their first element to their last.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         self.check_buffers(capabilities)?;
         let mut written: Vec<Ranges> = self.buffers.iter().map(Ranges::new).collect();
         for (index, command) in self.commands.iter().enumerate() {
             let touches = self.check_command(index, command, capabilities)?;
-            let bound = || command.call.kernel.bindings.iter().zip(&command.buffers).zip(&touches);
-            for ((binding, id), range) in bound() {
-                if binding.access == Access::Read && !written[id.0].contains(range) {
-                    return Err(self.broken(
-                        index,
-                        format!("{} reads {range:?} of {} before it is written", binding.name, self.buffers[id.0].name),
-                    ));
+            for (touch, id) in touches.iter().zip(&command.buffers) {
+                let Some(range) = touch.read.map(|region| region.bounds()) else { continue };
+                if !written[id.0].contains(&range) {
+                    let name = &self.buffers[id.0].name;
+                    return Err(self.broken(index, format!("reads {range:?} of {name} before it is written")));
                 }
             }
-            for ((binding, id), range) in bound() {
-                if binding.access == Access::ReadWrite {
-                    written[id.0].insert(range.clone());
+            for (touch, id) in touches.iter().zip(&command.buffers) {
+                if let Some(region) = touch.write {
+                    written[id.0].insert(region.bounds());
                 }
             }
         }
@@ -57,12 +58,10 @@ impl Plan {
         }
     }
 
-    fn check_command(&self, index: usize, command: &Command, capabilities: &Capabilities) -> Result<Vec<Range>> {
+    fn check_command(&self, index: usize, command: &Command, capabilities: &Capabilities) -> Result<Vec<Touch>> {
         let kernel = command.call.kernel;
-        let touches = command.call.touches();
         let sizes = [
             ("buffers", command.buffers.len(), kernel.bindings.len()),
-            ("ranges", touches.len(), kernel.bindings.len()),
             ("parameters", command.call.params.len(), kernel.params.len()),
             ("constants", command.call.constants.len(), kernel.constants.len()),
         ];
@@ -74,16 +73,23 @@ impl Plan {
         if kernel.takes_cell != command.call.cell.is_some() {
             return Err(self.broken(index, "a cell where none belongs, or none where one does".into()));
         }
+        let touches = command.call.touches();
+        if touches.len() != kernel.bindings.len() {
+            return Err(
+                self.broken(index, format!("{} of {} bindings described", touches.len(), kernel.bindings.len()))
+            );
+        }
         for (k, id) in command.buffers.iter().enumerate() {
             if command.buffers[..k].contains(id) {
                 return Err(self.broken(index, format!("{} is bound twice", self.buffers[id.0].name)));
             }
             let buffer = &self.buffers[id.0];
-            if touches[k].end > buffer.len {
-                return Err(self.broken(
-                    index,
-                    format!("touches {:?} of {}, which has {} elements", touches[k], buffer.name, buffer.len),
-                ));
+            if touches[k].end() > buffer.len {
+                let what = format!("reaches element {} of {}, which has {}", touches[k].end(), buffer.name, buffer.len);
+                return Err(self.broken(index, what));
+            }
+            if kernel.bindings[k].access == Access::Read && touches[k].write.is_some() {
+                return Err(self.broken(index, format!("writes {}, which the kernel only reads", buffer.name)));
             }
         }
         let most = command.call.groups().into_iter().max().unwrap_or(0);
@@ -113,7 +119,7 @@ struct Ranges(Vec<Range>);
 impl Ranges {
     fn new(buffer: &Buffer) -> Ranges {
         match buffer.role {
-            Role::Input | Role::Weight | Role::Optimiser | Role::State => Ranges(vec![0..buffer.len]),
+            Role::Input | Role::Weight | Role::Optimiser | Role::State => Ranges(std::iter::once(0..buffer.len).collect()),
             Role::Gradient | Role::Output | Role::Scratch => Ranges(Vec::new()),
         }
     }

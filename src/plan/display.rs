@@ -1,6 +1,7 @@
 //! A plan for people to read.
 
 use super::{Plan, Role};
+use crate::kernel::Touch;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -38,7 +39,7 @@ impl Plan {
             });
             rows[at].dispatches += 1;
             rows[at].flops += command.call.flops();
-            rows[at].bytes += command.call.touches().iter().map(|range| 4 * (range.end - range.start)).sum::<u64>();
+            rows[at].bytes += 4 * command.call.touches().iter().map(Touch::len).sum::<u64>();
         }
         rows
     }
@@ -75,7 +76,7 @@ impl fmt::Display for Plan {
             scaled(self.flops(), ""),
             scaled(bytes, "B")
         )?;
-        writeln!(f, "(bytes: elements that each dispatch reaches, counted once a dispatch)")?;
+        writeln!(f, "(bytes: what each dispatch must read and write, each element once)")?;
         writeln!(f)?;
         let mut roles: BTreeMap<Role, (usize, u64)> = BTreeMap::new();
         for buffer in &self.buffers {

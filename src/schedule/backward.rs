@@ -173,7 +173,7 @@ impl Layer<'_> {
             }
             Upstream::Whole(dy) => {
                 for direction in sizes.each_direction() {
-                    for part in direction.segments(range.clone(), dy.chunk_steps, u32::MAX) {
+                    for part in direction.segments(range.clone(), dy.chunk_steps) {
                         let (from, src) = dy.at(direction.time(part.start));
                         builder.copy(
                             [1, part.len() as u32, batch, hidden],
@@ -226,8 +226,7 @@ impl Layer<'_> {
         let batch = sizes.batch;
         for direction in sizes.each_direction() {
             let d = direction.index;
-            let most = builder.most_steps(batch);
-            for (k, part) in direction.segments(range.clone(), x.chunk_steps, most).into_iter().enumerate() {
+            for (k, part) in direction.segments(range.clone(), x.chunk_steps).into_iter().enumerate() {
                 let fresh = range.end == sizes.steps && k == 0;
                 let (from, at) = x.at(direction.time(part.start));
                 let input = Operand { at, step: direction.stride(x.step), row: x.row, features: x.features };
@@ -238,7 +237,7 @@ impl Layer<'_> {
                 }
             }
             for (k, part) in (Direction { index: 0, steps: sizes.steps })
-                .segments(range.clone(), h.chunk_steps, most)
+                .segments(range.clone(), h.chunk_steps)
                 .into_iter()
                 .enumerate()
             {

@@ -8,9 +8,9 @@ use crate::kernel::{self, Call, Kernel, params};
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use std::ops::Range;
 
-/// Steps of the inner loop of a product that one dispatch may run: some drivers end a loop after 65,535 turns (the
-/// shader takes 16 terms a turn), and a dispatch must end well before a driver's watchdog.
-const MOST_TERMS: u32 = 1 << 19;
+/// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 turns, counted over
+/// nested loops together, and the shader takes 25 turns for 16 terms.
+const MOST_TERMS: u32 = 1 << 15;
 
 /// Makes a plan. Offsets and sizes count f32 elements.
 #[derive(Debug)]
@@ -108,13 +108,6 @@ impl Builder {
         Ok(Sequence { chunks, steps, chunk_steps, lead: lead * slot, step: slot, row: features, features })
     }
 
-    /// Steps of a batch of `batch` rows that one product may take as its rows or terms.
-    pub fn most_steps(&self, batch: u32) -> u32 {
-        let rows = self.capabilities.max_groups.min(u32::MAX as u64 / params::Matmul::TILE as u64) as u32
-            * params::Matmul::TILE;
-        rows.min(MOST_TERMS) / batch.max(1)
-    }
-
     /// Adds a command.
     pub fn push(
         &mut self,
@@ -182,9 +175,26 @@ impl Builder {
         self.push(&kernel::COPY, None, &[], &params, &[src.0, dst.0]);
     }
 
-    /// Adds a matrix product; see [`params::Matmul`].
-    pub fn matmul(&mut self, params: params::Matmul, a: BufferId, b: BufferId, c: BufferId) {
-        self.push(&kernel::MATMUL, None, &[], &params, &[a, b, c]);
+    /// Adds a matrix product; see [`params::Matmul`]. What is too much for one dispatch is split: rows by the number of
+    /// workgroups, terms by the length of a shader's loops.
+    pub fn matmul(&mut self, whole: params::Matmul, a: BufferId, b: BufferId, c: BufferId) {
+        let rows = self.capabilities.max_groups.min(65_535) as u32 * params::Matmul::TILE;
+        for m in split(whole.m, whole.m_split, rows) {
+            for k in split(whole.k, whole.k_split, MOST_TERMS) {
+                let part = params::Matmul {
+                    m: m.len,
+                    m_split: m.split,
+                    k: k.len,
+                    k_split: k.split,
+                    accumulate: (whole.accumulate == 1 || k.hi + k.lo > 0) as u32,
+                    a_offset: k.moved(m.moved(whole.a_offset, whole.a_m_hi, whole.a_m_lo), whole.a_k_hi, whole.a_k_lo),
+                    b_offset: k.moved(whole.b_offset, whole.b_k_hi, whole.b_k_lo),
+                    c_offset: m.moved(whole.c_offset, whole.c_m_hi, whole.c_m_lo),
+                    ..whole
+                };
+                self.push(&kernel::MATMUL, None, &[], &part, &[a, b, c]);
+            }
+        }
     }
 
     /// The buffer of that name.
@@ -196,5 +206,62 @@ impl Builder {
     pub(super) fn trained(&self, weight: BufferId, gradient: BufferId) -> Trained {
         let buffer = &self.plan.buffers[weight.0];
         Trained { weight, gradient, len: buffer.len as u32, name: buffer.name.clone() }
+    }
+}
+
+/// A part of an axis that is split in two: it starts at (hi, lo).
+struct Part {
+    hi: u32,
+    lo: u32,
+    len: u32,
+    split: u32,
+}
+
+impl Part {
+    /// An offset moved to the part's start.
+    fn moved(&self, offset: u32, hi: i32, lo: i32) -> u32 {
+        (offset as i64 + self.hi as i64 * hi as i64 + self.lo as i64 * lo as i64) as u32
+    }
+}
+
+/// An axis of `n` indices, split in two by `inner`, in parts of at most `most`: whole inner axes where these are short
+/// enough, else pieces of one.
+fn split(n: u32, inner: u32, most: u32) -> Vec<Part> {
+    let inner = inner.min(n);
+    if inner <= most {
+        let outer = (most / inner).min(n.div_ceil(inner));
+        let starts = (0..n.div_ceil(inner)).step_by(outer as usize);
+        return starts.map(|hi| Part { hi, lo: 0, len: (outer * inner).min(n - hi * inner), split: inner }).collect();
+    }
+    (0..n.div_ceil(inner))
+        .flat_map(|hi| {
+            let held = inner.min(n - hi * inner);
+            let piece = move |lo: u32| {
+                let len = most.min(held - lo);
+                Part { hi, lo, len, split: len }
+            };
+            (0..held).step_by(most as usize).map(piece)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parts of an axis name every index once, in order, by its two coordinates.
+    #[test]
+    fn parts_cover_an_axis() {
+        for (n, inner) in [(1, 1), (10, 10), (10, 3), (12, 3), (7, 1), (9, 40)] {
+            for most in [1, 2, 3, 4, 7, 100] {
+                let mut given = Vec::new();
+                for part in split(n, inner, most) {
+                    assert!(part.len <= most && part.len > 0);
+                    given.extend((0..part.len).map(|k| (part.hi + k / part.split, part.lo + k % part.split)));
+                }
+                let expected: Vec<(u32, u32)> = (0..n).map(|k| (k / inner, k % inner)).collect();
+                assert_eq!(given, expected, "n {n}, inner {inner}, at most {most}");
+            }
+        }
     }
 }

@@ -42,10 +42,10 @@ pub fn declare_weights(builder: &mut Builder, sizes: &DenseSizes, prefix: &str, 
 }
 
 /// The steps of `a` and `b` in parts that lie in one chunk of each.
-fn parts(builder: &Builder, a: &Sequence, b: &Sequence, batch: u32) -> Vec<std::ops::Range<u32>> {
+fn parts(a: &Sequence, b: &Sequence) -> Vec<std::ops::Range<u32>> {
     let forward = Direction { index: 0, steps: a.steps };
-    let first = forward.segments(0..a.steps, a.chunk_steps, builder.most_steps(batch));
-    first.into_iter().flat_map(|part| forward.segments(part, b.chunk_steps, u32::MAX)).collect()
+    let first = forward.segments(0..a.steps, a.chunk_steps);
+    first.into_iter().flat_map(|part| forward.segments(part, b.chunk_steps)).collect()
 }
 
 /// y = activation(x·Wᵀ + b).
@@ -58,7 +58,7 @@ pub fn forward(
 ) -> Result<Sequence> {
     builder.section(format!("{} forward", sizes.name));
     let y = builder.sequence(&format!("{}.y", sizes.name), [x.steps, batch, sizes.output], 0, Role::Scratch)?;
-    for part in parts(builder, x, &y, batch) {
+    for part in parts(x, &y) {
         let ((from, a_offset), (to, c_offset)) = (x.at(part.start), y.at(part.start));
         let rows = part.len() as u32 * batch;
         let product = params::Matmul {
@@ -111,7 +111,7 @@ pub fn backward(
         }
         false => None,
     };
-    for (index, part) in parts(builder, x, y, batch).into_iter().enumerate() {
+    for (index, part) in parts(x, y).into_iter().enumerate() {
         let ((from, x_at), (output, y_at), (to, dy_at)) = (x.at(part.start), y.at(part.start), dy.at(part.start));
         let rows = part.len() as u32 * batch;
         if sizes.activation != Activation::Linear {

@@ -217,7 +217,7 @@ impl Layer<'_> {
                 }
             }
             for direction in sizes.each_direction() {
-                for part in direction.segments(range.clone(), x.chunk_steps, builder.most_steps(batch)) {
+                for part in direction.segments(range.clone(), x.chunk_steps) {
                     self.input_product(builder, &x, direction, part, first);
                 }
             }
@@ -302,7 +302,7 @@ impl Layer<'_> {
         let y = builder.sequence(&format!("{}.y", self.name), [sizes.steps, batch, 2 * hidden], 0, Role::Scratch)?;
         for direction in sizes.each_direction() {
             for chunk in 0..h.chunks.len() {
-                for part in direction.segments(h.chunk_range(chunk), y.chunk_steps, u32::MAX) {
+                for part in direction.segments(h.chunk_range(chunk), y.chunk_steps) {
                     let (from, src) = h.at(part.start);
                     let (to, dst) = y.at(direction.time(part.start));
                     builder.copy(

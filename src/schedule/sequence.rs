@@ -56,15 +56,15 @@ impl Direction {
         if self.index == 0 { stride as i32 } else { -(stride as i32) }
     }
 
-    /// Cuts a range of the scan so that each part's times lie in one chunk of `chunk_steps`, and is at most `most` long.
-    pub fn segments(self, range: Range<u32>, chunk_steps: u32, most: u32) -> Vec<Range<u32>> {
+    /// Cuts a range of the scan so that each part's times lie in one chunk of `chunk_steps`.
+    pub fn segments(self, range: Range<u32>, chunk_steps: u32) -> Vec<Range<u32>> {
         let mut parts = Vec::new();
         let mut first = range.start;
         while first < range.end {
             let time = self.time(first);
             let chunk_first = time / chunk_steps * chunk_steps;
             let inside = if self.index == 0 { chunk_first + chunk_steps - time } else { time - chunk_first + 1 };
-            let end = range.end.min(first + inside.min(most.max(1)));
+            let end = range.end.min(first + inside);
             parts.push(first..end);
             first = end;
         }
@@ -78,15 +78,15 @@ mod tests {
 
     #[test]
     fn segments_cover_a_range_and_stay_in_a_chunk() {
-        for (steps, chunk_steps, most) in [(10, 4, 100), (7, 7, 100), (9, 2, 1), (13, 5, 3)] {
+        for (steps, chunk_steps) in [(10, 4), (7, 7), (9, 2), (13, 5), (1, 1)] {
             for index in 0..2 {
                 let direction = Direction { index, steps };
-                let parts = direction.segments(0..steps, chunk_steps, most);
+                let parts = direction.segments(0..steps, chunk_steps);
                 let all: Vec<u32> = parts.iter().cloned().flatten().collect();
                 assert_eq!(all, (0..steps).collect::<Vec<_>>());
                 for part in parts {
                     let chunks: Vec<u32> = part.clone().map(|s| direction.time(s) / chunk_steps).collect();
-                    assert!(chunks.iter().all(|&c| c == chunks[0]) && part.len() as u32 <= most);
+                    assert!(chunks.iter().all(|&c| c == chunks[0]));
                 }
             }
         }

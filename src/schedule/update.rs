@@ -23,7 +23,7 @@ pub fn loss(
     let out = builder.buffer("loss", 1, Role::Output)?;
     let scale = (1.0 / loss.terms(total, width as u64)) as f32;
     let forward = Direction { index: 0, steps: prediction.steps };
-    for part in forward.segments(0..prediction.steps, prediction.chunk_steps, u32::MAX) {
+    for part in forward.segments(0..prediction.steps, prediction.chunk_steps) {
         let (from, prediction_offset) = prediction.at(part.start);
         let (truth, target_offset) = target.at(part.start);
         let (to, gradient_offset) = gradient.at(part.start);
@@ -45,9 +45,9 @@ pub fn loss(
     Ok((gradient, out))
 }
 
-/// Elements of a slice and number of slices: at most 1,024 slices, which a second pass or one thread can sum.
+/// Elements of a slice and number of slices: at most 256 slices, which a second pass or one thread can sum.
 fn slices(n: u32) -> (u32, u32) {
-    let per_group = n.div_ceil(1024).max(4096);
+    let per_group = n.div_ceil(256).max(4096);
     (per_group, n.div_ceil(per_group).max(1))
 }
 

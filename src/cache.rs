@@ -2,20 +2,19 @@
 
 use crate::device::Executable;
 use crate::error::{Error, Result};
-use crate::schedule::NetworkPlan;
 
-/// The last plans used; the oldest goes when there are too many.
+/// Plans of a kind P made ready, by purpose K, T and B; the oldest goes when there are too many.
 #[derive(Debug)]
-pub(crate) struct Plans<K>(Vec<Entry<K>>);
+pub(crate) struct Plans<K, P>(Vec<Entry<K, P>>);
 
 #[derive(Debug)]
-struct Entry<K> {
+struct Entry<K, P> {
     key: (K, usize, usize),
-    plan: NetworkPlan,
+    plan: P,
     executable: Executable,
 }
 
-impl<K: Copy + PartialEq> Plans<K> {
+impl<K: Copy + PartialEq, P> Plans<K, P> {
     /// A fit with a last, smaller batch and validation uses four.
     const MOST: usize = 8;
 
@@ -27,12 +26,12 @@ impl<K: Copy + PartialEq> Plans<K> {
         self.0.iter().any(|entry| entry.key == (kind, steps, batch))
     }
 
-    pub fn get(&self, kind: K, steps: usize, batch: usize) -> Result<(&NetworkPlan, &Executable)> {
+    pub fn get(&self, kind: K, steps: usize, batch: usize) -> Result<(&P, &Executable)> {
         let found = self.0.iter().find(|entry| entry.key == (kind, steps, batch));
         found.map(|entry| (&entry.plan, &entry.executable)).ok_or_else(|| Error::Plan("a plan was not compiled".into()))
     }
 
-    pub fn keep(&mut self, kind: K, steps: usize, batch: usize, plan: NetworkPlan, executable: Executable) {
+    pub fn keep(&mut self, kind: K, steps: usize, batch: usize, plan: P, executable: Executable) {
         if self.0.len() == Self::MOST {
             self.0.remove(0);
         }

@@ -1,0 +1,121 @@
+//! What a call reads and writes.
+
+/// Elements of a buffer: a block of up to four axes with strides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    offset: u32,
+    /// Size and stride of each axis.
+    axes: [(u32, i32); 4],
+}
+
+/// What a call does with one of its buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touch {
+    /// Elements read.
+    pub read: Option<Region>,
+    /// Elements written.
+    pub write: Option<Region>,
+}
+
+impl Region {
+    /// A block with strides.
+    pub(super) fn strided<const N: usize>(offset: u32, axes: [(u32, i32); N]) -> Region {
+        let mut all = [(1, 0); 4];
+        all[4 - N..].copy_from_slice(&axes);
+        Region { offset, axes: all }
+    }
+
+    /// `len` elements in a row, as rows and columns since a length may pass 32 bits.
+    pub(super) fn span(offset: u32, rows: u32, columns: u32) -> Region {
+        Region::strided(offset, [(rows, columns as i32), (columns, 1)])
+    }
+
+    /// How many elements.
+    pub fn len(&self) -> u64 {
+        self.axes.iter().map(|&(n, _)| n as u64).product()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// First element, and one past the last. A block that would begin before its buffer has no sensible bounds: they
+    /// are then larger than any buffer.
+    pub fn bounds(&self) -> std::ops::Range<u64> {
+        if self.is_empty() {
+            return 0..0;
+        }
+        let (mut low, mut high) = (self.offset as i64, self.offset as i64);
+        for &(n, stride) in &self.axes {
+            let reach = (n as i64 - 1) * stride as i64;
+            low += reach.min(0);
+            high += reach.max(0);
+        }
+        if low < 0 { 0..u64::MAX } else { low as u64..high as u64 + 1 }
+    }
+
+    /// Every element.
+    pub fn elements(&self) -> impl Iterator<Item = u64> {
+        let Region { offset, axes: [a, b, c, d] } = *self;
+        let at = move |axis: (u32, i32), index: u32| axis.1 as i64 * index as i64;
+        (0..a.0).flat_map(move |i| {
+            (0..b.0).flat_map(move |j| {
+                (0..c.0).flat_map(move |k| {
+                    (0..d.0).map(move |l| (offset as i64 + at(a, i) + at(b, j) + at(c, k) + at(d, l)) as u64)
+                })
+            })
+        })
+    }
+}
+
+impl Touch {
+    pub(super) fn nothing() -> Touch {
+        Touch::default()
+    }
+
+    pub(super) fn reads(region: Region) -> Touch {
+        Touch { read: Some(region), write: None }
+    }
+
+    pub(super) fn writes(region: Region) -> Touch {
+        Touch { read: None, write: Some(region) }
+    }
+
+    /// Writes, and reads the same before if `also_reads`.
+    pub(super) fn updates(region: Region, also_reads: bool) -> Touch {
+        Touch { read: also_reads.then_some(region), write: Some(region) }
+    }
+
+    /// Elements read and elements written, together.
+    pub fn len(&self) -> u64 {
+        [self.read, self.write].iter().flatten().map(Region::len).sum()
+    }
+
+    /// Whether the buffer is bound but not used.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One past the last element touched.
+    pub fn end(&self) -> u64 {
+        [self.read, self.write].iter().flatten().map(|region| region.bounds().end).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_hold_all_elements() {
+        let region = Region::strided(20, [(3, -6), (2, 4), (2, 1)]);
+        let elements: Vec<u64> = region.elements().collect();
+        assert_eq!(elements.len() as u64, region.len());
+        let bounds = *elements.iter().min().unwrap()..elements.iter().max().unwrap() + 1;
+        assert_eq!(region.bounds(), bounds);
+        assert_eq!(bounds, 8..26);
+        assert_eq!(Region::strided(5, [(3, -6)]).bounds().end, u64::MAX);
+        assert!(Region::span(7, 0, 3).is_empty());
+    }
+}

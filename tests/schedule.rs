@@ -1,0 +1,288 @@
+//! Plans without any device: their order, their sizes, the hazards that a check must find, and what they print.
+
+use wgpu_lstm::kernel::Access;
+use wgpu_lstm::plan::{Plan, Role};
+use wgpu_lstm::schedule::{LayerPlan, Purpose, lstm_gradients, network};
+use wgpu_lstm::{Bias, Capabilities, Cell, Dense, Error, Loss, Lstm, Optimiser};
+
+fn layers(lstm: Lstm, input: usize) -> Vec<LayerPlan> {
+    let output = lstm.output();
+    vec![
+        LayerPlan { name: "lstm".into(), input, layer: lstm.into() },
+        LayerPlan { name: "dense".into(), input: output, layer: Dense::new(3).into() },
+    ]
+}
+
+fn training_plan(lstm: Lstm, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan, Error> {
+    let optimiser = Optimiser::adam(1e-3);
+    let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: Some(1.0) };
+    Ok(network(&layers(lstm, 5), batch, steps, purpose, capabilities)?.plan)
+}
+
+fn small(bytes: u64) -> Capabilities {
+    Capabilities { max_binding_bytes: bytes, ..Capabilities::default() }
+}
+
+#[test]
+fn one_dispatch_a_step_and_layer_for_both_directions() {
+    for directions in [1, 2] {
+        let lstm = Lstm::new(8).layers(3).bidirectional(directions == 2);
+        let plan = training_plan(lstm, 4, 11, &Capabilities::default()).unwrap();
+        assert_eq!(plan.dispatches_of("step_forward"), 3 * 11);
+        assert_eq!(plan.dispatches_of("step_backward"), 3 * 11);
+        // W·x: one product a layer and direction; dW, dR likewise; dX for all layers but the first; the dense layer has
+        // three (forward, dW, dX)
+        let expected = 3 * directions + 2 * 3 * directions + 2 * directions + 3;
+        assert_eq!(plan.dispatches_of("matmul"), expected);
+        assert_eq!(plan.dispatches_of("adam"), 3 * 3 + 2);
+    }
+}
+
+#[test]
+fn kernels_come_in_the_order_of_the_algorithm() {
+    let plan = training_plan(Lstm::new(4), 2, 3, &Capabilities::default()).unwrap();
+    let mut names: Vec<&str> = plan.commands.iter().map(|command| command.call.kernel.name).collect();
+    names.dedup();
+    assert_eq!(
+        names,
+        [
+            "fill",
+            "matmul",
+            "step_forward", // W·x, then the scan
+            "matmul",
+            "dense_forward",
+            "loss",
+            "reduce", // the dense layer and the loss
+            "matmul",
+            "column_sum",
+            "matmul", // its dW, db, dx
+            "copy",
+            "fill",
+            "step_backward",
+            "matmul",
+            "column_sum", // R transposed, the scan back, dW and dR, db
+            "reduce",
+            "clip",
+            "adam",
+        ]
+    );
+    // Steps read what the step before wrote: their slots follow each other.
+    let steps = plan.commands.iter().filter(|command| command.call.kernel.name == "step_forward");
+    let slots: Vec<(u32, u32)> = steps
+        .map(|command| command.call.params::<wgpu_lstm::kernel::params::StepForward>())
+        .map(|params| (params.h_in, params.h_out))
+        .collect();
+    assert_eq!(slots, [(0, 8), (8, 16), (16, 24)]);
+}
+
+/// Every size of plan passes its own check, and chunked plans keep the limit.
+#[test]
+fn plans_of_all_sizes_check_out() {
+    for directions in [1usize, 2] {
+        for layers in 1..=3 {
+            for (batch, steps, hidden) in [(1, 1, 1), (3, 7, 5), (2, 9, 16), (5, 13, 3)] {
+                for cell in [Cell::Standard, Cell::Article] {
+                    for bytes in [1 << 27, 40_000, 3_000] {
+                        let lstm = Lstm::new(hidden).layers(layers).bidirectional(directions == 2).cell(cell);
+                        match training_plan(lstm, batch, steps, &small(bytes)) {
+                            Ok(plan) => assert!(plan.buffers.iter().all(|buffer| buffer.bytes() <= bytes)),
+                            // Only what cannot be split along time may be too large.
+                            Err(Error::TooLarge { needed, available, .. }) => {
+                                assert!(needed > available && bytes == 3_000)
+                            }
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_sequences_are_split_along_time() {
+    // h: 2·8 floats a step and slot, W·x 4 times that: 256 bytes a step, so 4096 bytes hold 15 steps and a slot
+    let plan = training_plan(Lstm::new(8), 2, 100, &small(4096)).unwrap();
+    let chunks = plan.buffers.iter().filter(|buffer| buffer.name.starts_with("lstm.l0.h[")).count();
+    assert_eq!(chunks, 7);
+    assert!(plan.to_string().contains("time is split into 7 chunks of at most 15 steps"), "{plan}");
+}
+
+#[test]
+fn what_cannot_fit_says_what_it_needs_and_what_there_is() {
+    let error = training_plan(Lstm::new(64), 100, 3, &small(64_000)).unwrap_err();
+    // 100 rows of 5 inputs are small; one step of W·x is 100·256 floats, and a chunk needs two
+    let Error::TooLarge { needed, available, .. } = &error else { panic!("{error}") };
+    assert_eq!((*needed, *available), (2 * 100 * 256 * 4, 64_000));
+    assert!(error.to_string().contains("204800 bytes, the device offers 64000"), "{error}");
+
+    let limited = Capabilities { memory_bytes: Some(10_000), ..Capabilities::default() };
+    let error = training_plan(Lstm::new(16), 8, 10, &limited).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { available: 10_000, .. }), "{error}");
+
+    let groups = Capabilities { max_groups: 3, ..Capabilities::default() };
+    let error = training_plan(Lstm::new(64), 8, 10, &groups).unwrap_err();
+    assert!(error.to_string().contains("workgroups"), "{error}");
+
+    for broken in [Lstm::new(0), Lstm::new(4).layers(0)] {
+        let error = training_plan(broken, 2, 3, &Capabilities::default()).unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error}");
+    }
+    assert!(training_plan(Lstm::new(4), 0, 3, &Capabilities::default()).is_err());
+    assert!(training_plan(Lstm::new(usize::MAX), 2, 3, &Capabilities::default()).is_err());
+    assert!(training_plan(Lstm::new(1 << 27), 1 << 27, 3, &Capabilities::default()).is_err());
+}
+
+fn broken(change: impl Fn(&mut Plan)) -> String {
+    let mut plan = training_plan(Lstm::new(4).bidirectional(true), 2, 5, &Capabilities::default()).unwrap();
+    assert!(plan.check(&Capabilities::default()).is_ok());
+    change(&mut plan);
+    plan.check(&Capabilities::default()).expect_err("the check must find it").to_string()
+}
+
+/// Whether every element that a command reads was written before by an earlier one, or given by the host: exactly,
+/// element by element, where the plan's own check takes blocks from end to end.
+fn reads_only_what_was_written(plan: &Plan) -> Result<(), String> {
+    let given = |role| matches!(role, Role::Input | Role::Weight | Role::Optimiser | Role::State);
+    let mut written: Vec<Vec<bool>> =
+        plan.buffers.iter().map(|buffer| vec![given(buffer.role); buffer.len as usize]).collect();
+    for (index, command) in plan.commands.iter().enumerate() {
+        let touches = command.call.touches();
+        for (touch, id) in touches.iter().zip(&command.buffers) {
+            let mut elements = touch.read.iter().flat_map(|region| region.elements());
+            if let Some(element) = elements.find(|&element| !written[id.0][element as usize]) {
+                let (kernel, buffer) = (command.call.kernel.name, &plan.buffers[id.0].name);
+                return Err(format!(
+                    "command {index} ({kernel}) reads element {element} of {buffer} before it is written"
+                ));
+            }
+        }
+        for (touch, id) in touches.iter().zip(&command.buffers) {
+            touch
+                .write
+                .iter()
+                .flat_map(|region| region.elements())
+                .for_each(|element| written[id.0][element as usize] = true);
+        }
+    }
+    for (buffer, written) in plan.buffers.iter().zip(&written) {
+        if buffer.role == Role::Output && written.contains(&false) {
+            return Err(format!("the host reads {} before it is written", buffer.name));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_read_before_it_is_written() {
+    for bidirectional in [false, true] {
+        for bytes in [1 << 27, 4096, 2048] {
+            let lstm = Lstm::new(5).layers(2).bidirectional(bidirectional);
+            reads_only_what_was_written(&training_plan(lstm, 3, 11, &small(bytes)).unwrap()).unwrap();
+        }
+    }
+}
+
+/// Leaving out or moving any command that others depend on is found, so the test above can fail.
+#[test]
+fn hazards_are_found() {
+    let plan = training_plan(Lstm::new(4).bidirectional(true), 2, 5, &Capabilities::default()).unwrap();
+    for index in 0..plan.commands.len() {
+        let mut without = plan.clone();
+        let command = without.commands.remove(index);
+        // A command that only adds to what stands there leaves no hole.
+        let adds = command.call.touches().iter().all(|touch| touch.write.is_none() || touch.read == touch.write);
+        let kernel = command.call.kernel.name;
+        assert!(
+            reads_only_what_was_written(&without).is_err() || adds,
+            "leaving out command {index} ({kernel}) was not found"
+        );
+    }
+    let step = plan.commands.iter().position(|command| command.call.kernel.name == "step_forward").unwrap();
+    for at in step - 1..step + 4 {
+        let mut swapped = plan.clone();
+        swapped.commands.swap(at, at + 1);
+        assert!(reads_only_what_was_written(&swapped).is_err(), "swapping {at} was not found");
+    }
+    // The plan's own check, which every plan passes through, finds the coarse ones.
+    for kernel in ["loss", "clip", "column_sum", "step_forward"] {
+        let first = plan.commands.iter().position(|command| command.call.kernel.name == kernel).unwrap();
+        assert!(broken(|plan| drop(plan.commands.remove(first))).contains("before it is written"), "{kernel}");
+    }
+}
+
+#[test]
+fn the_check_finds_wrong_sizes_and_bindings() {
+    assert!(broken(|plan| plan.buffers[0].len = 1).contains("which has 1"));
+    assert!(broken(|plan| plan.commands[2].buffers.truncate(1)).contains("buffers"));
+    assert!(broken(|plan| plan.commands[0].call.params.push(0)).contains("parameters"));
+    assert!(broken(|plan| plan.commands[0].call.constants.push(0)).contains("constants"));
+    assert!(broken(|plan| plan.buffers[1].name = plan.buffers[0].name.clone()).contains("two buffers"));
+    let step = |plan: &Plan| plan.commands.iter().position(|command| command.call.cell.is_some()).unwrap();
+    let without = broken(|plan| {
+        let at = step(plan);
+        plan.commands[at].call.cell = None;
+    });
+    assert!(without.contains("cell"), "{without}");
+    let twice = broken(|plan| {
+        let command = plan.commands.iter_mut().find(|command| command.buffers.len() > 1).unwrap();
+        command.buffers[1] = command.buffers[0];
+    });
+    assert!(twice.contains("bound twice"), "{twice}");
+}
+
+/// The scratch of a step is never larger than it must be: histories grow with T, the rest does not.
+#[test]
+fn inference_keeps_two_slots_of_the_cell_state() {
+    let plan = Lstm::new(8).plan(3, 2, 1000, &Capabilities::default()).unwrap();
+    let c = &plan.buffers[plan.find("lstm.l0.c").unwrap().0];
+    assert_eq!(c.len, 2 * 2 * 8);
+    assert!(plan.buffers.iter().all(|buffer| buffer.role != Role::Optimiser));
+}
+
+#[test]
+fn weights_are_only_read_before_the_optimiser() {
+    let plan = training_plan(Lstm::new(4).layers(2).bias(Bias::None), 2, 5, &Capabilities::default()).unwrap();
+    for command in &plan.commands {
+        for (binding, id) in command.call.kernel.bindings.iter().zip(&command.buffers) {
+            if plan.buffers[id.0].role == Role::Weight && binding.access == Access::ReadWrite {
+                assert_eq!(command.call.kernel.name, "adam");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_prints_what_it_does() {
+    let plan = training_plan(Lstm::new(8).layers(2).bidirectional(true), 4, 16, &Capabilities::default()).unwrap();
+    let text = plan.to_string();
+    for part in [
+        "training step: T = 16, B = 4",
+        "strategy: per step",
+        "lstm layer 1 backward",
+        "step_forward",
+        "optimiser (Adam)",
+        "FLOPs",
+        "weight 8",
+        "total",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert_eq!(plan.flops(), plan.commands.iter().map(|command| command.call.flops()).sum::<u64>());
+    // The forward scan of layer 0: T steps of D·B·H·(8H + 30)
+    let forward: u64 = plan
+        .commands
+        .iter()
+        .filter(|command| {
+            command.call.kernel.name == "step_forward" && plan.sections[command.section].contains("layer 0")
+        })
+        .map(|command| command.call.flops())
+        .sum();
+    assert_eq!(forward, 16 * 2 * 4 * 8 * (8 * 8 + 30));
+}
+
+#[test]
+fn gradient_plans_are_for_lstms_only() {
+    let dense = LayerPlan { name: "dense".into(), input: 3, layer: Dense::new(2).into() };
+    assert!(lstm_gradients(&dense, 1, 1, &Capabilities::default()).is_err());
+}

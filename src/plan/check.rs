@@ -119,7 +119,9 @@ struct Ranges(Vec<Range>);
 impl Ranges {
     fn new(buffer: &Buffer) -> Ranges {
         match buffer.role {
-            Role::Input | Role::Weight | Role::Optimiser | Role::State => Ranges(std::iter::once(0..buffer.len).collect()),
+            Role::Input | Role::Weight | Role::Optimiser | Role::State => {
+                Ranges(std::iter::once(0..buffer.len).collect())
+            }
             Role::Gradient | Role::Output | Role::Scratch => Ranges(Vec::new()),
         }
     }

@@ -19,7 +19,7 @@ pub enum Validation {
     #[default]
     None,
     /// The last part of the data, taken off before anything is shuffled; above 0 and below 1.
-    Split(f32),
+    Split(f64),
     /// Data of its own: x [N, T, I] and y [N, T, F] (T = 1 for a model that returns the last step).
     Data(Array3<f32>, Array3<f32>),
 }
@@ -84,7 +84,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Judges on the last `share` of the data, which is not trained on.
-    pub fn validation_split(self, share: f32) -> Self {
+    pub fn validation_split(self, share: f64) -> Self {
         Fit { validation: Validation::Split(share), ..self }
     }
 
@@ -219,7 +219,7 @@ fn split<'a>(
         }
         Validation::Split(share) => {
             let count = x.dim().0;
-            let kept = (count as f64 * (1.0 - share as f64)).floor() as usize;
+            let kept = (count as f64 * (1.0 - share)).floor() as usize;
             if !(share > 0.0 && share < 1.0) || kept == 0 || kept == count {
                 return Err(Error::Config(format!(
                     "a validation split of {share} leaves {kept} of {count} sequences to train on; it must be above 0 and \

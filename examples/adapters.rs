@@ -1,0 +1,44 @@
+//! Lists the GPU adapters with their drivers and limits, and says what would be used.
+//!
+//! ```text
+//! cargo run --release --example adapters
+//! cargo run --release --example adapters -- --device gpu
+//! ```
+
+mod common;
+
+use anyhow::Result;
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Lists the GPU adapters and what --device would take")]
+struct Arguments {
+    /// Where to run
+    #[arg(long, value_enum, default_value_t = common::DeviceName::Auto)]
+    device: common::DeviceName,
+}
+
+fn main() -> Result<()> {
+    env_logger::init();
+    let arguments = Arguments::parse();
+    let adapters = pollster::block_on(wgpu_lstm::adapters());
+    if adapters.is_empty() {
+        println!("no adapter; install a Vulkan, Metal or DX12 driver to use a GPU");
+    }
+    for (number, adapter) in adapters.iter().enumerate() {
+        println!("{}. {}", number + 1, adapter.name);
+        println!("   kind      {}", adapter.kind);
+        println!("   backend   {}", adapter.backend);
+        println!("   driver    {}", adapter.driver);
+        println!("   binding   up to {} MiB", adapter.max_binding_bytes >> 20);
+        println!("   buffers   {} a kernel", adapter.max_storage_buffers);
+        println!("   workgroup {} threads, {} bytes", adapter.max_workgroup_threads, adapter.max_workgroup_bytes);
+        println!("   features  none beyond WebGPU's own are used");
+        match &adapter.refused {
+            Some(reason) => println!("   refused   {reason}"),
+            None => println!("   usable    yes"),
+        }
+    }
+    println!("\n--device {} takes: {}", format!("{:?}", arguments.device).to_lowercase(), arguments.device.open()?);
+    Ok(())
+}

@@ -1,7 +1,7 @@
 // One time step backward, all directions: the hidden state's gradient is that of the output plus what the later step
 // sends back through the recurrent product; the cell turns it into gate gradients.
-// A thread makes one hidden unit of one batch row. The weights come transposed, so that neighbouring threads read
-// neighbouring ones.
+// A thread makes one hidden unit for ROWS (1 or 4) batch rows, so that a weight load serves them all. The weights come
+// transposed, so that neighbouring threads read neighbouring ones.
 
 struct Params {
     batch: u32,
@@ -20,6 +20,7 @@ struct Params {
 }
 
 override H: u32;
+override ROWS: u32;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H]
@@ -30,35 +31,59 @@ override H: u32;
 @group(0) @binding(6) var<storage, read_write> dc: array<f32>;     // [D, B, H]
 @group(0) @binding(7) var<storage, read_write> dbias: array<vec4f>; // [D, B, H] of 4 gates, summed over time
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-    let row = id.x / H; // b
-    let unit = id.x % H;
-    let d = id.y;
+// The cell of one row, from what the later step sends back to its hidden state.
+fn finish(d: u32, row: u32, unit: u32, recurrent: f32) {
     if row >= p.batch {
         return;
     }
-    let cell = d * p.batch * H + id.x; // index in a slot [D, B, H]
-
-    var dh = 0.0;
-    if p.has_next == 1u {
-        let dg_row = p.dg_next / 4u + d * p.batch * H + row * H;
-        let rt_column = d * 4u * H * H + unit;
-        for (var k = 0u; k < H; k++) {
-            let at = rt_column + 4u * k * H;
-            dh += dot(dg[dg_row + k], vec4f(rt[at], rt[at + H], rt[at + 2u * H], rt[at + 3u * H]));
-        }
-    }
+    var dh = recurrent;
     if p.has_dy == 1u {
         dh += dy[p.dy_offset + d * p.dy_direction + row * p.dy_row + unit];
     }
-
+    let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
     var kept: array<f32, SAVED>;
     for (var q = 0u; q < SAVED; q++) {
-        kept[q] = saved[p.saved_offset + q * p.directions * p.batch * H + cell];
+        kept[q] = saved[p.saved_offset + q * p.directions * p.batch * H + at];
     }
-    let out = cell_backward(kept, c[p.c_in + cell], c[p.c_out + cell], dh, dc[cell]);
-    dg[p.dg_offset / 4u + cell] = out.gates;
-    dc[cell] = out.c_prev;
-    dbias[cell] = out.bias + select(dbias[cell], vec4f(), p.first == 1u);
+    let out = cell_backward(kept, c[p.c_in + at], c[p.c_out + at], dh, dc[at]);
+    dg[p.dg_offset / 4u + at] = out.gates;
+    dc[at] = out.c_prev;
+    dbias[at] = out.bias + select(dbias[at], vec4f(), p.first == 1u);
+}
+
+@compute @workgroup_size(64, 1, 1)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u) {
+    let unit = id.x;
+    let first = group.y * ROWS; // b
+    let d = group.z;
+    if unit >= H {
+        return;
+    }
+    var dh = vec4f(); // one of each row
+    if p.has_next == 1u {
+        // Rows past the last read its gradients again and are thrown away.
+        let last = p.batch - 1u;
+        let dg_first = p.dg_next / 4u + d * p.batch * H;
+        let dg0 = dg_first + first * H;
+        let dg1 = dg_first + min(first + 1u, last) * H;
+        let dg2 = dg_first + min(first + 2u, last) * H;
+        let dg3 = dg_first + min(first + 3u, last) * H;
+        let column = d * 4u * H * H + unit;
+        for (var k = 0u; k < H; k++) {
+            let at = column + 4u * k * H;
+            let weights = vec4f(rt[at], rt[at + H], rt[at + 2u * H], rt[at + 3u * H]);
+            dh.x += dot(dg[dg0 + k], weights);
+            if ROWS == 4u {
+                dh.y += dot(dg[dg1 + k], weights);
+                dh.z += dot(dg[dg2 + k], weights);
+                dh.w += dot(dg[dg3 + k], weights);
+            }
+        }
+    }
+    finish(d, first, unit, dh.x);
+    if ROWS == 4u {
+        finish(d, first + 1u, unit, dh.y);
+        finish(d, first + 2u, unit, dh.z);
+        finish(d, first + 3u, unit, dh.w);
+    }
 }

@@ -68,9 +68,10 @@ fn cases() -> Vec<Case> {
         ));
         let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
         let slot = directions * batch * h;
+        let rows_a_thread = [1, 4][round / 2 % 2];
         all.push(case(
             &kernel::STEP_FORWARD,
-            &[h, round as u32 % 2],
+            &[h, round as u32 % 2, rows_a_thread],
             p::StepForward {
                 batch,
                 directions,
@@ -85,7 +86,7 @@ fn cases() -> Vec<Case> {
         ));
         all.push(case(
             &kernel::STEP_BACKWARD,
-            &[h],
+            &[h, rows_a_thread],
             p::StepBackward {
                 batch,
                 directions,

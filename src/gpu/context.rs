@@ -1,6 +1,6 @@
 //! An open device: buffers, pipelines, and what went wrong.
 
-use super::adapter::{self, Adapter, GpuOptions};
+use super::adapter::{self, Adapter, AdapterKind, GpuOptions};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Call};
 use crate::plan::Capabilities;
@@ -65,6 +65,8 @@ impl Context {
         let capabilities = Capabilities {
             max_binding_bytes,
             max_groups: limits.max_compute_workgroups_per_dimension as u64,
+            // A large GPU holds some hundred thousand threads, a software adapter a few.
+            busy_threads: if description.kind == AdapterKind::Software { 32 } else { 1 << 16 },
             memory_bytes: None,
         };
         log::info!("using {description}");

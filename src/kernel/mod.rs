@@ -143,7 +143,7 @@ kernels! {
     STEP_FORWARD = step_forward {
         params: p::StepForward,
         bindings: &[read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved")],
-        constants: &["H", "TRAIN"], workgroup: [64, 1, 1], cell: true,
+        constants: &["H", "TRAIN", "ROWS"], workgroup: [64, 1, 1], cell: true,
     }
     /// One time step backward: gradient through the recurrent product, then through the cell.
     STEP_BACKWARD = step_backward {
@@ -151,7 +151,7 @@ kernels! {
         bindings: &[
             read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("dc"), read_write("dbias"),
         ],
-        constants: &["H"], workgroup: [64, 1, 1], cell: true,
+        constants: &["H", "ROWS"], workgroup: [64, 1, 1], cell: true,
     }
     /// Strided copy or accumulation of a four-dimensional block.
     COPY = copy {

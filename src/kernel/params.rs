@@ -11,6 +11,11 @@ fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
     [groups.div_ceil(y), y, 1]
 }
 
+/// Workgroups of a step: 64 units, `rows` batch rows, one direction each.
+fn step_groups(hidden: u32, rows: u32, batch: u32, directions: u32) -> [u64; 3] {
+    [hidden.div_ceil(64) as u64, batch.div_ceil(rows) as u64, directions as u64]
+}
+
 /// The sizes of an axis of `n` indices split as (n / split, n % split).
 fn split_axis(n: u32, split: u32) -> (u32, u32) {
     (n.div_ceil(split), n.min(split))
@@ -136,7 +141,7 @@ params! {
 
 impl StepForward {
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        [(self.batch as u64 * call.constants[0] as u64).div_ceil(64), self.directions as u64, 1]
+        step_groups(call.constants[0], call.constants[2], self.batch, self.directions)
     }
 
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
@@ -194,7 +199,7 @@ params! {
 
 impl StepBackward {
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        [(self.batch as u64 * call.constants[0] as u64).div_ceil(64), self.directions as u64, 1]
+        step_groups(call.constants[0], call.constants[1], self.batch, self.directions)
     }
 
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {

@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub max_binding_bytes: u64,
     /// Workgroups along one dimension of a dispatch.
     pub max_groups: u64,
+    /// Threads that keep the device busy; above that, a thread may take more work to reuse what it has loaded.
+    pub busy_threads: u64,
     /// Memory that a plan may use in all, in bytes; `None` where the device does not say.
     pub memory_bytes: Option<u64>,
 }
@@ -30,7 +32,7 @@ pub struct Capabilities {
 impl Default for Capabilities {
     /// WebGPU's default limits, which every device keeps: bindings of 128 MiB, 65,535 workgroups.
     fn default() -> Self {
-        Capabilities { max_binding_bytes: 128 << 20, max_groups: 65_535, memory_bytes: None }
+        Capabilities { max_binding_bytes: 128 << 20, max_groups: 65_535, busy_threads: 1 << 16, memory_bytes: None }
     }
 }
 

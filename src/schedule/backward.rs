@@ -217,7 +217,8 @@ impl Layer<'_> {
             dg_offset: (step - first) * G * slot,
         };
         let buffers = [saved_buffer, c_buffer, dy.at.0, scratch.rt, scratch.dg, scratch.dc, scratch.dbias];
-        builder.push(&kernel::STEP_BACKWARD, Some(sizes.cell), &[sizes.hidden], &params, &buffers);
+        let constants = [sizes.hidden, sizes.rows_a_thread(builder)];
+        builder.push(&kernel::STEP_BACKWARD, Some(sizes.cell), &constants, &params, &buffers);
     }
 
     /// dW, dR and dX from the gate gradients of a chunk. The chunk with the last step comes first and overwrites.

@@ -47,6 +47,13 @@ impl LstmSizes {
         self.directions * self.batch * self.hidden
     }
 
+    /// Batch rows that a thread of a step makes: four share each weight load, where enough threads remain to keep the
+    /// device busy.
+    pub fn rows_a_thread(&self, builder: &Builder) -> u32 {
+        let threads = self.directions as u64 * self.batch as u64 * self.hidden as u64 / 4;
+        if self.batch >= 4 && threads >= builder.capabilities.busy_threads { 4 } else { 1 }
+    }
+
     /// The directions of a layer.
     pub fn each_direction(&self) -> impl Iterator<Item = Direction> {
         let steps = self.steps;
@@ -240,7 +247,8 @@ impl Layer<'_> {
                     saved_offset,
                 };
                 let buffers = [self.xw, self.weights.r, self.weights.bias, h_buffer, c_buffer, saved_buffer];
-                builder.push(&kernel::STEP_FORWARD, Some(sizes.cell), &[sizes.hidden, train as u32], &params, &buffers);
+                let constants = [sizes.hidden, train as u32, sizes.rows_a_thread(builder)];
+                builder.push(&kernel::STEP_FORWARD, Some(sizes.cell), &constants, &params, &buffers);
             }
         }
         let last = steps - 1;

@@ -3,6 +3,15 @@
 //! A cell is a file here, a file of the same name in `shaders/cells/` and a line in [`CELLS`]. The step kernels know
 //! nothing of a cell's equations: on the GPU its source stands in front of theirs, on the CPU they call it through the
 //! pointers of its [`CellSpec`].
+//!
+//! ```
+//! use wgpu_lstm::{Cell, cell::CELLS};
+//! let standard = Cell::Standard.spec();
+//! // One unit: W·x, R·h' and b for the gates i, f, g, o, and c'
+//! let out = (standard.forward.1)([0.0; 4], [0.0; 4], [0.0; 4], 1.0);
+//! assert_eq!(out.c, 0.5); // f = σ(0) keeps half, g = tanh(0) adds nothing
+//! assert_eq!(CELLS.len(), 2);
+//! ```
 
 mod article;
 mod standard;

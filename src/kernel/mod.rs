@@ -3,6 +3,15 @@
 //! To add a kernel: one WGSL file in `shaders/`, one twin in `src/cpu/`, one row here. The tests walk this table: a
 //! row's bindings, constants and parameter struct are held against the shader's reflection, its twin against the
 //! shader's results.
+//!
+//! ```
+//! use wgpu_lstm::{cell::CELLS, kernel::KERNELS};
+//! for kernel in KERNELS {
+//!     let bindings: Vec<&str> = kernel.bindings.iter().map(|binding| binding.name).collect();
+//!     println!("{} binds {bindings:?}, {} parameters", kernel.name, kernel.params.len());
+//!     assert!(kernel.source(CELLS.first()).contains("fn main"));
+//! }
+//! ```
 
 mod call;
 pub mod params;

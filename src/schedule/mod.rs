@@ -1,6 +1,20 @@
 //! The scheduler: from a network and the sizes of a batch to a plan. It touches neither GPU nor CPU.
 //!
 //! Start with `forward.rs`: it is the algorithm.
+//!
+//! ```
+//! use wgpu_lstm::schedule::{LayerPlan, Purpose, network};
+//! use wgpu_lstm::{Capabilities, Dense, Loss, Lstm, Optimiser};
+//! let layers = [
+//!     LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(8).into() },
+//!     LayerPlan { name: "dense".into(), input: 8, layer: Dense::new(2).into() },
+//! ];
+//! let optimiser = Optimiser::adam(1e-3);
+//! let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: None };
+//! let network = network(&layers, 32, 100, purpose, &Capabilities::default())?; // B = 32, T = 100
+//! println!("{}", network.plan);
+//! # Ok::<(), wgpu_lstm::Error>(())
+//! ```
 
 mod backward;
 mod builder;

@@ -43,6 +43,7 @@ pub mod kernel;
 mod layer;
 mod model;
 pub mod plan;
+pub mod real;
 pub mod schedule;
 mod stream;
 mod train;

@@ -1,7 +1,7 @@
 //! The article's cell (see [`Cell::Article`](super::Cell::Article)). Twin of `shaders/cells/article.wgsl`.
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED};
-use crate::cpu::{Real, sigmoid};
+use crate::real::{Real, sigmoid};
 
 pub struct Article;
 

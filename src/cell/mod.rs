@@ -16,7 +16,7 @@
 mod article;
 mod standard;
 
-use crate::cpu::Real;
+use crate::real::Real;
 use serde::{Deserialize, Serialize};
 
 /// Gates of a cell, in the order i, f, g, o everywhere inside the crate.

@@ -1,7 +1,7 @@
 //! The LSTM of PyTorch and Keras. Twin of `shaders/cells/standard.wgsl`.
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED};
-use crate::cpu::{Real, sigmoid};
+use crate::real::{Real, sigmoid};
 
 pub struct Standard;
 

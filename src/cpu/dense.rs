@@ -1,11 +1,12 @@
 //! Bias and activation of dense layers.
 
-use super::{Args, Real, sigmoid};
+use super::Args;
 use crate::kernel::{
     Call,
     params::{DenseBackward, DenseForward},
 };
 use crate::layer::Activation;
+use crate::real::{Real, sigmoid};
 
 fn activate<F: Real>(activation: Activation, x: F) -> F {
     match activation {

@@ -1,7 +1,8 @@
 //! Losses and their gradients, row by row.
 
-use super::{Args, Real};
+use super::Args;
 use crate::kernel::{Call, params};
+use crate::real::Real;
 use crate::train::Loss;
 
 /// Twin of `shaders/loss.wgsl`.

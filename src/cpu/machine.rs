@@ -1,6 +1,6 @@
 //! Runs a plan on the CPU.
 
-use super::{Args, Real};
+use super::{Args, Pick};
 use crate::plan::{BufferId, Plan};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub struct Machine<F> {
     buffers: Vec<Shared<F>>,
 }
 
-impl<F: Real> Machine<F> {
+impl<F: Pick> Machine<F> {
     /// Allocates the plan's buffers, zeroed, except those that `shared` provides by index.
     pub fn new(plan: Arc<Plan>, shared: impl Fn(usize) -> Option<Shared<F>>) -> Machine<F> {
         let buffers = (plan.buffers.iter().enumerate())

@@ -1,10 +1,11 @@
 //! Copies and fills.
 
-use super::{Args, Real};
+use super::Args;
 use crate::kernel::{
     Call,
     params::{Copy, Fill},
 };
+use crate::real::Real;
 
 /// Twin of `shaders/copy.wgsl`.
 pub fn copy<F: Real>(call: &Call, args: &mut Args<F>) {

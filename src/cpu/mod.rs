@@ -23,66 +23,41 @@ pub use reduce::{column_sum, reduce};
 pub use step::{step_backward, step_forward};
 
 use crate::cell::{BackwardUnit, CellSpec, ForwardUnit};
+use crate::kernel::{Call, Kernel};
+use crate::real::Real;
 
-/// The number types that the CPU executor runs on: f32 and f64.
-pub trait Real:
-    num_traits::Float
-    + ndarray::LinalgScalar
-    + std::ops::AddAssign
-    + std::ops::MulAssign
-    + std::ops::SubAssign
-    + std::iter::Sum
-    + std::fmt::Debug
-    + Default
-    + Send
-    + Sync
-{
-    /// From a parameter of a kernel.
-    fn of(value: f32) -> Self;
+/// Picks the functions of the cells' and the kernels' tables for a number type.
+pub trait Pick: Real {
     /// The cell's forward step for this type.
     fn cell_forward(cell: &CellSpec) -> ForwardUnit<Self>;
     /// The cell's backward step for this type.
     fn cell_backward(cell: &CellSpec) -> BackwardUnit<Self>;
     /// The kernel's twin for this type.
-    fn twin(kernel: &crate::kernel::Kernel) -> fn(&crate::kernel::Call, &mut Args<Self>);
+    fn twin(kernel: &Kernel) -> fn(&Call, &mut Args<Self>);
 }
 
-impl Real for f32 {
-    fn of(value: f32) -> f32 {
-        value
-    }
+impl Pick for f32 {
     fn cell_forward(cell: &CellSpec) -> ForwardUnit<f32> {
         cell.forward.0
     }
     fn cell_backward(cell: &CellSpec) -> BackwardUnit<f32> {
         cell.backward.0
     }
-    fn twin(kernel: &crate::kernel::Kernel) -> fn(&crate::kernel::Call, &mut Args<f32>) {
+    fn twin(kernel: &Kernel) -> fn(&Call, &mut Args<f32>) {
         kernel.twin.f32
     }
 }
 
-impl Real for f64 {
-    fn of(value: f32) -> f64 {
-        f64::from(value)
-    }
+impl Pick for f64 {
     fn cell_forward(cell: &CellSpec) -> ForwardUnit<f64> {
         cell.forward.1
     }
     fn cell_backward(cell: &CellSpec) -> BackwardUnit<f64> {
         cell.backward.1
     }
-    fn twin(kernel: &crate::kernel::Kernel) -> fn(&crate::kernel::Call, &mut Args<f64>) {
+    fn twin(kernel: &Kernel) -> fn(&Call, &mut Args<f64>) {
         kernel.twin.f64
     }
-}
-
-/// 1 / (1 + e^-x), safe for any finite x.
-#[inline]
-pub fn sigmoid<F: Real>(x: F) -> F {
-    let e = (-x.abs()).exp();
-    let top = if x >= F::zero() { F::one() } else { e };
-    top / (F::one() + e)
 }
 
 /// The buffers of a call, in binding order, and room for intermediate results.

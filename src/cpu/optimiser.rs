@@ -1,10 +1,11 @@
 //! Gradient clipping and the optimisers' updates.
 
-use super::{Args, Real};
+use super::Args;
 use crate::kernel::{
     Call,
     params::{Adam, Clip, Sgd},
 };
+use crate::real::Real;
 
 /// Twin of `shaders/clip.wgsl`.
 pub fn clip<F: Real>(call: &Call, args: &mut Args<F>) {

@@ -1,7 +1,8 @@
 //! Matrix products on the CPU: the one place that calls a library for them.
 
-use super::{Args, Real};
+use super::Args;
 use crate::kernel::{Call, params::Matmul};
+use crate::real::Real;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
 

@@ -1,10 +1,11 @@
 //! Sums.
 
-use super::{Args, Real};
+use super::Args;
 use crate::kernel::{
     Call,
     params::{ColumnSum, Reduce},
 };
+use crate::real::Real;
 
 /// Twin of `shaders/column_sum.wgsl`.
 pub fn column_sum<F: Real>(call: &Call, args: &mut Args<F>) {

@@ -1,12 +1,13 @@
 //! One time step of the recurrence, forward and backward.
 
 use super::product::{Layout, product};
-use super::{Args, Real};
+use super::{Args, Pick};
 use crate::cell::{GATES, MAX_SAVED};
 use crate::kernel::{
     Call,
     params::{StepBackward, StepForward},
 };
+use crate::real::Real;
 
 /// The four gates of a unit.
 #[inline]
@@ -15,7 +16,7 @@ fn gates<F: Real>(values: &[F], unit: usize) -> [F; GATES] {
 }
 
 /// Twin of `shaders/step_forward.wgsl`.
-pub fn step_forward<F: Real>(call: &Call, args: &mut Args<F>) {
+pub fn step_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: StepForward = call.params();
     let (hidden, train) = (call.constants[0] as usize, call.constants[1] == 1);
     let (batch, directions, biases) = (p.batch as usize, p.directions as usize, p.biases as usize);
@@ -50,7 +51,7 @@ pub fn step_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 /// Twin of `shaders/step_backward.wgsl`.
-pub fn step_backward<F: Real>(call: &Call, args: &mut Args<F>) {
+pub fn step_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: StepBackward = call.params();
     let hidden = call.constants[0] as usize;
     let (batch, directions) = (p.batch as usize, p.directions as usize);

@@ -1,7 +1,6 @@
 //! Collects the commands and buffers of a plan.
 
 use super::sequence::Sequence;
-use super::update::Trained;
 use crate::cell::CellSpec;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Call, Kernel, params};
@@ -11,6 +10,18 @@ use std::ops::Range;
 /// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 turns, counted over
 /// nested loops together, and the shader takes 25 turns for 16 terms.
 const MOST_TERMS: u32 = 1 << 15;
+
+/// A weight with its gradient and its length.
+pub(super) struct Trained {
+    /// The weight.
+    pub weight: BufferId,
+    /// Its gradient.
+    pub gradient: BufferId,
+    /// Elements.
+    pub len: u32,
+    /// Name of the weight's buffer.
+    pub name: String,
+}
 
 /// Makes a plan. Offsets and sizes count f32 elements.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! Plans for a whole network: predict, evaluate, stream, train; and for a bare stack with all its gradients.
 
 use super::backward::{self, StateGradients, Upstream};
-use super::builder::Builder;
+use super::builder::{Builder, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
 use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
 use super::sequence::Sequence;
-use super::update::{self, Trained};
+use super::update;
 use crate::error::{Error, Result};
 use crate::layer::{Dense, Layer, Lstm};
 use crate::plan::{BufferId, Capabilities, Plan, Role};

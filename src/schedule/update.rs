@@ -1,6 +1,6 @@
 //! Loss, gradient norm and the optimiser's step.
 
-use super::builder::Builder;
+use super::builder::{Builder, Trained};
 use super::sequence::{Direction, Sequence};
 use crate::error::Result;
 use crate::kernel::{self, params};
@@ -57,18 +57,6 @@ fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32
     let params = params::Reduce { n, offset: 0, per_group, out_offset: at, square: square as u32 };
     builder.push(&kernel::REDUCE, None, &[], &params, &[values, to]);
     count
-}
-
-/// A weight with its gradient and its length.
-pub struct Trained {
-    /// The weight.
-    pub weight: BufferId,
-    /// Its gradient.
-    pub gradient: BufferId,
-    /// Elements.
-    pub len: u32,
-    /// Name of the weight's buffer.
-    pub name: String,
 }
 
 /// Plans the optimiser's step, after clipping the gradients' norm where asked.

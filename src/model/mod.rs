@@ -71,6 +71,11 @@ impl Sequential {
         })
     }
 
+    /// Features of the output.
+    pub fn output(&self) -> usize {
+        self.layers.last().map_or(self.input, Layer::output)
+    }
+
     /// The layers with their names (lstm, lstm_1, dense, ...) and input features.
     pub(crate) fn plan_layers(&self) -> Result<Vec<LayerPlan>> {
         if self.layers.is_empty() {
@@ -469,8 +474,7 @@ impl Model {
 
     /// Steps and features of the output for an input of `steps`.
     pub(crate) fn output_shape(&self, steps: usize) -> (usize, usize) {
-        let features = self.config.layers.last().map_or(self.config.input, Layer::output);
-        (if self.returns_sequences() { steps } else { 1 }, features)
+        (if self.returns_sequences() { steps } else { 1 }, self.config.output())
     }
 
     /// A target as [N, T, F].

@@ -1,0 +1,207 @@
+//! Trains an LSTM on a time series and shows how well it forecasts, beside simple baselines.
+//!
+//! ```text
+//! cargo run --release --example forecast
+//! cargo run --release --example forecast -- --data my.csv --date day --column sales --lookback 60 --horizon 14
+//! cargo run --release --example forecast -- --load forecast-out/model.safetensors
+//! ```
+
+mod arguments;
+mod baselines;
+#[path = "../common/mod.rs"]
+mod common;
+mod forecaster;
+mod plot;
+mod scores;
+mod series;
+
+use anyhow::{Context, Result, bail, ensure};
+use arguments::Arguments;
+use baselines::Task;
+use clap::Parser;
+use forecaster::Forecaster;
+use scores::Scores;
+use serde::Serialize;
+use series::Series;
+use std::path::{Path, PathBuf};
+
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Report {
+    column: String,
+    device: String,
+    rows: usize,
+    test_rows: usize,
+    lookback: usize,
+    horizon: usize,
+    /// Of training; absent with --load.
+    seconds: Option<f64>,
+    scores: Vec<Scores>,
+    /// The forecast of what comes after the last row.
+    next: Vec<Next>,
+}
+
+#[derive(Serialize)]
+struct Next {
+    when: String,
+    value: f32,
+}
+
+fn main() -> Result<()> {
+    env_logger::init();
+    let arguments = Arguments::parse();
+    check(&arguments)?;
+    let device = arguments.device.open()?;
+    println!("running on {device}");
+
+    let loaded = arguments.load.as_deref().map(|path| Forecaster::load(path, &device)).transpose()?;
+    let series = read(&arguments, loaded.as_ref())?;
+    let rows = series.values.len();
+    let test = arguments.test.unwrap_or(if rows < 4 * 365 { rows / 4 } else { 365 });
+    let (lookback, horizon) = match &loaded {
+        Some(forecaster) => (forecaster.settings.lookback, forecaster.settings.horizon),
+        None => (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7)),
+    };
+    let train = split(rows, test, lookback, horizon)?;
+
+    let mut seconds = None;
+    let mut forecaster = match loaded {
+        Some(forecaster) => forecaster,
+        None => {
+            let mut forecaster = Forecaster::new(&arguments, &series, train, &device)?;
+            println!("\n{}\n", forecaster.summary());
+            println!("training on {} rows ({} to {})", train, series.name(0), series.name(train - 1));
+            let spent = forecaster.train(&arguments, &series, train)?;
+            println!("trained in {spent:.1} s");
+            seconds = Some(spent);
+            forecaster
+        }
+    };
+
+    // Every forecast whose rows are all held out
+    let first: Vec<usize> = (train..=rows - horizon).collect();
+    let forecasts = forecaster.forecast(&series, &first)?;
+    let truth = forecaster::truth(&series, &first, horizon);
+    let mut all = vec![Scores::new("LSTM", &forecasts, &truth)];
+    let mut missing = Vec::new();
+    for (name, forecast) in baselines::all(&Task { series: &series, train, lookback, horizon, first: &first }) {
+        match forecast {
+            Ok(forecast) => all.push(Scores::new(name, &forecast, &truth)),
+            Err(reason) => missing.push(format!("without the baseline \"{name}\": {reason}")),
+        }
+    }
+    println!(
+        "\nerrors of {} forecasts of {}, {} to {}, none of it trained on; columns: rows ahead\n",
+        first.len(),
+        series.column,
+        series.name(train),
+        series.name(rows - 1)
+    );
+    println!("{}", scores::table(&all));
+    missing.iter().for_each(|line| println!("{line}"));
+
+    let next = forecaster.forecast(&series, &[rows])?.remove(0);
+    println!("what comes next:");
+    let next: Vec<Next> =
+        next.into_iter().enumerate().map(|(ahead, value)| Next { when: series.name(rows + ahead), value }).collect();
+    next.iter().for_each(|next| println!("  {}  {:.1}", next.when, next.value));
+
+    let picture = write(&arguments, &forecaster, &series, &first, &forecasts, &next)?;
+    println!("\nplot:  {}", picture.display());
+    if arguments.load.is_none() {
+        println!("model: {}", model_path(&arguments.out).display());
+    }
+    if let Some(path) = &arguments.json {
+        let column = series.column.clone();
+        let device = device.to_string();
+        let report = Report { column, device, rows, test_rows: test, lookback, horizon, seconds, scores: all, next };
+        let text = serde_json::to_string_pretty(&report)? + "\n";
+        std::fs::write(path, text).with_context(|| format!("cannot write \"{}\"", path.display()))?;
+        println!("table: {}", path.display());
+    }
+    Ok(())
+}
+
+/// Refuses sizes of 0 before anything is read.
+fn check(arguments: &Arguments) -> Result<()> {
+    let sizes = [
+        ("lookback", arguments.lookback),
+        ("horizon", arguments.horizon),
+        ("test", arguments.test),
+        ("hidden", Some(arguments.hidden)),
+        ("layers", Some(arguments.layers)),
+        ("epochs", Some(arguments.epochs)),
+    ];
+    match sizes.iter().find(|(_, size)| *size == Some(0)) {
+        Some((name, _)) => bail!("--{name} is 0; it must be at least 1"),
+        None => Ok(()),
+    }
+}
+
+/// Reads the series that is asked for, or that the saved model was made for.
+fn read(arguments: &Arguments, loaded: Option<&Forecaster>) -> Result<Series> {
+    if let Some(Forecaster { settings, .. }) = loaded {
+        let sizes =
+            [("lookback", arguments.lookback, settings.lookback), ("horizon", arguments.horizon, settings.horizon)];
+        for (name, asked, saved) in sizes {
+            ensure!(
+                asked.is_none_or(|asked| asked == saved),
+                "the saved model has {name} {saved}, --{name} asks for {}",
+                asked.unwrap_or(0)
+            );
+        }
+        if let Some(asked) = &arguments.column {
+            ensure!(
+                *asked == settings.column,
+                "the saved model forecasts \"{}\", --column asks for \"{asked}\"",
+                settings.column
+            );
+        }
+    }
+    let path = match &arguments.data {
+        Some(path) => path.clone(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/seattle-weather.csv"),
+    };
+    let saved = loaded.map(|forecaster| forecaster.settings.column.as_str());
+    let column = arguments.column.as_deref().or(saved).unwrap_or("temp_max");
+    Series::read(&path, column, arguments.date.as_deref())
+}
+
+/// Rows to train on, if there are enough of both kinds.
+fn split(rows: usize, test: usize, lookback: usize, horizon: usize) -> Result<usize> {
+    ensure!(
+        test >= horizon,
+        "{test} rows are held out, but a forecast reaches {horizon} rows ahead; raise --test or lower --horizon"
+    );
+    let needed = lookback.saturating_add(horizon).saturating_add(test);
+    ensure!(
+        rows > needed,
+        "the series has {rows} rows; lookback {lookback} + horizon {horizon} + {test} held out need more than {needed}"
+    );
+    Ok(rows - test)
+}
+
+fn model_path(folder: &Path) -> PathBuf {
+    folder.join("model.safetensors")
+}
+
+/// Writes the plot and, where it was trained here, the model.
+fn write(
+    arguments: &Arguments,
+    forecaster: &Forecaster,
+    series: &Series,
+    first: &[usize],
+    forecasts: &[Vec<f32>],
+    next: &[Next],
+) -> Result<PathBuf> {
+    let folder = &arguments.out;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
+    if arguments.load.is_none() {
+        forecaster.save(&model_path(folder))?;
+    }
+    let picture = folder.join("forecast.svg");
+    let title = format!("{} and its forecasts, made without seeing these rows", series.column);
+    let next: Vec<f32> = next.iter().map(|next| next.value).collect();
+    plot::draw(&picture, series, first, forecasts, &next, &title)?;
+    Ok(picture)
+}

@@ -1,0 +1,87 @@
+//! The picture: what was known, what came, and what was forecast.
+
+use super::series::Series;
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+use std::path::Path;
+
+const INK: RGBColor = RGBColor(40, 50, 65);
+const HISTORY: RGBColor = RGBColor(150, 158, 170);
+const FORECAST: RGBColor = RGBColor(224, 99, 30);
+const NEXT: RGBColor = RGBColor(20, 120, 190);
+
+/// Draws the end of the series: the rows before the first forecast shown, the truth, forecasts one horizon apart, and
+/// the one that reaches past the end.
+pub fn draw(
+    path: &Path,
+    series: &Series,
+    first: &[usize],
+    forecasts: &[Vec<f32>],
+    next: &[f32],
+    title: &str,
+) -> Result<()> {
+    let (rows, horizon) = (series.values.len(), next.len());
+    let shown = rows - (rows - first[0]).min((horizon * 14).max(60));
+    let begin = shown - (horizon * 3).min(shown);
+    // Every horizon-th forecast, the last one ending with the data
+    let starts: Vec<usize> = (0..forecasts.len()).rev().step_by(horizon).filter(|&n| first[n] >= shown).collect();
+    let values = series.values[begin..].iter().chain(next).chain(starts.iter().flat_map(|&n| &forecasts[n]));
+    let (low, high) = values.fold((f32::MAX, f32::MIN), |(low, high), &value| (low.min(value), high.max(value)));
+    let margin = (high - low).max(1e-3) * 0.08;
+
+    let area = SVGBackend::new(path, (1000, 460)).into_drawing_area();
+    let failed = |error: &dyn std::fmt::Display| anyhow!("cannot write \"{}\": {error}", path.display());
+    area.fill(&WHITE).map_err(|error| failed(&error))?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 22, &INK))
+        .margin(14)
+        .margin_right(28)
+        .x_label_area_size(38)
+        .y_label_area_size(52)
+        .build_cartesian_2d(begin as f64..(rows + horizon) as f64, low - margin..high + margin * 3.0)
+        .map_err(|error| failed(&error))?;
+    chart
+        .configure_mesh()
+        .x_labels(8)
+        .x_label_formatter(&|row| series.name(*row as usize))
+        .y_desc(&series.column)
+        .label_style(("sans-serif", 14, &INK))
+        .axis_desc_style(("sans-serif", 16, &INK))
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(INK.mix(0.12))
+        .axis_style(INK.mix(0.5))
+        .draw()
+        .map_err(|error| failed(&error))?;
+
+    let truth = |range: std::ops::Range<usize>| range.map(|row| (row as f64, series.values[row]));
+    let key = |colour: RGBColor| move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
+    let mut line = |points: Vec<(f64, f32)>, colour: RGBColor, width: u32, label: Option<&str>| -> Result<()> {
+        let drawn =
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(width))).map_err(|error| failed(&error))?;
+        if let Some(label) = label {
+            drawn.label(label).legend(key(colour));
+        }
+        Ok(())
+    };
+    line(truth(begin..shown + 1).collect(), HISTORY, 2, Some("history"))?;
+    line(truth(shown..rows).collect(), INK, 2, Some("truth"))?;
+    for (index, &n) in starts.iter().enumerate() {
+        // From the last value known, so that it can be seen where each forecast was made
+        let known = std::iter::once((first[n] as f64 - 1.0, series.values[first[n] - 1]));
+        let points = known.chain(forecasts[n].iter().zip(first[n]..).map(|(&value, row)| (row as f64, value)));
+        let label = format!("forecast, {horizon} rows at a time");
+        line(points.collect(), FORECAST, 3, (index == 0).then_some(label.as_str()))?;
+    }
+    let last = std::iter::once((rows as f64 - 1.0, series.values[rows - 1]));
+    let points = last.chain(next.iter().zip(rows..).map(|(&value, row)| (row as f64, value)));
+    line(points.collect(), NEXT, 3, Some("what comes next"))?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(INK.mix(0.3))
+        .label_font(("sans-serif", 15, &INK))
+        .draw()
+        .map_err(|error| failed(&error))?;
+    area.present().map_err(|error| failed(&error))
+}

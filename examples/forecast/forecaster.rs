@@ -21,6 +21,8 @@ pub struct Settings {
     pub column: String,
     pub lookback: usize,
     pub horizon: usize,
+    /// Rows from the start of the series that it was trained on.
+    pub trained_rows: usize,
     scaler: Scaler,
 }
 
@@ -35,7 +37,7 @@ impl Forecaster {
     pub fn new(arguments: &Arguments, series: &Series, train: usize, device: &Device) -> Result<Forecaster> {
         let scaler = Scaler::standard(column(&series.values[..train]))?;
         let (lookback, horizon) = (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7));
-        let settings = Settings { column: series.column.clone(), lookback, horizon, scaler };
+        let settings = Settings { column: series.column.clone(), lookback, horizon, trained_rows: train, scaler };
         // Keras's first weights: the forget gate starts open, which a slow series needs.
         let mut model = Sequential::new(1)
             .add(Lstm::keras(arguments.hidden).layers(arguments.layers))

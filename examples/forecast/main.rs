@@ -23,6 +23,7 @@ use forecaster::Forecaster;
 use scores::Scores;
 use serde::Serialize;
 use series::Series;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What `--json` writes.
@@ -49,10 +50,19 @@ struct Next {
 
 fn main() -> Result<()> {
     env_logger::init();
+    let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    match run(&mut std::io::stdout()) {
+        // A reader that has seen enough, as `head` does, is no failure.
+        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(()),
+        result => result,
+    }
+}
+
+fn run(out: &mut impl Write) -> Result<()> {
     let arguments = Arguments::parse();
     check(&arguments)?;
     let device = arguments.device.open()?;
-    println!("running on {device}");
+    writeln!(out, "running on {device}")?;
 
     let loaded = arguments.load.as_deref().map(|path| Forecaster::load(path, &device)).transpose()?;
     let series = read(&arguments, loaded.as_ref())?;
@@ -69,10 +79,10 @@ fn main() -> Result<()> {
         Some(forecaster) => forecaster,
         None => {
             let mut forecaster = Forecaster::new(&arguments, &series, train, &device)?;
-            println!("\n{}\n", forecaster.summary());
-            println!("training on {} rows ({} to {})", train, series.name(0), series.name(train - 1));
+            writeln!(out, "\n{}\n", forecaster.summary())?;
+            writeln!(out, "training on {} rows ({} to {})", train, series.name(0), series.name(train - 1))?;
             let spent = forecaster.train(&arguments, &series, train)?;
-            println!("trained in {spent:.1} s");
+            writeln!(out, "trained in {spent:.1} s")?;
             seconds = Some(spent);
             forecaster
         }
@@ -90,26 +100,36 @@ fn main() -> Result<()> {
             Err(reason) => missing.push(format!("without the baseline \"{name}\": {reason}")),
         }
     }
-    println!(
-        "\nerrors of {} forecasts of {}, {} to {}, none of it trained on; columns: rows ahead\n",
+    writeln!(
+        out,
+        "\nerrors of {} forecasts of {}, {} to {}, {}; columns: rows ahead\n",
         first.len(),
         series.column,
         series.name(train),
-        series.name(rows - 1)
-    );
-    println!("{}", scores::table(&all));
-    missing.iter().for_each(|line| println!("{line}"));
+        series.name(rows - 1),
+        if train < forecaster.settings.trained_rows {
+            "of which the model was trained on a part"
+        } else {
+            "none of it trained on"
+        }
+    )?;
+    writeln!(out, "{}", scores::table(&all))?;
+    for line in &missing {
+        writeln!(out, "{line}")?;
+    }
 
     let next = forecaster.forecast(&series, &[rows])?.remove(0);
-    println!("what comes next:");
+    writeln!(out, "what comes next:")?;
     let next: Vec<Next> =
         next.into_iter().enumerate().map(|(ahead, value)| Next { when: series.name(rows + ahead), value }).collect();
-    next.iter().for_each(|next| println!("  {}  {:.1}", next.when, next.value));
+    for next in &next {
+        writeln!(out, "  {}  {:.1}", next.when, next.value)?;
+    }
 
     let picture = write(&arguments, &forecaster, &series, &first, &forecasts, &next)?;
-    println!("\nplot:  {}", picture.display());
+    writeln!(out, "\nplot:  {}", picture.display())?;
     if arguments.load.is_none() {
-        println!("model: {}", model_path(&arguments.out).display());
+        writeln!(out, "model: {}", model_path(&arguments.out).display())?;
     }
     if let Some(path) = &arguments.json {
         let column = series.column.clone();
@@ -117,7 +137,7 @@ fn main() -> Result<()> {
         let report = Report { column, device, rows, test_rows: test, lookback, horizon, seconds, scores: all, next };
         let text = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, text).with_context(|| format!("cannot write \"{}\"", path.display()))?;
-        println!("table: {}", path.display());
+        writeln!(out, "table: {}", path.display())?;
     }
     Ok(())
 }

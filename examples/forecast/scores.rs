@@ -42,7 +42,8 @@ pub fn table(all: &[Scores]) -> String {
     }
     let width = all.iter().map(|scores| scores.name.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
-    let parts: [(&str, fn(&Scores) -> (&Vec<f64>, f64)); 2] =
+    type Part = fn(&Scores) -> (&Vec<f64>, f64);
+    let parts: [(&str, Part); 2] =
         [("RMSE", |scores| (&scores.rmse, scores.rmse_average)), ("MAE", |scores| (&scores.mae, scores.mae_average))];
     for (title, of) in parts {
         let heads: String = shown.iter().map(|ahead| format!("{:>8}", format!("+{}", ahead + 1))).collect();

@@ -229,7 +229,7 @@ impl StepBackward {
 }
 
 params! {
-    /// dst[i] = src[i], or dst[i] += src[i], over a block [n0, n1, n2, n3] with free strides.
+    /// `dst[i] = src[i]`, or `dst[i] += src[i]`, over a block `[n0, n1, n2, n3]` with free strides.
     Copy {
         /// Outermost size.
         n0: u32,
@@ -290,7 +290,7 @@ impl Copy {
 }
 
 params! {
-    /// dst[offset .. offset + n] = value.
+    /// `dst[offset .. offset + n] = value`.
     Fill {
         /// First element.
         offset: u32,
@@ -316,7 +316,7 @@ impl Fill {
 }
 
 params! {
-    /// y[r, f] = activation(y[r, f] + bias[f]).
+    /// `y[r, f] = activation(y[r, f] + bias[f])`.
     DenseForward {
         /// Rows.
         rows: u32,
@@ -347,7 +347,7 @@ impl DenseForward {
 }
 
 params! {
-    /// dy[i] *= activation'(y[i]), with the derivative written in terms of the output.
+    /// `dy[i] *= activation'(y[i])`, with the derivative written in terms of the output.
     DenseBackward {
         /// Elements.
         n: u32,
@@ -376,7 +376,7 @@ impl DenseBackward {
 }
 
 params! {
-    /// sums[n] (+)= Σ_row a[row, n], written `copies` times.
+    /// `sums[n] (+)= Σ_row a[row, n]`, written `copies` times.
     ColumnSum {
         /// Rows to sum.
         rows: u32,
@@ -423,7 +423,7 @@ params! {
         target_offset: u32,
         /// First element of the gradient [rows, width].
         gradient_offset: u32,
-        /// First element of the row losses [rows].
+        /// First element of the row losses, `[rows]`.
         row_offset: u32,
         /// Factor that makes the sum a mean.
         scale: f32,
@@ -450,7 +450,7 @@ impl Loss {
 }
 
 params! {
-    /// sums[out_offset + g] = Σ values (or squares) of slice g.
+    /// `sums[out_offset + g]` = Σ values (or squares) of slice g.
     Reduce {
         /// Elements in all.
         n: u32,
@@ -487,7 +487,7 @@ impl Reduce {
 }
 
 params! {
-    /// scale[0] = min(1, max_norm / (norm + 1e-6)), scale[1] = norm, where norm² = Σ squares.
+    /// `scale[0] = min(1, max_norm / (norm + 1e-6))`, `scale[1] = norm`, where norm² = Σ squares.
     Clip {
         /// Partial sums of squares.
         n: u32,
@@ -511,7 +511,7 @@ impl Clip {
 }
 
 params! {
-    /// v = momentum·v + g·scale, w -= lr·v; lr is hyper[0].
+    /// `v = momentum·v + g·scale`, `w -= lr·v`; lr is `hyper[0]`.
     Sgd {
         /// Weights.
         n: u32,
@@ -536,7 +536,7 @@ impl Sgd {
 }
 
 params! {
-    /// m = β1·m + (1 − β1)·g, v = β2·v + (1 − β2)·g², w -= hyper[0]·m / (√v + hyper[1]).
+    /// `m = β1·m + (1 − β1)·g`, `v = β2·v + (1 − β2)·g²`, `w -= hyper[0]·m / (√v + hyper[1])`.
     Adam {
         /// Weights.
         n: u32,

@@ -228,7 +228,7 @@ impl Model {
         self.training.as_mut().ok_or_else(not_compiled)
     }
 
-    /// Trains on x [N, T, I] and y: [N, F] (or [N] where F is 1) for a model that returns the last step, [N, T, F] for
+    /// Trains on x [N, T, I] and y: [N, F] (or `[N]` where F is 1) for a model that returns the last step, [N, T, F] for
     /// one that returns sequences.
     ///
     /// # Errors

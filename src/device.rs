@@ -249,8 +249,12 @@ impl Executable {
     /// over, on another.
     ///
     /// # Errors
-    /// A device that failed.
+    /// A range beyond the plan; a device that failed.
     pub fn run_range(&self, range: Range<usize>) -> Result<()> {
+        let count = self.plan.commands.len();
+        if range.start > range.end || range.end > count {
+            return Err(Error::Config(format!("commands {range:?} were asked for; the plan has 0..{count}")));
+        }
         match &self.engine {
             Engine::Cpu(machine) => {
                 machine.run(range);
@@ -261,17 +265,31 @@ impl Executable {
     }
 
     /// Overwrites a buffer from element `at`.
-    pub fn write(&self, (id, at): (BufferId, u64), values: &[f32]) {
+    ///
+    /// # Errors
+    /// A place outside the plan's buffers.
+    pub fn write(&self, (id, at): (BufferId, u64), values: &[f32]) -> Result<()> {
+        self.check((id, at), values.len() as u64)?;
         match &self.engine {
             Engine::Cpu(machine) => machine.write((id, at), values),
             Engine::Gpu(context, program) => context.write(program.buffer(id), at, values),
+        }
+        Ok(())
+    }
+
+    /// Refuses what lies outside a buffer.
+    fn check(&self, (id, at): (BufferId, u64), len: u64) -> Result<()> {
+        let held = self.plan.buffers.get(id.0).map_or(0, |buffer| buffer.len);
+        match at.checked_add(len) {
+            Some(end) if end <= held => Ok(()),
+            _ => Err(Error::Shape(format!("{len} elements from {at} of buffer {}, which holds {held}", id.0))),
         }
     }
 
     /// Reads `len` elements of a buffer from element `at`, after everything that was run.
     ///
     /// # Errors
-    /// A device that failed.
+    /// A place outside the plan's buffers; a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, place: (BufferId, u64), len: u64) -> Result<Vec<f32>> {
         pollster::block_on(self.read_async(place, len))
@@ -279,6 +297,7 @@ impl Executable {
 
     /// [`Executable::read`] for places that cannot block.
     pub async fn read_async(&self, (id, at): (BufferId, u64), len: u64) -> Result<Vec<f32>> {
+        self.check((id, at), len)?;
         match &self.engine {
             Engine::Cpu(machine) => Ok(machine.read((id, at), len)),
             Engine::Gpu(context, program) => context.read(program.buffer(id), at, len).await,
@@ -286,14 +305,14 @@ impl Executable {
     }
 
     /// Copies elements of a buffer into a tensor, on the device.
-    pub(crate) fn copy_out(&self, (id, at): (BufferId, u64), to: (&Tensor, u64), len: u64) {
+    pub(crate) fn copy_out(&self, (id, at): (BufferId, u64), to: (&Tensor, u64), len: u64) -> Result<()> {
         match (&self.engine, &to.0.place) {
             (Engine::Cpu(machine), _) => to.0.write(to.1, &machine.read((id, at), len)),
             (Engine::Gpu(context, program), Place::Gpu(_, buffer)) => {
                 context.copy((program.buffer(id), at), (buffer, to.1), len);
             }
-            // Tensors and executables of one model come from one device.
-            (Engine::Gpu(..), Place::Cpu(_)) => unreachable!("a tensor of another device"),
+            (Engine::Gpu(..), Place::Cpu(_)) => return Err(Error::Plan("a tensor of another device".into())),
         }
+        Ok(())
     }
 }

@@ -123,7 +123,7 @@ impl Stream {
             self.plans.keep((), steps, batch, plan, executable);
         }
         let (plan, executable) = self.plans.get((), steps, batch)?;
-        upload(executable, &plan.x, x.permuted_axes([1, 0, 2]));
+        upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
         executable.run()?;
         let y = download(executable, &plan.y, batch).await?;
         Ok(y.permuted_axes([1, 0, 2]).as_standard_layout().into_owned())

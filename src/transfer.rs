@@ -6,15 +6,16 @@ use crate::schedule::Sequence;
 use ndarray::{Array3, ArrayView, ArrayView3, Dimension, s};
 
 /// Writes an array [T, B, F] (any strides) to a sequence.
-pub(crate) fn upload(executable: &Executable, sequence: &Sequence, values: ArrayView3<f32>) {
+pub(crate) fn upload(executable: &Executable, sequence: &Sequence, values: ArrayView3<f32>) -> Result<()> {
     for (k, &buffer) in sequence.chunks.iter().enumerate() {
         let range = sequence.chunk_range(k);
         let part = values.slice(s![range.start as usize..range.end as usize, .., ..]);
         match part.as_slice() {
-            Some(slice) => executable.write((buffer, sequence.lead as u64), slice),
-            None => executable.write((buffer, sequence.lead as u64), &part.iter().copied().collect::<Vec<_>>()),
+            Some(slice) => executable.write((buffer, sequence.lead as u64), slice)?,
+            None => executable.write((buffer, sequence.lead as u64), &part.iter().copied().collect::<Vec<_>>())?,
         }
     }
+    Ok(())
 }
 
 /// Reads a sequence as an array [T, B, F].

@@ -200,7 +200,7 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         if ["squares", "v", "target_"].contains(&binding.name) {
             values.iter_mut().for_each(|value| *value = value.abs());
         }
-        executable.write((buffer, 0), &values);
+        executable.write((buffer, 0), &values).unwrap();
     }
     executable.run().unwrap();
     buffers.iter().zip(&case.lens).map(|(&buffer, &len)| executable.read((buffer, 0), len).unwrap()).collect()
@@ -244,7 +244,7 @@ mod on_adapter {
                 let params = p::DenseForward { rows: inputs.len() as u32, features: 1, has_bias: 0, y_offset: 0 };
                 builder.push(&kernel::DENSE_FORWARD, None, &[activation], &params, &[bias, y]);
                 let executable = device.compile(builder.finish().unwrap()).unwrap();
-                executable.write((y, 0), &inputs);
+                executable.write((y, 0), &inputs).unwrap();
                 executable.run().unwrap();
                 for (x, given) in inputs.iter().zip(executable.read((y, 0), inputs.len() as u64).unwrap()) {
                     assert!(

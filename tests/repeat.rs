@@ -78,7 +78,9 @@ mod on_adapter_and_cpu {
                     Role::Input | Role::Weight => draw.vec(buffer.len as usize),
                     _ => vec![0.0; buffer.len as usize],
                 };
-                executable.write((BufferId(index), 0), &values.iter().map(|value| value.abs()).collect::<Vec<_>>());
+                executable
+                    .write((BufferId(index), 0), &values.iter().map(|value| value.abs()).collect::<Vec<_>>())
+                    .unwrap();
             }
             executable
         };
@@ -90,7 +92,7 @@ mod on_adapter_and_cpu {
             cpu.run_range(0..change).unwrap();
             for (index, buffer) in plan.buffers.iter().enumerate() {
                 let id = BufferId(index);
-                gpu.write((id, 0), &cpu.read((id, 0), buffer.len).unwrap());
+                gpu.write((id, 0), &cpu.read((id, 0), buffer.len).unwrap()).unwrap();
             }
             gpu.run_range(change..count).unwrap();
             for (index, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight) {

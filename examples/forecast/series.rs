@@ -109,7 +109,7 @@ fn parse_time(cell: &str) -> Option<NaiveDateTime> {
 fn even_steps(times: &[NaiveDateTime]) -> Result<Option<TimeDelta>, (usize, String)> {
     let steps: Vec<TimeDelta> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     if let Some(at) = steps.iter().position(|&step| step <= TimeDelta::zero()) {
-        return Err((at + 1, format!("{} follows {}; dates must grow", times[at + 1], times[at])));
+        return Err((at + 1, format!("{} follows {}; dates must grow", show(times[at + 1]), show(times[at]))));
     }
     let mut counts: HashMap<TimeDelta, usize> = HashMap::new();
     steps.iter().for_each(|&step| *counts.entry(step).or_default() += 1);
@@ -120,13 +120,18 @@ fn even_steps(times: &[NaiveDateTime]) -> Result<Option<TimeDelta>, (usize, Stri
     match steps.iter().position(|&step| step != usual) {
         None => Ok(Some(usual)),
         Some(at) => {
-            let (before, after) = (times[at], times[at + 1]);
+            let (before, after) = (show(times[at]), show(times[at + 1]));
             Err((
                 at + 1,
                 format!("{after} follows {before}; rows are {} apart elsewhere, so there is a gap", apart(usual)),
             ))
         }
     }
+}
+
+/// A time without its hours at midnight.
+fn show(time: NaiveDateTime) -> String {
+    if time.time() == chrono::NaiveTime::MIN { time.date().to_string() } else { time.to_string() }
 }
 
 fn apart(step: TimeDelta) -> String {

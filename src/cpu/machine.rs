@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A buffer that several plans may share.
 pub type Shared<F> = Arc<Mutex<Vec<F>>>;
 
-/// A plan with its buffers in main memory.
+/// A plan with its buffers in main memory. What lies outside the plan or its buffers panics here;
+/// [`Executable`](crate::Executable) checks first.
 ///
 /// ```
 /// use wgpu_lstm::{cpu::Machine, plan::{Plan, Role}, schedule::Builder, Capabilities};

@@ -152,8 +152,8 @@ impl LstmLayer {
             plans.keep((), steps, batch, plan, executable);
         }
         let (plan, executable) = plans.get((), steps, batch)?;
-        upload(executable, &plan.x, x);
-        self.write_states(executable, &plan.states, initial, batch);
+        upload(executable, &plan.x, x)?;
+        self.write_states(executable, &plan.states, initial, batch)?;
         executable.run()?;
         let output = download(executable, &plan.y, batch).await?;
         let state = self.read_states(executable, &plan.states, batch).await?;
@@ -212,10 +212,10 @@ impl LstmLayer {
             plans.keep((), steps, batch, plan, executable);
         }
         let (plan, executable) = plans.get((), steps, batch)?;
-        upload(executable, &plan.x, x);
-        upload(executable, &plan.dy, d_output);
-        self.write_states(executable, &plan.initial, initial, batch);
-        self.write_states(executable, &plan.d_final, d_final, batch);
+        upload(executable, &plan.x, x)?;
+        upload(executable, &plan.dy, d_output)?;
+        self.write_states(executable, &plan.initial, initial, batch)?;
+        self.write_states(executable, &plan.d_final, d_final, batch)?;
         executable.run()?;
         let dx = download(executable, &plan.dx, batch).await?;
         let initial = self.read_states(executable, &plan.d_initial, batch).await?;
@@ -276,7 +276,7 @@ impl LstmLayer {
         buffers: &[(BufferId, BufferId)],
         state: Option<&LstmState>,
         batch: usize,
-    ) {
+    ) -> Result<()> {
         let directions = self.config.directions();
         let zeros;
         let state = match state {
@@ -289,9 +289,10 @@ impl LstmLayer {
         for (layer, &(h, c)) in buffers.iter().enumerate() {
             let rows = s![layer * directions..(layer + 1) * directions, .., ..];
             for (buffer, array) in [(h, &state.h), (c, &state.c)] {
-                executable.write((buffer, 0), &array.slice(rows).iter().copied().collect::<Vec<_>>());
+                executable.write((buffer, 0), &array.slice(rows).iter().copied().collect::<Vec<_>>())?;
             }
         }
+        Ok(())
     }
 
     async fn read_states(

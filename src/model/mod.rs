@@ -269,9 +269,9 @@ impl Model {
             let rows = s![range.clone(), .., ..];
             self.ready(Kind::Evaluate, steps, range.len()).await?;
             let (plan, executable) = self.plans.get(Kind::Evaluate, steps, range.len())?;
-            upload(executable, &plan.x, x.slice(rows).permuted_axes([1, 0, 2]));
+            upload(executable, &plan.x, x.slice(rows).permuted_axes([1, 0, 2]))?;
             if let Some(target) = &plan.target {
-                upload(executable, target, y.slice(rows).permuted_axes([1, 0, 2]));
+                upload(executable, target, y.slice(rows).permuted_axes([1, 0, 2]))?;
             }
             executable.run()?;
             let loss = plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
@@ -298,7 +298,7 @@ impl Model {
         for range in batches(count, steps) {
             self.ready(Kind::Predict, steps, range.len()).await?;
             let (plan, executable) = self.plans.get(Kind::Predict, steps, range.len())?;
-            upload(executable, &plan.x, x.slice(s![range.clone(), .., ..]).permuted_axes([1, 0, 2]));
+            upload(executable, &plan.x, x.slice(s![range.clone(), .., ..]).permuted_axes([1, 0, 2]))?;
             executable.run()?;
             let y = download(executable, &plan.y, range.len()).await?;
             parts.push(y.permuted_axes([1, 0, 2]).as_standard_layout().into_owned());
@@ -419,11 +419,11 @@ impl Model {
         let (Some(target), Some(loss), Some(hyper)) = (&plan.target, plan.loss, plan.hyper) else {
             return Err(Error::Plan("a training plan lacks a part".into()));
         };
-        upload(executable, &plan.x, x.permuted_axes([1, 0, 2]));
-        upload(executable, target, y.permuted_axes([1, 0, 2]));
-        executable.write((hyper, 0), &training.optimiser.hyper(training.steps));
+        upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
+        upload(executable, target, y.permuted_axes([1, 0, 2]))?;
+        executable.write((hyper, 0), &training.optimiser.hyper(training.steps))?;
         executable.run()?;
-        executable.copy_out((loss, 0), (&training.log, slot as u64), 1);
+        executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! Backward through an LSTM stack: one scan for the gate gradients, then dW, dR, dX and db as large products.
 
 use super::builder::Builder;
-use super::forward::{LayerTrace, LayerWeights, LstmSizes};
+use super::forward::{Kept, LayerTrace, LayerWeights, LstmSizes};
 use super::sequence::{Direction, Sequence};
 use crate::cell::GATES;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{self, params};
 use crate::plan::{BufferId, Role};
 use std::ops::Range;
@@ -79,10 +79,12 @@ pub fn lstm(
             None
         };
         let k = layer as usize;
+        let kept = traces[k].kept.as_ref();
         let layer = Layer {
             sizes,
             weights: &weights[k],
             trace: &traces[k],
+            kept: kept.ok_or_else(|| Error::Plan("backward after a forward pass that kept nothing".into()))?,
             gradients: &gradients[k],
             scratch: &scratch,
             finals: states.map(|states| states.finals[k]),
@@ -105,6 +107,7 @@ struct Layer<'a> {
     sizes: &'a LstmSizes,
     weights: &'a LayerWeights,
     trace: &'a LayerTrace,
+    kept: &'a Kept,
     gradients: &'a LayerWeights,
     scratch: &'a Scratch,
     finals: Option<(BufferId, BufferId)>,
@@ -195,11 +198,10 @@ impl Layer<'_> {
     }
 
     fn step(&self, builder: &mut Builder, dy: &Gradient, step: u32, first: u32) {
-        let (sizes, scratch, trace) = (self.sizes, self.scratch, self.trace);
+        let (sizes, scratch) = (self.sizes, self.scratch);
         let slot = sizes.slot();
-        // Backward is planned only after a forward pass that kept both.
-        let (c_buffer, c_out) = trace.c.as_ref().expect("a training trace").at(step);
-        let (saved_buffer, saved_offset) = trace.saved.as_ref().expect("a training trace").at(step);
+        let (c_buffer, c_out) = self.kept.c.at(step);
+        let (saved_buffer, saved_offset) = self.kept.saved.at(step);
         let has_dy = dy.first.contains(&step);
         let params = params::StepBackward {
             batch: sizes.batch,

@@ -126,16 +126,52 @@ pub struct LayerTrace {
     pub x: Sequence,
     /// Hidden states [D, B, H] a step, in the order of the scan, one slot of lead.
     pub h: Sequence,
-    /// Cell states likewise; in inference only the two slots in use are kept.
-    pub c: Option<Sequence>,
-    /// Values kept for backward [SAVED, D, B, H] a step, in the order of the scan.
-    pub saved: Option<Sequence>,
+    /// What backward needs beside h; nothing in inference.
+    pub kept: Option<Kept>,
     /// Last slot of h.
     pub h_last: (BufferId, u32),
     /// Last slot of c.
     pub c_last: (BufferId, u32),
     /// The layer's output in the order of time: a view of `h` for one direction.
     pub y: Option<Sequence>,
+}
+
+/// What a training pass keeps of every step.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Cell states [D, B, H] a step, in the order of the scan, one slot of lead.
+    pub c: Sequence,
+    /// The cell's values [SAVED, D, B, H] a step, in the order of the scan.
+    pub saved: Sequence,
+}
+
+/// Where steps put what they keep.
+enum Memory {
+    /// Every step in its place.
+    Training(Kept),
+    /// Two slots of c that take turns; `unused` is bound where the kernel would save.
+    Inference { c: BufferId, unused: BufferId },
+}
+
+impl Memory {
+    /// Buffer and slots of c' and c of a step.
+    fn c(&self, step: u32, slot: u32) -> (BufferId, u32, u32) {
+        match self {
+            Memory::Training(kept) => {
+                let (buffer, at) = kept.c.at(step);
+                (buffer, at - slot, at)
+            }
+            Memory::Inference { c, .. } => (*c, step % 2 * slot, (step + 1) % 2 * slot),
+        }
+    }
+
+    /// Place of a step's saved values.
+    fn saved(&self, step: u32) -> (BufferId, u32) {
+        match self {
+            Memory::Training(kept) => kept.saved.at(step),
+            Memory::Inference { unused, .. } => (*unused, 0),
+        }
+    }
 }
 
 /// Plans a stack forward. `whole` asks for the last layer's output at every step.
@@ -185,28 +221,17 @@ impl Layer<'_> {
         let (sizes, slot) = (self.sizes, self.sizes.slot());
         let [steps, batch, units] = [sizes.steps, sizes.batch, sizes.directions * sizes.hidden];
         let h = builder.sequence(&format!("{}.h", self.name), [steps, batch, units], 1, Role::Scratch)?;
-        let (c, c_pair) = if train {
-            (Some(builder.sequence(&format!("{}.c", self.name), [steps, batch, units], 1, Role::Scratch)?), None)
+        let memory = if train {
+            let values = sizes.cell.saved as u32 * units;
+            Memory::Training(Kept {
+                c: builder.sequence(&format!("{}.c", self.name), [steps, batch, units], 1, Role::Scratch)?,
+                saved: builder.sequence(&format!("{}.saved", self.name), [steps, batch, values], 0, Role::Scratch)?,
+            })
         } else {
-            (None, Some(builder.buffer(format!("{}.c", self.name), 2 * slot as u64, Role::Scratch)?))
-        };
-        let saved = if train {
-            let kept = sizes.cell.saved as u32 * units;
-            Some(builder.sequence(&format!("{}.saved", self.name), [steps, batch, kept], 0, Role::Scratch)?)
-        } else {
-            None
-        };
-        // Slots of c around a step: in a history, or the two that take turns.
-        let c_slots = |step: u32| match (&c, c_pair) {
-            (Some(c), _) => {
-                let (buffer, at) = c.at(step);
-                (buffer, at - slot, at)
+            Memory::Inference {
+                c: builder.buffer(format!("{}.c", self.name), 2 * slot as u64, Role::Scratch)?,
+                unused: builder.buffer(format!("{}.saved", self.name), 1, Role::Scratch)?,
             }
-            (None, pair) => (pair.expect("a pair where there is no history"), step % 2 * slot, (step + 1) % 2 * slot),
-        };
-        let nothing = match saved {
-            Some(_) => None,
-            None => Some(builder.buffer(format!("{}.saved", self.name), 1, Role::Scratch)?),
         };
 
         for chunk in 0..h.chunks.len() {
@@ -214,13 +239,11 @@ impl Layer<'_> {
             let first = range.start;
             if first == 0 {
                 self.start(builder, start.map(|states| states.0), h.chunks[0]);
-                self.start(builder, start.map(|states| states.1), c_slots(0).0);
+                self.start(builder, start.map(|states| states.1), memory.c(0, slot).0);
             } else {
-                let (before, at) = h.at(first - 1);
-                builder.copy_run(slot, (before, at), (h.chunks[chunk], 0));
-                if let Some(c) = &c {
-                    let (before, at) = c.at(first - 1);
-                    builder.copy_run(slot, (before, at), (c.chunks[chunk], 0));
+                builder.copy_run(slot, h.at(first - 1), (h.chunks[chunk], 0));
+                if let Memory::Training(Kept { c, .. }) = &memory {
+                    builder.copy_run(slot, c.at(first - 1), (c.chunks[chunk], 0));
                 }
             }
             for direction in sizes.each_direction() {
@@ -230,11 +253,8 @@ impl Layer<'_> {
             }
             for step in range {
                 let (h_buffer, h_out) = h.at(step);
-                let (c_buffer, c_in, c_out) = c_slots(step);
-                let (saved_buffer, saved_offset) = match (&saved, nothing) {
-                    (Some(saved), _) => saved.at(step),
-                    (None, nothing) => (nothing.expect("one of the two"), 0),
-                };
+                let (c_buffer, c_in, c_out) = memory.c(step, slot);
+                let (saved_buffer, saved_offset) = memory.saved(step);
                 let params = params::StepForward {
                     batch,
                     directions: sizes.directions,
@@ -252,9 +272,13 @@ impl Layer<'_> {
             }
         }
         let last = steps - 1;
-        let (c_buffer, _, c_out) = c_slots(last);
+        let (c_buffer, _, c_out) = memory.c(last, slot);
         let y = if needs_y { Some(self.output(builder, &h)?) } else { None };
-        Ok(LayerTrace { x, h_last: h.at(last), c_last: (c_buffer, c_out), h, c, saved, y })
+        let kept = match memory {
+            Memory::Training(kept) => Some(kept),
+            Memory::Inference { .. } => None,
+        };
+        Ok(LayerTrace { x, h_last: h.at(last), c_last: (c_buffer, c_out), h, kept, y })
     }
 
     /// Puts the initial state in slot 0 of a history.

@@ -3,10 +3,11 @@
 use super::arguments::Arguments;
 use super::series::Series;
 use anyhow::{Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::time::Instant;
 use wgpu_lstm::data::{Scaler, Windows};
 use wgpu_lstm::{
     Callback, Dense, Device, EarlyStopping, EpochEvent, Fit, Flow, Loss, Lstm, Model, Optimiser, Sequential, StepEvent,
@@ -101,37 +102,51 @@ fn column(values: &[f32]) -> ArrayView2<'_, f32> {
 
 /// Shows a bar with the losses, and lets the learning rate fall.
 struct Progress {
-    bar: ProgressBar,
+    start: Instant,
+    /// There is none before the first steps are done.
+    bar: Option<ProgressBar>,
+    validation: String,
 }
 
 impl Progress {
     fn new() -> Progress {
-        let style = ProgressStyle::with_template("{msg}  {bar:30}  {per_sec:>14}  {eta} left");
-        // The template is a constant that indicatif accepts.
-        let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar }
+        Progress { start: Instant::now(), bar: None, validation: String::new() }
+    }
+
+    fn bar(&mut self, steps: usize) -> &ProgressBar {
+        let start = self.start;
+        self.bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg}  {bar:30}  {rate}  {eta} left");
+            // The template is a constant that indicatif accepts.
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            let rate = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // Writing to the bar's own text cannot fail.
+                let _ = write!(out, "{:.0} steps/s", state.pos() as f64 / start.elapsed().as_secs_f64());
+            };
+            ProgressBar::new(steps as u64).with_style(style.with_key("rate", rate))
+        })
     }
 }
 
 impl Callback for Progress {
     fn on_steps(&mut self, event: &StepEvent) {
-        self.bar.set_length((event.epochs * event.steps) as u64);
-        self.bar.set_position(((event.epoch - 1) * event.steps + event.step) as u64);
-        if self.bar.message().is_empty() {
-            self.bar.set_message(format!("epoch {:>3}/{}  loss {:.4}", event.epoch, event.epochs, event.loss));
-        }
+        let message = format!("epoch {:>3}/{}  loss {:.4}{}", event.epoch, event.epochs, event.loss, self.validation);
+        let bar = self.bar(event.epochs * event.steps);
+        bar.set_position(((event.epoch - 1) * event.steps + event.step) as u64);
+        bar.set_message(message);
     }
 
     fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> wgpu_lstm::Result<Flow> {
-        let validation = event.validation_loss.map_or(String::new(), |loss| format!("  validation {loss:.4}"));
-        self.bar.set_message(format!("epoch {:>3}/{}  loss {:.4}{validation}", event.epoch, event.epochs, event.loss));
+        self.validation = event.validation_loss.map_or(String::new(), |loss| format!("  validation {loss:.4}"));
         let share = event.epoch as f64 / event.epochs as f64;
         model.set_learning_rate(RATE * 0.5 * (1.0 + (std::f64::consts::PI * share).cos()))?;
         Ok(Flow::Continue)
     }
 
     fn on_end(&mut self, _: &mut Model) -> wgpu_lstm::Result<()> {
-        self.bar.finish();
+        if let Some(bar) = &self.bar {
+            bar.abandon(); // stays where it is: a fit may stop early
+        }
         Ok(())
     }
 }

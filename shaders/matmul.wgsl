@@ -42,63 +42,94 @@ fn split(index: u32, size: u32, hi: i32, lo: i32) -> i32 {
     return i32(index / size) * hi + i32(index % size) * lo;
 }
 
+// Where a row of A begins.
+fn a_begin(m: u32) -> i32 {
+    return i32(p.a_offset) + split(m, p.m_split, p.a_m_hi, p.a_m_lo);
+}
+
+// A[m, k], or 0 outside the matrix.
+fn load_a(begin: i32, m: u32, k: u32, at_k: i32) -> f32 {
+    if m < p.m && k < p.k {
+        return a[begin + at_k];
+    }
+    return 0.0;
+}
+
+// B[k, n], or 0 outside the matrix.
+fn load_b(k: u32, n: u32) -> f32 {
+    if k < p.k && n < p.n {
+        return b[i32(p.b_offset) + split(k, p.k_split, p.b_k_hi, p.b_k_lo) + i32(n) * p.b_n];
+    }
+    return 0.0;
+}
+
+fn store(at: i32, n: u32, value: f32) {
+    if n < p.n {
+        c[at + i32(n)] = value + select(0.0, c[at + i32(n)], p.accumulate == 1u);
+    }
+}
+
+fn store_row(m: u32, n: u32, sum: vec4f) {
+    if m < p.m {
+        let row = i32(p.c_offset) + split(m, p.m_split, p.c_m_hi, p.c_m_lo);
+        store(row, n, sum.x);
+        store(row, n + 16u, sum.y);
+        store(row, n + 32u, sum.z);
+        store(row, n + 48u, sum.w);
+    }
+}
+
 @compute @workgroup_size(16, 16, 1)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let thread = local.y * 16u + local.x;
     let first_m = group.y * TILE;
     let first_n = group.x * TILE;
 
-    // This thread loads a_tile[k = thread % 16, m = thread / 16 + 16 q] and b_tile[k = thread / 64 + 4 q, n = thread % 64].
-    let load_k = thread % 16u;
-    var a_row: array<i32, 4>;
-    for (var q = 0u; q < 4u; q++) {
-        a_row[q] = i32(p.a_offset) + split(first_m + thread / 16u + 16u * q, p.m_split, p.a_m_hi, p.a_m_lo);
-    }
-    let b_column = i32(p.b_offset) + i32(first_n + thread % 64u) * p.b_n;
-    let b_inside = first_n + thread % 64u < p.n;
+    // Each thread loads four elements of each tile: of A at k = thread % 16, of B at n = thread % 64. No array is
+    // indexed by a variable, so that everything stays in registers.
+    let ak = thread % 16u;
+    let am = first_m + thread / 16u;
+    let begin0 = a_begin(am);
+    let begin1 = a_begin(am + 16u);
+    let begin2 = a_begin(am + 32u);
+    let begin3 = a_begin(am + 48u);
+    let a_to = ak * ROW + thread / 16u;
+    let bk = thread / 64u;
+    let bn = first_n + thread % 64u;
+    let b_to = bk * ROW + thread % 64u;
 
-    var sum: array<vec4f, 4>; // sum[row][column] of this thread's block
+    var sum0 = vec4f(); // columns of this thread's first row
+    var sum1 = vec4f();
+    var sum2 = vec4f();
+    var sum3 = vec4f();
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
-        let ka = k0 + load_k;
-        let a_k = split(ka, p.k_split, p.a_k_hi, p.a_k_lo);
-        for (var q = 0u; q < 4u; q++) {
-            let row = thread / 16u + 16u * q;
-            var value = 0.0;
-            if ka < p.k && first_m + row < p.m {
-                value = a[a_row[q] + a_k];
-            }
-            a_tile[load_k * ROW + row] = value;
-        }
-        for (var q = 0u; q < 4u; q++) {
-            let row = thread / 64u + 4u * q;
-            var value = 0.0;
-            if k0 + row < p.k && b_inside {
-                value = b[b_column + split(k0 + row, p.k_split, p.b_k_hi, p.b_k_lo)];
-            }
-            b_tile[row * ROW + thread % 64u] = value;
-        }
+        let k = k0 + ak;
+        let at_k = split(k, p.k_split, p.a_k_hi, p.a_k_lo);
+        a_tile[a_to] = load_a(begin0, am, k, at_k);
+        a_tile[a_to + 16u] = load_a(begin1, am + 16u, k, at_k);
+        a_tile[a_to + 32u] = load_a(begin2, am + 32u, k, at_k);
+        a_tile[a_to + 48u] = load_a(begin3, am + 48u, k, at_k);
+        b_tile[b_to] = load_b(k0 + bk, bn);
+        b_tile[b_to + 4u * ROW] = load_b(k0 + bk + 4u, bn);
+        b_tile[b_to + 8u * ROW] = load_b(k0 + bk + 8u, bn);
+        b_tile[b_to + 12u * ROW] = load_b(k0 + bk + 12u, bn);
         workgroupBarrier();
         for (var k = 0u; k < min(DEPTH, p.k - k0); k++) {
             let at = k * ROW + local.y;
             let bt = k * ROW + local.x;
             let columns = vec4f(b_tile[bt], b_tile[bt + 16u], b_tile[bt + 32u], b_tile[bt + 48u]);
-            sum[0] += a_tile[at] * columns;
-            sum[1] += a_tile[at + 16u] * columns;
-            sum[2] += a_tile[at + 32u] * columns;
-            sum[3] += a_tile[at + 48u] * columns;
+            sum0 += a_tile[at] * columns;
+            sum1 += a_tile[at + 16u] * columns;
+            sum2 += a_tile[at + 32u] * columns;
+            sum3 += a_tile[at + 48u] * columns;
         }
         workgroupBarrier();
     }
 
-    for (var i = 0u; i < 4u; i++) {
-        let m = first_m + local.y + 16u * i;
-        let row = i32(p.c_offset) + split(m, p.m_split, p.c_m_hi, p.c_m_lo);
-        for (var j = 0u; j < 4u; j++) {
-            let n = first_n + local.x + 16u * j;
-            if m < p.m && n < p.n {
-                let at = row + i32(n);
-                c[at] = select(0.0, c[at], p.accumulate == 1u) + sum[i][j];
-            }
-        }
-    }
+    let m = first_m + local.y;
+    let n = first_n + local.x;
+    store_row(m, n, sum0);
+    store_row(m + 16u, n, sum1);
+    store_row(m + 32u, n, sum2);
+    store_row(m + 48u, n, sum3);
 }

@@ -221,6 +221,12 @@ fn a_failed_save_leaves_the_older_file_whole() {
     model().save(&path).unwrap();
     let before = std::fs::read(&path).unwrap();
     says(model().save(folder.path().join("missing/model.safetensors")), &["cannot write"]);
+    // A model that training has spoilt
+    let mut spoilt = model();
+    spoilt.compile(Loss::MeanSquaredError, Optimiser::sgd(1e30, 0.0)).unwrap();
+    let x = Array3::from_elem((40, 3, 2), 0.5);
+    assert!(spoilt.fit(x.view(), Array2::ones((40, 1)).view(), Fit::new().epochs(9).batch_size(4)).is_err());
+    says(spoilt.save(&path), &["tensor", "finite"]);
     // A folder in the file's place cannot be replaced by a file
     let blocked = folder.path().join("blocked");
     std::fs::create_dir(&blocked).unwrap();

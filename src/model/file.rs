@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::safetensors;
 use crate::layer::{Layer, tensor_shapes};
+use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -26,7 +27,7 @@ impl Model {
     /// file stays whole if anything fails. The tensors are named `<layer>.<PyTorch's name>`.
     ///
     /// # Errors
-    /// A file that cannot be written; a device that failed.
+    /// A file that cannot be written; a model whose numbers are no longer finite; a device that failed.
     ///
     /// ```
     /// use wgpu_lstm::{Device, Lstm, Model, Sequential};
@@ -40,10 +41,14 @@ impl Model {
     /// ```
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        let tensors = self.export()?;
+        for tensor in &tensors {
+            finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
+        }
         let header = Header { version: VERSION, model: self.config.clone(), extra: self.extra.clone() };
         let json = serde_json::to_string(&header)
             .map_err(|error| Error::format(path, format!("cannot hold the configuration: {error}")))?;
-        safetensors::write(path, &self.export()?, HashMap::from([(KEY.to_string(), json)]))
+        safetensors::write(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
     }
 
     /// Loads a model that [`Model::save`] wrote.

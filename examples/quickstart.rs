@@ -15,8 +15,8 @@ use wgpu_lstm::{Cell, Dense, Fit, Loss, Lstm, Optimiser, Sequential};
 #[derive(Parser)]
 #[command(about = "Trains LSTM(10) and Dense(1) on three short sequences and predicts what follows them")]
 struct Arguments {
-    /// Equations of the cell
-    #[arg(long, value_enum, default_value_t = CellName::Standard)]
+    /// Equations of the cell; --cell alone takes the article's
+    #[arg(long, value_enum, num_args = 0..=1, default_value_t = CellName::Standard, default_missing_value = "article")]
     cell: CellName,
     /// Times through the data
     #[arg(long, default_value_t = 100)]

@@ -100,14 +100,14 @@ pub enum Error {
     },
 
     /// A file could not be read or written.
-    #[error("cannot {action} \"{}\": {source}", path.display())]
+    #[error("cannot {action} \"{}\": {cause}", path.display())]
     File {
         /// "read", "write", ...
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's words.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 
     /// A file was read but is not what it should be.
@@ -129,7 +129,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-        move |source| Error::File { action, path: path.to_owned(), source }
+        move |cause| Error::File { action, path: path.to_owned(), cause }
     }
 
     pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Error {

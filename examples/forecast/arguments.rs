@@ -29,13 +29,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     pub test: Option<usize>,
     /// Hidden units of a layer
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     pub hidden: usize,
     /// LSTM layers
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub layers: usize,
     /// Times through the training rows
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 20)]
     pub epochs: usize,
     /// Share of the training rows, at their end, to judge each epoch on: stops when they are forecast no better
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
@@ -53,6 +53,6 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Forecast with a saved model instead of training one
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["hidden", "layers", "epochs", "validation", "seed"])]
     pub load: Option<PathBuf>,
 }

@@ -11,6 +11,7 @@ mod baselines;
 #[path = "../common/mod.rs"]
 mod common;
 mod forecaster;
+mod numbers;
 mod plot;
 mod scores;
 mod series;
@@ -20,6 +21,7 @@ use arguments::Arguments;
 use baselines::Task;
 use clap::Parser;
 use forecaster::Forecaster;
+use numbers::Numbers;
 use scores::Scores;
 use serde::Serialize;
 use series::Series;
@@ -73,6 +75,9 @@ fn run(out: &mut impl Write) -> Result<()> {
         None => (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7)),
     };
     let train = split(rows, test, lookback, horizon)?;
+    // Before the training, so that it is not lost on a folder that cannot be written
+    let folder = &arguments.out;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
 
     let mut seconds = None;
     let mut forecaster = match loaded {
@@ -100,6 +105,7 @@ fn run(out: &mut impl Write) -> Result<()> {
             Err(reason) => missing.push(format!("without the baseline \"{name}\": {reason}")),
         }
     }
+    let unseen = train >= forecaster.settings.trained_rows;
     writeln!(
         out,
         "\nerrors of {} forecasts of {}, {} to {}, {}; columns: rows ahead\n",
@@ -107,11 +113,7 @@ fn run(out: &mut impl Write) -> Result<()> {
         series.column,
         series.name(train),
         series.name(rows - 1),
-        if train < forecaster.settings.trained_rows {
-            "of which the model was trained on a part"
-        } else {
-            "none of it trained on"
-        }
+        if unseen { "none of it trained on" } else { "of which the model was trained on a part" }
     )?;
     writeln!(out, "{}", scores::table(&all))?;
     for line in &missing {
@@ -119,17 +121,25 @@ fn run(out: &mut impl Write) -> Result<()> {
     }
 
     let next = forecaster.forecast(&series, &[rows])?.remove(0);
+    let numbers = Numbers::new(scores::scale(&all), 2);
     writeln!(out, "what comes next:")?;
     let next: Vec<Next> =
         next.into_iter().enumerate().map(|(ahead, value)| Next { when: series.name(rows + ahead), value }).collect();
     for next in &next {
-        writeln!(out, "  {}  {:.1}", next.when, next.value)?;
+        writeln!(out, "  {}  {}", next.when, numbers.show(next.value as f64))?;
     }
 
-    let picture = write(&arguments, &forecaster, &series, &first, &forecasts, &next)?;
+    let title =
+        format!("{} and its forecasts{}", series.column, if unseen { ", made without seeing these rows" } else { "" });
+    let picture = folder.join("forecast.svg");
+    let values: Vec<f32> = next.iter().map(|next| next.value).collect();
+    if arguments.load.is_none() {
+        forecaster.save(&model_path(folder))?;
+    }
+    plot::draw(&picture, &series, &first, &forecasts, &values, &title)?;
     writeln!(out, "\nplot:  {}", picture.display())?;
     if arguments.load.is_none() {
-        writeln!(out, "model: {}", model_path(&arguments.out).display())?;
+        writeln!(out, "model: {}", model_path(folder).display())?;
     }
     if let Some(path) = &arguments.json {
         let column = series.column.clone();
@@ -203,25 +213,4 @@ fn split(rows: usize, test: usize, lookback: usize, horizon: usize) -> Result<us
 
 fn model_path(folder: &Path) -> PathBuf {
     folder.join("model.safetensors")
-}
-
-/// Writes the plot and, where it was trained here, the model.
-fn write(
-    arguments: &Arguments,
-    forecaster: &Forecaster,
-    series: &Series,
-    first: &[usize],
-    forecasts: &[Vec<f32>],
-    next: &[Next],
-) -> Result<PathBuf> {
-    let folder = &arguments.out;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
-    if arguments.load.is_none() {
-        forecaster.save(&model_path(folder))?;
-    }
-    let picture = folder.join("forecast.svg");
-    let title = format!("{} and its forecasts, made without seeing these rows", series.column);
-    let next: Vec<f32> = next.iter().map(|next| next.value).collect();
-    plot::draw(&picture, series, first, forecasts, &next, &title)?;
-    Ok(picture)
 }

@@ -1,5 +1,6 @@
 //! The picture: what was known, what came, and what was forecast.
 
+use super::numbers::Numbers;
 use super::series::Series;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
@@ -26,8 +27,14 @@ pub fn draw(
     // Every horizon-th forecast, the last one ending with the data
     let starts: Vec<usize> = (0..forecasts.len()).rev().step_by(horizon).filter(|&n| first[n] >= shown).collect();
     let values = series.values[begin..].iter().chain(next).chain(starts.iter().flat_map(|&n| &forecasts[n]));
-    let (low, high) = values.fold((f32::MAX, f32::MIN), |(low, high), &value| (low.min(value), high.max(value)));
-    let margin = (high - low).max(1e-3) * 0.08;
+    let (low, high) = values
+        .map(|&value| value as f64)
+        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    // A series that never changes is drawn in a range of its own size.
+    let range = if high > low { high - low } else { high.abs().max(1e-3) };
+    let margin = range * 0.08;
+    let numbers = Numbers::new(range, 3);
+    let longest = numbers.show(low - margin).len().max(numbers.show(high + margin).len());
 
     let area = SVGBackend::new(path, (1000, 460)).into_drawing_area();
     let failed = |error: &dyn std::fmt::Display| anyhow!("cannot write \"{}\": {error}", path.display());
@@ -37,13 +44,14 @@ pub fn draw(
         .margin(14)
         .margin_right(28)
         .x_label_area_size(38)
-        .y_label_area_size(52)
+        .y_label_area_size(24 + 7 * longest as u32)
         .build_cartesian_2d(begin as f64..(rows + horizon) as f64, low - margin..high + margin * 3.0)
         .map_err(|error| failed(&error))?;
     chart
         .configure_mesh()
         .x_labels(8)
         .x_label_formatter(&|row| series.name(*row as usize))
+        .y_label_formatter(&|&value| numbers.show(value))
         .y_desc(&series.column)
         .label_style(("sans-serif", 14, &INK))
         .axis_desc_style(("sans-serif", 16, &INK))
@@ -53,9 +61,9 @@ pub fn draw(
         .draw()
         .map_err(|error| failed(&error))?;
 
-    let truth = |range: std::ops::Range<usize>| range.map(|row| (row as f64, series.values[row]));
+    let truth = |range: std::ops::Range<usize>| range.map(|row| (row as f64, series.values[row] as f64));
     let key = |colour: RGBColor| move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
-    let mut line = |points: Vec<(f64, f32)>, colour: RGBColor, width: u32, label: Option<&str>| -> Result<()> {
+    let mut line = |points: Vec<(f64, f64)>, colour: RGBColor, width: u32, label: Option<&str>| -> Result<()> {
         let drawn =
             chart.draw_series(LineSeries::new(points, colour.stroke_width(width))).map_err(|error| failed(&error))?;
         if let Some(label) = label {
@@ -67,13 +75,13 @@ pub fn draw(
     line(truth(shown..rows).collect(), INK, 2, Some("truth"))?;
     for (index, &n) in starts.iter().enumerate() {
         // From the last value known, so that it can be seen where each forecast was made
-        let known = std::iter::once((first[n] as f64 - 1.0, series.values[first[n] - 1]));
-        let points = known.chain(forecasts[n].iter().zip(first[n]..).map(|(&value, row)| (row as f64, value)));
+        let known = std::iter::once((first[n] as f64 - 1.0, series.values[first[n] - 1] as f64));
+        let points = known.chain(forecasts[n].iter().zip(first[n]..).map(|(&value, row)| (row as f64, value as f64)));
         let label = format!("forecast, {horizon} rows at a time");
         line(points.collect(), FORECAST, 3, (index == 0).then_some(label.as_str()))?;
     }
-    let last = std::iter::once((rows as f64 - 1.0, series.values[rows - 1]));
-    let points = last.chain(next.iter().zip(rows..).map(|(&value, row)| (row as f64, value)));
+    let last = std::iter::once((rows as f64 - 1.0, series.values[rows - 1] as f64));
+    let points = last.chain(next.iter().zip(rows..).map(|(&value, row)| (row as f64, value as f64)));
     line(points.collect(), NEXT, 3, Some("what comes next"))?;
     chart
         .configure_series_labels()

@@ -1,5 +1,6 @@
 //! How far forecasts are from the truth, as a table and as JSON.
 
+use super::numbers::Numbers;
 use ndarray::Array2;
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ impl Scores {
     /// Compares forecasts [N][horizon] with the truth.
     pub fn new(name: &str, forecast: &[Vec<f32>], truth: &Array2<f32>) -> Scores {
         let mean = |ahead: usize, of: fn(f64) -> f64| {
-            let errors = forecast.iter().enumerate().map(|(n, row)| of((row[ahead] - truth[[n, ahead]]) as f64));
+            let errors = forecast.iter().enumerate().map(|(n, row)| of(row[ahead] as f64 - truth[[n, ahead]] as f64));
             errors.sum::<f64>() / forecast.len() as f64
         };
         let horizon = truth.ncols();
@@ -33,6 +34,13 @@ impl Scores {
     }
 }
 
+/// The smallest average error above 0: what sets how many digits are worth showing.
+pub fn scale(all: &[Scores]) -> f64 {
+    let averages = all.iter().flat_map(|scores| [scores.rmse_average, scores.mae_average]);
+    let smallest = averages.filter(|&average| average > 0.0).fold(f64::INFINITY, f64::min);
+    if smallest.is_finite() { smallest } else { 0.0 }
+}
+
 /// A table: a line for each forecast, a column for each row ahead (some of them, where there are many).
 pub fn table(all: &[Scores]) -> String {
     let horizon = all.first().map_or(0, |scores| scores.rmse.len());
@@ -41,17 +49,23 @@ pub fn table(all: &[Scores]) -> String {
         shown.retain(|ahead| *ahead == 0 || *ahead + 1 == horizon || (ahead + 1) % horizon.div_ceil(8) == 0);
     }
     let width = all.iter().map(|scores| scores.name.len()).max().unwrap_or(0);
-    let mut lines = Vec::new();
     type Part = fn(&Scores) -> (&Vec<f64>, f64);
     let parts: [(&str, Part); 2] =
         [("RMSE", |scores| (&scores.rmse, scores.rmse_average)), ("MAE", |scores| (&scores.mae, scores.mae_average))];
+    let (errors, averages) = (Numbers::new(scale(all), 3), Numbers::new(scale(all), 4));
+    let longest = |numbers: Numbers, values: &mut dyn Iterator<Item = f64>| {
+        values.map(|value| numbers.show(value).len()).max().unwrap_or(0) + 2
+    };
+    let cell = longest(errors, &mut all.iter().flat_map(|s| s.rmse.iter().chain(&s.mae)).copied()).max(8);
+    let last = longest(averages, &mut all.iter().flat_map(|s| [s.rmse_average, s.mae_average])).max(10);
+    let mut lines = Vec::new();
     for (title, of) in parts {
-        let heads: String = shown.iter().map(|ahead| format!("{:>8}", format!("+{}", ahead + 1))).collect();
-        lines.push(format!("{title:<width$}{heads}{:>10}", "average"));
+        let heads: String = shown.iter().map(|ahead| format!("{:>cell$}", format!("+{}", ahead + 1))).collect();
+        lines.push(format!("{title:<width$}{heads}{:>last$}", "average"));
         for scores in all {
-            let (errors, average) = of(scores);
-            let cells: String = shown.iter().map(|&ahead| format!("{:>8.2}", errors[ahead])).collect();
-            lines.push(format!("{:<width$}{cells}{average:>10.3}", scores.name));
+            let (values, average) = of(scores);
+            let cells: String = shown.iter().map(|&ahead| format!("{:>cell$}", errors.show(values[ahead]))).collect();
+            lines.push(format!("{:<width$}{cells}{:>last$}", scores.name, averages.show(average)));
         }
         lines.push(String::new());
     }
@@ -70,5 +84,16 @@ mod tests {
         assert_eq!(scores.mae, [1.0, 2.0]);
         assert_eq!(scores.mae_average, 1.5);
         assert!(table(&[scores]).contains("1.500"));
+    }
+
+    #[test]
+    fn columns_stay_apart_whatever_the_size() {
+        for size in [1e-5f32, 1.0, 1e7, 1e38] {
+            let truth = ndarray::array![[-size, -size]];
+            let table = table(&[Scores::new("a", &[vec![size, 2.0 * size]], &truth)]);
+            let line: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+            assert_eq!(line.len(), 4, "{table}");
+            assert!(line[1].parse::<f64>().unwrap() > 1.9 * size as f64, "{table}");
+        }
     }
 }

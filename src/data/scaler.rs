@@ -18,9 +18,32 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Saved")]
 pub struct Scaler {
     shift: Vec<f32>,
     scale: Vec<f32>,
+}
+
+/// A scaler as a file has it, which may be anybody's.
+#[derive(Deserialize)]
+struct Saved {
+    shift: Vec<f32>,
+    scale: Vec<f32>,
+}
+
+impl TryFrom<Saved> for Scaler {
+    type Error = String;
+
+    fn try_from(Saved { shift, scale }: Saved) -> Result<Scaler, String> {
+        let sound =
+            scale.iter().all(|&scale| scale > 0.0 && scale.is_finite()) && shift.iter().all(|shift| shift.is_finite());
+        if shift.len() != scale.len() || shift.is_empty() || !sound {
+            return Err(format!(
+                "a scaler with shift {shift:?} and scale {scale:?}; each feature needs a finite shift and a scale above 0"
+            ));
+        }
+        Ok(Scaler { shift, scale })
+    }
 }
 
 impl Scaler {
@@ -107,6 +130,20 @@ mod tests {
         assert!(column.sum().abs() < 1e-6 && (column.mapv(|v| v * v).sum() / 3.0 - 1.0).abs() < 1e-6);
         assert_eq!(scaled.column(1).to_vec(), [0.0; 3]);
         assert!((scaler.invert(0, scaled[[2, 0]]).unwrap() - 6.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_forged_scaler_is_refused() {
+        let read = |json: &str| serde_json::from_str::<Scaler>(json);
+        assert!(read(r#"{"shift":[1.0],"scale":[2.0]}"#).is_ok());
+        for json in [
+            r#"{"shift":[1.0],"scale":[]}"#,
+            r#"{"shift":[],"scale":[]}"#,
+            r#"{"shift":[1.0],"scale":[0.0]}"#,
+            r#"{"shift":[1e99],"scale":[1.0]}"#,
+        ] {
+            assert!(read(json).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -66,7 +66,11 @@ impl Device {
     /// The CPU executor: the same plans, run by the kernels' Rust twins.
     pub fn cpu() -> Device {
         // Offsets are 32-bit and signed where they are strides, hence 2^31 - 1 elements.
-        Device::cpu_with(Capabilities { max_binding_bytes: 4 * i32::MAX as u64, ..Capabilities::default() })
+        Device::cpu_with(Capabilities {
+            max_binding_bytes: 4 * i32::MAX as u64,
+            whole_sequence_units: u32::MAX,
+            ..Capabilities::default()
+        })
     }
 
     /// The CPU executor under given limits, to see how a plan would be split on a smaller device.

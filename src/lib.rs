@@ -45,6 +45,7 @@ mod model;
 pub mod plan;
 pub mod real;
 pub mod schedule;
+mod simd;
 mod stream;
 mod train;
 mod transfer;
@@ -56,6 +57,7 @@ pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{Activation, Bias, Dense, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub use model::{Model, Sequential};
 pub use plan::Capabilities;
+pub use schedule::Strategy;
 pub use stream::{Stream, StreamState};
 pub use train::{
     Callback, Checkpoint, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser, StepEvent, Validation,

@@ -9,7 +9,7 @@ use common::oracle::{OracleCell, OracleLstm, OracleWeights, central_differences}
 use wgpu_lstm::cpu::Machine;
 use wgpu_lstm::plan::BufferId;
 use wgpu_lstm::schedule::{LayerPlan, LstmGradientPlan, Sequence, lstm_gradients};
-use wgpu_lstm::{Bias, Capabilities, Cell, Lstm};
+use wgpu_lstm::{Bias, Capabilities, Cell, Lstm, Strategy};
 
 /// Sizes of a case.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +86,10 @@ fn each_element(sequence: &Sequence, b: usize, mut visit: impl FnMut(usize, (Buf
 }
 
 fn check(cell: Cell, sizes: Sizes, limit: u64, seed: u64) {
+    Strategy::ALL.iter().for_each(|&strategy| check_by(strategy, cell, sizes, limit, seed));
+}
+
+fn check_by(strategy: Strategy, cell: Cell, sizes: Sizes, limit: u64, seed: u64) {
     let Sizes { t, b, i, h, l, d } = sizes;
     let layout = Layout { sizes };
     let ranges = layout.ranges();
@@ -97,7 +101,7 @@ fn check(cell: Cell, sizes: Sizes, limit: u64, seed: u64) {
 
     let config = Lstm::new(h).layers(l).bidirectional(d == 2).bias(Bias::Single).cell(cell);
     let layer = LayerPlan { name: "lstm".into(), input: i, layer: config.return_sequences(true).into() };
-    let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
+    let capabilities = Capabilities { max_binding_bytes: limit, strategy: Some(strategy), ..Capabilities::default() };
     let LstmGradientPlan { plan, x, dy, dx, initial, d_final, d_initial } =
         lstm_gradients(&layer, b, t, &capabilities).unwrap();
     let plan = std::sync::Arc::new(plan);

@@ -68,29 +68,33 @@ fn cases() -> Vec<Case> {
         ));
         let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
         let slot = directions * batch * h;
-        let rows_a_thread = [1, 4][round / 2 % 2];
+        // Units shared out among workgroups for one step, or whole sequences: one workgroup has them all.
+        let (steps, units, threads) = if round % 4 < 2 { (1, 64, 64) } else { (4, h, [8, 64, 256][round % 3]) };
+        let rows = [1, 4, 8][round % 3];
         all.push(case(
-            &kernel::STEP_FORWARD,
-            &[h, round as u32 % 2, rows_a_thread],
-            p::StepForward {
+            &kernel::SCAN_FORWARD,
+            &[h, round as u32 % 2, rows, units, threads],
+            p::ScanForward {
                 batch,
                 directions,
                 biases: round as u32 % 3,
+                steps,
                 xw_offset: 4 * slot,
                 h_in: if back { slot } else { 0 },
-                h_out: if back { 0 } else { slot },
                 c_in: slot,
                 c_out: 2 * slot,
                 saved_offset: 11,
             },
         ));
         all.push(case(
-            &kernel::STEP_BACKWARD,
-            &[h, rows_a_thread],
-            p::StepBackward {
+            &kernel::SCAN_BACKWARD,
+            &[h, rows, units, threads],
+            p::ScanBackward {
                 batch,
                 directions,
-                has_dy: (round % 3 != 1) as u32,
+                steps,
+                dy_from: [0, steps, steps - 1][round % 3],
+                dy_step: directions * batch * h,
                 has_next: (round % 4 != 2) as u32,
                 first: (round % 3 == 2) as u32,
                 dy_offset: 6,
@@ -98,8 +102,7 @@ fn cases() -> Vec<Case> {
                 dy_row: if back { directions * h } else { h },
                 saved_offset: 13,
                 c_in: 0,
-                c_out: slot,
-                dg_next: 4 * slot,
+                dg_next: 4 * slot * steps,
                 dg_offset: 0,
             },
         ));

@@ -99,7 +99,7 @@ fn time_major(device: &Device) {
     assert_eq!(batch_first.state, time_first.state);
 }
 
-on_both!(odd_sizes, time_major);
+on_both_by_every_strategy!(odd_sizes, time_major);
 
 #[test]
 fn split_along_time_on_cpu() {

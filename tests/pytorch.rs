@@ -104,4 +104,4 @@ fn ten_steps_of_training(device: &Device) {
     }
 }
 
-on_both!(standard_cell, article_cell, ten_steps_of_training);
+on_both_by_every_strategy!(standard_cell, article_cell, ten_steps_of_training);

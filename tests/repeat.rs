@@ -4,8 +4,9 @@ mod common;
 
 use common::{Draw, adapter, close};
 use ndarray::{Array2, Array3};
-use wgpu_lstm::plan::{BufferId, Role};
-use wgpu_lstm::schedule::{LayerPlan, Purpose, network};
+use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::plan::{Buffer, BufferId, Role};
+use wgpu_lstm::schedule::{LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Model, Optimiser, Sequential};
 
 fn trained(device: &Device) -> (Model, Vec<f32>) {
@@ -44,6 +45,35 @@ fn another_seed_gives_other_weights(device: &Device) {
 }
 
 on_both!(two_training_runs_give_the_same_bits, another_seed_gives_other_weights, rows_are_independent);
+
+/// Threads share out rows, or units and then meet once a step; the bits are those of one thread.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for (steps, batch, hidden, bidirectional) in
+        [(5, 1, 150, false), (5, 2, 96, true), (6, 33, 61, false), (4, 20, 48, true)]
+    {
+        let config = Lstm::new(hidden).bidirectional(bidirectional).return_sequences(true);
+        let layer = LayerPlan { name: "lstm".into(), input: 40, layer: config.into() };
+        let capabilities = Device::cpu().capabilities().clone();
+        let plan = std::sync::Arc::new(lstm_gradients(&layer, batch, steps, &capabilities).unwrap().plan);
+        let results = |threads| {
+            let machine = Machine::<f32>::new(plan.clone(), |_| None).with_threads(threads);
+            let mut draw = Draw::new(9);
+            for (index, buffer) in plan.buffers.iter().enumerate() {
+                if matches!(buffer.role, Role::Input | Role::Weight) {
+                    machine.write((BufferId(index), 0), &draw.vec(buffer.len as usize));
+                }
+            }
+            machine.run(0..plan.commands.len());
+            let read = |(index, buffer): (usize, &Buffer)| machine.read((BufferId(index), 0), buffer.len);
+            plan.buffers.iter().enumerate().map(read).collect::<Vec<_>>()
+        };
+        let (one, more) = (results(1), results(usize::MAX));
+        for (buffer, (one, more)) in plan.buffers.iter().zip(one.iter().zip(&more)) {
+            assert_eq!(one, more, "{} at B = {batch}, H = {hidden}", buffer.name);
+        }
+    }
+}
 
 mod on_adapter_and_cpu {
     use super::*;

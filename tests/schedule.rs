@@ -3,7 +3,7 @@
 use wgpu_lstm::kernel::Access;
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::{LayerPlan, Purpose, lstm_gradients, network};
-use wgpu_lstm::{Bias, Capabilities, Cell, Dense, Error, Loss, Lstm, Optimiser};
+use wgpu_lstm::{Bias, Capabilities, Cell, Dense, Error, Loss, Lstm, Optimiser, Strategy};
 
 fn layers(lstm: Lstm, input: usize) -> Vec<LayerPlan> {
     let output = lstm.output();
@@ -23,13 +23,18 @@ fn small(bytes: u64) -> Capabilities {
     Capabilities { max_binding_bytes: bytes, ..Capabilities::default() }
 }
 
+/// One dispatch a step, whatever the size.
+fn per_step() -> Capabilities {
+    Capabilities { strategy: Some(Strategy::PerStep), ..Capabilities::default() }
+}
+
 #[test]
 fn one_dispatch_a_step_and_layer_for_both_directions() {
     for directions in [1, 2] {
         let lstm = Lstm::new(8).layers(3).bidirectional(directions == 2);
-        let plan = training_plan(lstm, 4, 11, &Capabilities::default()).unwrap();
-        assert_eq!(plan.dispatches_of("step_forward"), 3 * 11);
-        assert_eq!(plan.dispatches_of("step_backward"), 3 * 11);
+        let plan = training_plan(lstm, 4, 11, &per_step()).unwrap();
+        assert_eq!(plan.dispatches_of("scan_forward"), 3 * 11);
+        assert_eq!(plan.dispatches_of("scan_backward"), 3 * 11);
         // W·x: one product a layer and direction; dW, dR likewise; dX for all layers but the first; the dense layer has
         // three (forward, dW, dX)
         let expected = 3 * directions + 2 * 3 * directions + 2 * directions + 3;
@@ -40,7 +45,7 @@ fn one_dispatch_a_step_and_layer_for_both_directions() {
 
 #[test]
 fn kernels_come_in_the_order_of_the_algorithm() {
-    let plan = training_plan(Lstm::new(4), 2, 3, &Capabilities::default()).unwrap();
+    let plan = training_plan(Lstm::new(4), 2, 3, &per_step()).unwrap();
     let mut names: Vec<&str> = plan.commands.iter().map(|command| command.call.kernel.name).collect();
     names.dedup();
     assert_eq!(
@@ -48,7 +53,7 @@ fn kernels_come_in_the_order_of_the_algorithm() {
         [
             "fill",
             "matmul",
-            "step_forward", // W·x, then the scan
+            "scan_forward", // W·x, then the scan
             "matmul",
             "dense_forward",
             "loss",
@@ -58,7 +63,7 @@ fn kernels_come_in_the_order_of_the_algorithm() {
             "matmul", // its dW, db, dx
             "copy",
             "fill",
-            "step_backward",
+            "scan_backward",
             "matmul",
             "column_sum", // R transposed, the scan back, dW and dR, db
             "reduce",
@@ -67,12 +72,27 @@ fn kernels_come_in_the_order_of_the_algorithm() {
         ]
     );
     // Steps read what the step before wrote: their slots follow each other.
-    let steps = plan.commands.iter().filter(|command| command.call.kernel.name == "step_forward");
-    let slots: Vec<(u32, u32)> = steps
-        .map(|command| command.call.params::<wgpu_lstm::kernel::params::StepForward>())
-        .map(|params| (params.h_in, params.h_out))
-        .collect();
-    assert_eq!(slots, [(0, 8), (8, 16), (16, 24)]);
+    let steps = plan.commands.iter().filter(|command| command.call.kernel.name == "scan_forward");
+    let slots: Vec<u32> =
+        steps.map(|command| command.call.params::<wgpu_lstm::kernel::params::ScanForward>().h_in).collect();
+    assert_eq!(slots, [0, 8, 16]);
+}
+
+/// A layer whose weights a core keeps close goes through all steps in one dispatch, up to the turns that a shader's loops
+/// may take; larger ones take a dispatch a step; either can be asked for.
+#[test]
+fn the_strategy_follows_the_size() {
+    let dispatches = |hidden, steps, strategy| {
+        let capabilities = Capabilities { strategy, ..Capabilities::default() };
+        let plan = training_plan(Lstm::new(hidden), 2, steps, &capabilities).unwrap();
+        assert_eq!(plan.dispatches_of("scan_forward"), plan.dispatches_of("scan_backward"));
+        (plan.dispatches_of("scan_forward"), plan.strategy.contains("whole sequence:"))
+    };
+    assert_eq!(dispatches(128, 100, None), (1, true));
+    assert_eq!(dispatches(129, 100, None), (100, false));
+    assert_eq!(dispatches(128, 1000, None), (3, true)); // 148 turns a step
+    assert_eq!(dispatches(8, 100, Some(Strategy::PerStep)), (100, false));
+    assert_eq!(dispatches(300, 8, Some(Strategy::WholeSequence)), (1, true));
 }
 
 /// Every size of plan passes its own check, and chunked plans keep the limit.
@@ -177,8 +197,11 @@ fn reads_only_what_was_written(plan: &Plan) -> Result<(), String> {
 fn nothing_is_read_before_it_is_written() {
     for bidirectional in [false, true] {
         for bytes in [1 << 27, 4096, 2048] {
-            let lstm = Lstm::new(5).layers(2).bidirectional(bidirectional);
-            reads_only_what_was_written(&training_plan(lstm, 3, 11, &small(bytes)).unwrap()).unwrap();
+            for strategy in Strategy::ALL {
+                let lstm = Lstm::new(5).layers(2).bidirectional(bidirectional);
+                let capabilities = Capabilities { strategy: Some(strategy), ..small(bytes) };
+                reads_only_what_was_written(&training_plan(lstm, 3, 11, &capabilities).unwrap()).unwrap();
+            }
         }
     }
 }
@@ -186,7 +209,7 @@ fn nothing_is_read_before_it_is_written() {
 /// Leaving out or moving any command that others depend on is found, so the test above can fail.
 #[test]
 fn hazards_are_found() {
-    let plan = training_plan(Lstm::new(4).bidirectional(true), 2, 5, &Capabilities::default()).unwrap();
+    let plan = training_plan(Lstm::new(4).bidirectional(true), 2, 5, &per_step()).unwrap();
     for index in 0..plan.commands.len() {
         let mut without = plan.clone();
         let command = without.commands.remove(index);
@@ -198,14 +221,14 @@ fn hazards_are_found() {
             "leaving out command {index} ({kernel}) was not found"
         );
     }
-    let step = plan.commands.iter().position(|command| command.call.kernel.name == "step_forward").unwrap();
+    let step = plan.commands.iter().position(|command| command.call.kernel.name == "scan_forward").unwrap();
     for at in step - 1..step + 4 {
         let mut swapped = plan.clone();
         swapped.commands.swap(at, at + 1);
         assert!(reads_only_what_was_written(&swapped).is_err(), "swapping {at} was not found");
     }
     // The plan's own check, which every plan passes through, finds the coarse ones.
-    for kernel in ["loss", "clip", "column_sum", "step_forward"] {
+    for kernel in ["loss", "clip", "column_sum", "scan_forward"] {
         let first = plan.commands.iter().position(|command| command.call.kernel.name == kernel).unwrap();
         assert!(broken(|plan| drop(plan.commands.remove(first))).contains("before it is written"), "{kernel}");
     }
@@ -258,9 +281,9 @@ fn a_plan_prints_what_it_does() {
     let text = plan.to_string();
     for part in [
         "training step: T = 16, B = 4",
-        "strategy: per step",
+        "strategy: lstm: whole sequence",
         "lstm layer 1 backward",
-        "step_forward",
+        "scan_forward",
         "optimiser (Adam)",
         "FLOPs",
         "weight 8",
@@ -274,7 +297,7 @@ fn a_plan_prints_what_it_does() {
         .commands
         .iter()
         .filter(|command| {
-            command.call.kernel.name == "step_forward" && plan.sections[command.section].contains("layer 0")
+            command.call.kernel.name == "scan_forward" && plan.sections[command.section].contains("layer 0")
         })
         .map(|command| command.call.flops())
         .sum();

@@ -87,7 +87,13 @@ fn constants_workgroups_and_cells_are_those_of_the_tables() {
         assert_eq!(names, kernel.constants, "{}", kernel.name);
         assert_eq!(module.entry_points.len(), 1);
         assert_eq!(module.entry_points[0].name, "main");
-        assert_eq!(module.entry_points[0].workgroup_size, kernel.workgroup, "{}", kernel.name);
+        let entry = &module.entry_points[0];
+        let by_constant = entry.workgroup_size_overrides.is_some_and(|sizes| sizes[0].is_some());
+        assert_eq!(by_constant, kernel.constants.contains(&"THREADS"), "{}", kernel.name);
+        assert_eq!(by_constant, kernel.workgroup[0] == 0, "{}", kernel.name);
+        if !by_constant {
+            assert_eq!(entry.workgroup_size, kernel.workgroup, "{}", kernel.name);
+        }
         if let Some(cell) = cell {
             let saved =
                 module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some("SAVED")).unwrap().1;

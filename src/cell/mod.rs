@@ -14,7 +14,10 @@
 //! ```
 
 mod article;
+mod row;
 mod standard;
+
+pub use row::{BackwardRow, ForwardRow};
 
 use crate::real::Real;
 use serde::{Deserialize, Serialize};
@@ -110,6 +113,11 @@ pub type ForwardUnit<F> = fn([F; GATES], [F; GATES], [F; GATES], F) -> Forward<F
 /// One unit's backward step as a plain function.
 pub type BackwardUnit<F> = fn(&[F; MAX_SAVED], F, F, F, F) -> Backward<F>;
 
+/// A row of units, one step forward.
+pub type ForwardRowFn<F> = fn(ForwardRow<F>);
+/// A row of units, one step backward.
+pub type BackwardRowFn<F> = fn(BackwardRow<F>);
+
 /// A cell as data: what the scheduler, the shader composition and the CPU twins need to know of it.
 #[derive(Debug)]
 pub struct CellSpec {
@@ -123,16 +131,22 @@ pub struct CellSpec {
     pub forward: (ForwardUnit<f32>, ForwardUnit<f64>),
     /// Backward step in f32 and f64.
     pub backward: (BackwardUnit<f32>, BackwardUnit<f64>),
+    /// Forward step of a row of units, vectorised.
+    pub forward_row: (ForwardRowFn<f32>, ForwardRowFn<f64>),
+    /// Backward step of a row of units, vectorised.
+    pub backward_row: (BackwardRowFn<f32>, BackwardRowFn<f64>),
 }
 
 impl CellSpec {
-    const fn of<C: CellMath>() -> CellSpec {
+    const fn of<C: CellMath + 'static>() -> CellSpec {
         CellSpec {
             name: C::NAME,
             shader: C::SHADER,
             saved: C::SAVED,
             forward: (C::forward::<f32>, C::forward::<f64>),
             backward: (C::backward::<f32>, C::backward::<f64>),
+            forward_row: (row::forward_row::<C, f32>, row::forward_row::<C, f64>),
+            backward_row: (row::backward_row::<C, f32>, row::backward_row::<C, f64>),
         }
     }
 }

@@ -6,14 +6,14 @@ use crate::kernel::{
     params::{DenseBackward, DenseForward},
 };
 use crate::layer::Activation;
-use crate::real::{Real, sigmoid};
+use crate::real::{Real, sigmoid, tanh};
 
 fn activate<F: Real>(activation: Activation, x: F) -> F {
     match activation {
         Activation::Linear => x,
         Activation::Relu => x.max(F::zero()),
         Activation::Sigmoid => sigmoid(x),
-        Activation::Tanh => x.tanh(),
+        Activation::Tanh => tanh(x),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs a plan on the CPU.
 
-use super::{Args, Pick};
+use super::{Args, Pick, Team};
 use crate::plan::{BufferId, Plan};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,8 @@ pub type Shared<F> = Arc<Mutex<Vec<F>>>;
 pub struct Machine<F> {
     plan: Arc<Plan>,
     buffers: Vec<Shared<F>>,
+    scratch: Shared<F>,
+    threads: usize,
 }
 
 impl<F: Pick> Machine<F> {
@@ -33,7 +35,12 @@ impl<F: Pick> Machine<F> {
         let buffers = (plan.buffers.iter().enumerate())
             .map(|(k, buffer)| shared(k).unwrap_or_else(|| Arc::new(Mutex::new(vec![F::zero(); buffer.len as usize]))))
             .collect();
-        Machine { plan, buffers }
+        Machine { plan, buffers, scratch: Shared::default(), threads: usize::MAX }
+    }
+
+    /// Runs on at most `most` threads instead of one for every processor. Results are the same bits.
+    pub fn with_threads(self, most: usize) -> Machine<F> {
+        Machine { threads: most, ..self }
     }
 
     /// Runs the commands of a range.
@@ -47,10 +54,15 @@ impl<F: Pick> Machine<F> {
             guards[k] = Some(lock(&self.buffers[k]));
         }
         let mut memory: Vec<Vec<F>> = guards.iter_mut().flatten().map(|guard| std::mem::take(&mut **guard)).collect();
-        let (mut bound, mut scratch) = (Vec::new(), Vec::new());
+        let team = Team::claim(self.threads);
+        let mut bound = Vec::new();
+        let mut scratch = lock(&self.scratch);
         for command in &self.plan.commands[range] {
             bound.extend(command.buffers.iter().map(|id| std::mem::take(&mut memory[id.0])));
-            F::twin(command.call.kernel)(&command.call, &mut Args { buffers: &mut bound, scratch: &mut scratch });
+            F::twin(command.call.kernel)(
+                &command.call,
+                &mut Args { buffers: &mut bound, scratch: &mut scratch, team: &team },
+            );
             for (id, buffer) in command.buffers.iter().zip(bound.drain(..)) {
                 memory[id.0] = buffer;
             }

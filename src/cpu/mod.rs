@@ -9,8 +9,9 @@ mod machine;
 mod memory;
 mod optimiser;
 mod product;
+mod recurrence;
 mod reduce;
-mod step;
+mod workers;
 
 pub use dense::{dense_backward, dense_forward};
 pub use loss::loss;
@@ -19,29 +20,30 @@ pub use machine::{Machine, Shared};
 pub use memory::{copy, fill};
 pub use optimiser::{adam, clip, sgd};
 pub use product::matmul;
+pub use recurrence::{scan_backward, scan_forward};
 pub use reduce::{column_sum, reduce};
-pub use step::{step_backward, step_forward};
+pub use workers::Team;
 
-use crate::cell::{BackwardUnit, CellSpec, ForwardUnit};
+use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};
 use crate::kernel::{Call, Kernel};
 use crate::real::Real;
 
 /// Picks the functions of the cells' and the kernels' tables for a number type.
 pub trait Pick: Real {
     /// The cell's forward step for this type.
-    fn cell_forward(cell: &CellSpec) -> ForwardUnit<Self>;
+    fn cell_forward(cell: &CellSpec) -> ForwardRowFn<Self>;
     /// The cell's backward step for this type.
-    fn cell_backward(cell: &CellSpec) -> BackwardUnit<Self>;
+    fn cell_backward(cell: &CellSpec) -> BackwardRowFn<Self>;
     /// The kernel's twin for this type.
     fn twin(kernel: &Kernel) -> fn(&Call, &mut Args<Self>);
 }
 
 impl Pick for f32 {
-    fn cell_forward(cell: &CellSpec) -> ForwardUnit<f32> {
-        cell.forward.0
+    fn cell_forward(cell: &CellSpec) -> ForwardRowFn<f32> {
+        cell.forward_row.0
     }
-    fn cell_backward(cell: &CellSpec) -> BackwardUnit<f32> {
-        cell.backward.0
+    fn cell_backward(cell: &CellSpec) -> BackwardRowFn<f32> {
+        cell.backward_row.0
     }
     fn twin(kernel: &Kernel) -> fn(&Call, &mut Args<f32>) {
         kernel.twin.f32
@@ -49,11 +51,11 @@ impl Pick for f32 {
 }
 
 impl Pick for f64 {
-    fn cell_forward(cell: &CellSpec) -> ForwardUnit<f64> {
-        cell.forward.1
+    fn cell_forward(cell: &CellSpec) -> ForwardRowFn<f64> {
+        cell.forward_row.1
     }
-    fn cell_backward(cell: &CellSpec) -> BackwardUnit<f64> {
-        cell.backward.1
+    fn cell_backward(cell: &CellSpec) -> BackwardRowFn<f64> {
+        cell.backward_row.1
     }
     fn twin(kernel: &Kernel) -> fn(&Call, &mut Args<f64>) {
         kernel.twin.f64
@@ -66,6 +68,8 @@ pub struct Args<'a, F> {
     pub buffers: &'a mut [Vec<F>],
     /// Grows to what a twin needs and is reused, so that no step allocates.
     pub scratch: &'a mut Vec<F>,
+    /// The threads that the run has.
+    pub team: &'a Team,
 }
 
 impl<F: Real> Args<'_, F> {

@@ -1,6 +1,7 @@
 //! Finding adapters and choosing one.
 
 use crate::error::{Error, Result};
+use crate::schedule::Strategy;
 use std::fmt;
 
 /// Graphics interfaces that wgpu speaks.
@@ -85,6 +86,8 @@ pub struct GpuOptions {
     pub software: Software,
     /// Plan as if the device could bind no more bytes than this; for tests of how time is split.
     pub max_binding_bytes: Option<u64>,
+    /// How the recurrence is to run, instead of by size.
+    pub strategy: Option<Strategy>,
 }
 
 /// An adapter as found.

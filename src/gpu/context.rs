@@ -67,7 +67,8 @@ impl Context {
             max_groups: limits.max_compute_workgroups_per_dimension as u64,
             // A large GPU holds some hundred thousand threads, a software adapter a few.
             busy_threads: if description.kind == AdapterKind::Software { 32 } else { 1 << 16 },
-            memory_bytes: None,
+            strategy: options.strategy,
+            ..Capabilities::default()
         };
         log::info!("using {description}");
         Ok(Context {

@@ -76,7 +76,7 @@ pub struct Kernel {
     pub params: &'static [(&'static str, Scalar)],
     /// `override` constants, in order.
     pub constants: &'static [&'static str],
-    /// Threads per workgroup, as in the shader.
+    /// Threads per workgroup, as in the shader; 0 where the constant `THREADS` says how many.
     pub workgroup: [u32; 3],
     /// The Rust function that does the same.
     pub twin: Twin,
@@ -148,19 +148,19 @@ kernels! {
         bindings: &[read("a"), read("b"), read_write("c")],
         constants: &[], workgroup: [16, 16, 1], cell: false,
     }
-    /// One time step of all directions: recurrent product, gates, activations and cell update.
-    STEP_FORWARD = step_forward {
-        params: p::StepForward,
+    /// Time steps of all directions: recurrent product, gates, activations and cell update.
+    SCAN_FORWARD = scan_forward {
+        params: p::ScanForward,
         bindings: &[read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved")],
-        constants: &["H", "TRAIN", "ROWS"], workgroup: [64, 1, 1], cell: true,
+        constants: &["H", "TRAIN", "ROWS", "UNITS", "THREADS"], workgroup: [0, 1, 1], cell: true,
     }
-    /// One time step backward: gradient through the recurrent product, then through the cell.
-    STEP_BACKWARD = step_backward {
-        params: p::StepBackward,
+    /// Time steps backward: gradient through the recurrent product, then through the cell.
+    SCAN_BACKWARD = scan_backward {
+        params: p::ScanBackward,
         bindings: &[
             read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("dc"), read_write("dbias"),
         ],
-        constants: &["H", "ROWS"], workgroup: [64, 1, 1], cell: true,
+        constants: &["H", "ROWS", "UNITS", "THREADS"], workgroup: [0, 1, 1], cell: true,
     }
     /// Strided copy or accumulation of a four-dimensional block.
     COPY = copy {

@@ -11,9 +11,9 @@ fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
     [groups.div_ceil(y), y, 1]
 }
 
-/// Workgroups of a step: 64 units, `rows` batch rows, one direction each.
-fn step_groups(hidden: u32, rows: u32, batch: u32, directions: u32) -> [u64; 3] {
-    [hidden.div_ceil(64) as u64, batch.div_ceil(rows) as u64, directions as u64]
+/// Workgroups of the recurrence: so many units, so many batch rows, one direction each.
+fn recurrence_groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u64; 3] {
+    [hidden.div_ceil(units) as u64, batch.div_ceil(rows) as u64, directions as u64]
 }
 
 /// The sizes of an axis of `n` indices split as (n / split, n % split).
@@ -116,107 +116,115 @@ impl Matmul {
 }
 
 params! {
-    /// One forward step of all directions.
-    StepForward {
+    /// Forward steps of all directions. A slot is a state of all directions, [D, B, H].
+    ScanForward {
         /// B.
         batch: u32,
         /// D.
         directions: u32,
         /// Biases per gate: 0, 1 (Keras) or 2 (PyTorch), summed.
         biases: u32,
-        /// This step's slot of xw [D, B, 4H].
+        /// How many steps.
+        steps: u32,
+        /// First step of xw [steps, D, B, 4H].
         xw_offset: u32,
-        /// Slot of h' [D, B, H].
+        /// Slot of h' of the first step; the steps' own slots follow it.
         h_in: u32,
-        /// Slot of h [D, B, H].
-        h_out: u32,
-        /// Slot of c' [D, B, H].
+        /// Slot of c' of the first step.
         c_in: u32,
-        /// Slot of c [D, B, H].
+        /// Slot of c: of the first step in training, where the other steps' follow; else of the last.
         c_out: u32,
-        /// This step's slot of saved [SAVED, D, B, H].
+        /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
     }
 }
 
-impl StepForward {
+impl ScanForward {
+    /// Constants of a call: H, TRAIN, ROWS (batch rows of a workgroup), UNITS (hidden units of one), THREADS.
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        step_groups(call.constants[0], call.constants[2], self.batch, self.directions)
+        let [hidden, _, rows, units] = call.constants[..4] else { return [0; 3] };
+        recurrence_groups(hidden, units, self.batch, rows, self.directions)
     }
 
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
         let (d, h, train) = (self.directions, call.constants[0], call.constants[1]);
         let units = self.batch * h;
-        let slot = |offset| Region::span(offset, d, units);
+        let slots = |offset, count| Region::span(offset, count * d, units);
         let saved = train * call.cell.map_or(0, |cell| cell.saved as u32);
+        let kept = if train == 1 { self.steps } else { 1 };
         vec![
-            Touch::reads(Region::span(self.xw_offset, d * self.batch, 4 * h)),
+            Touch::reads(Region::span(self.xw_offset, self.steps * d * self.batch, 4 * h)),
             Touch::reads(Region::span(0, d * h, 4 * h)),
             Touch::reads(Region::span(0, d * self.biases, 4 * h)),
-            Touch { read: Some(slot(self.h_in)), write: Some(slot(self.h_out)) },
-            Touch { read: Some(slot(self.c_in)), write: Some(slot(self.c_out)) },
-            Touch::writes(Region::span(self.saved_offset, saved * d, units)),
+            Touch { read: Some(slots(self.h_in, 1)), write: Some(slots(self.h_in + d * units, self.steps)) },
+            Touch { read: Some(slots(self.c_in, 1)), write: Some(slots(self.c_out, kept)) },
+            Touch::writes(slots(self.saved_offset, saved * self.steps)),
         ]
     }
 
     pub(super) fn flops(&self, call: &Call) -> u64 {
         let h = call.constants[0] as u64;
-        self.directions as u64 * self.batch as u64 * h * (8 * h + 30)
+        self.steps as u64 * self.directions as u64 * self.batch as u64 * h * (8 * h + 30)
     }
 }
 
 params! {
-    /// One backward step of all directions.
-    StepBackward {
+    /// Backward steps of all directions, from the last to the first.
+    ScanBackward {
         /// B.
         batch: u32,
         /// D.
         directions: u32,
-        /// 1: the output has a gradient at this step.
-        has_dy: u32,
-        /// 1: a later step exists, its gate gradients lie at dg_next.
+        /// How many steps.
+        steps: u32,
+        /// 1: a step follows the last one here, its gate gradients lie at dg_next.
         has_next: u32,
         /// 1: overwrite the bias gradient instead of adding to it.
         first: u32,
-        /// This step's output gradient.
+        /// The output has a gradient from this step on; `steps` where it has none.
+        dy_from: u32,
+        /// That step's output gradient.
         dy_offset: u32,
+        /// Stride of dy by step.
+        dy_step: u32,
         /// Stride of dy by direction.
         dy_direction: u32,
         /// Stride of dy by batch row.
         dy_row: u32,
-        /// This step's slot of saved [SAVED, D, B, H].
+        /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
-        /// Slot of c' [D, B, H].
+        /// Slot of c' [D, B, H] of the first step; the steps' own slots follow it.
         c_in: u32,
-        /// Slot of c [D, B, H].
-        c_out: u32,
-        /// Slot of the next step's gate gradients [D, B, 4H].
+        /// Gate gradients [D, B, 4H] of the step after the last.
         dg_next: u32,
-        /// Slot of this step's gate gradients [D, B, 4H].
+        /// First step of the gate gradients [steps, D, B, 4H].
         dg_offset: u32,
     }
 }
 
-impl StepBackward {
+impl ScanBackward {
+    /// Constants of a call: H, ROWS (batch rows of a workgroup), UNITS (hidden units of one), THREADS.
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        step_groups(call.constants[0], call.constants[1], self.batch, self.directions)
+        let [hidden, rows, units] = call.constants[..3] else { return [0; 3] };
+        recurrence_groups(hidden, units, self.batch, rows, self.directions)
     }
 
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
-        let (d, h) = (self.directions, call.constants[0]);
+        let (d, h, steps) = (self.directions, call.constants[0], self.steps);
         let units = self.batch * h;
-        let when = |flag: u32, region: Region| if flag == 1 { Touch::reads(region) } else { Touch::nothing() };
-        let gates = |offset| Region::span(offset, d * self.batch, 4 * h);
-        let dy = [(d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
+        let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::nothing() };
+        let gates = |offset, count| Region::span(offset, count * d * self.batch, 4 * h);
+        let with_dy = steps.saturating_sub(self.dy_from);
+        let dy =
+            [(with_dy, self.dy_step as i32), (d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
         let saved = call.cell.map_or(0, |cell| cell.saved as u32);
-        // c' and c lie side by side, in this order
-        let states = [(2, self.c_out as i32 - self.c_in as i32), (d, units as i32), (units, 1)];
+        let next = self.has_next == 1;
         vec![
-            Touch::reads(Region::span(self.saved_offset, saved * d, units)),
-            Touch::reads(Region::strided(self.c_in, states)),
-            when(self.has_dy, Region::strided(self.dy_offset, dy)),
-            when(self.has_next, Region::span(0, d * 4 * h, h)),
-            Touch { read: (self.has_next == 1).then(|| gates(self.dg_next)), write: Some(gates(self.dg_offset)) },
+            Touch::reads(Region::span(self.saved_offset, saved * steps * d, units)),
+            Touch::reads(Region::span(self.c_in, (steps + 1) * d, units)),
+            when(with_dy > 0, Region::strided(self.dy_offset, dy)),
+            when(next || steps > 1, Region::span(0, d * 4 * h, h)),
+            Touch { read: next.then(|| gates(self.dg_next, 1)), write: Some(gates(self.dg_offset, steps)) },
             Touch::updates(Region::span(0, d, units), true),
             Touch::updates(Region::span(0, d * self.batch, 4 * h), self.first == 0),
         ]
@@ -224,7 +232,8 @@ impl StepBackward {
 
     pub(super) fn flops(&self, call: &Call) -> u64 {
         let h = call.constants[0] as u64;
-        self.directions as u64 * self.batch as u64 * h * (8 * h * self.has_next as u64 + 40)
+        let products = (self.steps - 1 + self.has_next) as u64;
+        self.directions as u64 * self.batch as u64 * h * (8 * h * products + 40 * self.steps as u64)
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //! use wgpu_lstm::{Capabilities, Lstm};
 //! let plan = Lstm::new(8).layers(2).plan(3, 2, 5, &Capabilities::default())?; // I = 3, B = 2, T = 5
-//! assert_eq!(plan.dispatches_of("step_forward"), 10); // one a step and layer
+//! assert_eq!(plan.dispatches_of("scan_forward"), 2); // one a layer
 //! println!("{plan}");
 //! # Ok::<(), wgpu_lstm::Error>(())
 //! ```
@@ -15,6 +15,7 @@ mod check;
 mod display;
 
 use crate::kernel::Call;
+use crate::schedule::Strategy;
 
 /// What the scheduler must know of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub struct Capabilities {
     pub max_groups: u64,
     /// Threads that keep the device busy; above that, a thread may take more work to reuse what it has loaded.
     pub busy_threads: u64,
+    /// Layers of up to so many hidden units run as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
+    pub whole_sequence_units: u32,
+    /// How the recurrence is to run; `None`: chosen by size.
+    pub strategy: Option<Strategy>,
     /// Memory that a plan may use in all, in bytes; `None` where the device does not say.
     pub memory_bytes: Option<u64>,
 }
@@ -32,7 +37,14 @@ pub struct Capabilities {
 impl Default for Capabilities {
     /// WebGPU's default limits, which every device keeps: bindings of 128 MiB, 65,535 workgroups.
     fn default() -> Self {
-        Capabilities { max_binding_bytes: 128 << 20, max_groups: 65_535, busy_threads: 1 << 16, memory_bytes: None }
+        Capabilities {
+            max_binding_bytes: 128 << 20,
+            max_groups: 65_535,
+            busy_threads: 1 << 16,
+            whole_sequence_units: 128,
+            strategy: None,
+            memory_bytes: None,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::builder::Builder;
 use super::forward::{Kept, LayerTrace, LayerWeights, LstmSizes};
 use super::sequence::{Direction, Sequence};
+use super::strategy::Launch;
 use crate::cell::GATES;
 use crate::error::{Error, Result};
 use crate::kernel::{self, params};
@@ -147,8 +148,12 @@ impl Layer<'_> {
                 builder.copy_run(G * slot, (scratch.carry, 0), (scratch.dg, after));
             }
             let dy = self.output_gradients(builder, upstream, range.clone());
-            for step in range.clone().rev() {
-                self.step(builder, &dy, step, range.start);
+            let launch = Launch::new(sizes, &builder.capabilities);
+            let mut end = range.end;
+            while end > range.start {
+                let first = end.saturating_sub(launch.steps).max(range.start);
+                self.scan(builder, launch, &dy, first..end, range.start);
+                end = first;
             }
             self.weight_products(builder, range);
         }
@@ -164,15 +169,15 @@ impl Layer<'_> {
         let (batch, hidden, slot) = (sizes.batch, sizes.hidden, sizes.slot());
         let last_here = range.end == sizes.steps;
         let in_order =
-            Gradient { at: (scratch.dy, 0), first: range.clone(), step: slot, direction: batch * hidden, row: hidden };
+            Gradient { at: (scratch.dy, 0), steps: range.clone(), step: slot, direction: batch * hidden, row: hidden };
         match upstream {
             Upstream::Last(dy) => {
                 let last = if last_here { sizes.steps - 1..sizes.steps } else { 0..0 };
-                Gradient { at: dy.at(0), first: last, step: 0, direction: hidden, row: dy.row }
+                Gradient { at: dy.at(0), steps: last, step: 0, direction: hidden, row: dy.row }
             }
             Upstream::Whole(dy) if sizes.directions == 1 && self.finals.is_none() => {
                 // dy has the chunks of the histories: what is cut in time is cut alike.
-                Gradient { at: dy.at(range.start), first: range, step: dy.step, direction: 0, row: dy.row }
+                Gradient { at: dy.at(range.start), steps: range, step: dy.step, direction: 0, row: dy.row }
             }
             Upstream::Whole(dy) => {
                 for direction in sizes.each_direction() {
@@ -197,30 +202,34 @@ impl Layer<'_> {
         }
     }
 
-    fn step(&self, builder: &mut Builder, dy: &Gradient, step: u32, first: u32) {
+    /// The steps of a range, in one dispatch; `first` is the first step of their chunk.
+    fn scan(&self, builder: &mut Builder, launch: Launch, dy: &Gradient, range: Range<u32>, first: u32) {
         let (sizes, scratch) = (self.sizes, self.scratch);
         let slot = sizes.slot();
-        let (c_buffer, c_out) = self.kept.c.at(step);
-        let (saved_buffer, saved_offset) = self.kept.saved.at(step);
-        let has_dy = dy.first.contains(&step);
-        let params = params::StepBackward {
+        let (c_buffer, c_out) = self.kept.c.at(range.start);
+        let (saved_buffer, saved_offset) = self.kept.saved.at(range.start);
+        // Steps of the range from here on have an output gradient.
+        let from = dy.steps.start.clamp(range.start, range.end);
+        let has_dy = from < dy.steps.end.min(range.end);
+        let params = params::ScanBackward {
             batch: sizes.batch,
             directions: sizes.directions,
-            has_dy: has_dy as u32,
-            has_next: (step + 1 < sizes.steps) as u32,
-            first: (step + 1 == sizes.steps) as u32,
-            dy_offset: if has_dy { dy.at.1 + (step - dy.first.start) * dy.step } else { 0 },
+            steps: range.len() as u32,
+            has_next: (range.end < sizes.steps) as u32,
+            first: (range.end == sizes.steps) as u32,
+            dy_from: if has_dy { from - range.start } else { range.len() as u32 },
+            dy_offset: if has_dy { dy.at.1 + (from - dy.steps.start) * dy.step } else { 0 },
+            dy_step: dy.step,
             dy_direction: dy.direction,
             dy_row: dy.row,
             saved_offset,
             c_in: c_out - slot,
-            c_out,
-            dg_next: (step - first + 1) * G * slot,
-            dg_offset: (step - first) * G * slot,
+            dg_next: (range.end - first) * G * slot,
+            dg_offset: (range.start - first) * G * slot,
         };
         let buffers = [saved_buffer, c_buffer, dy.at.0, scratch.rt, scratch.dg, scratch.dc, scratch.dbias];
-        let constants = [sizes.hidden, sizes.rows_a_thread(builder)];
-        builder.push(&kernel::STEP_BACKWARD, Some(sizes.cell), &constants, &params, &buffers);
+        let constants = [sizes.hidden, launch.rows, launch.units, launch.threads];
+        builder.push(&kernel::SCAN_BACKWARD, Some(sizes.cell), &constants, &params, &buffers);
     }
 
     /// dW, dR and dX from the gate gradients of a chunk. The chunk with the last step comes first and overwrites.
@@ -377,10 +386,10 @@ impl Layer<'_> {
 
 /// Where steps find their output gradient.
 struct Gradient {
-    /// That of the first step of `first`.
+    /// That of the first of `steps`.
     at: (BufferId, u32),
     /// The steps that have one.
-    first: Range<u32>,
+    steps: Range<u32>,
     step: u32,
     direction: u32,
     row: u32,

@@ -1,11 +1,13 @@
 //! Forward through an LSTM stack: the algorithm.
 //!
-//! For each layer: W·x for all steps of a chunk of time in one product, then one fused dispatch a step. The hidden and
+//! For each layer: W·x for all steps of a chunk of time in one product, then the scan, in dispatches of one or many
+//! steps (see `strategy.rs`). The hidden and
 //! cell states of all steps lie in histories in the order of the scan, with the initial state in front, so that a
 //! step reads one slot and writes the next.
 
 use super::builder::Builder;
 use super::sequence::{Direction, Sequence};
+use super::strategy::Launch;
 use crate::cell::{CellSpec, GATES};
 use crate::error::Result;
 use crate::kernel::{self, params};
@@ -45,13 +47,6 @@ impl LstmSizes {
     /// Elements of a state slot [D, B, H].
     pub fn slot(&self) -> u32 {
         self.directions * self.batch * self.hidden
-    }
-
-    /// Batch rows that a thread of a step makes: four share each weight load, where enough threads remain to keep the
-    /// device busy.
-    pub fn rows_a_thread(&self, builder: &Builder) -> u32 {
-        let threads = self.directions as u64 * self.batch as u64 * self.hidden as u64 / 4;
-        if self.batch >= 4 && threads >= builder.capabilities.busy_threads { 4 } else { 1 }
     }
 
     /// The directions of a layer.
@@ -154,14 +149,14 @@ enum Memory {
 }
 
 impl Memory {
-    /// Buffer and slots of c' and c of a step.
-    fn c(&self, step: u32, slot: u32) -> (BufferId, u32, u32) {
+    /// Buffer and slots of c' and c of a step, the first of the dispatch `turn`.
+    fn c(&self, step: u32, turn: u32, slot: u32) -> (BufferId, u32, u32) {
         match self {
             Memory::Training(kept) => {
                 let (buffer, at) = kept.c.at(step);
                 (buffer, at - slot, at)
             }
-            Memory::Inference { c, .. } => (*c, step % 2 * slot, (step + 1) % 2 * slot),
+            Memory::Inference { c, .. } => (*c, turn % 2 * slot, (turn + 1) % 2 * slot),
         }
     }
 
@@ -234,12 +229,14 @@ impl Layer<'_> {
             }
         };
 
+        let launch = Launch::new(sizes, &builder.capabilities);
+        let (mut turn, mut c_last) = (0, (memory.c(0, 0, slot).0, 0));
         for chunk in 0..h.chunks.len() {
             let range = h.chunk_range(chunk);
             let first = range.start;
             if first == 0 {
                 self.start(builder, start.map(|states| states.0), h.chunks[0]);
-                self.start(builder, start.map(|states| states.1), memory.c(0, slot).0);
+                self.start(builder, start.map(|states| states.1), memory.c(0, 0, slot).0);
             } else {
                 builder.copy_run(slot, h.at(first - 1), (h.chunks[chunk], 0));
                 if let Memory::Training(Kept { c, .. }) = &memory {
@@ -251,34 +248,34 @@ impl Layer<'_> {
                     self.input_product(builder, &x, direction, part, first);
                 }
             }
-            for step in range {
+            for step in range.clone().step_by(launch.steps as usize) {
                 let (h_buffer, h_out) = h.at(step);
-                let (c_buffer, c_in, c_out) = memory.c(step, slot);
+                let (c_buffer, c_in, c_out) = memory.c(step, turn, slot);
                 let (saved_buffer, saved_offset) = memory.saved(step);
-                let params = params::StepForward {
+                let params = params::ScanForward {
                     batch,
                     directions: sizes.directions,
                     biases: sizes.biases,
+                    steps: launch.steps.min(range.end - step),
                     xw_offset: (step - first) * G * slot,
                     h_in: h_out - slot,
-                    h_out,
                     c_in,
                     c_out,
                     saved_offset,
                 };
                 let buffers = [self.xw, self.weights.r, self.weights.bias, h_buffer, c_buffer, saved_buffer];
-                let constants = [sizes.hidden, train as u32, sizes.rows_a_thread(builder)];
-                builder.push(&kernel::STEP_FORWARD, Some(sizes.cell), &constants, &params, &buffers);
+                let constants = [sizes.hidden, train as u32, launch.rows, launch.units, launch.threads];
+                builder.push(&kernel::SCAN_FORWARD, Some(sizes.cell), &constants, &params, &buffers);
+                c_last = (c_buffer, c_out + if train { (params.steps - 1) * slot } else { 0 });
+                turn += 1;
             }
         }
-        let last = steps - 1;
-        let (c_buffer, _, c_out) = memory.c(last, slot);
         let y = if needs_y { Some(self.output(builder, &h)?) } else { None };
         let kept = match memory {
             Memory::Training(kept) => Some(kept),
             Memory::Inference { .. } => None,
         };
-        Ok(LayerTrace { x, h_last: h.at(last), c_last: (c_buffer, c_out), h, kept, y })
+        Ok(LayerTrace { x, h_last: h.at(steps - 1), c_last, h, kept, y })
     }
 
     /// Puts the initial state in slot 0 of a history.

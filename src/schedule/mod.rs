@@ -22,8 +22,10 @@ mod dense;
 mod forward;
 mod network;
 mod sequence;
+mod strategy;
 mod update;
 
 pub use builder::Builder;
 pub use network::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 pub use sequence::{Direction, Sequence};
+pub use strategy::Strategy;

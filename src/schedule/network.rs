@@ -5,6 +5,7 @@ use super::builder::{Builder, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
 use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
 use super::sequence::Sequence;
+use super::strategy::Strategy;
 use super::update;
 use crate::error::{Error, Result};
 use crate::layer::{Dense, Layer, Lstm};
@@ -102,13 +103,24 @@ fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
     })
 }
 
-const STRATEGY: &str = "per step: W·x for all steps of a chunk in one product, then one fused dispatch a step and layer \
-                        (recurrent product, gates, activations, cell update; both directions in it); it has no \
-                        synchronisation across workgroups and no limit on sizes, so it runs on any device";
-
-fn describe(builder: &mut Builder, steps: u32) {
+/// Says how the recurrence of the layers runs, and why.
+fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = &'a LstmSizes>) {
+    let mut all: Vec<String> = Vec::new();
+    for sizes in layers {
+        let strategy = Strategy::choose(sizes.hidden, &builder.capabilities);
+        let limit = builder.capabilities.whole_sequence_units;
+        let why = match builder.capabilities.strategy {
+            Some(_) => "as asked for".to_string(),
+            None if limit == u32::MAX => "the choice of this device".to_string(),
+            None => format!("H = {}; whole sequences up to {limit} units", sizes.hidden),
+        };
+        let text = format!("{}: {} ({why})", sizes.name, strategy.describe());
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
     let chunk = builder.chunk_steps(steps);
-    let split = if chunk == steps {
+    all.push(if chunk == steps {
         "time is not split".to_string()
     } else {
         format!(
@@ -116,8 +128,8 @@ fn describe(builder: &mut Builder, steps: u32) {
             steps.div_ceil(chunk),
             builder.capabilities.max_binding_bytes
         )
-    };
-    builder.strategy(format!("{STRATEGY}; {split}"));
+    });
+    builder.strategy(all.join("; "));
 }
 
 enum Sized {
@@ -189,7 +201,11 @@ pub fn network(
     let batch = batch_size;
     let train = matches!(purpose, Purpose::Train { .. });
     let sized = sized(&mut builder, layers, batch, steps, train)?;
-    describe(&mut builder, steps);
+    let stacks = sized.iter().filter_map(|layer| match layer {
+        Sized::Lstm { sizes, .. } => Some(sizes),
+        Sized::Dense(_) => None,
+    });
+    describe(&mut builder, steps, stacks);
 
     let input = size("the number of input features", layers.first().map_or(0, |layer| layer.input))?;
     let x = builder.sequence("x", [steps, batch, input], 0, Role::Input)?;
@@ -335,7 +351,7 @@ pub fn lstm_gradients(
     for (what, elements) in sizes.per_step(true) {
         builder.chunk_by(&what, elements)?;
     }
-    describe(&mut builder, steps);
+    describe(&mut builder, steps, std::iter::once(&sizes));
     let x = builder.sequence("x", [steps, batch, sizes.input], 0, Role::Input)?;
     let dy = builder.sequence("dy", [steps, batch, sizes.directions * sizes.hidden], 0, Role::Input)?;
     let initial = declare_states(&mut builder, &sizes, Role::Input, "")?;

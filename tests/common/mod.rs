@@ -8,17 +8,24 @@ use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use wgpu_lstm::{Device, GpuOptions, Software};
+use wgpu_lstm::{Capabilities, Device, GpuOptions, Software, Strategy};
 
 /// The adapter that the tests run on: hardware where there is some, else a software one.
 pub fn adapter() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    let open = || {
-        let options = GpuOptions { software: Software::Fallback, ..GpuOptions::default() };
-        Device::gpu(&options)
-            .unwrap_or_else(|error| panic!("this test needs an adapter: {error}; or run scripts/test --cpu"))
-    };
-    DEVICE.get_or_init(open).clone()
+    DEVICE.get_or_init(|| adapter_with(None)).clone()
+}
+
+/// The same, with every layer run by this strategy.
+pub fn adapter_with(strategy: Option<Strategy>) -> Device {
+    let options = GpuOptions { software: Software::Fallback, strategy, ..GpuOptions::default() };
+    Device::gpu(&options)
+        .unwrap_or_else(|error| panic!("this test needs an adapter: {error}; or run scripts/test --cpu"))
+}
+
+/// The CPU executor, with every layer run by this strategy.
+pub fn cpu_with(strategy: Strategy) -> Device {
+    Device::cpu_with(Capabilities { strategy: Some(strategy), ..Device::cpu().capabilities().clone() })
 }
 
 /// A test on both executors: `name_on_cpu`, and `name_on_adapter`, which `scripts/test --cpu` leaves out.
@@ -27,6 +34,25 @@ macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod on_cpu { $(#[test] fn $name() { super::$name(&wgpu_lstm::Device::cpu()); })* }
         mod on_adapter { $(#[test] fn $name() { super::$name(&$crate::common::adapter()); })* }
+    };
+}
+
+/// A test on both executors and by every strategy.
+#[macro_export]
+macro_rules! on_both_by_every_strategy {
+    ($($name:ident),* $(,)?) => {
+        mod on_cpu {
+            use wgpu_lstm::Strategy;
+            $(#[test] fn $name() {
+                Strategy::ALL.iter().for_each(|&strategy| super::$name(&$crate::common::cpu_with(strategy)));
+            })*
+        }
+        mod on_adapter {
+            use wgpu_lstm::Strategy;
+            $(#[test] fn $name() {
+                Strategy::ALL.iter().for_each(|&strategy| super::$name(&$crate::common::adapter_with(Some(strategy))));
+            })*
+        }
     };
 }
 

@@ -1,0 +1,117 @@
+// Time steps backward, all directions, from the last to the first: the hidden state's gradient is that of the output
+// plus what the later step sends back through the recurrent product; the cell turns it into gate gradients.
+// Workgroups and threads share out the work as in scan_forward.wgsl. The weights come transposed, so that neighbouring
+// threads read neighbouring ones.
+
+struct Params {
+    batch: u32,
+    directions: u32,
+    steps: u32,
+    has_next: u32,
+    first: u32,
+    dy_from: u32,
+    dy_offset: u32,
+    dy_step: u32,
+    dy_direction: u32,
+    dy_row: u32,
+    saved_offset: u32,
+    c_in: u32,
+    dg_next: u32,
+    dg_offset: u32,
+}
+
+override H: u32;
+override ROWS: u32;
+override UNITS: u32;
+override THREADS: u32;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H]
+@group(0) @binding(2) var<storage, read> c: array<f32>;            // [1 + steps, D, B, H]
+@group(0) @binding(3) var<storage, read> dy: array<f32>;           // [steps, D, B, H] by strides
+@group(0) @binding(4) var<storage, read> rt: array<f32>;           // [D, 4H (from), H (to)]
+@group(0) @binding(5) var<storage, read_write> dg: array<vec4f>;   // [slots, D, B, H] of 4 gates
+@group(0) @binding(6) var<storage, read_write> dc: array<f32>;     // [D, B, H]
+@group(0) @binding(7) var<storage, read_write> dbias: array<vec4f>; // [D, B, H] of 4 gates, summed over time
+
+// The cell of one row, from what the later step sends back to its hidden state.
+fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
+    if row >= p.batch {
+        return;
+    }
+    var dh = recurrent;
+    if step >= p.dy_from {
+        dh += dy[p.dy_offset + (step - p.dy_from) * p.dy_step + d * p.dy_direction + row * p.dy_row + unit];
+    }
+    let slot = p.directions * p.batch * H;
+    let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
+    var kept: array<f32, SAVED>;
+    for (var q = 0u; q < SAVED; q++) {
+        kept[q] = saved[p.saved_offset + (step * SAVED + q) * slot + at];
+    }
+    let c_prev = p.c_in + step * slot + at;
+    let out = cell_backward(kept, c[c_prev], c[c_prev + slot], dh, dc[at]);
+    dg[p.dg_offset / 4u + step * slot + at] = out.gates;
+    dc[at] = out.c_prev;
+    let before = select(dbias[at], vec4f(), p.first == 1u && step + 1u == p.steps);
+    dbias[at] = out.bias + before;
+}
+
+fn four(step: u32, d: u32, first: u32, unit: u32, dh: vec4f) {
+    finish(step, d, first, unit, dh.x);
+    finish(step, d, first + 1u, unit, dh.y);
+    finish(step, d, first + 2u, unit, dh.z);
+    finish(step, d, first + 3u, unit, dh.w);
+}
+
+@compute @workgroup_size(THREADS, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+    let first = group.y * ROWS; // b
+    let d = group.z;
+    // Rows past the last read its gradients again and are thrown away.
+    let last = p.batch - 1u;
+    let rows0 = H * min(vec4u(first, first + 1u, first + 2u, first + 3u), vec4u(last));
+    let rows1 = H * min(vec4u(first + 4u, first + 5u, first + 6u, first + 7u), vec4u(last));
+    let end = min(H, (group.x + 1u) * UNITS);
+    for (var back = 0u; back < p.steps; back++) {
+        let step = p.steps - 1u - back;
+        let later = back > 0u || p.has_next == 1u;
+        let slot = p.directions * p.batch * H;
+        let next = select(p.dg_next / 4u, p.dg_offset / 4u + (step + 1u) * slot, back > 0u);
+        let at0 = rows0 + next + d * p.batch * H;
+        let at1 = rows1 + next + d * p.batch * H;
+        for (var unit = group.x * UNITS + local.x; unit < end; unit += THREADS) {
+            var dh0 = vec4f(); // one of each row
+            var dh1 = vec4f();
+            if later {
+                let column = d * 4u * H * H + unit;
+                for (var k = 0u; k < H; k++) {
+                    let at = column + 4u * k * H;
+                    let weights = vec4f(rt[at], rt[at + H], rt[at + 2u * H], rt[at + 3u * H]);
+                    dh0.x += dot(dg[at0.x + k], weights);
+                    if ROWS >= 4u {
+                        dh0.y += dot(dg[at0.y + k], weights);
+                        dh0.z += dot(dg[at0.z + k], weights);
+                        dh0.w += dot(dg[at0.w + k], weights);
+                    }
+                    if ROWS == 8u {
+                        dh1.x += dot(dg[at1.x + k], weights);
+                        dh1.y += dot(dg[at1.y + k], weights);
+                        dh1.z += dot(dg[at1.z + k], weights);
+                        dh1.w += dot(dg[at1.w + k], weights);
+                    }
+                }
+            }
+            if ROWS == 1u {
+                finish(step, d, first, unit, dh0.x);
+            } else {
+                four(step, d, first, unit, dh0);
+                if ROWS == 8u {
+                    four(step, d, first + 4u, unit, dh1);
+                }
+            }
+        }
+        // The step before reads what all threads of this workgroup have written.
+        storageBarrier();
+    }
+}

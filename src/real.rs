@@ -6,6 +6,8 @@
 //! assert!((tanh(0.5f32) - 0.5f32.tanh()).abs() < 1e-7);
 //! ```
 
+use crate::simd::Vectors;
+
 /// f32, which everything runs in, and f64, in which the tests hold gradients against central differences.
 pub trait Real:
     num_traits::Float
@@ -18,7 +20,7 @@ pub trait Real:
     + Default
     + Send
     + Sync
-    + 'static
+    + Vectors
 {
     /// From a parameter of a kernel.
     fn of(value: f32) -> Self;

@@ -21,16 +21,20 @@ pub(crate) fn upload(executable: &Executable, sequence: &Sequence, values: Array
 /// Reads a sequence as an array [T, B, F].
 pub(crate) async fn download(executable: &Executable, sequence: &Sequence, batch: usize) -> Result<Array3<f32>> {
     let (steps, features) = (sequence.steps as usize, sequence.features as usize);
-    let mut values = Vec::with_capacity(steps * batch * features);
-    for (k, &buffer) in sequence.chunks.iter().enumerate() {
-        let len = sequence.chunk_range(k).len() * batch * features;
-        values.extend(executable.read_async((buffer, sequence.lead as u64), len as u64).await?);
+    let len = |k: usize| (sequence.chunk_range(k).len() * batch * features) as u64;
+    let mut values = executable.read_async((sequence.chunks[0], sequence.lead as u64), len(0)).await?;
+    for (k, &buffer) in sequence.chunks.iter().enumerate().skip(1) {
+        values.extend(executable.read_async((buffer, sequence.lead as u64), len(k)).await?);
     }
     Array3::from_shape_vec((steps, batch, features), values).map_err(|error| Error::Plan(error.to_string()))
 }
 
 /// Refuses NaN and infinity, naming the place by the axes' names.
 pub(crate) fn finite<D: Dimension>(what: &str, axes: &str, values: &ArrayView<f32, D>) -> Result<()> {
+    // The usual case, in one plain pass.
+    if values.as_slice_memory_order().is_some_and(|all| all.iter().all(|value| value.is_finite())) {
+        return Ok(());
+    }
     let values = values.view().into_dyn();
     match values.indexed_iter().find(|(_, value)| !value.is_finite()) {
         None => Ok(()),

@@ -1,6 +1,6 @@
 //! What the examples share: the choice of a device.
 
-use wgpu_lstm::{Device, GpuOptions, Result, Software};
+use wgpu_lstm::{Capabilities, Device, GpuOptions, Result, Software, Strategy};
 
 /// Where to run.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -9,6 +9,8 @@ pub enum DeviceName {
     Auto,
     /// A GPU; a software adapter where there is no other
     Gpu,
+    /// A software adapter
+    Software,
     /// The CPU executor
     Cpu,
 }
@@ -16,10 +18,24 @@ pub enum DeviceName {
 impl DeviceName {
     /// Opens it.
     pub fn open(self) -> Result<Device> {
+        self.open_with(None)
+    }
+
+    /// Opens it, with a strategy for the recurrence instead of its own choice.
+    pub fn open_with(self, strategy: Option<Strategy>) -> Result<Device> {
+        let cpu = || Device::cpu_with(Capabilities { strategy, ..Device::cpu().capabilities().clone() });
         match self {
-            DeviceName::Auto => Ok(Device::auto()),
-            DeviceName::Gpu => Device::gpu(&GpuOptions { software: Software::Fallback, ..GpuOptions::default() }),
-            DeviceName::Cpu => Ok(Device::cpu()),
+            DeviceName::Auto => Device::gpu(&GpuOptions { strategy, ..GpuOptions::default() }).or_else(|reason| {
+                log::info!("using the CPU executor: {reason}");
+                Ok(cpu())
+            }),
+            DeviceName::Gpu => {
+                Device::gpu(&GpuOptions { software: Software::Fallback, strategy, ..GpuOptions::default() })
+            }
+            DeviceName::Software => {
+                Device::gpu(&GpuOptions { software: Software::Only, strategy, ..GpuOptions::default() })
+            }
+            DeviceName::Cpu => Ok(cpu()),
         }
     }
 }

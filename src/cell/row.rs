@@ -6,6 +6,7 @@
 use super::{CellMath, GATES, MAX_SAVED};
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
+use pulp::Simd;
 use std::marker::PhantomData;
 
 const UNITS: usize = 16;
@@ -117,7 +118,7 @@ fn store<F: Real>(row: &mut [F], values: &[F]) {
 
 impl<C: CellMath, F: Real> Work for Through<C, ForwardRow<'_, '_, F>> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<S: Simd>(self, _: S) {
         let row = self.1;
         let n = row.h.len();
         for first in (0..n).step_by(UNITS) {
@@ -147,7 +148,7 @@ impl<C: CellMath, F: Real> Work for Through<C, ForwardRow<'_, '_, F>> {
 
 impl<C: CellMath, F: Real> Work for Through<C, BackwardRow<'_, F>> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<S: Simd>(self, _: S) {
         let row = self.1;
         let n = row.dh.len();
         for first in (0..n).step_by(UNITS) {

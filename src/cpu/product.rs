@@ -14,13 +14,14 @@ use super::Args;
 use super::workers::{Piece, deal, share};
 use crate::kernel::{Call, params::Matmul};
 use crate::real::Real;
-use crate::simd::{Work, dispatch, mul_add};
+use crate::simd::{WIDTH, Work, dispatch};
+use pulp::Simd;
 use std::ops::Range;
 
 /// Rows that are made at once: 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers.
 const ROWS: usize = 6;
 /// Columns that are made at once.
-pub(super) const COLUMNS: usize = 16;
+pub(super) const COLUMNS: usize = WIDTH;
 /// Terms that are summed before a block of sums goes back to memory: a panel of B then stays in the first cache.
 const TERMS: usize = 256;
 /// Rows that are made with all panels of B before the next ones: their terms stay in the second cache.
@@ -44,6 +45,12 @@ impl<'a, F> Panels<'a, F> {
     /// Panels as [`pack`] makes them.
     pub fn packed(data: &'a [F], terms: usize) -> Self {
         Panels { data, panel: terms * COLUMNS, stride: COLUMNS, count: data.len() / (terms * COLUMNS) }
+    }
+
+    /// A panel's elements from its first on, and the stride of its terms.
+    #[inline(always)]
+    pub fn panel(&self, index: usize) -> (&'a [F], usize) {
+        (&self.data[index * self.panel..], self.stride)
     }
 
     /// A matrix in rows as it stands; its columns must be a multiple of 16.
@@ -83,45 +90,44 @@ pub(super) fn pack<F: Real>(
     }
 }
 
-/// M rows times one panel. Sums run in `CHAINS` interleaved chains: with few rows one chain would wait for itself.
+/// M rows times one panel, to `out`.
 #[inline(always)]
-fn block<const M: usize, const CHAINS: usize, const FUSED: bool, F: Real>(
+fn block<const M: usize, S: Simd, F: Real>(
+    simd: S,
     a: [&[F]; M],
-    b: &[F],
-    stride: usize,
+    (b, stride): (&[F], usize),
     terms: usize,
-) -> [[F; COLUMNS]; M] {
-    let mut sums = [[[F::zero(); COLUMNS]; M]; CHAINS];
-    let whole = terms / CHAINS * CHAINS;
-    let a = a.map(|row| &row[..terms]);
-    for k in (0..whole).step_by(CHAINS) {
-        for (chain, sums) in sums.iter_mut().enumerate() {
-            let row = &b[(k + chain) * stride..][..COLUMNS];
-            for m in 0..M {
-                let factor = a[m][k + chain];
-                for n in 0..COLUMNS {
-                    sums[m][n] = mul_add::<FUSED, F>(factor, row[n], sums[m][n]);
-                }
-            }
-        }
-    }
-    for k in whole..terms {
-        let row = &b[k * stride..][..COLUMNS];
+    out: &mut [F],
+    out_stride: usize,
+) {
+    let mut sums = [F::zeros(simd); M];
+    for k in 0..terms {
+        let row = F::load(simd, &b[k * stride..]);
         for m in 0..M {
-            for n in 0..COLUMNS {
-                sums[0][m][n] = mul_add::<FUSED, F>(a[m][k], row[n], sums[0][m][n]);
-            }
+            sums[m] = F::multiply_add(simd, a[m][k], row, sums[m]);
         }
     }
-    let mut total = sums[0];
-    for sums in &sums[1..] {
-        for m in 0..M {
-            for n in 0..COLUMNS {
-                total[m][n] += sums[m][n];
-            }
+    for m in 0..M {
+        F::store(simd, sums[m], &mut out[m * out_stride..]);
+    }
+}
+
+/// One row times one panel, in four chains of sums: a single one would wait for itself at every term.
+#[inline(always)]
+fn single<S: Simd, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usize), out: &mut [F]) {
+    let mut sums = [F::zeros(simd); 4];
+    let whole = a.len() / 4 * 4;
+    for k in (0..whole).step_by(4) {
+        for chain in 0..4 {
+            let row = F::load(simd, &b[(k + chain) * stride..]);
+            sums[chain] = F::multiply_add(simd, a[k + chain], row, sums[chain]);
         }
     }
-    total
+    for k in whole..a.len() {
+        sums[0] = F::multiply_add(simd, a[k], F::load(simd, &b[k * stride..]), sums[0]);
+    }
+    let (low, high) = (F::plus(simd, sums[0], sums[1]), F::plus(simd, sums[2], sums[3]));
+    F::store(simd, F::plus(simd, low, high), out);
 }
 
 /// Rows of A, the terms of each one after another.
@@ -147,44 +153,38 @@ impl<'a, F> Rows<'a, F> {
     }
 }
 
-/// Rows of A times panels of B; `store(row, panel, sums)` takes the results. `alone` says that the
-/// whole product has one row: then the sum runs in four chains. (It must not depend on how rows are shared out among
-/// threads, or the bits would.)
+/// Rows of A times one panel of B, to `out` [rows, 16] with a stride of rows. `alone` says that the whole product has one
+/// row: then the sum runs in four chains. (It must not depend on how rows are shared out among threads, or the bits
+/// would.)
 #[inline(always)]
-pub(super) fn multiply<const FUSED: bool, F: Real>(
-    rows: usize,
+pub(super) fn multiply<S: Simd, F: Real>(
+    simd: S,
+    rows: Range<usize>,
     a: Rows<F>,
-    b: Panels<F>,
+    b: (&[F], usize),
     alone: bool,
-    mut store: impl FnMut(usize, usize, &[F; COLUMNS]),
+    out: &mut [F],
+    out_stride: usize,
 ) {
     macro_rules! group {
-        ($m:literal, $chains:literal, $first:expr, $panel:expr, $data:expr) => {{
+        ($m:literal, $first:expr, $out:expr) => {{
             let mut rows: [&[F]; $m] = [&[]; $m];
-            for (m, row) in rows.iter_mut().enumerate() {
-                *row = a.row($first + m);
+            for m in 0..$m {
+                rows[m] = a.row($first + m);
             }
-            let sums = block::<$m, $chains, FUSED, F>(rows, $data, b.stride, a.terms);
-            for (m, sums) in sums.iter().enumerate() {
-                store($first + m, $panel, sums);
-            }
+            block(simd, rows, b, a.terms, $out, out_stride);
         }};
     }
-    for pass in (0..rows).step_by(ROWS_A_PASS) {
-        let end = rows.min(pass + ROWS_A_PASS);
-        for panel in 0..b.count {
-            let data = &b.data[panel * b.panel..];
-            for first in (pass..end).step_by(ROWS) {
-                match end - first {
-                    1 if alone => group!(1, 4, first, panel, data),
-                    1 => group!(1, 1, first, panel, data),
-                    2 => group!(2, 1, first, panel, data),
-                    3 => group!(3, 1, first, panel, data),
-                    4 => group!(4, 1, first, panel, data),
-                    5 => group!(5, 1, first, panel, data),
-                    _ => group!(6, 1, first, panel, data),
-                }
-            }
+    for first in rows.clone().step_by(ROWS) {
+        let out = &mut out[(first - rows.start) * out_stride..];
+        match rows.end - first {
+            1 if alone => single(simd, a.row(first), b, out),
+            1 => group!(1, first, out),
+            2 => group!(2, first, out),
+            3 => group!(3, first, out),
+            4 => group!(4, first, out),
+            5 => group!(5, first, out),
+            _ => group!(6, first, out),
         }
     }
 }
@@ -239,7 +239,7 @@ impl<F: Real> Part<'_, F> {
 
 impl<F: Real> Work for Part<'_, F> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<S: Simd>(mut self, simd: S) {
         let p = self.p;
         let (a_m, a_k) = (Axis::new(p.m_split, p.a_m_hi, p.a_m_lo), Axis::new(p.k_split, p.a_k_hi, p.a_k_lo));
         let b_k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
@@ -285,22 +285,20 @@ impl<F: Real> Work for Part<'_, F> {
                 Rows::whole(a_room, terms)
             };
             let add = p.accumulate == 1 || first > 0;
-            let c = &mut self.c;
-            let alone = p.m == 1;
-            multiply::<FUSED, F>(
-                m,
-                a,
-                panels,
-                alone,
-                #[inline(always)]
-                |m, panel, sums| {
-                    let to = &mut c[m][panel * COLUMNS..];
-                    let width = to.len().min(COLUMNS);
-                    for (c, &sum) in to[..width].iter_mut().zip(sums) {
-                        *c = if add { *c + sum } else { sum };
+            let mut tile = [F::zero(); ROWS_A_PASS * COLUMNS];
+            for pass in (0..m).step_by(ROWS_A_PASS) {
+                let rows = pass..m.min(pass + ROWS_A_PASS);
+                for panel in 0..panels.count {
+                    multiply(simd, rows.clone(), a, panels.panel(panel), p.m == 1, &mut tile, COLUMNS);
+                    for (c, sums) in self.c[rows.clone()].iter_mut().zip(tile.chunks_exact(COLUMNS)) {
+                        let to = &mut c[panel * COLUMNS..];
+                        let width = to.len().min(COLUMNS);
+                        for (c, &sum) in to[..width].iter_mut().zip(sums) {
+                            *c = if add { *c + sum } else { sum };
+                        }
                     }
-                },
-            );
+                }
+            }
         }
     }
 }

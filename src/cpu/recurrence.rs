@@ -11,6 +11,7 @@ use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, M
 use crate::kernel::{Call, params};
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
+use pulp::Simd;
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
@@ -84,7 +85,7 @@ impl<F: Real> Exchange<F> {
     }
 }
 
-/// Rows of a tile times its columns of the weights: out [rows, columns].
+/// Rows of a tile times its columns of the weights: out [rows, columns], rounded up to whole panels.
 struct Product<'a, F> {
     state: &'a [F],
     terms: usize,
@@ -96,25 +97,12 @@ struct Product<'a, F> {
 
 impl<F: Real> Work for Product<'_, F> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<S: Simd>(self, simd: S) {
         let Product { state, terms, weights, alone, out, columns } = self;
-        let rows = state.len() / terms;
-        multiply::<FUSED, F>(
-            rows,
-            Rows::whole(state, terms),
-            weights,
-            alone,
-            #[inline(always)]
-            |m, panel, sums| {
-                let first = panel * COLUMNS;
-                let to = &mut out[m * columns..][first..columns.min(first + COLUMNS)];
-                if to.len() == COLUMNS {
-                    to.copy_from_slice(sums);
-                } else {
-                    to.copy_from_slice(&sums[..to.len()]);
-                }
-            },
-        );
+        let (rows, a) = (state.len() / terms, Rows::whole(state, terms));
+        for panel in 0..weights.count {
+            multiply(simd, 0..rows, a, weights.panel(panel), alone, &mut out[panel * COLUMNS..], columns);
+        }
     }
 }
 
@@ -244,7 +232,7 @@ struct ForwardTile<'a, F> {
     h: &'a mut [F],
     /// Cell state, [rows, units].
     c: &'a mut [F],
-    /// R·h', [rows, units, 4].
+    /// R·h', [rows, units, 4], rows rounded up to whole panels.
     rh: &'a mut [F],
     /// [step][row], units long.
     h_out: Vec<&'a mut [F]>,
@@ -259,6 +247,7 @@ impl<F: Real> ForwardPass<'_, F> {
         let Tile { direction, ref rows, ref units } = own.tile;
         let (hidden, count) = (self.hidden, units.len());
         let (xw_row, columns) = (GATES * hidden, GATES * units.start..GATES * units.end);
+        let wide = columns.len().next_multiple_of(COLUMNS);
         let weights = self.weights.panels(direction, columns.clone());
         let bias = &self.bias[direction * xw_row..][columns.clone()];
         for step in 0..self.steps {
@@ -268,7 +257,7 @@ impl<F: Real> ForwardPass<'_, F> {
                 weights,
                 alone: self.batch == 1,
                 out: own.rh,
-                columns: columns.len(),
+                columns: wide,
             });
             for (row, b) in rows.clone().enumerate() {
                 let at = ((step * self.directions + direction) * self.batch + b) * xw_row;
@@ -278,7 +267,7 @@ impl<F: Real> ForwardPass<'_, F> {
                 let saved = if self.saved == 0 { &mut [] } else { &mut own.saved[index * self.saved..][..self.saved] };
                 (self.cell)(ForwardRow {
                     wx: &self.xw[at..][columns.clone()],
-                    rh: &own.rh[row * columns.len()..][..columns.len()],
+                    rh: &own.rh[row * wide..][..columns.len()],
                     bias,
                     c,
                     h,
@@ -313,7 +302,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let packed = Weights::<F>::room(directions, hidden, columns, steps * batch);
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
-        [rows * hidden, rows * units, rows * units * GATES]
+        [rows * hidden, rows * units, rows * (units * GATES).next_multiple_of(COLUMNS)]
     };
     let lens: Vec<usize> =
         [packed, directions * columns].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
@@ -396,7 +385,7 @@ struct BackwardTile<'a, F> {
     tile: Tile,
     /// Gate gradients of the later step, the tile's rows and all units, [rows, 4H].
     dg: &'a mut [F],
-    /// Gradient of h, [rows, units].
+    /// Gradient of h, [rows, units], rows rounded up to whole panels.
     dh: &'a mut [F],
     /// [step][row], 4·units long.
     dg_out: Vec<&'a mut [F]>,
@@ -412,6 +401,7 @@ impl<F: Real> BackwardPass<'_, F> {
         let (p, hidden, count) = (&self.p, self.hidden, units.len());
         let (batch, directions, steps) = (p.batch as usize, p.directions as usize, p.steps as usize);
         let (slot, gates) = (directions * batch * hidden, GATES * hidden);
+        let wide = count.next_multiple_of(COLUMNS);
         let weights = self.weights.as_ref().map(|weights| weights.panels(direction, units.clone()));
         for step in (0..steps).rev() {
             let later = step + 1 < steps || p.has_next == 1;
@@ -423,14 +413,14 @@ impl<F: Real> BackwardPass<'_, F> {
                     weights,
                     alone: batch == 1,
                     out: own.dh,
-                    columns: count,
+                    columns: wide,
                 });
             } else {
                 own.dh.fill(F::zero());
             }
             for (row, b) in rows.clone().enumerate() {
                 let at = (direction * batch + b) * hidden;
-                let dh = &mut own.dh[row * count..][..count];
+                let dh = &mut own.dh[row * wide..][..count];
                 if step >= p.dy_from as usize {
                     let from = p.dy_offset as usize
                         + (step - p.dy_from as usize) * p.dy_step as usize
@@ -479,7 +469,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
 
     let multiplies = steps > 1 || p.has_next == 1;
     let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, steps * batch) } else { 0 };
-    let sizes = |tile: &Tile| [tile.rows.len() * gates, tile.rows.len() * tile.units.len()];
+    let sizes = |tile: &Tile| [tile.rows.len() * gates, tile.rows.len() * tile.units.len().next_multiple_of(COLUMNS)];
     let lens: Vec<usize> = [packed].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
     let ([saved, c, dy, rt, dg, dc, dbias], scratch) = args.parts(lens.iter().sum());
     let mut rooms = rooms(scratch, lens).into_iter();

@@ -93,6 +93,30 @@ impl Matmul {
     /// Rows and columns of C that one workgroup makes, as in the shader.
     pub const TILE: u32 = 64;
 
+    /// C = A·B, all three in rows.
+    pub fn plain(m: u32, n: u32, k: u32) -> Matmul {
+        Matmul {
+            m,
+            n,
+            k,
+            accumulate: 0,
+            m_split: m,
+            k_split: k,
+            a_offset: 0,
+            a_m_hi: 0,
+            a_m_lo: k as i32,
+            a_k_hi: 0,
+            a_k_lo: 1,
+            b_offset: 0,
+            b_k_hi: 0,
+            b_k_lo: n as i32,
+            b_n: 1,
+            c_offset: 0,
+            c_m_hi: 0,
+            c_m_lo: n as i32,
+        }
+    }
+
     pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
         [self.n.div_ceil(Self::TILE) as u64, self.m.div_ceil(Self::TILE) as u64, 1]
     }

@@ -38,7 +38,7 @@ impl Strategy {
     }
 
     /// The one for a layer of H hidden units: what the capabilities ask for, else by size.
-    pub(super) fn choose(hidden: u32, capabilities: &Capabilities) -> Strategy {
+    pub fn choose(hidden: u32, capabilities: &Capabilities) -> Strategy {
         capabilities.strategy.unwrap_or(if hidden <= capabilities.whole_sequence_units {
             Strategy::WholeSequence
         } else {

@@ -1,0 +1,91 @@
+//! Times LSTM passes on a device, as rows for people and for programs.
+//!
+//! ```text
+//! cargo run --release --example bench
+//! cargo run --release --example bench -- --device gpu --mode train --case T=128,B=32,I=256,H=256 --json rows.json
+//! ```
+//!
+//! A forward pass is [`LstmLayer::forward`](wgpu_lstm::LstmLayer::forward), input and output copied as for any caller. A
+//! training step is one step of [`Model::fit`](wgpu_lstm::Model::fit): forward, mean squared error of all outputs,
+//! backward, Adam. A stream step is [`Stream::feed`](wgpu_lstm::Stream::feed).
+
+mod cases;
+#[path = "../common/mod.rs"]
+mod common;
+mod measure;
+
+use anyhow::{Context, Result};
+use cases::{Case, Grid};
+use clap::{Parser, ValueEnum};
+use common::DeviceName;
+use measure::{Mode, Row};
+use wgpu_lstm::Strategy;
+
+#[derive(Parser)]
+#[command(about = "Times LSTM passes on a device")]
+struct Arguments {
+    /// Where to run
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceName,
+    /// What to time; several may be given [default: forward]
+    #[arg(long, value_enum)]
+    mode: Vec<Mode>,
+    /// Sizes such as T=128,B=32,I=256,H=256,L=1,D=1; several may be given [default: the grid]
+    #[arg(long)]
+    case: Vec<Case>,
+    /// A list of sizes
+    #[arg(long, value_enum, default_value = "small")]
+    grid: Grid,
+    /// How the recurrence runs, instead of by size
+    #[arg(long, value_parser = strategy)]
+    strategy: Option<Strategy>,
+    /// Seconds for each row
+    #[arg(long, default_value_t = 1.0)]
+    budget: f64,
+    /// Writes the rows to a file
+    #[arg(long)]
+    json: Option<std::path::PathBuf>,
+}
+
+fn strategy(name: &str) -> Result<Strategy, String> {
+    let known = Strategy::ALL.into_iter().find(|strategy| strategy.name() == name);
+    known.ok_or_else(|| format!("strategies are {}", Strategy::ALL.map(Strategy::name).join(" and ")))
+}
+
+fn main() -> Result<()> {
+    env_logger::init();
+    let arguments = Arguments::parse();
+    let device = arguments.device.open_with(arguments.strategy)?;
+    let rates = measure::rates(&device)?;
+    println!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
+    let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case };
+    println!("{}", Row::HEAD);
+    let mut rows = Vec::new();
+    for mode in modes {
+        for &case in &cases {
+            let row = measure::row(&device, mode, case, rates, arguments.budget)
+                .with_context(|| format!("{} of {case}", mode.name()))?;
+            println!("{row}");
+            rows.push(row);
+        }
+    }
+    if let Some(path) = arguments.json {
+        let file = std::fs::File::create(&path).with_context(|| format!("writing {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &rows)?;
+    }
+    Ok(())
+}
+
+impl ValueEnum for Grid {
+    fn value_variants<'a>() -> &'a [Grid] {
+        &[Grid::Small, Grid::Published]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            Grid::Small => "small",
+            Grid::Published => "published",
+        }))
+    }
+}

@@ -1,0 +1,230 @@
+//! Runs a case often enough and says how long it took.
+
+use crate::cases::Case;
+use anyhow::Result;
+use ndarray::{Array3, Axis};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+use serde::Serialize;
+use std::fmt;
+use std::time::Instant;
+use wgpu_lstm::plan::{Plan, Role};
+use wgpu_lstm::schedule::{Builder, LayerPlan, Purpose, network};
+use wgpu_lstm::{Device, Fit, Loss, Lstm, Optimiser, Sequential};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// A forward pass over a batch of sequences
+    Forward,
+    /// A training step: forward, loss, backward, Adam
+    Train,
+    /// A forward pass whose states stay on the device for the next one
+    Stream,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Forward => "forward",
+            Mode::Train => "train",
+            Mode::Stream => "stream",
+        }
+    }
+}
+
+/// What a device reaches: the rates of its best large product and of a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    pub flops: f64,
+    pub bytes: f64,
+}
+
+/// A measurement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub device: String,
+    pub threads: usize,
+    pub mode: &'static str,
+    pub t: usize,
+    pub b: usize,
+    pub i: usize,
+    pub h: usize,
+    pub l: usize,
+    pub d: usize,
+    pub dtype: &'static str,
+    pub strategy: &'static str,
+    /// Kernel calls of a pass.
+    pub dispatches: usize,
+    /// Median.
+    pub ms: f64,
+    /// Least and most of the runs.
+    pub ms_range: [f64; 2],
+    pub runs: usize,
+    pub gflops: f64,
+    /// Larger of FLOPs over the device's rate of products and least bytes over its rate of copies.
+    pub floor_ms: f64,
+    /// floor_ms / ms.
+    pub share: f64,
+    /// Bytes of the plan's buffers.
+    pub memory: u64,
+}
+
+impl Row {
+    pub const HEAD: &str = "mode    |     T    B    I    H  L D | strategy       dispatches |       ms  (least   most) |  GFLOP/s | floor ms  share";
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:7} | {:5} {:4} {:4} {:4} {:2} {} | {:14} {:10} | {:8.4} ({:.4} {:.4}) | {:8.1} | {:8.4} {:5.0} %",
+            self.mode,
+            self.t,
+            self.b,
+            self.i,
+            self.h,
+            self.l,
+            self.d,
+            self.strategy,
+            self.dispatches,
+            self.ms,
+            self.ms_range[0],
+            self.ms_range[1],
+            self.gflops,
+            self.floor_ms,
+            100.0 * self.share
+        )
+    }
+}
+
+/// Milliseconds of every run after three to warm up; `once` says how long a run took.
+fn times(budget: f64, mut once: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+    let mut last = once()?;
+    if last < 2000.0 {
+        for _ in 0..2 {
+            last = once()?;
+        }
+    }
+    let runs = (budget * 1e3 / last.max(1e-4)).clamp(3.0, 2000.0) as usize;
+    let mut all = (0..runs).map(|_| once()).collect::<Result<Vec<f64>>>()?;
+    all.sort_by(f64::total_cmp);
+    Ok(all)
+}
+
+fn clock(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Best times of a product of 1,024³ (512³ on software adapters, which are slow) and of a copy of 64 MB.
+pub fn rates(device: &Device) -> Result<Rates> {
+    let n = if device.adapter().is_some() && !device.is_hardware() { 512 } else { 1024 };
+    let best = |builder: Builder| -> Result<f64> {
+        let plan = builder.finish()?;
+        let last = wgpu_lstm::plan::BufferId(plan.buffers.len() - 1);
+        let executable = device.compile(plan)?;
+        let all = times(0.3, || {
+            clock(|| {
+                executable.run()?;
+                Ok(drop(executable.read((last, 0), 1)?))
+            })
+        })?;
+        Ok(all[0] / 1e3)
+    };
+    let mut product = Builder::new("product", device.capabilities().clone());
+    let [a, b] = ["a", "b"].map(|name| product.buffer(name, (n * n) as u64, Role::Input));
+    let c = product.buffer("c", (n * n) as u64, Role::Output)?;
+    product.matmul(wgpu_lstm::kernel::params::Matmul::plain(n, n, n), a?, b?, c);
+    let len = 1 << 24;
+    let mut copy = Builder::new("copy", device.capabilities().clone());
+    let (from, to) = (copy.buffer("from", len, Role::Input)?, copy.buffer("to", len, Role::Output)?);
+    copy.copy_run(len as u32, (from, 0), (to, 0));
+    Ok(Rates { flops: 2.0 * (n as f64).powi(3) / best(product)?, bytes: 8.0 * len as f64 / best(copy)? })
+}
+
+/// Times a case.
+pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -> Result<Row> {
+    let Case { t, b, i, h, l, d } = case;
+    let lstm = Lstm::new(h).layers(l).bidirectional(d == 2).return_sequences(true);
+    let mut generator = Pcg64::seed_from_u64(1);
+    let mut random =
+        |shape: (usize, usize, usize)| Array3::from_shape_simple_fn(shape, || generator.random_range(-1.0f32..1.0));
+    let layers = [LayerPlan { name: "lstm".into(), input: i, layer: lstm.clone().into() }];
+    let adam = Optimiser::adam(1e-3);
+    let purpose = match mode {
+        Mode::Forward | Mode::Stream => Purpose::Stream,
+        Mode::Train => Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &adam, clip_norm: None },
+    };
+    let plan = network(&layers, b, t, purpose, device.capabilities())?.plan;
+    log::info!("{plan}");
+    let mut turn = 0;
+    let all = match mode {
+        Mode::Forward => {
+            // time-major, as PyTorch and ONNX have it by default
+            let layer = lstm.build(device, i, 1)?.time_major(true);
+            let inputs: Vec<_> = (0..4).map(|_| random((t, b, i))).collect();
+            times(budget, || {
+                turn += 1;
+                clock(|| Ok(drop(layer.forward(inputs[turn % 4].view(), None)?)))
+            })?
+        }
+        Mode::Stream => {
+            let model = Sequential::new(i).add(lstm).build(device, 1)?;
+            let mut stream = model.stream(b)?;
+            let inputs: Vec<_> = (0..4).map(|_| random((b, t, i))).collect();
+            times(budget, || {
+                turn += 1;
+                clock(|| Ok(drop(stream.feed(inputs[turn % 4].view())?)))
+            })?
+        }
+        Mode::Train => {
+            let mut model = Sequential::new(i).add(lstm).build(device, 1)?;
+            model.compile(Loss::MeanSquaredError, adam.clone())?;
+            const BATCHES: usize = 4;
+            let x = random((BATCHES * b, t, i));
+            let y = Array3::zeros((BATCHES * b, t, d * h));
+            let mut per_step = |batches: usize| -> Result<f64> {
+                let (x, y) =
+                    (x.slice_axis(Axis(0), (..batches * b).into()), y.slice_axis(Axis(0), (..batches * b).into()));
+                let fit = || Fit::new().epochs(1).batch_size(b).shuffle(false);
+                clock(|| Ok(drop(model.fit(x, y, fit())?))).map(|ms| ms / batches as f64)
+            };
+            let batches = if per_step(1)? > 2000.0 { 1 } else { BATCHES };
+            times(budget / batches as f64, || per_step(batches))?
+        }
+    };
+    let ms = all[all.len() / 2];
+    let floor_ms = 1e3 * (plan.flops() as f64 / rates.flops).max(least_bytes(&plan) as f64 / rates.bytes);
+    Ok(Row {
+        name: "wgpu-lstm",
+        version: env!("CARGO_PKG_VERSION"),
+        device: device.to_string(),
+        threads: std::thread::available_parallelism()?.get(),
+        mode: mode.name(),
+        t,
+        b,
+        i,
+        h,
+        l,
+        d,
+        dtype: "f32",
+        strategy: wgpu_lstm::Strategy::choose(h as u32, device.capabilities()).name(),
+        dispatches: plan.commands.len(),
+        ms,
+        ms_range: [all[0], all[all.len() - 1]],
+        runs: all.len(),
+        gflops: plan.flops() as f64 / ms / 1e6,
+        floor_ms,
+        share: floor_ms / ms,
+        memory: plan.bytes(),
+    })
+}
+
+/// What must at least move: every buffer once.
+fn least_bytes(plan: &Plan) -> u64 {
+    plan.bytes()
+}

@@ -69,6 +69,7 @@ impl Device {
         Device::cpu_with(Capabilities {
             max_binding_bytes: 4 * i32::MAX as u64,
             whole_sequence_units: u32::MAX,
+            short_loops: false,
             ..Capabilities::default()
         })
     }

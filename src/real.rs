@@ -7,10 +7,24 @@
 //! ```
 
 use crate::simd::Vectors;
+use std::ops::{Add, Div, Mul, Sub};
+
+/// What a cell is written in: a number, or several that go through the same steps.
+pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+    /// 0.
+    fn nothing(self) -> Self;
+    /// 1 − x.
+    fn one_minus(self) -> Self;
+    /// 1 / (1 + e^-x); [`sigmoid`] is the same as a function.
+    fn logistic(self) -> Self;
+    /// [`tanh`] as a method.
+    fn hyperbolic(self) -> Self;
+}
 
 /// f32, which everything runs in, and f64, in which the tests hold gradients against central differences.
 pub trait Real:
-    num_traits::Float
+    Number
+    + num_traits::Float
     + ndarray::LinalgScalar
     + std::ops::AddAssign
     + std::ops::MulAssign
@@ -24,50 +38,11 @@ pub trait Real:
 {
     /// From a parameter of a kernel.
     fn of(value: f32) -> Self;
-    /// e^x for x ≤ 0.
-    fn exp_of_negative(self) -> Self;
-    /// tanh; [`tanh`] is the same as a function.
-    fn hyperbolic(self) -> Self;
 }
 
 impl Real for f32 {
-    #[inline(always)]
     fn of(value: f32) -> f32 {
         value
-    }
-
-    /// Plain arithmetic, so that loops over it become vector instructions; within 1.2e-7 of the exact value, relative.
-    /// Polynomial: Moshier, Cephes, `expf`.
-    #[inline(always)]
-    fn exp_of_negative(self) -> f32 {
-        const ROUND: f32 = 12_582_912.0; // 1.5·2^23: adding it leaves the nearest integer in the low bits
-        const LN2_HIGH: f32 = 0.693_359_4; // few bits, so that n·LN2_HIGH is exact
-        const LN2_LOW: f32 = -2.121_944_4e-4;
-        // e^-87 is the smallest normal number. Written so that NaN stays NaN.
-        let x = if self < -87.0 { -87.0 } else { self };
-        let shifted = x * std::f32::consts::LOG2_E + ROUND;
-        let n = shifted - ROUND;
-        let r = x - n * LN2_HIGH - n * LN2_LOW;
-        let mut p = 1.987_569_1e-4;
-        for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
-            p = p * r + coefficient;
-        }
-        let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits())); // 2^n
-        (p * r * r + r + 1.0) * power
-    }
-
-    /// Polynomial near 0, where the quotient would lose digits: Moshier, Cephes, `tanhf`.
-    #[inline(always)]
-    fn hyperbolic(self) -> f32 {
-        let square = self * self;
-        let mut p = -5.704_988_7e-3;
-        for coefficient in [2.063_908_8e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8] {
-            p = p * square + coefficient;
-        }
-        let near = p * square * self + self;
-        let e = (-2.0 * self.abs()).exp_of_negative();
-        let far = ((1.0 - e) / (1.0 + e)).copysign(self);
-        if self.abs() < 0.625 { near } else { far }
     }
 }
 
@@ -75,9 +50,32 @@ impl Real for f64 {
     fn of(value: f32) -> f64 {
         f64::from(value)
     }
+}
 
-    fn exp_of_negative(self) -> f64 {
-        self.exp()
+/// 1 / (1 + e^-x), safe for any finite x.
+#[inline(always)]
+pub fn sigmoid<N: Number>(x: N) -> N {
+    x.logistic()
+}
+
+/// (e^x − e^-x) / (e^x + e^-x), safe for any finite x.
+#[inline(always)]
+pub fn tanh<N: Number>(x: N) -> N {
+    x.hyperbolic()
+}
+
+impl Number for f64 {
+    fn nothing(self) -> f64 {
+        0.0
+    }
+
+    fn one_minus(self) -> f64 {
+        1.0 - self
+    }
+
+    fn logistic(self) -> f64 {
+        let e = (-self.abs()).exp();
+        (if self >= 0.0 { 1.0 } else { e }) / (1.0 + e)
     }
 
     fn hyperbolic(self) -> f64 {
@@ -85,18 +83,108 @@ impl Real for f64 {
     }
 }
 
-/// 1 / (1 + e^-x), safe for any finite x.
-#[inline(always)]
-pub fn sigmoid<F: Real>(x: F) -> F {
-    let e = (-x.abs()).exp_of_negative();
-    let top = if x >= F::zero() { F::one() } else { e };
-    top / (F::one() + e)
+/// The arithmetic that f32's activations are made of, for one number or a vector of them. No operation loses a NaN.
+pub(crate) trait Arithmetic:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// A constant, of the kind of `self`.
+    fn constant(self, value: f32) -> Self;
+    /// self·factor + sum, rounded once where the processor does that.
+    fn multiply_add(self, factor: Self, sum: Self) -> Self;
+    /// |x|.
+    fn magnitude(self) -> Self;
+    /// `then` where self < limit, else `otherwise`.
+    fn below(self, limit: Self, then: Self, otherwise: Self) -> Self;
+    /// 2^n, where self is n + 1.5·2^23.
+    fn power_of_two(self) -> Self;
 }
 
-/// (e^x − e^-x) / (e^x + e^-x), safe for any finite x.
+/// e^x for x ≤ 0, within 1.2e-7 of it. Polynomial: Moshier, Cephes, `expf`.
 #[inline(always)]
-pub fn tanh<F: Real>(x: F) -> F {
-    x.hyperbolic()
+fn exp_of_negative<A: Arithmetic>(x: A) -> A {
+    let c = |value| x.constant(value);
+    // e^-87 is the smallest normal number
+    let x = x.below(c(-87.0), c(-87.0), x);
+    // adding 1.5·2^23 leaves the nearest integer in the low bits
+    let shifted = x.multiply_add(c(std::f32::consts::LOG2_E), c(12_582_912.0));
+    let n = shifted - c(12_582_912.0);
+    // ln 2 in two parts, the first of so few bits that its product with n is exact
+    let r = n.multiply_add(c(2.121_944_4e-4), n.multiply_add(c(-0.693_359_4), x));
+    let p = c(1.987_569_1e-4).multiply_add(r, c(1.398_199_9e-3));
+    let p = p.multiply_add(r, c(8.333_452e-3)).multiply_add(r, c(4.166_579_6e-2));
+    let p = p.multiply_add(r, c(0.166_666_66)).multiply_add(r, c(0.5));
+    (p.multiply_add(r * r, r) + c(1.0)) * shifted.power_of_two()
+}
+
+#[inline(always)]
+pub(crate) fn logistic<A: Arithmetic>(x: A) -> A {
+    let one = x.constant(1.0);
+    let e = exp_of_negative(x.constant(0.0) - x.magnitude());
+    x.below(x.constant(0.0), e, one) / (one + e)
+}
+
+/// Near 0, where the quotient would lose digits, a polynomial: Moshier, Cephes, `tanhf`.
+#[inline(always)]
+pub(crate) fn hyperbolic<A: Arithmetic>(x: A) -> A {
+    let (zero, one) = (x.constant(0.0), x.constant(1.0));
+    let square = x * x;
+    let p = x.constant(-5.704_988_7e-3).multiply_add(square, x.constant(2.063_908_8e-2));
+    let p = p.multiply_add(square, x.constant(-5.373_971_6e-2)).multiply_add(square, x.constant(0.133_314_42));
+    let p = p.multiply_add(square, x.constant(-0.333_332_8));
+    let near = (p * square).multiply_add(x, x);
+    let e = exp_of_negative(x.magnitude() * x.constant(-2.0));
+    let far = (one - e) / (one + e);
+    let far = x.below(zero, zero - far, far);
+    x.magnitude().below(x.constant(0.625), near, far)
+}
+
+impl Arithmetic for f32 {
+    #[inline(always)]
+    fn constant(self, value: f32) -> f32 {
+        value
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, factor: f32, sum: f32) -> f32 {
+        self * factor + sum
+    }
+
+    #[inline(always)]
+    fn magnitude(self) -> f32 {
+        self.abs()
+    }
+
+    #[inline(always)]
+    fn below(self, limit: f32, then: f32, otherwise: f32) -> f32 {
+        if self < limit { then } else { otherwise }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> f32 {
+        f32::from_bits((self.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
+    }
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn nothing(self) -> f32 {
+        0.0
+    }
+
+    #[inline(always)]
+    fn one_minus(self) -> f32 {
+        1.0 - self
+    }
+
+    #[inline(always)]
+    fn logistic(self) -> f32 {
+        logistic(self)
+    }
+
+    #[inline(always)]
+    fn hyperbolic(self) -> f32 {
+        hyperbolic(self)
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod standard;
 
 pub use row::{BackwardRow, ForwardRow};
 
-use crate::real::Real;
+use crate::real::Number;
 use serde::{Deserialize, Serialize};
 
 /// Gates of a cell, in the order i, f, g, o everywhere inside the crate.
@@ -102,10 +102,10 @@ pub trait CellMath {
     const SAVED: usize;
 
     /// One step of one unit: `wx` = W·x, `rh` = R·h', `b` = bias, each per gate.
-    fn forward<F: Real>(wx: [F; GATES], rh: [F; GATES], b: [F; GATES], c_prev: F) -> Forward<F>;
+    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N) -> Forward<N>;
 
     /// The same step backward: `dh` and `dc` are the gradients of the new states.
-    fn backward<F: Real>(saved: &[F; MAX_SAVED], c_prev: F, c: F, dh: F, dc: F) -> Backward<F>;
+    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N) -> Backward<N>;
 }
 
 /// One unit's forward step as a plain function.
@@ -145,8 +145,8 @@ impl CellSpec {
             saved: C::SAVED,
             forward: (C::forward::<f32>, C::forward::<f64>),
             backward: (C::backward::<f32>, C::backward::<f64>),
-            forward_row: (row::forward_row::<C, f32>, row::forward_row::<C, f64>),
-            backward_row: (row::backward_row::<C, f32>, row::backward_row::<C, f64>),
+            forward_row: (row::forward_f32::<C>, row::forward_f64::<C>),
+            backward_row: (row::backward_f32::<C>, row::backward_f64::<C>),
         }
     }
 }

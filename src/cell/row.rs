@@ -1,15 +1,12 @@
 //! A cell over a row of units: what the CPU's time steps call.
 //!
-//! Units go through the cell sixteen at a time, in arrays that the compiler keeps in vector registers. In memory the
-//! four gates of a unit lie side by side; here each gate has its own array.
+//! In f32, eight units at a time go through the cell, a vector register for each of its values. In memory the four gates
+//! of a unit lie side by side; each gate gets a register of its own. In f64, which only tests use, units go one by one.
 
 use super::{CellMath, GATES, MAX_SAVED};
-use crate::real::Real;
-use crate::simd::{Work, dispatch};
+use crate::simd::{LANES, Lanes, Work, dispatch};
 use pulp::Simd;
 use std::marker::PhantomData;
-
-const UNITS: usize = 16;
 
 /// A forward step of n units.
 pub struct ForwardRow<'a, 'kept, F> {
@@ -48,135 +45,143 @@ pub struct BackwardRow<'a, F> {
 }
 
 /// [`ForwardRow`] through the cell C.
-pub fn forward_row<C: CellMath, F: Real>(row: ForwardRow<F>) {
+pub fn forward_f32<C: CellMath>(row: ForwardRow<f32>) {
     dispatch(Through(PhantomData::<C>, row));
 }
 
 /// [`BackwardRow`] through the cell C.
-pub fn backward_row<C: CellMath, F: Real>(row: BackwardRow<F>) {
+pub fn backward_f32<C: CellMath>(row: BackwardRow<f32>) {
     dispatch(Through(PhantomData::<C>, row));
+}
+
+/// [`ForwardRow`] through the cell C.
+pub fn forward_f64<C: CellMath>(row: ForwardRow<f64>) {
+    for u in 0..row.h.len() {
+        let gates = |of: &[f64]| std::array::from_fn(|k| of[GATES * u + k]);
+        let out = C::forward(gates(row.wx), gates(row.rh), gates(row.bias), row.c[u]);
+        row.h[u] = out.h;
+        row.c[u] = out.c;
+        row.saved.iter_mut().zip(out.saved).for_each(|(to, value)| to[u] = value);
+    }
+}
+
+/// [`BackwardRow`] through the cell C.
+pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
+    for u in 0..row.dh.len() {
+        let kept = std::array::from_fn(|q| if q < C::SAVED { row.saved[q][u] } else { 0.0 });
+        let out = C::backward(&kept, row.c_prev[u], row.c[u], row.dh[u], row.dc[u]);
+        row.dc[u] = out.c_prev;
+        row.gates[GATES * u..][..GATES].copy_from_slice(&out.gates);
+        for (sum, value) in row.dbias[GATES * u..][..GATES].iter_mut().zip(out.bias) {
+            *sum = if row.first { value } else { *sum + value };
+        }
+    }
 }
 
 struct Through<C, R>(PhantomData<C>, R);
 
-type Units<F> = [F; UNITS];
-
-/// The gates of up to sixteen units, each gate apart.
+/// Up to eight numbers.
 #[inline(always)]
-fn apart<F: Real>(row: &[F]) -> [Units<F>; GATES] {
-    let mut padded = [F::zero(); GATES * UNITS];
-    match row.first_chunk::<{ GATES * UNITS }>() {
-        Some(whole) => padded = *whole,
-        None => padded[..row.len()].copy_from_slice(row),
-    }
-    let mut gates = [[F::zero(); UNITS]; GATES];
-    for u in 0..UNITS {
-        for (g, gate) in gates.iter_mut().enumerate() {
-            gate[u] = padded[GATES * u + g];
+fn load<S: Simd>(simd: S, values: &[f32]) -> Lanes<S> {
+    match values.first_chunk::<LANES>() {
+        Some(whole) => Lanes::of(simd, *whole),
+        None => {
+            let mut padded = [0.0; LANES];
+            padded[..values.len()].copy_from_slice(values);
+            Lanes::of(simd, padded)
         }
     }
-    gates
 }
 
-/// The gates of one of them.
+/// Up to eight numbers.
 #[inline(always)]
-fn unit<F: Real>(gates: &[Units<F>; GATES], u: usize) -> [F; GATES] {
-    [gates[0][u], gates[1][u], gates[2][u], gates[3][u]]
+fn store<S: Simd>(values: &mut [f32], lanes: Lanes<S>) {
+    let array = lanes.array();
+    match values.first_chunk_mut::<LANES>() {
+        Some(whole) => *whole = array,
+        None => values.copy_from_slice(&array[..values.len()]),
+    }
 }
 
-/// The reverse of [`apart`].
+/// The gates of up to eight units, a register for each gate: a transpose of 8 × 4, in steps of two registers each, which
+/// become single instructions.
 #[inline(always)]
-fn together<F: Real>(gates: &[Units<F>; GATES]) -> [F; GATES * UNITS] {
-    let mut row = [F::zero(); GATES * UNITS];
-    for u in 0..UNITS {
-        for (g, gate) in gates.iter().enumerate() {
-            row[GATES * u + g] = gate[u];
-        }
+fn gates<S: Simd>(simd: S, row: &[f32]) -> [Lanes<S>; GATES] {
+    let mut padded = [0.0; GATES * LANES];
+    let row = row.first_chunk::<{ GATES * LANES }>().unwrap_or_else(|| {
+        padded[..row.len()].copy_from_slice(row);
+        &padded
+    });
+    let pairs = |k: usize| load(simd, &row[k * LANES..]).array(); // i f g o of units 2k and 2k + 1
+    let (a, b) = (halves(pairs(0), pairs(1)), halves(pairs(2), pairs(3)));
+    let join = |x: [f32; 8], y: [f32; 8], k: usize| {
+        Lanes::of(simd, [x[k], x[k + 1], x[k + 2], x[k + 3], y[k], y[k + 1], y[k + 2], y[k + 3]])
+    };
+    [join(a[0], b[0], 0), join(a[0], b[0], 4), join(a[1], b[1], 0), join(a[1], b[1], 4)]
+}
+
+/// From i f g o of units 0, 1 and of units 2, 3: i and f of all four, and g and o.
+#[inline(always)]
+fn halves(x: [f32; 8], y: [f32; 8]) -> [[f32; 8]; 2] {
+    [[x[0], x[4], y[0], y[4], x[1], x[5], y[1], y[5]], [x[2], x[6], y[2], y[6], x[3], x[7], y[3], y[7]]]
+}
+
+/// The reverse of [`gates`].
+#[inline(always)]
+fn together<S: Simd>(gates: [Lanes<S>; GATES]) -> [f32; GATES * LANES] {
+    let [i, f, g, o] = gates.map(Lanes::array);
+    // i and f, and g and o, of four units each
+    let join =
+        |x: [f32; 8], y: [f32; 8], k: usize| [x[k], x[k + 1], x[k + 2], x[k + 3], y[k], y[k + 1], y[k + 2], y[k + 3]];
+    let unit =
+        |x: [f32; 8], y: [f32; 8], u: usize| [x[u], x[u + 4], y[u], y[u + 4], x[u + 1], x[u + 5], y[u + 1], y[u + 5]];
+    let (low, high) = ((join(i, f, 0), join(g, o, 0)), (join(i, f, 4), join(g, o, 4)));
+    let parts = [unit(low.0, low.1, 0), unit(low.0, low.1, 2), unit(high.0, high.1, 0), unit(high.0, high.1, 2)];
+    let mut row = [0.0; GATES * LANES];
+    for (to, part) in row.chunks_exact_mut(LANES).zip(parts) {
+        to.copy_from_slice(&part);
     }
     row
 }
 
-#[inline(always)]
-fn load<F: Real>(row: &[F]) -> Units<F> {
-    let mut units = [F::zero(); UNITS];
-    match row.first_chunk::<UNITS>() {
-        Some(whole) => units = *whole,
-        None => units[..row.len()].copy_from_slice(row),
-    }
-    units
-}
-
-#[inline(always)]
-fn store<F: Real>(row: &mut [F], values: &[F]) {
-    let n = row.len().min(values.len());
-    if n == values.len() {
-        row[..n].copy_from_slice(values);
-    } else {
-        row.copy_from_slice(&values[..n]);
-    }
-}
-
-impl<C: CellMath, F: Real> Work for Through<C, ForwardRow<'_, '_, F>> {
+impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let row = self.1;
         let n = row.h.len();
-        for first in (0..n).step_by(UNITS) {
-            let end = n.min(first + UNITS);
-            let gates = GATES * first..GATES * end;
-            let (wx, rh) = (apart(&row.wx[gates.clone()]), apart(&row.rh[gates.clone()]));
-            let b = apart(&row.bias[gates]);
-            let c_prev = load(&row.c[first..end]);
-            let (mut h, mut c) = ([F::zero(); UNITS], [F::zero(); UNITS]);
-            let mut saved = [[F::zero(); UNITS]; MAX_SAVED];
-            for u in 0..UNITS {
-                let out = C::forward(unit(&wx, u), unit(&rh, u), unit(&b, u), c_prev[u]);
-                h[u] = out.h;
-                c[u] = out.c;
-                for q in 0..C::SAVED {
-                    saved[q][u] = out.saved[q];
-                }
-            }
-            store(&mut row.h[first..end], &h);
-            store(&mut row.c[first..end], &c);
-            for (to, from) in row.saved.iter_mut().zip(&saved) {
-                store(&mut to[first..end], from);
+        for first in (0..n).step_by(LANES) {
+            let end = n.min(first + LANES);
+            let own = GATES * first..GATES * end;
+            let (wx, rh) = (gates(simd, &row.wx[own.clone()]), gates(simd, &row.rh[own.clone()]));
+            let bias = gates(simd, &row.bias[own]);
+            let out = C::forward(wx, rh, bias, load(simd, &row.c[first..end]));
+            store(&mut row.h[first..end], out.h);
+            store(&mut row.c[first..end], out.c);
+            for (to, value) in row.saved.iter_mut().zip(out.saved) {
+                store(&mut to[first..end], value);
             }
         }
     }
 }
 
-impl<C: CellMath, F: Real> Work for Through<C, BackwardRow<'_, F>> {
+impl<C: CellMath> Work for Through<C, BackwardRow<'_, f32>> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let row = self.1;
         let n = row.dh.len();
-        for first in (0..n).step_by(UNITS) {
-            let end = n.min(first + UNITS);
-            let mut saved = [[F::zero(); UNITS]; MAX_SAVED];
+        for first in (0..n).step_by(LANES) {
+            let end = n.min(first + LANES);
+            let mut kept = [Lanes::of(simd, [0.0; LANES]); MAX_SAVED];
             for q in 0..C::SAVED {
-                saved[q] = load(&row.saved[q][first..end]);
+                kept[q] = load(simd, &row.saved[q][first..end]);
             }
-            let (c_prev, c) = (load(&row.c_prev[first..end]), load(&row.c[first..end]));
-            let (dh, mut dc) = (load(&row.dh[first..end]), load(&row.dc[first..end]));
-            let mut gates = [[F::zero(); UNITS]; GATES];
-            let mut bias = [[F::zero(); UNITS]; GATES];
-            for u in 0..UNITS {
-                let mut kept = [F::zero(); MAX_SAVED];
-                for q in 0..C::SAVED {
-                    kept[q] = saved[q][u];
-                }
-                let out = C::backward(&kept, c_prev[u], c[u], dh[u], dc[u]);
-                dc[u] = out.c_prev;
-                for g in 0..GATES {
-                    gates[g][u] = out.gates[g];
-                    bias[g][u] = out.bias[g];
-                }
-            }
-            store(&mut row.dc[first..end], &dc);
-            store(&mut row.gates[GATES * first..GATES * end], &together(&gates));
-            let bias = together(&bias);
-            for (sum, &value) in row.dbias[GATES * first..GATES * end].iter_mut().zip(&bias) {
+            let (c_prev, c) = (load(simd, &row.c_prev[first..end]), load(simd, &row.c[first..end]));
+            let (dh, dc) = (load(simd, &row.dh[first..end]), load(simd, &row.dc[first..end]));
+            let out = C::backward(&kept, c_prev, c, dh, dc);
+            store(&mut row.dc[first..end], out.c_prev);
+            let own = GATES * first..GATES * end;
+            row.gates[own.clone()].copy_from_slice(&together(out.gates)[..own.len()]);
+            for (sum, value) in row.dbias[own].iter_mut().zip(together(out.bias)) {
                 *sum = if row.first { value } else { *sum + value };
             }
         }

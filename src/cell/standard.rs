@@ -1,7 +1,7 @@
 //! The LSTM of PyTorch and Keras. Twin of `shaders/cells/standard.wgsl`.
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED};
-use crate::real::{Real, sigmoid, tanh};
+use crate::real::{Number, sigmoid, tanh};
 
 pub struct Standard;
 
@@ -11,23 +11,26 @@ impl CellMath for Standard {
     const SAVED: usize = 4; // i, f, g, o
 
     #[inline(always)]
-    fn forward<F: Real>(wx: [F; GATES], rh: [F; GATES], b: [F; GATES], c_prev: F) -> Forward<F> {
+    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N) -> Forward<N> {
         let [ai, af, ag, ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
         let (i, f, g, o) = (sigmoid(ai), sigmoid(af), tanh(ag), sigmoid(ao));
         let c = f * c_prev + i * g;
-        let mut saved = [F::zero(); MAX_SAVED];
+        let mut saved = [c.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[i, f, g, o]);
         Forward { h: o * tanh(c), c, saved }
     }
 
     #[inline(always)]
-    fn backward<F: Real>(saved: &[F; MAX_SAVED], c_prev: F, c: F, dh: F, dc: F) -> Backward<F> {
-        let one = F::one();
+    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N) -> Backward<N> {
         let [i, f, g, o, ..] = *saved;
         let tc = tanh(c);
-        let d_c = dc + dh * o * (one - tc * tc);
-        let gates =
-            [d_c * g * i * (one - i), d_c * c_prev * f * (one - f), d_c * i * (one - g * g), dh * tc * o * (one - o)];
+        let d_c = dc + dh * o * (tc * tc).one_minus();
+        let gates = [
+            d_c * g * i * i.one_minus(),
+            d_c * c_prev * f * f.one_minus(),
+            d_c * i * (g * g).one_minus(),
+            dh * tc * o * o.one_minus(),
+        ];
         Backward { gates, bias: gates, c_prev: d_c * f }
     }
 }

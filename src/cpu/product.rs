@@ -90,21 +90,34 @@ pub(super) fn pack<F: Real>(
     }
 }
 
+/// Puts rows in groups of six, the last group smaller: term k of row m of a group of M rows lies at k·M + m. The product
+/// then reads one stream, however far apart the rows were; rows a power of two apart would fall on one cache set.
+pub(super) fn group<'a, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
+    for (first, group) in (0..rows).step_by(ROWS).zip(groups.chunks_mut(ROWS * terms)) {
+        let count = ROWS.min(rows - first);
+        for m in 0..count {
+            let row = &row(first + m)[..terms];
+            for (to, &value) in group[m..].iter_mut().step_by(count).zip(row) {
+                *to = value;
+            }
+        }
+    }
+}
+
 /// M rows times one panel, to `out`.
 #[inline(always)]
 fn block<const M: usize, S: Simd, F: Real>(
     simd: S,
-    a: [&[F]; M],
+    a: &[F],
     (b, stride): (&[F], usize),
-    terms: usize,
     out: &mut [F],
     out_stride: usize,
 ) {
     let mut sums = [F::zeros(simd); M];
-    for k in 0..terms {
-        let row = F::load(simd, &b[k * stride..]);
+    for (factors, row) in a.chunks_exact(M).zip(b.chunks(stride)) {
+        let row = F::load(simd, row);
         for m in 0..M {
-            sums[m] = F::multiply_add(simd, a[m][k], row, sums[m]);
+            sums[m] = F::multiply_add(simd, factors[m], row, sums[m]);
         }
     }
     for m in 0..M {
@@ -116,75 +129,39 @@ fn block<const M: usize, S: Simd, F: Real>(
 #[inline(always)]
 fn single<S: Simd, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usize), out: &mut [F]) {
     let mut sums = [F::zeros(simd); 4];
-    let whole = a.len() / 4 * 4;
-    for k in (0..whole).step_by(4) {
-        for chain in 0..4 {
-            let row = F::load(simd, &b[(k + chain) * stride..]);
-            sums[chain] = F::multiply_add(simd, a[k + chain], row, sums[chain]);
+    for (factors, rows) in a.chunks(4).zip(b.chunks(4 * stride)) {
+        for (chain, &factor) in factors.iter().enumerate() {
+            let row = F::load(simd, &rows[chain * stride..]);
+            sums[chain] = F::multiply_add(simd, factor, row, sums[chain]);
         }
-    }
-    for k in whole..a.len() {
-        sums[0] = F::multiply_add(simd, a[k], F::load(simd, &b[k * stride..]), sums[0]);
     }
     let (low, high) = (F::plus(simd, sums[0], sums[1]), F::plus(simd, sums[2], sums[3]));
     F::store(simd, F::plus(simd, low, high), out);
 }
 
-/// Rows of A, the terms of each one after another.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a, F> {
-    data: &'a [F],
-    offset: i64,
-    axis: Axis,
-    /// Row of A that is row 0 here.
-    first: usize,
-    terms: usize,
-}
-
-impl<'a, F> Rows<'a, F> {
-    /// Rows one after another.
-    pub fn whole(data: &'a [F], terms: usize) -> Self {
-        Rows { data, offset: 0, axis: Axis { split: usize::MAX, hi: 0, lo: terms as i64 }, first: 0, terms }
-    }
-
-    #[inline(always)]
-    fn row(self, m: usize) -> &'a [F] {
-        &self.data[(self.offset + self.axis.at(self.first + m)) as usize..][..self.terms]
-    }
-}
-
-/// Rows of A times one panel of B, to `out` [rows, 16] with a stride of rows. `alone` says that the whole product has one
-/// row: then the sum runs in four chains. (It must not depend on how rows are shared out among threads, or the bits
-/// would.)
+/// Rows of A as [`group`] puts them, `terms` long, times one panel of B, to `out` [rows, 16] with a stride of rows.
+/// `alone` says that the whole product has one row: then the sum runs in four chains. (It must not depend on how rows
+/// are shared out among threads, or the bits would.)
 #[inline(always)]
 pub(super) fn multiply<S: Simd, F: Real>(
     simd: S,
-    rows: Range<usize>,
-    a: Rows<F>,
+    a: &[F],
+    terms: usize,
     b: (&[F], usize),
     alone: bool,
     out: &mut [F],
     out_stride: usize,
 ) {
-    macro_rules! group {
-        ($m:literal, $first:expr, $out:expr) => {{
-            let mut rows: [&[F]; $m] = [&[]; $m];
-            for m in 0..$m {
-                rows[m] = a.row($first + m);
-            }
-            block(simd, rows, b, a.terms, $out, out_stride);
-        }};
-    }
-    for first in rows.clone().step_by(ROWS) {
-        let out = &mut out[(first - rows.start) * out_stride..];
-        match rows.end - first {
-            1 if alone => single(simd, a.row(first), b, out),
-            1 => group!(1, first, out),
-            2 => group!(2, first, out),
-            3 => group!(3, first, out),
-            4 => group!(4, first, out),
-            5 => group!(5, first, out),
-            _ => group!(6, first, out),
+    for (group, a) in a.chunks(ROWS * terms).enumerate() {
+        let out = &mut out[group * ROWS * out_stride..];
+        match a.len() / terms {
+            1 if alone => single(simd, a, b, out),
+            1 => block::<1, S, F>(simd, a, b, out, out_stride),
+            2 => block::<2, S, F>(simd, a, b, out, out_stride),
+            3 => block::<3, S, F>(simd, a, b, out, out_stride),
+            4 => block::<4, S, F>(simd, a, b, out, out_stride),
+            5 => block::<5, S, F>(simd, a, b, out, out_stride),
+            _ => block::<6, S, F>(simd, a, b, out, out_stride),
         }
     }
 }
@@ -230,10 +207,30 @@ struct Part<'a, F> {
 }
 
 impl<F: Real> Part<'_, F> {
-    /// Elements of scratch for the terms that are summed at once.
+    /// Elements of scratch: the terms that are summed at once, of the rows of a pass and of all columns.
     fn scratch(p: &Matmul, rows: usize, columns: usize) -> usize {
         let terms = TERMS.min(p.k as usize);
-        rows * terms + packed_len(terms, columns)
+        ROWS_A_PASS.min(rows) * terms + packed_len(terms, columns)
+    }
+
+    /// Groups `terms` from `first` on of some rows of A.
+    fn group_rows(&self, rows: Range<usize>, first: usize, terms: usize, groups: &mut [F]) {
+        let p = self.p;
+        let (a_m, a_k) = (Axis::new(p.m_split, p.a_m_hi, p.a_m_lo), Axis::new(p.k_split, p.a_k_hi, p.a_k_lo));
+        let at = |m: usize, k: usize| (p.a_offset as i64 + a_m.at(rows.start + m) + a_k.at(first + k)) as usize;
+        if a_k.stride(p.k as usize) == Some(1) {
+            return group(rows.len(), terms, |m| &self.a[at(m, 0)..], groups);
+        }
+        for (begin, group) in (0..rows.len()).step_by(ROWS).zip(groups.chunks_mut(ROWS * terms)) {
+            let count = ROWS.min(rows.len() - begin);
+            for (k, to) in group.chunks_exact_mut(count).take(terms).enumerate() {
+                if a_m.stride(p.m as usize) == Some(1) {
+                    to.copy_from_slice(&self.a[at(begin, k)..][..count]);
+                } else {
+                    to.iter_mut().enumerate().for_each(|(m, to)| *to = self.a[at(begin + m, k)]);
+                }
+            }
+        }
     }
 }
 
@@ -241,18 +238,18 @@ impl<F: Real> Work for Part<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let p = self.p;
-        let (a_m, a_k) = (Axis::new(p.m_split, p.a_m_hi, p.a_m_lo), Axis::new(p.k_split, p.a_k_hi, p.a_k_lo));
         let b_k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
-        let (m, k, n) = (self.rows.len(), p.k as usize, self.columns.len());
-        let in_place = a_k.stride(k) == Some(1);
+        let (k, n) = (p.k as usize, self.columns.len());
         // few rows are not worth packing the other matrix
         let plain = b_k.stride(k).filter(|_| p.m as usize <= ROWS && p.b_n == 1 && n % COLUMNS == 0);
-        let (a_room, b_room) = self.scratch.split_at_mut(m * TERMS.min(k));
+        let (a_room, b_room) =
+            std::mem::take(&mut self.scratch).split_at_mut(ROWS_A_PASS.min(self.rows.len()) * TERMS.min(k));
         for first in (0..k).step_by(TERMS) {
             let terms = TERMS.min(k - first);
             let panels = if let Some(stride) = plain {
                 let at = (p.b_offset as i64 + b_k.at(first)) as usize + self.columns.start;
-                Panels { data: &self.b[at..], panel: COLUMNS, stride, count: n / COLUMNS }
+                let data = &self.b[at..][..(terms - 1) * stride + n];
+                Panels { data, panel: COLUMNS, stride, count: n / COLUMNS }
             } else {
                 let room = &mut b_room[..packed_len(terms, n)];
                 let at =
@@ -260,37 +257,16 @@ impl<F: Real> Work for Part<'_, F> {
                 pack(self.b, terms, self.columns.clone(), at, p.b_n == 1, room);
                 Panels::packed(room, terms)
             };
-            if !in_place {
-                let at =
-                    |m: usize, k: usize| (p.a_offset as i64 + a_m.at(self.rows.start + m) + a_k.at(first + k)) as usize;
-                // sixteen terms of a row after the other: whole cache lines are written
-                for some in (0..terms).step_by(16) {
-                    let end = terms.min(some + 16);
-                    for (m, row) in a_room.chunks_exact_mut(terms).take(m).enumerate() {
-                        for (k, value) in (some..end).zip(&mut row[some..end]) {
-                            *value = self.a[at(m, k)];
-                        }
-                    }
-                }
-            }
-            let a = if in_place {
-                Rows {
-                    data: self.a,
-                    offset: p.a_offset as i64 + first as i64,
-                    axis: a_m,
-                    first: self.rows.start,
-                    terms,
-                }
-            } else {
-                Rows::whole(a_room, terms)
-            };
             let add = p.accumulate == 1 || first > 0;
             let mut tile = [F::zero(); ROWS_A_PASS * COLUMNS];
-            for pass in (0..m).step_by(ROWS_A_PASS) {
-                let rows = pass..m.min(pass + ROWS_A_PASS);
+            for pass in self.rows.clone().step_by(ROWS_A_PASS) {
+                let rows = pass..self.rows.end.min(pass + ROWS_A_PASS);
+                let a = &mut a_room[..rows.len() * terms];
+                self.group_rows(rows.clone(), first, terms, a);
+                let own = rows.start - self.rows.start..rows.end - self.rows.start;
                 for panel in 0..panels.count {
-                    multiply(simd, rows.clone(), a, panels.panel(panel), p.m == 1, &mut tile, COLUMNS);
-                    for (c, sums) in self.c[rows.clone()].iter_mut().zip(tile.chunks_exact(COLUMNS)) {
+                    multiply(simd, a, terms, panels.panel(panel), p.m == 1, &mut tile, COLUMNS);
+                    for (c, sums) in self.c[own.clone()].iter_mut().zip(tile.chunks_exact(COLUMNS)) {
                         let to = &mut c[panel * COLUMNS..];
                         let width = to.len().min(COLUMNS);
                         for (c, &sum) in to[..width].iter_mut().zip(sums) {

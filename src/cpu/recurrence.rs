@@ -4,7 +4,7 @@
 //! and threads never meet. Where it is not, or where the weights of all units pass the caches, a tile has all rows and
 //! its own units, and threads meet once a step to exchange what they made.
 
-use super::product::{COLUMNS, Panels, Rows, WORTH_A_THREAD, multiply, pack, packed_len};
+use super::product::{COLUMNS, Panels, WORTH_A_THREAD, group, multiply, pack, packed_len};
 use super::workers::{Attending, Meeting, Piece, deal, share};
 use super::{Args, Pick};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED};
@@ -87,7 +87,10 @@ impl<F: Real> Exchange<F> {
 
 /// Rows of a tile times its columns of the weights: out [rows, columns], rounded up to whole panels.
 struct Product<'a, F> {
+    /// [rows, terms].
     state: &'a [F],
+    /// Room for as much.
+    grouped: &'a mut [F],
     terms: usize,
     weights: Panels<'a, F>,
     alone: bool,
@@ -98,10 +101,16 @@ struct Product<'a, F> {
 impl<F: Real> Work for Product<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Product { state, terms, weights, alone, out, columns } = self;
-        let (rows, a) = (state.len() / terms, Rows::whole(state, terms));
+        let Product { state, grouped, terms, weights, alone, out, columns } = self;
+        let rows = state.len() / terms;
+        let state = if rows == 1 {
+            state
+        } else {
+            group(rows, terms, |m| &state[m * terms..], grouped);
+            grouped
+        };
         for panel in 0..weights.count {
-            multiply(simd, 0..rows, a, weights.panel(panel), alone, &mut out[panel * COLUMNS..], columns);
+            multiply(simd, state, terms, weights.panel(panel), alone, &mut out[panel * COLUMNS..], columns);
         }
     }
 }
@@ -230,6 +239,8 @@ struct ForwardTile<'a, F> {
     tile: Tile,
     /// Hidden state of the tile's rows and all units, [rows, H].
     h: &'a mut [F],
+    /// The same in groups of rows.
+    grouped: &'a mut [F],
     /// Cell state, [rows, units].
     c: &'a mut [F],
     /// R·h', [rows, units, 4], rows rounded up to whole panels.
@@ -253,6 +264,7 @@ impl<F: Real> ForwardPass<'_, F> {
         for step in 0..self.steps {
             dispatch(Product {
                 state: own.h,
+                grouped: own.grouped,
                 terms: hidden,
                 weights,
                 alone: self.batch == 1,
@@ -302,7 +314,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let packed = Weights::<F>::room(directions, hidden, columns, steps * batch);
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
-        [rows * hidden, rows * units, rows * (units * GATES).next_multiple_of(COLUMNS)]
+        [rows * hidden, rows * hidden, rows * units, rows * (units * GATES).next_multiple_of(COLUMNS)]
     };
     let lens: Vec<usize> =
         [packed, directions * columns].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
@@ -318,14 +330,14 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     }
     let mut states = Vec::new();
     for tile in tiles.iter().flatten() {
-        let (own_h, own_c, rh) = (room(), room(), room());
+        let (own_h, grouped, own_c, rh) = (room(), room(), room(), room());
         for (row, b) in tile.rows.clone().enumerate() {
             let at = (tile.direction * batch + b) * hidden;
             own_h[row * hidden..][..hidden].copy_from_slice(&h[p.h_in as usize + at..][..hidden]);
             let units = tile.units.len();
             own_c[row * units..][..units].copy_from_slice(&c[p.c_in as usize + at..][tile.units.clone()]);
         }
-        states.push((own_h, own_c, rh));
+        states.push((own_h, grouped, own_c, rh));
     }
 
     let pieces = |first, steps, layers| Pieces { first, steps, layers, width: 1, hidden, batch, directions };
@@ -352,7 +364,16 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     {
         let own = tiles.into_iter().zip(states.by_ref()).zip(h_out).zip(c_out).zip(kept_out);
         let own: Vec<_> = own
-            .map(|((((tile, (h, c, rh)), h_out), c_out), saved)| ForwardTile { tile, h, c, rh, h_out, c_out, saved })
+            .map(|((((tile, (h, grouped, c, rh)), h_out), c_out), saved)| ForwardTile {
+                tile,
+                h,
+                grouped,
+                c,
+                rh,
+                h_out,
+                c_out,
+                saved,
+            })
             .collect();
         work.push((thread, own));
     }
@@ -385,6 +406,8 @@ struct BackwardTile<'a, F> {
     tile: Tile,
     /// Gate gradients of the later step, the tile's rows and all units, [rows, 4H].
     dg: &'a mut [F],
+    /// The same in groups of rows.
+    grouped: &'a mut [F],
     /// Gradient of h, [rows, units], rows rounded up to whole panels.
     dh: &'a mut [F],
     /// [step][row], 4·units long.
@@ -409,6 +432,7 @@ impl<F: Real> BackwardPass<'_, F> {
                 // What the later step sends back.
                 dispatch(Product {
                     state: own.dg,
+                    grouped: own.grouped,
                     terms: gates,
                     weights,
                     alone: batch == 1,
@@ -469,7 +493,10 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
 
     let multiplies = steps > 1 || p.has_next == 1;
     let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, steps * batch) } else { 0 };
-    let sizes = |tile: &Tile| [tile.rows.len() * gates, tile.rows.len() * tile.units.len().next_multiple_of(COLUMNS)];
+    let sizes = |tile: &Tile| {
+        let rows = tile.rows.len();
+        [rows * gates, rows * gates, rows * tile.units.len().next_multiple_of(COLUMNS)]
+    };
     let lens: Vec<usize> = [packed].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
     let ([saved, c, dy, rt, dg, dc, dbias], scratch) = args.parts(lens.iter().sum());
     let mut rooms = rooms(scratch, lens).into_iter();
@@ -478,12 +505,12 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let weights = multiplies.then(|| Weights::new(team, rt, directions, gates, hidden, packed));
     let mut states = Vec::new();
     for tile in tiles.iter().flatten() {
-        let (own, dh) = (room(), room());
+        let (own, grouped, dh) = (room(), room(), room());
         if p.has_next == 1 {
             let from = p.dg_next as usize + (tile.direction * batch + tile.rows.start) * gates;
             own.copy_from_slice(&dg[from..][..own.len()]);
         }
-        states.push((own, dh));
+        states.push((own, grouped, dh));
     }
 
     let pieces = |first, steps, width| Pieces { first, steps, layers: 1, width, hidden, batch, directions };
@@ -508,7 +535,15 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     for (thread, (((tiles, dg_out), dc), dbias)) in tiles.into_iter().zip(dg_out).zip(dc).zip(dbias).enumerate() {
         let own = tiles.into_iter().zip(states.by_ref()).zip(dg_out).zip(dc).zip(dbias);
         let own: Vec<_> = own
-            .map(|((((tile, (dg, dh)), dg_out), dc), dbias)| BackwardTile { tile, dg, dh, dg_out, dc, dbias })
+            .map(|((((tile, (dg, grouped, dh)), dg_out), dc), dbias)| BackwardTile {
+                tile,
+                dg,
+                grouped,
+                dh,
+                dg_out,
+                dc,
+                dbias,
+            })
             .collect();
         work.push((thread, own));
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 /// One pool a process, with a thread for every processor but the caller's own.
 static POOL: LazyLock<Option<Mutex<rayon::ThreadPool>>> = LazyLock::new(|| {
@@ -11,6 +12,13 @@ static POOL: LazyLock<Option<Mutex<rayon::ThreadPool>>> = LazyLock::new(|| {
     let named = builder.thread_name(|k| format!("wgpu-lstm-{k}"));
     if threads == 1 { None } else { named.build().ok().map(Mutex::new) }
 });
+
+/// Counts the times that the pool was given work.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// How long the pool's threads stay awake after work. Waking one takes 50 µs and more, as long as a small layer's whole
+/// pass; the next kernel, or the next pass of a loop, comes sooner than this.
+const AWAKE: Duration = Duration::from_micros(200);
 
 /// The threads that a run has for itself. While another run has the pool, a run has its caller's thread alone; results
 /// do not depend on the number of threads.
@@ -39,17 +47,41 @@ impl Team {
 
     /// Runs parts at the same time, one on this thread; never more parts than [`Team::threads_for`] said.
     pub(super) fn each<T: Send>(&self, mut parts: Vec<T>, work: impl Fn(T) + Sync) {
-        let last = parts.pop();
-        match (&self.pool, last) {
-            (Some(pool), Some(last)) if !parts.is_empty() => pool.in_place_scope(|scope| {
-                for part in parts {
-                    let work = &work;
-                    scope.spawn(move |_| work(part));
-                }
-                work(last);
-            }),
-            (_, last) => parts.into_iter().chain(last).for_each(work),
-        }
+        let Some(last) = parts.pop() else { return };
+        let Some(pool) = self.pool.as_ref().filter(|_| !parts.is_empty()) else {
+            parts.into_iter().chain([last]).for_each(work);
+            return;
+        };
+        let (others, done) = (parts.len(), AtomicUsize::new(0));
+        CALLS.fetch_add(1, Ordering::Release);
+        pool.in_place_scope(|scope| {
+            for part in parts {
+                let (work, done) = (&work, &done);
+                scope.spawn(move |_| {
+                    work(part);
+                    done.fetch_add(1, Ordering::Release);
+                });
+            }
+            work(last);
+            // A scope that is not ready at its end puts this thread to sleep; the others are about to be ready, and need a
+            // moment more to say so to the scope.
+            let start = Instant::now();
+            spin_until(|| done.load(Ordering::Acquire) == others || start.elapsed() > AWAKE);
+            let ready = Instant::now();
+            spin_until(|| ready.elapsed() > Duration::from_nanos(300));
+        });
+        let calls = CALLS.load(Ordering::Acquire);
+        pool.spawn_broadcast(move |_| {
+            let start = Instant::now();
+            spin_until(|| CALLS.load(Ordering::Acquire) != calls || start.elapsed() > AWAKE);
+        });
+    }
+}
+
+/// Waits for something that is about to happen.
+fn spin_until(ready: impl Fn() -> bool) {
+    while !ready() {
+        std::hint::spin_loop();
     }
 }
 

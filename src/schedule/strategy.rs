@@ -91,7 +91,8 @@ impl Launch {
                 let rows = [8, 4].into_iter().find(|&rows| fits(rows as u64)).unwrap_or(1);
                 let threads = hidden.next_multiple_of(64).min(256);
                 let turns = hidden.div_ceil(threads) * (hidden + 10) + 10;
-                Launch { rows, units: hidden, threads, steps: (MOST_TURNS / turns).max(1) }
+                let steps = if capabilities.short_loops { (MOST_TURNS / turns).max(1) } else { u32::MAX };
+                Launch { rows, units: hidden, threads, steps }
             }
         }
     }

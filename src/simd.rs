@@ -90,23 +90,9 @@ impl<S: Simd> Arithmetic for Lanes<S> {
     }
 
     #[inline(always)]
-    fn magnitude(self) -> Self {
-        Lanes { values: self.simd.abs_f32s(self.values), ..self }
-    }
-
-    #[inline(always)]
     fn below(self, limit: Self, then: Self, otherwise: Self) -> Self {
         let mask = self.simd.less_than_f32s(self.values, limit.values);
         Lanes { values: self.simd.select_f32s(mask, then.values, otherwise.values), ..self }
-    }
-
-    #[inline(always)]
-    fn power_of_two(self) -> Self {
-        let simd = self.simd;
-        let bits = simd.transmute_u32s_f32s(self.values);
-        let power = simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(23));
-        let power = simd.add_u32s(power, simd.splat_u32s(1.0f32.to_bits()));
-        Lanes { values: simd.transmute_f32s_u32s(power), ..self }
     }
 }
 

@@ -52,11 +52,6 @@ impl<'a, F> Panels<'a, F> {
     pub fn panel(&self, index: usize) -> (&'a [F], usize) {
         (&self.data[index * self.panel..], self.stride)
     }
-
-    /// A matrix in rows as it stands; its columns must be a multiple of 16.
-    pub fn rows(data: &'a [F], columns: usize) -> Self {
-        Panels { data, panel: COLUMNS, stride: columns, count: columns / COLUMNS }
-    }
 }
 
 /// Elements of a matrix packed in panels.
@@ -125,37 +120,58 @@ fn block<const M: usize, S: Simd, F: Real>(
     }
 }
 
-/// One row times one panel, in four chains of sums: a single one would wait for itself at every term.
+/// One row times a matrix that stands in rows, eight of its rows at a time: they are read once, one after another, and the
+/// sums wait in the first cache.
 #[inline(always)]
-fn single<S: Simd, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usize), out: &mut [F]) {
-    let mut sums = [F::zeros(simd); 4];
-    for (factors, rows) in a.chunks(4).zip(b.chunks(4 * stride)) {
-        for (chain, &factor) in factors.iter().enumerate() {
-            let row = F::load(simd, &rows[chain * stride..]);
-            sums[chain] = F::multiply_add(simd, factor, row, sums[chain]);
+pub(super) fn single<S: Simd, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usize), add: bool, out: &mut [F]) {
+    if !add {
+        out.fill(F::zero());
+    }
+    let whole = a.len() / 8 * 8;
+    for k in (0..whole).step_by(8) {
+        some_rows::<8, S, F>(simd, &a[k..], &b[k * stride..], stride, out);
+    }
+    for k in whole..a.len() {
+        some_rows::<1, S, F>(simd, &a[k..], &b[k * stride..], stride, out);
+    }
+}
+
+/// Adds K rows of a matrix, each with its factor, to sums.
+#[inline(always)]
+fn some_rows<const K: usize, S: Simd, F: Real>(simd: S, a: &[F], b: &[F], stride: usize, sums: &mut [F]) {
+    let (wide, rest) = sums.as_chunks_mut::<COLUMNS>();
+    let mut rows: [&[[F; COLUMNS]]; K] = [&[]; K];
+    for (k, row) in rows.iter_mut().enumerate() {
+        *row = &b[k * stride..].as_chunks().0[..wide.len()];
+    }
+    for n in 0..wide.len() {
+        let mut sum = F::load(simd, &wide[n]);
+        for k in 0..K {
+            sum = F::multiply_add(simd, a[k], F::load(simd, &rows[k][n]), sum);
+        }
+        F::store(simd, sum, &mut wide[n]);
+    }
+    let first = wide.len() * COLUMNS;
+    for (n, sum) in rest.iter_mut().enumerate() {
+        for k in 0..K {
+            *sum += a[k] * b[k * stride + first + n];
         }
     }
-    let (low, high) = (F::plus(simd, sums[0], sums[1]), F::plus(simd, sums[2], sums[3]));
-    F::store(simd, F::plus(simd, low, high), out);
 }
 
 /// Rows of A as [`group`] puts them, `terms` long, times one panel of B, to `out` [rows, 16] with a stride of rows.
-/// `alone` says that the whole product has one row: then the sum runs in four chains. (It must not depend on how rows
-/// are shared out among threads, or the bits would.)
 #[inline(always)]
 pub(super) fn multiply<S: Simd, F: Real>(
     simd: S,
     a: &[F],
     terms: usize,
     b: (&[F], usize),
-    alone: bool,
     out: &mut [F],
     out_stride: usize,
 ) {
     for (group, a) in a.chunks(ROWS * terms).enumerate() {
         let out = &mut out[group * ROWS * out_stride..];
         match a.len() / terms {
-            1 if alone => single(simd, a, b, out),
             1 => block::<1, S, F>(simd, a, b, out, out_stride),
             2 => block::<2, S, F>(simd, a, b, out, out_stride),
             3 => block::<3, S, F>(simd, a, b, out, out_stride),
@@ -240,6 +256,11 @@ impl<F: Real> Work for Part<'_, F> {
         let p = self.p;
         let b_k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
         let (k, n) = (p.k as usize, self.columns.len());
+        let a_k = Axis::new(p.k_split, p.a_k_hi, p.a_k_lo);
+        if let (1, 1, Some(1), Some(stride)) = (p.m, p.b_n, a_k.stride(k), b_k.stride(k)) {
+            let (a, b) = (&self.a[p.a_offset as usize..][..k], &self.b[p.b_offset as usize + self.columns.start..]);
+            return single(simd, a, (b, stride), p.accumulate == 1, self.c[0]);
+        }
         // few rows are not worth packing the other matrix
         let plain = b_k.stride(k).filter(|_| p.m as usize <= ROWS && p.b_n == 1 && n % COLUMNS == 0);
         let (a_room, b_room) =
@@ -265,7 +286,7 @@ impl<F: Real> Work for Part<'_, F> {
                 self.group_rows(rows.clone(), first, terms, a);
                 let own = rows.start - self.rows.start..rows.end - self.rows.start;
                 for panel in 0..panels.count {
-                    multiply(simd, a, terms, panels.panel(panel), p.m == 1, &mut tile, COLUMNS);
+                    multiply(simd, a, terms, panels.panel(panel), &mut tile, COLUMNS);
                     for (c, sums) in self.c[own.clone()].iter_mut().zip(tile.chunks_exact(COLUMNS)) {
                         let to = &mut c[panel * COLUMNS..];
                         let width = to.len().min(COLUMNS);

@@ -4,9 +4,9 @@
 //! and threads never meet. Where it is not, or where the weights of all units pass the caches, a tile has all rows and
 //! its own units, and threads meet once a step to exchange what they made.
 
-use super::product::{COLUMNS, Panels, WORTH_A_THREAD, group, multiply, pack, packed_len};
+use super::product::{COLUMNS, Panels, WORTH_A_THREAD, group, multiply, pack, packed_len, single};
 use super::workers::{Attending, Meeting, Piece, deal, share};
-use super::{Args, Pick};
+use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED};
 use crate::kernel::{Call, params};
 use crate::real::Real;
@@ -92,8 +92,7 @@ struct Product<'a, F> {
     /// Room for as much.
     grouped: &'a mut [F],
     terms: usize,
-    weights: Panels<'a, F>,
-    alone: bool,
+    weights: Side<'a, F>,
     out: &'a mut [F],
     columns: usize,
 }
@@ -101,22 +100,31 @@ struct Product<'a, F> {
 impl<F: Real> Work for Product<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Product { state, grouped, terms, weights, alone, out, columns } = self;
-        let rows = state.len() / terms;
-        let state = if rows == 1 {
-            state
-        } else {
-            group(rows, terms, |m| &state[m * terms..], grouped);
-            grouped
+        let Product { state, grouped, terms, weights, out, columns } = self;
+        let panels = match weights {
+            Side::Rows(rows, stride) => return single(simd, state, (rows, stride), false, &mut out[..columns]),
+            Side::Panels(panels) => panels,
         };
-        for panel in 0..weights.count {
-            multiply(simd, state, terms, weights.panel(panel), alone, &mut out[panel * COLUMNS..], columns);
+        let rows = state.len() / terms;
+        group(rows, terms, |m| &state[m * terms..], grouped);
+        let columns = columns.next_multiple_of(COLUMNS);
+        for panel in 0..panels.count {
+            multiply(simd, grouped, terms, panels.panel(panel), &mut out[panel * COLUMNS..], columns);
         }
     }
 }
 
-/// The weights [terms, columns] of each direction as tiles read them: in panels, packed by all threads, where they are
-/// used often enough to pay for that, else as they stand.
+/// Some columns of the weights.
+#[derive(Clone, Copy)]
+enum Side<'a, F> {
+    /// As they stand, with the stride of their rows: for a single row of the batch.
+    Rows(&'a [F], usize),
+    /// Packed.
+    Panels(Panels<'a, F>),
+}
+
+/// The weights [terms, columns] of each direction as tiles read them: packed once for all steps, by all threads; for a
+/// single row, which would use them no more often than packing does, as they stand.
 struct Weights<'a, F> {
     data: &'a [F],
     packed: bool,
@@ -126,24 +134,16 @@ struct Weights<'a, F> {
 
 impl<'a, F: Real> Weights<'a, F> {
     /// Elements of room that packing takes.
-    fn room(directions: usize, terms: usize, columns: usize, rows: usize) -> usize {
-        // A matrix in rows is read as well where panels would be used a few times only.
-        if rows <= 8 && columns.is_multiple_of(COLUMNS) { 0 } else { directions * packed_len(terms, columns) }
+    fn room(directions: usize, terms: usize, columns: usize, batch: usize) -> usize {
+        if batch == 1 { 0 } else { directions * packed_len(terms, columns) }
     }
 
-    fn new(
-        args: &super::Team,
-        data: &'a [F],
-        directions: usize,
-        terms: usize,
-        columns: usize,
-        room: &'a mut [F],
-    ) -> Self {
+    fn new(team: &Team, data: &'a [F], terms: usize, columns: usize, room: &'a mut [F]) -> Self {
         if room.is_empty() {
             return Weights { data, packed: false, terms, columns };
         }
         let len = packed_len(terms, columns);
-        let threads = args.threads_for((directions * len) as u64 / WORTH_A_THREAD);
+        let threads = team.threads_for(len as u64 / WORTH_A_THREAD);
         for (direction, room) in room.chunks_exact_mut(len).enumerate() {
             let mut parts = Vec::new();
             let mut rest = room;
@@ -153,21 +153,20 @@ impl<'a, F: Real> Weights<'a, F> {
                 rest = after;
             }
             let first = direction * terms * columns;
-            args.each(parts, |(range, own)| pack(data, terms, range, |k, n| first + k * columns + n, true, own));
+            team.each(parts, |(range, own)| pack(data, terms, range, |k, n| first + k * columns + n, true, own));
         }
         Weights { data: room, packed: true, terms, columns }
     }
 
-    /// The panels of some columns of a direction.
-    fn panels(&self, direction: usize, columns: Range<usize>) -> Panels<'a, F> {
+    /// Some columns of a direction.
+    fn side(&self, direction: usize, columns: Range<usize>) -> Side<'a, F> {
         if self.packed {
             let len = packed_len(self.terms, self.columns);
             let own = packed_len(self.terms, columns.start)..packed_len(self.terms, columns.end);
-            return Panels::packed(&self.data[direction * len..][own], self.terms);
+            return Side::Panels(Panels::packed(&self.data[direction * len..][own], self.terms));
         }
         let first = direction * self.terms * self.columns;
-        let data = &self.data[first..first + self.terms * self.columns][columns.start..];
-        Panels { count: columns.len() / COLUMNS, ..Panels::rows(data, self.columns) }
+        Side::Rows(&self.data[first..first + self.terms * self.columns][columns.start..], self.columns)
     }
 }
 
@@ -259,7 +258,7 @@ impl<F: Real> ForwardPass<'_, F> {
         let (hidden, count) = (self.hidden, units.len());
         let (xw_row, columns) = (GATES * hidden, GATES * units.start..GATES * units.end);
         let wide = columns.len().next_multiple_of(COLUMNS);
-        let weights = self.weights.panels(direction, columns.clone());
+        let weights = self.weights.side(direction, columns.clone());
         let bias = &self.bias[direction * xw_row..][columns.clone()];
         for step in 0..self.steps {
             dispatch(Product {
@@ -267,9 +266,8 @@ impl<F: Real> ForwardPass<'_, F> {
                 grouped: own.grouped,
                 terms: hidden,
                 weights,
-                alone: self.batch == 1,
                 out: own.rh,
-                columns: wide,
+                columns: columns.len(),
             });
             for (row, b) in rows.clone().enumerate() {
                 let at = ((step * self.directions + direction) * self.batch + b) * xw_row;
@@ -311,7 +309,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let kept = if train { spec.saved } else { 0 };
 
-    let packed = Weights::<F>::room(directions, hidden, columns, steps * batch);
+    let packed = Weights::<F>::room(directions, hidden, columns, batch);
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
         [rows * hidden, rows * hidden, rows * units, rows * (units * GATES).next_multiple_of(COLUMNS)]
@@ -321,7 +319,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let ([xw, r, bias, h, c, saved], scratch) = args.parts(lens.iter().sum());
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
-    let weights = Weights::new(team, r, directions, hidden, columns, room());
+    let weights = Weights::new(team, r, hidden, columns, room());
     let sums = room();
     for (direction, sums) in sums.chunks_exact_mut(columns).enumerate() {
         for (k, sum) in sums.iter_mut().enumerate() {
@@ -425,7 +423,7 @@ impl<F: Real> BackwardPass<'_, F> {
         let (batch, directions, steps) = (p.batch as usize, p.directions as usize, p.steps as usize);
         let (slot, gates) = (directions * batch * hidden, GATES * hidden);
         let wide = count.next_multiple_of(COLUMNS);
-        let weights = self.weights.as_ref().map(|weights| weights.panels(direction, units.clone()));
+        let weights = self.weights.as_ref().map(|weights| weights.side(direction, units.clone()));
         for step in (0..steps).rev() {
             let later = step + 1 < steps || p.has_next == 1;
             if let (true, Some(weights)) = (later, weights) {
@@ -435,9 +433,8 @@ impl<F: Real> BackwardPass<'_, F> {
                     grouped: own.grouped,
                     terms: gates,
                     weights,
-                    alone: batch == 1,
                     out: own.dh,
-                    columns: wide,
+                    columns: count,
                 });
             } else {
                 own.dh.fill(F::zero());
@@ -492,7 +489,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
 
     let multiplies = steps > 1 || p.has_next == 1;
-    let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, steps * batch) } else { 0 };
+    let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, batch) } else { 0 };
     let sizes = |tile: &Tile| {
         let rows = tile.rows.len();
         [rows * gates, rows * gates, rows * tile.units.len().next_multiple_of(COLUMNS)]
@@ -502,7 +499,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let packed = room();
-    let weights = multiplies.then(|| Weights::new(team, rt, directions, gates, hidden, packed));
+    let weights = multiplies.then(|| Weights::new(team, rt, gates, hidden, packed));
     let mut states = Vec::new();
     for tile in tiles.iter().flatten() {
         let (own, grouped, dh) = (room(), room(), room());

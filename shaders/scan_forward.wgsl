@@ -1,8 +1,8 @@
 // Time steps of all directions of a layer: in each, the recurrent product of the four gates, then the cell.
 // A workgroup carries UNITS hidden units of ROWS (1, 4 or 8) batch rows. Where UNITS is H it needs nothing from other
 // workgroups and goes through many steps; else a dispatch is one step.
-// A thread makes all its rows of a unit at once: a weight load brings the four gates of the unit, which lie side by
-// side, and serves every row; neighbouring threads read neighbouring weights; h is the same for all of them.
+// A thread makes all its rows of SPAN (1 or 2) units at once: a weight load brings the four gates of a unit, which lie side
+// by side, and serves every row; a load of h serves every unit; neighbouring threads read neighbouring weights.
 
 struct Params {
     batch: u32,
@@ -20,6 +20,7 @@ override H: u32;
 override TRAIN: u32;
 override ROWS: u32;
 override UNITS: u32;
+override SPAN: u32;
 override THREADS: u32;
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -79,7 +80,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let h_first = p.h_in + (step * p.directions + d) * p.batch * H;
         let at0 = rows0 + h_first;
         let at1 = rows1 + h_first;
-        for (var unit = group.x * UNITS + local.x; unit < end; unit += THREADS) {
+        for (var unit = group.x * UNITS + local.x; unit < end; unit += SPAN * THREADS) {
             let column = d * H * H + unit;
             if ROWS == 1u {
                 var rh = vec4f();
@@ -88,18 +89,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 }
                 finish(step, d, first, unit, rh);
             } else {
-                var rh0 = mat4x4f();
+                let other = min(unit + THREADS, end - 1u); // a second unit; past the last it is thrown away
+                let second = d * H * H + other;
+                var rh0 = mat4x4f(); // first four rows
                 var rh1 = mat4x4f();
+                var rh2 = mat4x4f(); // of the second unit
+                var rh3 = mat4x4f();
                 for (var k = 0u; k < H; k++) {
                     let weights = r[column + k * H];
-                    rh0 += outer(weights, vec4f(h[at0.x + k], h[at0.y + k], h[at0.z + k], h[at0.w + k]));
+                    let h0 = vec4f(h[at0.x + k], h[at0.y + k], h[at0.z + k], h[at0.w + k]);
+                    rh0 += outer(weights, h0);
+                    if SPAN == 2u {
+                        rh2 += outer(r[second + k * H], h0);
+                    }
                     if ROWS == 8u {
-                        rh1 += outer(weights, vec4f(h[at1.x + k], h[at1.y + k], h[at1.z + k], h[at1.w + k]));
+                        let h1 = vec4f(h[at1.x + k], h[at1.y + k], h[at1.z + k], h[at1.w + k]);
+                        rh1 += outer(weights, h1);
+                        if SPAN == 2u {
+                            rh3 += outer(r[second + k * H], h1);
+                        }
                     }
                 }
                 four(step, d, first, unit, rh0);
                 if ROWS == 8u {
                     four(step, d, first + 4u, unit, rh1);
+                }
+                if SPAN == 2u && unit + THREADS < end {
+                    four(step, d, first, other, rh2);
+                    if ROWS == 8u {
+                        four(step, d, first + 4u, other, rh3);
+                    }
                 }
             }
         }

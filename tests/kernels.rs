@@ -42,38 +42,38 @@ fn cases() -> Vec<Case> {
         let back = round % 2 == 1; // rows that run backwards in time
         let (split, k_split) = ([1, 3, m][round % 3], [k, 5, 1][round % 3]);
         let outer = m.div_ceil(split);
-        all.push(case(
-            &kernel::MATMUL,
-            &[],
-            p::Matmul {
-                m,
-                n,
-                k,
-                accumulate: (round % 4 == 3) as u32,
-                m_split: split,
-                k_split,
-                a_offset: 5 + if back { (outer - 1) * split * (k + 2) } else { 0 },
-                a_m_hi: (split * (k + 2)) as i32 * if back { -1 } else { 1 },
-                a_m_lo: (k + 2) as i32,
-                a_k_hi: k_split as i32,
-                a_k_lo: 1,
-                b_offset: 3,
-                b_k_hi: (k_split * (n + 1)) as i32,
-                b_k_lo: (n + 1) as i32,
-                b_n: 1,
-                c_offset: 9,
-                c_m_hi: (split * (n + 3)) as i32,
-                c_m_lo: (n + 3) as i32,
-            },
-        ));
+        let product = p::Matmul {
+            m,
+            n,
+            k,
+            accumulate: (round % 4 == 3) as u32,
+            m_split: split,
+            k_split,
+            a_offset: 5 + if back { (outer - 1) * split * (k + 2) } else { 0 },
+            a_m_hi: (split * (k + 2)) as i32 * if back { -1 } else { 1 },
+            a_m_lo: (k + 2) as i32,
+            a_k_hi: k_split as i32,
+            a_k_lo: 1,
+            b_offset: 3,
+            b_k_hi: (k_split * (n + 1)) as i32,
+            b_k_lo: (n + 1) as i32,
+            b_n: 1,
+            c_offset: 9,
+            c_m_hi: (split * (n + 3)) as i32,
+            c_m_lo: (n + 3) as i32,
+        };
+        all.push(case(&kernel::MATMUL, &[], product));
+        all.push(case(&kernel::MATMUL_REGISTERS, &[], product));
         let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
         let slot = directions * batch * h;
         // Units shared out among workgroups for one step, or whole sequences: one workgroup has them all.
         let (steps, units, threads) = if round % 4 < 2 { (1, 64, 64) } else { (4, h, [8, 64, 256][round % 3]) };
         let rows = [1, 4, 8][round % 3];
+        // A thread of many rows may make several units at once.
+        let [span, back_span] = if rows > 1 && round % 2 == 1 { [2, 4] } else { [1, 1] };
         all.push(case(
             &kernel::SCAN_FORWARD,
-            &[h, round as u32 % 2, rows, units, threads],
+            &[h, round as u32 % 2, rows, units, span, threads],
             p::ScanForward {
                 batch,
                 directions,
@@ -88,7 +88,7 @@ fn cases() -> Vec<Case> {
         ));
         all.push(case(
             &kernel::SCAN_BACKWARD,
-            &[h, rows, units, threads],
+            &[h, rows, units, back_span, threads],
             p::ScanBackward {
                 batch,
                 directions,

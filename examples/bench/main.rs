@@ -42,6 +42,9 @@ struct Arguments {
     /// Seconds for each row
     #[arg(long, default_value_t = 1.0)]
     budget: f64,
+    /// Prints the rows as lines of JSON instead of a table
+    #[arg(long)]
+    lines: bool,
     /// Writes the rows to a file
     #[arg(long)]
     json: Option<std::path::PathBuf>,
@@ -57,16 +60,22 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let device = arguments.device.open_with(arguments.strategy)?;
     let rates = measure::rates(&device)?;
-    println!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
+    if !arguments.lines {
+        println!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
+        println!("{}", Row::HEAD);
+    }
     let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
     let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case };
-    println!("{}", Row::HEAD);
     let mut rows = Vec::new();
     for mode in modes {
         for &case in &cases {
             let row = measure::row(&device, mode, case, rates, arguments.budget)
                 .with_context(|| format!("{} of {case}", mode.name()))?;
-            println!("{row}");
+            if arguments.lines {
+                println!("{}", serde_json::to_string(&row)?);
+            } else {
+                println!("{row}");
+            }
             rows.push(row);
         }
     }

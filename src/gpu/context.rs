@@ -67,6 +67,7 @@ impl Context {
             max_groups: limits.max_compute_workgroups_per_dimension as u64,
             // A large GPU holds some hundred thousand threads, a software adapter a few.
             busy_threads: if description.kind == AdapterKind::Software { 32 } else { 1 << 16 },
+            workgroup_tiles: description.kind != AdapterKind::Software,
             strategy: options.strategy,
             ..Capabilities::default()
         };

@@ -117,9 +117,19 @@ const fn read_write(name: &'static str) -> Binding {
     Binding { name, access: Access::ReadWrite }
 }
 
+/// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin.
+macro_rules! twin {
+    ($name:ident) => {
+        Twin { f32: cpu::$name::<f32>, f64: cpu::$name::<f64> }
+    };
+    ($name:ident $twin:ident) => {
+        twin!($twin)
+    };
+}
+
 macro_rules! kernels {
     ($($(#[$doc:meta])* $id:ident = $name:ident {
-        params: $params:ty, bindings: $bindings:expr, constants: $constants:expr, workgroup: $workgroup:expr, cell: $cell:expr,
+        params: $params:ty, bindings: $bindings:expr, constants: $constants:expr, workgroup: $workgroup:expr, cell: $cell:expr, $(twin: $twin:ident,)?
     })*) => {
         $($(#[$doc])*
         pub static $id: Kernel = Kernel {
@@ -130,7 +140,7 @@ macro_rules! kernels {
             params: <$params>::FIELDS,
             constants: $constants,
             workgroup: $workgroup,
-            twin: Twin { f32: cpu::$name::<f32>, f64: cpu::$name::<f64> },
+            twin: twin!($name $($twin)?),
             groups: |call| call.params::<$params>().groups(call),
             touches: |call| call.params::<$params>().touches(call),
             flops: |call| call.params::<$params>().flops(call),
@@ -148,11 +158,17 @@ kernels! {
         bindings: &[read("a"), read("b"), read_write("c")],
         constants: &[], workgroup: [16, 16, 1], cell: false,
     }
+    /// The same product without workgroup memory: for software adapters, and for few rows.
+    MATMUL_REGISTERS = matmul_registers {
+        params: p::Matmul,
+        bindings: &[read("a"), read("b"), read_write("c")],
+        constants: &[], workgroup: [16, 4, 1], cell: false, twin: matmul,
+    }
     /// Time steps of all directions: recurrent product, gates, activations and cell update.
     SCAN_FORWARD = scan_forward {
         params: p::ScanForward,
         bindings: &[read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved")],
-        constants: &["H", "TRAIN", "ROWS", "UNITS", "THREADS"], workgroup: [0, 1, 1], cell: true,
+        constants: &["H", "TRAIN", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
     }
     /// Time steps backward: gradient through the recurrent product, then through the cell.
     SCAN_BACKWARD = scan_backward {
@@ -160,7 +176,7 @@ kernels! {
         bindings: &[
             read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("dc"), read_write("dbias"),
         ],
-        constants: &["H", "ROWS", "UNITS", "THREADS"], workgroup: [0, 1, 1], cell: true,
+        constants: &["H", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
     }
     /// Strided copy or accumulation of a four-dimensional block.
     COPY = copy {

@@ -2,7 +2,7 @@
 //!
 //! Offsets and strides count f32 elements. The WGSL struct `Params` of each shader has the same fields.
 
-use super::{Call, Region, Scalar, Touch};
+use super::{Call, Kernel, Region, Scalar, Touch};
 
 /// Workgroups of an elementwise kernel of `n` threads: two dimensions, since one holds only 65,535 groups.
 fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
@@ -90,8 +90,10 @@ params! {
 }
 
 impl Matmul {
-    /// Rows and columns of C that one workgroup makes, as in the shader.
-    pub const TILE: u32 = 64;
+    /// Rows and columns of C that a workgroup of a kernel makes, as in the shaders.
+    fn tile(kernel: &Kernel) -> (u32, u32) {
+        if kernel.name == "matmul_registers" { (32, 128) } else { (64, 64) }
+    }
 
     /// C = A·B, all three in rows.
     pub fn plain(m: u32, n: u32, k: u32) -> Matmul {
@@ -117,8 +119,9 @@ impl Matmul {
         }
     }
 
-    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
-        [self.n.div_ceil(Self::TILE) as u64, self.m.div_ceil(Self::TILE) as u64, 1]
+    pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
+        let (rows, columns) = Self::tile(call.kernel);
+        [self.n.div_ceil(columns) as u64, self.m.div_ceil(rows) as u64, 1]
     }
 
     pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
@@ -164,7 +167,8 @@ params! {
 }
 
 impl ScanForward {
-    /// Constants of a call: H, TRAIN, ROWS (batch rows of a workgroup), UNITS (hidden units of one), THREADS.
+    /// Constants of a call: H, TRAIN, ROWS (batch rows of a workgroup), UNITS (hidden units of one), SPAN (units
+    /// of a thread at once), THREADS.
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
         let [hidden, _, rows, units] = call.constants[..4] else { return [0; 3] };
         recurrence_groups(hidden, units, self.batch, rows, self.directions)
@@ -227,7 +231,8 @@ params! {
 }
 
 impl ScanBackward {
-    /// Constants of a call: H, ROWS (batch rows of a workgroup), UNITS (hidden units of one), THREADS.
+    /// Constants of a call: H, ROWS (batch rows of a workgroup), UNITS (hidden units of one), SPAN (units
+    /// of a thread at once), THREADS.
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
         let [hidden, rows, units] = call.constants[..3] else { return [0; 3] };
         recurrence_groups(hidden, units, self.batch, rows, self.directions)

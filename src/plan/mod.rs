@@ -28,6 +28,8 @@ pub struct Capabilities {
     pub busy_threads: u64,
     /// Layers of up to so many hidden units run as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
     pub whole_sequence_units: u32,
+    /// Whether workgroup memory is faster than other memory, so that products should go through tiles in it.
+    pub workgroup_tiles: bool,
     /// Whether a dispatch's loops must be short: some drivers end them after 65,535 turns, others watch the clock.
     pub short_loops: bool,
     /// How the recurrence is to run; `None`: chosen by size.
@@ -44,6 +46,7 @@ impl Default for Capabilities {
             max_groups: 65_535,
             busy_threads: 1 << 16,
             whole_sequence_units: 128,
+            workgroup_tiles: true,
             short_loops: true,
             strategy: None,
             memory_bytes: None,

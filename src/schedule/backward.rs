@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::forward::{Kept, LayerTrace, LayerWeights, LstmSizes};
 use super::sequence::{Direction, Sequence};
-use super::strategy::Launch;
+use super::strategy::{Launch, Pass};
 use crate::cell::GATES;
 use crate::error::{Error, Result};
 use crate::kernel::{self, params};
@@ -148,7 +148,7 @@ impl Layer<'_> {
                 builder.copy_run(G * slot, (scratch.carry, 0), (scratch.dg, after));
             }
             let dy = self.output_gradients(builder, upstream, range.clone());
-            let launch = Launch::new(sizes, &builder.capabilities);
+            let launch = Launch::new(Pass::Backward, sizes, &builder.capabilities);
             let mut end = range.end;
             while end > range.start {
                 let first = end.saturating_sub(launch.steps).max(range.start);
@@ -228,7 +228,7 @@ impl Layer<'_> {
             dg_offset: (range.start - first) * G * slot,
         };
         let buffers = [saved_buffer, c_buffer, dy.at.0, scratch.rt, scratch.dg, scratch.dc, scratch.dbias];
-        let constants = [sizes.hidden, launch.rows, launch.units, launch.threads];
+        let constants = [sizes.hidden, launch.rows, launch.units, launch.span, launch.threads];
         builder.push(&kernel::SCAN_BACKWARD, Some(sizes.cell), &constants, &params, &buffers);
     }
 

@@ -11,6 +11,9 @@ use std::ops::Range;
 /// nested loops together, and the shader takes 25 turns for 16 terms.
 const MOST_TERMS: u32 = 1 << 15;
 
+/// Rows up to which a product is made without tiles.
+const FEW_ROWS: u32 = 16;
+
 /// A weight with its gradient and its length.
 pub(super) struct Trained {
     /// The weight.
@@ -189,7 +192,13 @@ impl Builder {
     /// Adds a matrix product; see [`params::Matmul`]. What is too much for one dispatch is split: rows by the number of
     /// workgroups, terms by the length of a shader's loops.
     pub fn matmul(&mut self, whole: params::Matmul, a: BufferId, b: BufferId, c: BufferId) {
-        let rows = self.capabilities.max_groups.min(65_535) as u32 * params::Matmul::TILE;
+        // Tiles of rows would be mostly empty where there are few.
+        let tiled = self.capabilities.workgroup_tiles && whole.m > FEW_ROWS;
+        let kernel = if tiled { &kernel::MATMUL } else { &kernel::MATMUL_REGISTERS };
+        let rows = self.capabilities.max_groups.min(65_535) as u32 * 32;
+        let (k_split, [a_k_hi, b_k_hi], [a_k_lo, b_k_lo]) =
+            joined(whole.k, whole.k_split, [whole.a_k_hi, whole.b_k_hi], [whole.a_k_lo, whole.b_k_lo]);
+        let whole = params::Matmul { k_split, a_k_hi, a_k_lo, b_k_hi, b_k_lo, ..whole };
         for m in split(whole.m, whole.m_split, rows) {
             for k in split(whole.k, whole.k_split, MOST_TERMS) {
                 let part = params::Matmul {
@@ -203,7 +212,7 @@ impl Builder {
                     c_offset: m.moved(whole.c_offset, whole.c_m_hi, whole.c_m_lo),
                     ..whole
                 };
-                self.push(&kernel::MATMUL, None, &[], &part, &[a, b, c]);
+                self.push(kernel, None, &[], &part, &[a, b, c]);
             }
         }
     }
@@ -217,6 +226,17 @@ impl Builder {
     pub(super) fn trained(&self, weight: BufferId, gradient: BufferId) -> Trained {
         let buffer = &self.plan.buffers[weight.0];
         Trained { weight, gradient, len: buffer.len as u32, name: buffer.name.clone() }
+    }
+}
+
+/// An axis of `n` indices that is split in two, as one that is not where the strides allow it.
+fn joined<const N: usize>(n: u32, inner: u32, hi: [i32; N], lo: [i32; N]) -> (u32, [i32; N], [i32; N]) {
+    if (0..N).all(|k| hi[k] as i64 == lo[k] as i64 * inner as i64) {
+        (n, hi, lo)
+    } else if inner == 1 {
+        (n, hi, hi)
+    } else {
+        (inner, hi, lo)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::builder::Builder;
 use super::sequence::{Direction, Sequence};
-use super::strategy::Launch;
+use super::strategy::{Launch, Pass};
 use crate::cell::{CellSpec, GATES};
 use crate::error::Result;
 use crate::kernel::{self, params};
@@ -229,7 +229,7 @@ impl Layer<'_> {
             }
         };
 
-        let launch = Launch::new(sizes, &builder.capabilities);
+        let launch = Launch::new(Pass::Forward, sizes, &builder.capabilities);
         let (mut turn, mut c_last) = (0, (memory.c(0, 0, slot).0, 0));
         for chunk in 0..h.chunks.len() {
             let range = h.chunk_range(chunk);
@@ -264,7 +264,7 @@ impl Layer<'_> {
                     saved_offset,
                 };
                 let buffers = [self.xw, self.weights.r, self.weights.bias, h_buffer, c_buffer, saved_buffer];
-                let constants = [sizes.hidden, train as u32, launch.rows, launch.units, launch.threads];
+                let constants = [sizes.hidden, train as u32, launch.rows, launch.units, launch.span, launch.threads];
                 builder.push(&kernel::SCAN_FORWARD, Some(sizes.cell), &constants, &params, &buffers);
                 c_last = (c_buffer, c_out + if train { (params.steps - 1) * slot } else { 0 });
                 turn += 1;

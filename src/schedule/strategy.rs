@@ -61,6 +61,13 @@ impl Strategy {
     }
 }
 
+/// Which way through time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    Forward,
+    Backward,
+}
+
 /// How a dispatch of the recurrence shares out its work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Launch {
@@ -68,6 +75,8 @@ pub(super) struct Launch {
     pub rows: u32,
     /// Hidden units of a workgroup.
     pub units: u32,
+    /// Hidden units that a thread makes at once, which share what is loaded of a row.
+    pub span: u32,
     /// Threads of a workgroup.
     pub threads: u32,
     /// Time steps of a dispatch.
@@ -75,24 +84,34 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    pub fn new(sizes: &LstmSizes, capabilities: &Capabilities) -> Launch {
+    pub fn new(pass: Pass, sizes: &LstmSizes, capabilities: &Capabilities) -> Launch {
         let (batch, hidden) = (sizes.batch, sizes.hidden);
         let all_rows = sizes.directions as u64 * batch as u64;
-        let busy = |rows: u64| all_rows * hidden as u64 >= rows * capabilities.busy_threads;
-        match Strategy::choose(hidden, capabilities) {
+        // Sharing what is loaded pays where enough threads remain to keep the device busy.
+        let busy = |rows: u64, span: u64| all_rows * hidden as u64 >= rows * span * capabilities.busy_threads;
+        let strategy = Strategy::choose(hidden, capabilities);
+        // A whole sequence also wants at least two workgroups.
+        let fits = |rows: u64| {
+            let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;
+            batch as u64 >= rows && groups && busy(rows, 1)
+        };
+        let rows = [8, 4].into_iter().find(|&rows| fits(rows as u64)).unwrap_or(1);
+        let wide = match pass {
+            Pass::Forward => 2,
+            Pass::Backward => 4,
+        };
+        let span = if rows > 1 && busy(rows as u64, wide) { wide as u32 } else { 1 };
+        match strategy {
             Strategy::PerStep => {
-                // Sharing a weight pays where enough threads remain to keep the device busy.
-                let rows = [8, 4].into_iter().find(|&rows| batch >= rows && busy(rows as u64)).unwrap_or(1);
-                Launch { rows, units: 64, threads: 64, steps: 1 }
+                let threads = if capabilities.workgroup_tiles { 64 } else { 8 };
+                Launch { rows, units: threads * span, span, threads, steps: 1 }
             }
             Strategy::WholeSequence => {
-                // At least two workgroups, and enough threads.
-                let fits = |rows: u64| batch as u64 >= rows && all_rows >= 2 * rows && busy(rows);
-                let rows = [8, 4].into_iter().find(|&rows| fits(rows as u64)).unwrap_or(1);
-                let threads = hidden.next_multiple_of(64).min(256);
-                let turns = hidden.div_ceil(threads) * (hidden + 10) + 10;
+                let threads = hidden.div_ceil(span).next_multiple_of(if capabilities.workgroup_tiles { 64 } else { 8 });
+                let threads = threads.min(256);
+                let turns = hidden.div_ceil(threads * span) * (hidden + 20) + 10;
                 let steps = if capabilities.short_loops { (MOST_TURNS / turns).max(1) } else { u32::MAX };
-                Launch { rows, units: hidden, threads, steps }
+                Launch { rows, units: hidden, span, threads, steps }
             }
         }
     }

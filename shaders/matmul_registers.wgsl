@@ -1,8 +1,8 @@
-// C[m, n] (+)= Σ_k A[m, k]·B[k, n], like matmul.wgsl, without workgroup memory.
+// C[m, n] (+)= Σ_k A[m, k]·B[k, n], like matmul.wgsl, without workgroup memory and by vec4 loads.
 //
-// A thread makes 8 rows and 8 columns of C (columns 16 apart, so that neighbouring threads read neighbouring ones): 16
-// loads serve 64 products. For devices where workgroup memory is no faster than any other (software), and for products of
-// few rows, whose tiles would be mostly empty.
+// A thread makes 8 rows and 8 columns of C; for four terms of the sums, sixteen loads serve 256 products. For devices whose
+// workgroup memory is no faster than any other (software), and for products of few rows, whose tiles would be mostly empty.
+// Offsets, strides and sizes are multiples of 4 where a load needs them to be; the scheduler sees to that.
 
 struct Params {
     m: u32,
@@ -25,13 +25,13 @@ struct Params {
     c_m_lo: i32,
 }
 
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;       // [m, k] by strides
-@group(0) @binding(2) var<storage, read> b: array<f32>;       // [k, n] by strides
-@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [m, n] by strides, columns contiguous
+override A_ALONG_K: u32; // 1: four terms of a row of A lie side by side; 0: four rows of a term
+override B_ALONG_N: u32; // 1: four columns of a term of B lie side by side; 0: four terms of a column
 
-const ROWS = 8u;     // of a thread
-const COLUMNS = 16u; // threads side by side
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4f>;       // [m, k] by strides
+@group(0) @binding(2) var<storage, read> b: array<vec4f>;       // [k, n] by strides
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>; // [m, n] by strides, columns contiguous
 
 fn split(index: u32, size: u32, hi: i32, lo: i32) -> i32 {
     return i32(index / size) * hi + i32(index % size) * lo;
@@ -50,58 +50,62 @@ fn a_begin(m: u32) -> vec4i {
 
 // Where four columns of B begin, likewise.
 fn b_begin(n: u32) -> vec4i {
-    let columns = min(vec4u(n, n + COLUMNS, n + 2u * COLUMNS, n + 3u * COLUMNS), vec4u(p.n - 1u));
-    return i32(p.b_offset) + vec4i(columns) * p.b_n;
+    return i32(p.b_offset) + vec4i(min(vec4u(n, n + 1u, n + 2u, n + 3u), vec4u(p.n - 1u))) * p.b_n;
 }
 
-fn load_a(at: vec4i) -> vec4f {
-    return vec4f(a[at.x], a[at.y], a[at.z], a[at.w]);
+// Four terms of four rows: columns are rows of A, their elements terms.
+fn a_block(begin: vec4i, k: i32) -> mat4x4f {
+    if A_ALONG_K == 1u {
+        let at = (begin + k) / 4;
+        return mat4x4f(a[at.x], a[at.y], a[at.z], a[at.w]);
+    }
+    let at = (begin.x + k + vec4i(0, 1, 2, 3) * p.a_k_lo) / 4;
+    return transpose(mat4x4f(a[at.x], a[at.y], a[at.z], a[at.w]));
 }
 
-fn load_b(at: vec4i) -> vec4f {
-    return vec4f(b[at.x], b[at.y], b[at.z], b[at.w]);
+// Four terms of four columns: columns are terms, their elements columns of B.
+fn b_block(begin: vec4i, k: i32) -> mat4x4f {
+    if B_ALONG_N == 1u {
+        let at = (begin.x + k + vec4i(0, 1, 2, 3) * p.b_k_lo) / 4;
+        return mat4x4f(b[at.x], b[at.y], b[at.z], b[at.w]);
+    }
+    let at = (begin + k) / 4;
+    return transpose(mat4x4f(b[at.x], b[at.y], b[at.z], b[at.w]));
 }
 
-// Columns of the matrix are rows of C.
-fn outer(columns: vec4f, rows: vec4f) -> mat4x4f {
+// One term of four rows and four columns: only where both lie side by side.
+fn outer(at_a: i32, at_b: i32) -> mat4x4f {
+    let rows = a[at_a / 4];
+    let columns = b[at_b / 4];
     return mat4x4f(columns * rows.x, columns * rows.y, columns * rows.z, columns * rows.w);
 }
 
-fn store(at: i32, n: u32, value: f32) {
-    if n < p.n {
-        c[at + i32(n)] = value + select(0.0, c[at + i32(n)], p.accumulate == 1u);
-    }
-}
-
-fn store_row(m: u32, n: u32, sum: vec4f) {
-    if m < p.m {
-        let row = i32(p.c_offset) + split(m, p.m_split, p.c_m_hi, p.c_m_lo);
-        store(row, n, sum.x);
-        store(row, n + COLUMNS, sum.y);
-        store(row, n + 2u * COLUMNS, sum.z);
-        store(row, n + 3u * COLUMNS, sum.w);
+fn store(m: u32, n: u32, sums: vec4f) {
+    if m < p.m && n < p.n {
+        let at = (i32(p.c_offset + n) + split(m, p.m_split, p.c_m_hi, p.c_m_lo)) / 4;
+        c[at] = sums + select(vec4f(), c[at], p.accumulate == 1u);
     }
 }
 
 fn store_block(m: u32, n: u32, sums: mat4x4f) {
-    store_row(m, n, sums[0]);
-    store_row(m + 1u, n, sums[1]);
-    store_row(m + 2u, n, sums[2]);
-    store_row(m + 3u, n, sums[3]);
+    store(m, n, sums[0]);
+    store(m + 1u, n, sums[1]);
+    store(m + 2u, n, sums[2]);
+    store(m + 3u, n, sums[3]);
 }
 
 @compute @workgroup_size(16, 4, 1)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-    let m = (group.y * 4u + local.y) * ROWS;
-    let n = group.x * 8u * COLUMNS + local.x;
+    let m = (group.y * 4u + local.y) * 8u;
+    let n = (group.x * 16u + local.x) * 8u;
     if m >= p.m || n >= p.n {
         return;
     }
     let a0 = a_begin(m);
-    let a1 = a_begin(m + 4u);
+    let a1 = a_begin(select(m, m + 4u, m + 4u < p.m));
     let b0 = b_begin(n);
-    let b1 = b_begin(n + 4u * COLUMNS);
-    var sum00 = mat4x4f(); // first four rows and columns
+    let b1 = b_begin(select(n, n + 4u, n + 4u < p.n));
+    var sum00 = mat4x4f(); // columns are rows of C: the first four, of the first four columns
     var sum01 = mat4x4f();
     var sum10 = mat4x4f();
     var sum11 = mat4x4f();
@@ -109,21 +113,31 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         var at_a = i32(first / p.k_split) * p.a_k_hi;
         var at_b = i32(first / p.k_split) * p.b_k_hi;
         let terms = min(p.k_split, p.k - first);
-        for (var k = 0u; k < terms; k++) {
-            let rows0 = load_a(a0 + at_a);
-            let rows1 = load_a(a1 + at_a);
-            let columns0 = load_b(b0 + at_b);
-            let columns1 = load_b(b1 + at_b);
-            sum00 += outer(columns0, rows0);
-            sum01 += outer(columns1, rows0);
-            sum10 += outer(columns0, rows1);
-            sum11 += outer(columns1, rows1);
-            at_a += p.a_k_lo;
-            at_b += p.b_k_lo;
+        for (var k = 4u; k <= terms; k += 4u) {
+            let rows0 = a_block(a0, at_a);
+            let rows1 = a_block(a1, at_a);
+            let columns0 = b_block(b0, at_b);
+            let columns1 = b_block(b1, at_b);
+            sum00 += columns0 * rows0;
+            sum01 += columns1 * rows0;
+            sum10 += columns0 * rows1;
+            sum11 += columns1 * rows1;
+            at_a += 4 * p.a_k_lo;
+            at_b += 4 * p.b_k_lo;
+        }
+        if A_ALONG_K == 0u && B_ALONG_N == 1u {
+            for (var k = terms / 4u * 4u; k < terms; k++) {
+                sum00 += outer(a0.x + at_a, b0.x + at_b);
+                sum01 += outer(a0.x + at_a, b1.x + at_b);
+                sum10 += outer(a1.x + at_a, b0.x + at_b);
+                sum11 += outer(a1.x + at_a, b1.x + at_b);
+                at_a += p.a_k_lo;
+                at_b += p.b_k_lo;
+            }
         }
     }
     store_block(m, n, sum00);
-    store_block(m, n + 4u * COLUMNS, sum01);
+    store_block(m, n + 4u, sum01);
     store_block(m + 4u, n, sum10);
-    store_block(m + 4u, n + 4u * COLUMNS, sum11);
+    store_block(m + 4u, n + 4u, sum11);
 }

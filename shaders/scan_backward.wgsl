@@ -1,7 +1,7 @@
 // Time steps backward, all directions, from the last to the first: the hidden state's gradient is that of the output
 // plus what the later step sends back through the recurrent product; the cell turns it into gate gradients.
-// Workgroups share out the work as in scan_forward.wgsl; a thread makes all its rows of SPAN (1 or 4) units at once. The
-// weights come transposed, so that neighbouring threads read neighbouring ones.
+// Workgroups share out the work as in scan_forward.wgsl; a thread makes all its rows of SPAN units at once: 1, or 4
+// side by side where H is a multiple of 4. The weights come transposed, so that neighbouring threads read neighbouring ones.
 
 struct Params {
     batch: u32,
@@ -30,7 +30,7 @@ override THREADS: u32;
 @group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H]
 @group(0) @binding(2) var<storage, read> c: array<f32>;            // [1 + steps, D, B, H]
 @group(0) @binding(3) var<storage, read> dy: array<f32>;           // [steps, D, B, H] by strides
-@group(0) @binding(4) var<storage, read> rt: array<f32>;           // [D, 4H (from), H (to)]
+@group(0) @binding(4) var<storage, read> rt: array<vec4f>;         // [D, 4H (from), H (to)], four units (to) an element
 @group(0) @binding(5) var<storage, read_write> dg: array<vec4f>;   // [slots, D, B, H] of 4 gates
 @group(0) @binding(6) var<storage, read_write> dc: array<f32>;     // [D, B, H]
 @group(0) @binding(7) var<storage, read_write> dbias: array<vec4f>; // [D, B, H] of 4 gates, summed over time
@@ -58,8 +58,8 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
     dbias[at] = out.bias + before;
 }
 
-fn load(at: vec4u) -> vec4f {
-    return vec4f(rt[at.x], rt[at.y], rt[at.z], rt[at.w]);
+fn weight(at: u32) -> f32 {
+    return rt[at / 4u][at % 4u];
 }
 
 fn four(step: u32, d: u32, first: u32, unit: u32, dh: vec4f) {
@@ -69,13 +69,11 @@ fn four(step: u32, d: u32, first: u32, unit: u32, dh: vec4f) {
     finish(step, d, first + 3u, unit, dh.w);
 }
 
-// Four rows, or eight, of a unit that is one of the workgroup's.
-fn eight(step: u32, d: u32, first: u32, unit: u32, end: u32, dh0: vec4f, dh1: vec4f) {
-    if unit < end {
-        four(step, d, first, unit, dh0);
-        if ROWS == 8u {
-            four(step, d, first + 4u, unit, dh1);
-        }
+// Four rows, or eight, of a unit.
+fn eight(step: u32, d: u32, first: u32, unit: u32, dh0: vec4f, dh1: vec4f) {
+    four(step, d, first, unit, dh0);
+    if ROWS == 8u {
+        four(step, d, first + 4u, unit, dh1);
     }
 }
 
@@ -95,23 +93,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let next = select(p.dg_next / 4u, p.dg_offset / 4u + (step + 1u) * slot, back > 0u);
         let at0 = rows0 + next + d * p.batch * H;
         let at1 = rows1 + next + d * p.batch * H;
-        for (var unit = group.x * UNITS + local.x; unit < end; unit += SPAN * THREADS) {
+        for (var unit = group.x * UNITS + SPAN * local.x; unit < end; unit += SPAN * THREADS) {
             let column = d * 4u * H * H;
             if SPAN == 4u {
-                // Units past the last repeat it and are thrown away.
-                let units = vec4u(unit, unit + THREADS, unit + 2u * THREADS, unit + 3u * THREADS);
-                let at = column + min(units, vec4u(end - 1u));
                 var dh0 = mat4x4f(); // four rows, of four units each
                 var dh1 = mat4x4f();
                 if later {
                     for (var k = 0u; k < H; k++) {
                         let from0 = mat4x4f(dg[at0.x + k], dg[at0.y + k], dg[at0.z + k], dg[at0.w + k]);
-                        let weights = mat4x4f(
-                            load(at + 4u * k * H),
-                            load(at + (4u * k + 1u) * H),
-                            load(at + (4u * k + 2u) * H),
-                            load(at + (4u * k + 3u) * H),
-                        );
+                        let at = (column + unit) / 4u + k * H; // four weights an element
+                        let weights = mat4x4f(rt[at], rt[at + H / 4u], rt[at + H / 2u], rt[at + 3u * H / 4u]);
                         dh0 += weights * from0;
                         if ROWS == 8u {
                             let from1 = mat4x4f(dg[at1.x + k], dg[at1.y + k], dg[at1.z + k], dg[at1.w + k]);
@@ -121,10 +112,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 }
                 let rows0 = transpose(dh0); // four units, of four rows each
                 let rows1 = transpose(dh1);
-                eight(step, d, first, units.x, end, rows0[0], rows1[0]);
-                eight(step, d, first, units.y, end, rows0[1], rows1[1]);
-                eight(step, d, first, units.z, end, rows0[2], rows1[2]);
-                eight(step, d, first, units.w, end, rows0[3], rows1[3]);
+                eight(step, d, first, unit + 0u, rows0[0], rows1[0]);
+                eight(step, d, first, unit + 1u, rows0[1], rows1[1]);
+                eight(step, d, first, unit + 2u, rows0[2], rows1[2]);
+                eight(step, d, first, unit + 3u, rows0[3], rows1[3]);
                 continue;
             }
             var dh0 = vec4f(); // one of each row
@@ -132,7 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             if later {
                 for (var k = 0u; k < H; k++) {
                     let at = column + unit + 4u * k * H;
-                    let weights = vec4f(rt[at], rt[at + H], rt[at + 2u * H], rt[at + 3u * H]);
+                    let weights = vec4f(weight(at), weight(at + H), weight(at + 2u * H), weight(at + 3u * H));
                     dh0.x += dot(dg[at0.x + k], weights);
                     if ROWS >= 4u {
                         dh0.y += dot(dg[at0.y + k], weights);
@@ -150,7 +141,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             if ROWS == 1u {
                 finish(step, d, first, unit, dh0.x);
             } else {
-                eight(step, d, first, unit, end, dh0, dh1);
+                eight(step, d, first, unit, dh0, dh1);
             }
         }
         // The step before reads what all threads of this workgroup have written.

@@ -27,7 +27,7 @@ override THREADS: u32;
 @group(0) @binding(1) var<storage, read> xw: array<vec4f>;        // [steps, D, B, H] of 4 gates: W·x
 @group(0) @binding(2) var<storage, read> r: array<vec4f>;         // [D, H (from), H (to)] of 4 gates
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;      // [D, biases, H] of 4 gates
-@group(0) @binding(4) var<storage, read_write> h: array<f32>;     // [1 + steps, D, B, H]
+@group(0) @binding(4) var<storage, read_write> h: array<vec4f>;   // [1 + steps, D, B, H], four units an element
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [slots, D, B, H]
 @group(0) @binding(6) var<storage, read_write> saved: array<f32>; // [steps, SAVED, D, B, H]
 
@@ -46,7 +46,8 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     let c_out = p.c_out + at + select(0u, step * slot, TRAIN == 1u);
     let c_prev = c[select(c_out - select(0u, slot, TRAIN == 1u), p.c_in + at, step == 0u)];
     let out = cell_forward(xw[p.xw_offset / 4u + step * slot + at], rh, b, c_prev);
-    h[p.h_in + (step + 1u) * slot + at] = out.h;
+    let h_out = p.h_in + (step + 1u) * slot + at;
+    h[h_out / 4u][h_out % 4u] = out.h;
     c[c_out] = out.c;
     if TRAIN == 1u {
         for (var q = 0u; q < SAVED; q++) {
@@ -55,9 +56,25 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     }
 }
 
-// Columns are rows of the batch: h of four of them times a weight of four gates.
-fn outer(weights: vec4f, rows: vec4f) -> mat4x4f {
-    return mat4x4f(weights * rows.x, weights * rows.y, weights * rows.z, weights * rows.w);
+// h of four units of each of four rows (columns are rows), or of one unit, where H is no multiple of 4 (the others zero).
+fn load_h(at: vec4u) -> mat4x4f {
+    if H % 4u == 0u {
+        let i = at / 4u;
+        return mat4x4f(h[i.x], h[i.y], h[i.z], h[i.w]);
+    }
+    return mat4x4f(one_h(at.x), one_h(at.y), one_h(at.z), one_h(at.w));
+}
+
+fn one_h(at: u32) -> vec4f {
+    return vec4f(h[at / 4u][at % 4u], 0.0, 0.0, 0.0);
+}
+
+// The weights from as many units to one: columns are units, their elements gates.
+fn load_r(at: u32) -> mat4x4f {
+    if H % 4u == 0u {
+        return mat4x4f(r[at], r[at + H], r[at + 2u * H], r[at + 3u * H]);
+    }
+    return mat4x4f(r[at], vec4f(), vec4f(), vec4f());
 }
 
 fn four(step: u32, d: u32, first: u32, unit: u32, rh: mat4x4f) {
@@ -82,10 +99,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let at1 = rows1 + h_first;
         for (var unit = group.x * UNITS + local.x; unit < end; unit += SPAN * THREADS) {
             let column = d * H * H + unit;
+            let many = select(1u, 4u, H % 4u == 0u); // units at a time
             if ROWS == 1u {
                 var rh = vec4f();
-                for (var k = 0u; k < H; k++) {
-                    rh += h[at0.x + k] * r[column + k * H];
+                for (var k = 0u; k < H; k += many) {
+                    if many == 4u {
+                        rh += load_r(column + k * H) * h[(at0.x + k) / 4u];
+                    } else {
+                        rh += r[column + k * H] * one_h(at0.x + k).x;
+                    }
                 }
                 finish(step, d, first, unit, rh);
             } else {
@@ -95,18 +117,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 var rh1 = mat4x4f();
                 var rh2 = mat4x4f(); // of the second unit
                 var rh3 = mat4x4f();
-                for (var k = 0u; k < H; k++) {
-                    let weights = r[column + k * H];
-                    let h0 = vec4f(h[at0.x + k], h[at0.y + k], h[at0.z + k], h[at0.w + k]);
-                    rh0 += outer(weights, h0);
+                for (var k = 0u; k < H; k += many) {
+                    let weights = load_r(column + k * H);
+                    let h0 = load_h(at0 + k);
+                    rh0 += weights * h0;
                     if SPAN == 2u {
-                        rh2 += outer(r[second + k * H], h0);
+                        rh2 += load_r(second + k * H) * h0;
                     }
                     if ROWS == 8u {
-                        let h1 = vec4f(h[at1.x + k], h[at1.y + k], h[at1.z + k], h[at1.w + k]);
-                        rh1 += outer(weights, h1);
+                        let h1 = load_h(at1 + k);
+                        rh1 += weights * h1;
                         if SPAN == 2u {
-                            rh3 += outer(r[second + k * H], h1);
+                            rh3 += load_r(second + k * H) * h1;
                         }
                     }
                 }

@@ -63,14 +63,41 @@ fn cases() -> Vec<Case> {
             c_m_lo: (n + 3) as i32,
         };
         all.push(case(&kernel::MATMUL, &[], product));
-        all.push(case(&kernel::MATMUL_REGISTERS, &[], product));
+        // By fours: rows or terms of A side by side, columns or terms of B.
+        let [m4, n4, k4] = [m, n, k].map(|size| 4 * size.div_ceil(4));
+        let (a_along_k, b_along_n) = (round % 2 == 0, round % 4 < 2);
+        // Without a stride of terms to follow, there may be any number of them.
+        let terms = if a_along_k || !b_along_n { k4 } else { k };
+        let product = p::Matmul {
+            m: m4,
+            n: n4,
+            k: terms,
+            m_split: if a_along_k && round % 3 == 0 { 4 } else { m4 },
+            k_split: if round % 3 == 1 { 4 } else { terms },
+            a_offset: 8,
+            a_m_hi: 4 * (k4 + 4) as i32,
+            a_m_lo: if a_along_k { (k4 + 4) as i32 } else { 1 },
+            a_k_hi: if a_along_k { 4 } else { 4 * (m4 + 8) as i32 },
+            a_k_lo: if a_along_k { 1 } else { (m4 + 8) as i32 },
+            b_offset: 4,
+            b_k_hi: if b_along_n { 4 * (n4 + 4) as i32 } else { 4 },
+            b_k_lo: if b_along_n { (n4 + 4) as i32 } else { 1 },
+            b_n: if b_along_n { 1 } else { (k4 + 8) as i32 },
+            c_offset: 12,
+            c_m_hi: 4 * (n4 + 4) as i32,
+            c_m_lo: (n4 + 4) as i32,
+            ..product
+        };
+        let along = product.fours().expect("sizes by fours");
+        assert_eq!(along, [a_along_k as u32, b_along_n as u32], "{product:?}");
+        all.push(case(&kernel::MATMUL_REGISTERS, &along, product));
         let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
         let slot = directions * batch * h;
         // Units shared out among workgroups for one step, or whole sequences: one workgroup has them all.
         let (steps, units, threads) = if round % 4 < 2 { (1, 64, 64) } else { (4, h, [8, 64, 256][round % 3]) };
         let rows = [1, 4, 8][round % 3];
         // A thread of many rows may make several units at once.
-        let [span, back_span] = if rows > 1 && round % 2 == 1 { [2, 4] } else { [1, 1] };
+        let [span, back_span] = if rows > 1 && h % 4 == 0 && round % 8 != 1 { [2, 4] } else { [1, 1] };
         all.push(case(
             &kernel::SCAN_FORWARD,
             &[h, round as u32 % 2, rows, units, span, threads],

@@ -158,11 +158,11 @@ kernels! {
         bindings: &[read("a"), read("b"), read_write("c")],
         constants: &[], workgroup: [16, 16, 1], cell: false,
     }
-    /// The same product without workgroup memory: for software adapters, and for few rows.
+    /// The same product without workgroup memory, where sizes and strides are multiples of 4.
     MATMUL_REGISTERS = matmul_registers {
         params: p::Matmul,
         bindings: &[read("a"), read("b"), read_write("c")],
-        constants: &[], workgroup: [16, 4, 1], cell: false, twin: matmul,
+        constants: &["A_ALONG_K", "B_ALONG_N"], workgroup: [16, 4, 1], cell: false, twin: matmul,
     }
     /// Time steps of all directions: recurrent product, gates, activations and cell update.
     SCAN_FORWARD = scan_forward {

@@ -119,6 +119,29 @@ impl Matmul {
         }
     }
 
+    /// Constants A_ALONG_K and B_ALONG_N with which [`MATMUL_REGISTERS`](super::MATMUL_REGISTERS) can make this product
+    /// by loads of four elements; nothing where sizes or strides do not allow it.
+    pub fn fours(&self) -> Option<[u32; 2]> {
+        let four = |values: &[i64]| values.iter().all(|value| value % 4 == 0);
+        let [k, m] = [self.k.min(self.k_split), self.m.min(self.m_split)].map(i64::from);
+        let [a_k_hi, a_k_lo, a_m_hi, a_m_lo] = [self.a_k_hi, self.a_k_lo, self.a_m_hi, self.a_m_lo].map(i64::from);
+        let [b_k_hi, b_k_lo, b_n] = [self.b_k_hi, self.b_k_lo, self.b_n].map(i64::from);
+        let [a, b, c, n, all_m, all_k] =
+            [self.a_offset, self.b_offset, self.c_offset, self.n, self.m, self.k].map(i64::from);
+        // strides of an axis of one part do not matter
+        let a_m_hi = if self.m <= self.m_split { 0 } else { a_m_hi };
+        let (a_k_hi, b_k_hi) = if self.k <= self.k_split { (0, 0) } else { (a_k_hi, b_k_hi) };
+        let c_m_hi = if self.m <= self.m_split { 0 } else { self.c_m_hi.into() };
+        if !four(&[a, b, c, n, c_m_hi, self.c_m_lo.into(), a_k_hi, b_k_hi, a_m_hi]) {
+            return None;
+        }
+        let along_k = a_k_lo == 1 && four(&[k, all_k, a_m_lo]);
+        let along_m = a_m_lo == 1 && four(&[m, all_m, a_k_lo]);
+        let along_n = b_n == 1 && four(&[b_k_lo]);
+        let down_k = b_k_lo == 1 && four(&[k, all_k, b_n]);
+        ((along_k || along_m) && (along_n || down_k)).then_some([along_k as u32, along_n as u32])
+    }
+
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
         let (rows, columns) = Self::tile(call.kernel);
         [self.n.div_ceil(columns) as u64, self.m.div_ceil(rows) as u64, 1]

@@ -192,13 +192,12 @@ impl Builder {
     /// Adds a matrix product; see [`params::Matmul`]. What is too much for one dispatch is split: rows by the number of
     /// workgroups, terms by the length of a shader's loops.
     pub fn matmul(&mut self, whole: params::Matmul, a: BufferId, b: BufferId, c: BufferId) {
-        // Tiles of rows would be mostly empty where there are few.
-        let tiled = self.capabilities.workgroup_tiles && whole.m > FEW_ROWS;
-        let kernel = if tiled { &kernel::MATMUL } else { &kernel::MATMUL_REGISTERS };
         let rows = self.capabilities.max_groups.min(65_535) as u32 * 32;
         let (k_split, [a_k_hi, b_k_hi], [a_k_lo, b_k_lo]) =
             joined(whole.k, whole.k_split, [whole.a_k_hi, whole.b_k_hi], [whole.a_k_lo, whole.b_k_lo]);
         let whole = params::Matmul { k_split, a_k_hi, a_k_lo, b_k_hi, b_k_lo, ..whole };
+        // Tiles of rows would be mostly empty where there are few.
+        let tiled = self.capabilities.workgroup_tiles && whole.m > FEW_ROWS;
         for m in split(whole.m, whole.m_split, rows) {
             for k in split(whole.k, whole.k_split, MOST_TERMS) {
                 let part = params::Matmul {
@@ -212,7 +211,10 @@ impl Builder {
                     c_offset: m.moved(whole.c_offset, whole.c_m_hi, whole.c_m_lo),
                     ..whole
                 };
-                self.push(kernel, None, &[], &part, &[a, b, c]);
+                match part.fours().filter(|_| !tiled) {
+                    Some(along) => self.push(&kernel::MATMUL_REGISTERS, None, &along, &part, &[a, b, c]),
+                    None => self.push(&kernel::MATMUL, None, &[], &part, &[a, b, c]),
+                }
             }
         }
     }

@@ -100,7 +100,7 @@ impl Launch {
             Pass::Forward => 2,
             Pass::Backward => 4,
         };
-        let span = if rows > 1 && busy(rows as u64, wide) { wide as u32 } else { 1 };
+        let span = if rows > 1 && hidden.is_multiple_of(4) && busy(rows as u64, wide) { wide as u32 } else { 1 };
         match strategy {
             Strategy::PerStep => {
                 let threads = if capabilities.workgroup_tiles { 64 } else { 8 };

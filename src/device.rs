@@ -269,6 +269,29 @@ impl Executable {
         }
     }
 
+    /// Runs everything and gives the milliseconds that the GPU took by its own clock, copies to and from it left out;
+    /// nothing on the CPU executor and on GPUs without timestamps.
+    ///
+    /// # Errors
+    /// A device that failed.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, plan::Role, schedule::Builder};
+    /// let mut plan = Builder::new("fill", Device::cpu().capabilities().clone());
+    /// let ones = plan.buffer("ones", 4, Role::Output)?;
+    /// plan.fill(ones, 0..4, 1.0);
+    /// let executable = Device::cpu().compile(plan.finish()?)?;
+    /// assert_eq!(executable.gpu_milliseconds()?, None);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn gpu_milliseconds(&self) -> Result<Option<f64>> {
+        match &self.engine {
+            Engine::Cpu(_) => self.run().map(|()| None),
+            Engine::Gpu(_, program) => pollster::block_on(program.milliseconds()),
+        }
+    }
+
     /// Overwrites a buffer from element `at`.
     ///
     /// # Errors

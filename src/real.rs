@@ -105,7 +105,7 @@ pub(crate) fn hyperbolic<A: Arithmetic>(x: A) -> A {
     let x = x.below(c(-END), c(-END), x);
     let x = c(END).below(x, c(END), x);
     let square = x * x;
-    let p = c(-2.760_768_5e-16).multiply_add(square, c(2.000_187_9e-13));
+    let p = c(-2.760_768_5e-16).multiply_add(square, c(2.000_188e-13));
     let p = p.multiply_add(square, c(-8.604_672e-11)).multiply_add(square, c(5.122_297e-8));
     let p = p.multiply_add(square, c(1.485_722_4e-5)).multiply_add(square, c(6.372_619e-4));
     let p = p.multiply_add(square, c(4.893_524_6e-3));

@@ -60,6 +60,8 @@ pub struct Row {
     pub dispatches: usize,
     /// Median.
     pub ms: f64,
+    /// Time on the GPU by its own clock, copies left out: the median of three runs.
+    pub gpu_ms: Option<f64>,
     /// Least and most of the runs.
     pub ms_range: [f64; 2],
     pub runs: usize,
@@ -96,7 +98,11 @@ impl fmt::Display for Row {
             self.gflops,
             self.floor_ms,
             100.0 * self.share
-        )
+        )?;
+        match self.gpu_ms {
+            Some(ms) => write!(f, " | {ms:8.4} on the GPU"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -114,10 +120,12 @@ fn times(budget: f64, mut once: impl FnMut() -> Result<f64>) -> Result<Vec<f64>>
     Ok(all)
 }
 
-fn clock(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+fn clock<R>(work: impl FnOnce() -> wgpu_lstm::Result<R>) -> Result<f64> {
     let start = Instant::now();
-    work()?;
-    Ok(start.elapsed().as_secs_f64() * 1e3)
+    let result = work()?;
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    drop(result);
+    Ok(ms)
 }
 
 /// Best times of a product of 1,024³ (512³ on software adapters, which are slow) and of a copy of 64 MB.
@@ -130,7 +138,8 @@ pub fn rates(device: &Device) -> Result<Rates> {
         let all = times(0.3, || {
             clock(|| {
                 executable.run()?;
-                Ok(drop(executable.read((last, 0), 1)?))
+                executable.read((last, 0), 1)?;
+                Ok(())
             })
         })?;
         Ok(all[0] / 1e3)
@@ -169,7 +178,8 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
             let inputs: Vec<_> = (0..4).map(|_| random((t, b, i))).collect();
             times(budget, || {
                 turn += 1;
-                clock(|| Ok(drop(layer.forward(inputs[turn % 4].view(), None)?)))
+                let x = inputs[turn % 4].view();
+                clock(|| layer.forward(x, None))
             })?
         }
         Mode::Stream => {
@@ -178,7 +188,8 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
             let inputs: Vec<_> = (0..4).map(|_| random((b, t, i))).collect();
             times(budget, || {
                 turn += 1;
-                clock(|| Ok(drop(stream.feed(inputs[turn % 4].view())?)))
+                let x = inputs[turn % 4].view();
+                clock(|| stream.feed(x))
             })?
         }
         Mode::Train => {
@@ -191,13 +202,14 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
                 let (x, y) =
                     (x.slice_axis(Axis(0), (..batches * b).into()), y.slice_axis(Axis(0), (..batches * b).into()));
                 let fit = || Fit::new().epochs(1).batch_size(b).shuffle(false);
-                clock(|| Ok(drop(model.fit(x, y, fit())?))).map(|ms| ms / batches as f64)
+                clock(|| model.fit(x, y, fit())).map(|ms| ms / batches as f64)
             };
             let batches = if per_step(1)? > 2000.0 { 1 } else { BATCHES };
             times(budget / batches as f64, || per_step(batches))?
         }
     };
     let ms = all[all.len() / 2];
+    let gpu_ms = if device.adapter().is_some() { gpu_time(device, &plan)? } else { None };
     let floor_ms = 1e3 * (plan.flops() as f64 / rates.flops).max(least_bytes(&plan) as f64 / rates.bytes);
     Ok(Row {
         name: "wgpu-lstm",
@@ -215,6 +227,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         strategy: wgpu_lstm::Strategy::choose(h as u32, device.capabilities()).name(),
         dispatches: plan.commands.len(),
         ms,
+        gpu_ms,
         ms_range: [all[0], all[all.len() - 1]],
         runs: all.len(),
         gflops: plan.flops() as f64 / ms / 1e6,
@@ -222,6 +235,13 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         share: floor_ms / ms,
         memory: plan.bytes(),
     })
+}
+
+fn gpu_time(device: &Device, plan: &Plan) -> Result<Option<f64>> {
+    let executable = device.compile(plan.clone())?;
+    let mut times = (0..3).map(|_| executable.gpu_milliseconds()).collect::<wgpu_lstm::Result<Vec<_>>>()?;
+    times.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    Ok(times[1])
 }
 
 /// What must at least move: every buffer once.

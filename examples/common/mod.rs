@@ -17,6 +17,7 @@ pub enum DeviceName {
 
 impl DeviceName {
     /// Opens it.
+    #[allow(dead_code)] // each example uses its own part
     pub fn open(self) -> Result<Device> {
         self.open_with(None)
     }

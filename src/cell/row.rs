@@ -172,8 +172,8 @@ impl<C: CellMath> Work for Through<C, BackwardRow<'_, f32>> {
         for first in (0..n).step_by(LANES) {
             let end = n.min(first + LANES);
             let mut kept = [Lanes::of(simd, [0.0; LANES]); MAX_SAVED];
-            for q in 0..C::SAVED {
-                kept[q] = load(simd, &row.saved[q][first..end]);
+            for (kept, saved) in kept.iter_mut().zip(&row.saved).take(C::SAVED) {
+                *kept = load(simd, &saved[first..end]);
             }
             let (c_prev, c) = (load(simd, &row.c_prev[first..end]), load(simd, &row.c[first..end]));
             let (dh, dc) = (load(simd, &row.dh[first..end]), load(simd, &row.dc[first..end]));

@@ -38,6 +38,7 @@ impl Context {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-lstm"),
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
@@ -135,6 +136,11 @@ impl Context {
 
     /// Reads `len` elements from element `at`, after everything submitted so far.
     pub async fn read(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<f32>> {
+        self.read_as(buffer, at, len).await
+    }
+
+    /// The same for any numbers of four bytes.
+    pub async fn read_as<N: bytemuck::AnyBitPattern>(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<N>> {
         const DURING: &str = "reading results back";
         use wgpu::BufferUsages as Use;
         let staging = self.allocate("readback", 4 * len, Use::MAP_READ | Use::COPY_DST).await?;
@@ -151,7 +157,7 @@ impl Context {
         self.check(DURING)?;
         mapped.ok_or_else(|| failed("the map was cancelled".into()))?.map_err(|error| failed(error.to_string()))?;
         let view = staging.slice(..).get_mapped_range().map_err(|error| failed(error.to_string()))?;
-        let values = bytemuck::pod_collect_to_vec::<u8, f32>(&view);
+        let values = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect();
         drop(view);
         staging.unmap();
         Ok(values)

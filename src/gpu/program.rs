@@ -82,10 +82,47 @@ impl Program {
 
     /// Submits the commands of a range; the host does not wait.
     pub fn run(&self, range: Range<usize>) -> Result<()> {
-        for part in self.dispatches[range].chunks(DISPATCHES_A_SUBMIT) {
+        self.submit(range, None);
+        self.context.check("running a plan")
+    }
+
+    /// Runs everything and gives the milliseconds that the device took, where it can tell.
+    pub async fn milliseconds(&self) -> Result<Option<f64>> {
+        use wgpu::BufferUsages as Use;
+        let context = &self.context;
+        if !context.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) || self.dispatches.is_empty() {
+            return Ok(None);
+        }
+        let passes = self.dispatches.len().div_ceil(DISPATCHES_A_SUBMIT) as u32;
+        let queries = context.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("time"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2 * passes,
+        });
+        self.submit(0..self.dispatches.len(), Some(&queries));
+        let bytes = 16 * passes as u64;
+        let ticks = context.allocate("time", bytes, Use::QUERY_RESOLVE | Use::COPY_SRC).await?;
+        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.resolve_query_set(&queries, 0..2 * passes, &ticks, 0);
+        context.queue.submit([encoder.finish()]);
+        let words: Vec<u32> = context.read_as(&ticks, 0, bytes / 4).await?;
+        let ticks: Vec<u64> = words.chunks_exact(2).map(|pair| pair[0] as u64 | (pair[1] as u64) << 32).collect();
+        let (first, last) = (ticks[0], ticks[ticks.len() - 1]);
+        Ok(Some(last.saturating_sub(first) as f64 * context.queue.get_timestamp_period() as f64 / 1e6))
+    }
+
+    /// Submits the commands of a range, in passes that write their times where `queries` are given.
+    fn submit(&self, range: Range<usize>, queries: Option<&wgpu::QuerySet>) {
+        for (index, part) in self.dispatches[range].chunks(DISPATCHES_A_SUBMIT).enumerate() {
             let mut encoder = self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                let timestamp_writes = queries.map(|query_set| wgpu::ComputePassTimestampWrites {
+                    query_set,
+                    beginning_of_pass_write_index: Some(2 * index as u32),
+                    end_of_pass_write_index: Some(2 * index as u32 + 1),
+                });
+                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                let mut pass = encoder.begin_compute_pass(&descriptor);
                 let mut current: Option<&Arc<wgpu::ComputePipeline>> = None;
                 for dispatch in part {
                     if !current.is_some_and(|pipeline| Arc::ptr_eq(pipeline, &dispatch.pipeline)) {
@@ -99,7 +136,6 @@ impl Program {
             }
             self.context.queue.submit([encoder.finish()]);
         }
-        self.context.check("running a plan")
     }
 
     /// The device buffer of a plan's buffer.

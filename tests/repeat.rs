@@ -50,7 +50,7 @@ on_both!(two_training_runs_give_the_same_bits, another_seed_gives_other_weights,
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     for (steps, batch, hidden, bidirectional) in
-        [(5, 1, 150, false), (5, 2, 96, true), (6, 33, 61, false), (4, 20, 48, true)]
+        [(5, 1, 150, false), (5, 2, 96, true), (4, 1, 200, true), (6, 33, 61, false), (4, 20, 48, true)]
     {
         let config = Lstm::new(hidden).bidirectional(bidirectional).return_sequences(true);
         let layer = LayerPlan { name: "lstm".into(), input: 40, layer: config.into() };
@@ -68,9 +68,12 @@ fn the_number_of_threads_changes_no_bit() {
             let read = |(index, buffer): (usize, &Buffer)| machine.read((BufferId(index), 0), buffer.len);
             plan.buffers.iter().enumerate().map(read).collect::<Vec<_>>()
         };
-        let (one, more) = (results(1), results(usize::MAX));
-        for (buffer, (one, more)) in plan.buffers.iter().zip(one.iter().zip(&more)) {
-            assert_eq!(one, more, "{} at B = {batch}, H = {hidden}", buffer.name);
+        // Several times: threads that do not wait for each other go wrong now and then.
+        for _ in 0..5 {
+            let (one, more) = (results(1), results(usize::MAX));
+            for (buffer, (one, more)) in plan.buffers.iter().zip(one.iter().zip(&more)) {
+                assert_eq!(one, more, "{} at B = {batch}, H = {hidden}", buffer.name);
+            }
         }
     }
 }

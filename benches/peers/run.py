@@ -46,12 +46,13 @@ def measure(args):
     subprocess.run(["cargo", "build", "--release", "--example", "bench"], cwd=ROOT, check=True, env=environment)
     ours = os.path.join(ROOT, "target", "release", "examples", "bench")
     rows = []
+    chosen = [case for case in SMALL if not args.case or case_text(case) in args.case]
     with tempfile.TemporaryDirectory() as models:
-        cases = [option for case in SMALL for option in ("--case", case_text(case))]
+        cases = [option for case in chosen for option in ("--case", case_text(case))]
         python = [args.python, os.path.join(HERE, "python_peers.py")]
         subprocess.run([*python, "--export", models, *cases], check=False)
         for mode in args.mode:
-            for case in SMALL:
+            for case in chosen:
                 single = ["--case", case_text(case), "--budget", str(args.budget)]
                 commands = []
                 for device in args.device:
@@ -101,6 +102,8 @@ def table(results, mode, device):
              "|---|---|" + "---|" * (len(peers) + 1)]
     for case in SMALL:
         own = best(results, mode, case, ours)
+        if not own:
+            continue
         others = [best(results, mode, case, name) for name in peers]
         known = [other for other in others if other]
         ratio = f"{min(known) / own:.2f}" if own and known else ""
@@ -137,6 +140,7 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--mode", action="append", choices=["forward", "train"])
     parser.add_argument("--device", action="append", choices=["cpu", "gpu", "software"])
+    parser.add_argument("--case", action="append", help="only these, such as T=24,B=32,I=4,H=32,L=1")
     parser.add_argument("--budget", type=float, default=1.0, help="seconds for each row")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=300)

@@ -53,10 +53,11 @@ fn tiles(hidden: usize, batch: usize, directions: usize, threads: usize) -> (Vec
     (share(rows, threads, 1).map(own).collect(), false)
 }
 
-/// What threads that share the rows hand each other, once a step; two rooms that take turns.
+/// What threads that share the rows hand each other, once a step. Two rooms take turns: while some still read what was
+/// left in one, others already fill the other, and nobody is two meetings ahead.
 struct Exchange<F> {
     meeting: Meeting,
-    /// [thread][turn]: a thread's units of all rows.
+    /// [thread][trade % 2]: a thread's units of all rows.
     rooms: Vec<[RwLock<Vec<F>>; 2]>,
 }
 
@@ -66,10 +67,12 @@ impl<F: Real> Exchange<F> {
     }
 
     /// Gives this thread's columns of `state` [rows, width] to the others and takes theirs. `columns` are those of each
-    /// thread.
-    fn trade(&self, thread: usize, turn: usize, state: &mut [F], width: usize, columns: &[Range<usize>]) {
+    /// thread, `trades` counts this thread's trades.
+    fn trade(&self, thread: usize, trades: &mut usize, state: &mut [F], width: usize, columns: &[Range<usize>]) {
+        let turn = *trades % 2;
+        *trades += 1;
         {
-            let mut own = self.rooms[thread][turn % 2].write().unwrap_or_else(PoisonError::into_inner);
+            let mut own = self.rooms[thread][turn].write().unwrap_or_else(PoisonError::into_inner);
             own.clear();
             for row in state.chunks_exact(width) {
                 own.extend_from_slice(&row[columns[thread].clone()]);
@@ -77,7 +80,7 @@ impl<F: Real> Exchange<F> {
         }
         self.meeting.wait();
         for (other, columns) in columns.iter().enumerate().filter(|&(other, _)| other != thread) {
-            let theirs = self.rooms[other][turn % 2].read().unwrap_or_else(PoisonError::into_inner);
+            let theirs = self.rooms[other][turn].read().unwrap_or_else(PoisonError::into_inner);
             for (row, values) in state.chunks_exact_mut(width).zip(theirs.chunks_exact(columns.len())) {
                 row[columns.clone()].copy_from_slice(values);
             }
@@ -253,7 +256,7 @@ struct ForwardTile<'a, F> {
 }
 
 impl<F: Real> ForwardPass<'_, F> {
-    fn run(&self, thread: usize, mut own: ForwardTile<F>) {
+    fn run(&self, thread: usize, trades: &mut usize, mut own: ForwardTile<F>) {
         let Tile { direction, ref rows, ref units } = own.tile;
         let (hidden, count) = (self.hidden, units.len());
         let (xw_row, columns) = (GATES * hidden, GATES * units.start..GATES * units.end);
@@ -290,8 +293,8 @@ impl<F: Real> ForwardPass<'_, F> {
                     own.c_out[row].copy_from_slice(c);
                 }
             }
-            if let Some(exchange) = &self.exchange {
-                exchange.trade(thread, step, own.h, hidden, &self.units);
+            if let (Some(exchange), true) = (&self.exchange, step + 1 < self.steps) {
+                exchange.trade(thread, trades, own.h, hidden, &self.units);
             }
         }
     }
@@ -377,8 +380,9 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     }
     team.each(work, |(thread, own)| {
         let _attending = pass.exchange.as_ref().map(|exchange| Attending(&exchange.meeting));
+        let mut trades = 0;
         for tile in own {
-            pass.run(thread, tile);
+            pass.run(thread, &mut trades, tile);
         }
     });
 }
@@ -417,7 +421,7 @@ struct BackwardTile<'a, F> {
 }
 
 impl<F: Real> BackwardPass<'_, F> {
-    fn run(&self, thread: usize, mut own: BackwardTile<F>) {
+    fn run(&self, thread: usize, trades: &mut usize, mut own: BackwardTile<F>) {
         let Tile { direction, ref rows, ref units } = own.tile;
         let (p, hidden, count) = (&self.p, self.hidden, units.len());
         let (batch, directions, steps) = (p.batch as usize, p.directions as usize, p.steps as usize);
@@ -471,7 +475,7 @@ impl<F: Real> BackwardPass<'_, F> {
                 own.dg[row * gates..][GATES * units.start..GATES * units.end].copy_from_slice(gradients);
             }
             if let (Some(exchange), true) = (&self.exchange, step > 0) {
-                exchange.trade(thread, step, own.dg, gates, &self.columns);
+                exchange.trade(thread, trades, own.dg, gates, &self.columns);
             }
         }
     }
@@ -546,8 +550,9 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     }
     team.each(work, |(thread, own)| {
         let _attending = pass.exchange.as_ref().map(|exchange| Attending(&exchange.meeting));
+        let mut trades = 0;
         for tile in own {
-            pass.run(thread, tile);
+            pass.run(thread, &mut trades, tile);
         }
     });
 }

@@ -1,6 +1,7 @@
 // C[m, n] (+)= Σ_k A[m, k]·B[k, n], like matmul.wgsl, without workgroup memory and by vec4 loads.
 //
-// A thread makes 8 rows and 8 columns of C; for four terms of the sums, sixteen loads serve 256 products. For devices whose
+// A thread makes ROWS (8, or 4 where there are no more) rows and 8 columns of C; with 8, for four terms of the sums,
+// sixteen loads serve 256 products. For devices whose
 // workgroup memory is no faster than any other (software), and for products of few rows, whose tiles would be mostly empty.
 // Offsets, strides and sizes are multiples of 4 where a load needs them to be; the scheduler sees to that.
 
@@ -25,6 +26,7 @@ struct Params {
     c_m_lo: i32,
 }
 
+override ROWS: u32;      // of a thread
 override A_ALONG_K: u32; // 1: four terms of a row of A lie side by side; 0: four rows of a term
 override B_ALONG_N: u32; // 1: four columns of a term of B lie side by side; 0: four terms of a column
 
@@ -96,7 +98,7 @@ fn store_block(m: u32, n: u32, sums: mat4x4f) {
 
 @compute @workgroup_size(16, 4, 1)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-    let m = (group.y * 4u + local.y) * 8u;
+    let m = (group.y * 4u + local.y) * ROWS;
     let n = (group.x * 16u + local.x) * 8u;
     if m >= p.m || n >= p.n {
         return;
@@ -115,13 +117,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let terms = min(p.k_split, p.k - first);
         for (var k = 4u; k <= terms; k += 4u) {
             let rows0 = a_block(a0, at_a);
-            let rows1 = a_block(a1, at_a);
             let columns0 = b_block(b0, at_b);
             let columns1 = b_block(b1, at_b);
             sum00 += columns0 * rows0;
             sum01 += columns1 * rows0;
-            sum10 += columns0 * rows1;
-            sum11 += columns1 * rows1;
+            if ROWS == 8u {
+                let rows1 = a_block(a1, at_a);
+                sum10 += columns0 * rows1;
+                sum11 += columns1 * rows1;
+            }
             at_a += 4 * p.a_k_lo;
             at_b += 4 * p.b_k_lo;
         }
@@ -129,8 +133,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             for (var k = terms / 4u * 4u; k < terms; k++) {
                 sum00 += outer(a0.x + at_a, b0.x + at_b);
                 sum01 += outer(a0.x + at_a, b1.x + at_b);
-                sum10 += outer(a1.x + at_a, b0.x + at_b);
-                sum11 += outer(a1.x + at_a, b1.x + at_b);
+                if ROWS == 8u {
+                    sum10 += outer(a1.x + at_a, b0.x + at_b);
+                    sum11 += outer(a1.x + at_a, b1.x + at_b);
+                }
                 at_a += p.a_k_lo;
                 at_b += p.b_k_lo;
             }
@@ -138,6 +144,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     }
     store_block(m, n, sum00);
     store_block(m, n + 4u, sum01);
-    store_block(m + 4u, n, sum10);
-    store_block(m + 4u, n + 4u, sum11);
+    if ROWS == 8u {
+        store_block(m + 4u, n, sum10);
+        store_block(m + 4u, n + 4u, sum11);
+    }
 }

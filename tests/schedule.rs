@@ -317,6 +317,7 @@ fn a_plan_prints_what_it_does() {
         "scan_forward",
         "optimiser (Adam)",
         "FLOPs",
+        "floor: ",
         "weight 8",
         "total",
     ] {

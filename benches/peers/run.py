@@ -145,6 +145,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=300)
     parser.add_argument("--results", default=os.path.join(ROOT, "benches", "results", "peers.json"))
+    parser.add_argument("--add", action="store_true", help="add the rows to those of the results file")
     parser.add_argument("--from", dest="source", help="write the tables from this file instead of measuring")
     parser.add_argument("--table", default=os.path.join(ROOT, "BENCHMARKS.md"))
     args = parser.parse_args()
@@ -153,6 +154,8 @@ def main():
         results = json.load(open(args.source))
     else:
         results = measure(args)
+        if args.add and os.path.exists(args.results):
+            results["rows"] = json.load(open(args.results))["rows"] + results["rows"]
         os.makedirs(os.path.dirname(args.results), exist_ok=True)
         with open(args.results, "w") as file:
             json.dump(results, file, indent=1)

@@ -66,7 +66,7 @@ pub struct Row {
     pub ms_range: [f64; 2],
     pub runs: usize,
     pub gflops: f64,
-    /// Larger of FLOPs over the device's rate of products and least bytes over its rate of copies.
+    /// Larger of FLOPs over the device's rate of products and bytes over its rate of copies, every buffer moved once.
     pub floor_ms: f64,
     /// floor_ms / ms.
     pub share: f64,
@@ -210,7 +210,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
     };
     let ms = all[all.len() / 2];
     let gpu_ms = if device.adapter().is_some() { gpu_time(device, &plan)? } else { None };
-    let floor_ms = 1e3 * (plan.flops() as f64 / rates.flops).max(least_bytes(&plan) as f64 / rates.bytes);
+    let floor_ms = plan.floor_ms(rates.flops, rates.bytes);
     Ok(Row {
         name: "wgpu-lstm",
         version: env!("CARGO_PKG_VERSION"),
@@ -224,7 +224,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         l,
         d,
         dtype: "f32",
-        strategy: wgpu_lstm::Strategy::choose(h as u32, device.capabilities()).name(),
+        strategy: wgpu_lstm::Strategy::choose(h as u32, t as u32, device.capabilities()).name(),
         dispatches: plan.commands.len(),
         ms,
         gpu_ms,
@@ -242,9 +242,4 @@ fn gpu_time(device: &Device, plan: &Plan) -> Result<Option<f64>> {
     let mut times = (0..3).map(|_| executable.gpu_milliseconds()).collect::<wgpu_lstm::Result<Vec<_>>>()?;
     times.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
     Ok(times[1])
-}
-
-/// What must at least move: every buffer once.
-fn least_bytes(plan: &Plan) -> u64 {
-    plan.bytes()
 }

@@ -162,7 +162,7 @@ kernels! {
     MATMUL_REGISTERS = matmul_registers {
         params: p::Matmul,
         bindings: &[read("a"), read("b"), read_write("c")],
-        constants: &["A_ALONG_K", "B_ALONG_N"], workgroup: [16, 4, 1], cell: false, twin: matmul,
+        constants: &["ROWS", "A_ALONG_K", "B_ALONG_N"], workgroup: [16, 4, 1], cell: false, twin: matmul,
     }
     /// Time steps of all directions: recurrent product, gates, activations and cell update.
     SCAN_FORWARD = scan_forward {

@@ -2,7 +2,7 @@
 //!
 //! Offsets and strides count f32 elements. The WGSL struct `Params` of each shader has the same fields.
 
-use super::{Call, Kernel, Region, Scalar, Touch};
+use super::{Call, Region, Scalar, Touch};
 
 /// Workgroups of an elementwise kernel of `n` threads: two dimensions, since one holds only 65,535 groups.
 fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
@@ -90,9 +90,12 @@ params! {
 }
 
 impl Matmul {
-    /// Rows and columns of C that a workgroup of a kernel makes, as in the shaders.
-    fn tile(kernel: &Kernel) -> (u32, u32) {
-        if kernel.name == "matmul_registers" { (32, 128) } else { (64, 64) }
+    /// Rows and columns of C that a workgroup makes, as in the shaders.
+    fn tile(call: &Call) -> (u32, u32) {
+        match call.constants[..] {
+            [rows, ..] => (4 * rows, 128), // matmul_registers
+            [] => (64, 64),
+        }
     }
 
     /// C = A·B, all three in rows.
@@ -119,9 +122,9 @@ impl Matmul {
         }
     }
 
-    /// Constants A_ALONG_K and B_ALONG_N with which [`MATMUL_REGISTERS`](super::MATMUL_REGISTERS) can make this product
+    /// Constants ROWS, A_ALONG_K and B_ALONG_N with which [`MATMUL_REGISTERS`](super::MATMUL_REGISTERS) can make this product
     /// by loads of four elements; nothing where sizes or strides do not allow it.
-    pub fn fours(&self) -> Option<[u32; 2]> {
+    pub fn fours(&self) -> Option<[u32; 3]> {
         let four = |values: &[i64]| values.iter().all(|value| value % 4 == 0);
         let [k, m] = [self.k.min(self.k_split), self.m.min(self.m_split)].map(i64::from);
         let [a_k_hi, a_k_lo, a_m_hi, a_m_lo] = [self.a_k_hi, self.a_k_lo, self.a_m_hi, self.a_m_lo].map(i64::from);
@@ -139,11 +142,12 @@ impl Matmul {
         let along_m = a_m_lo == 1 && four(&[m, all_m, a_k_lo]);
         let along_n = b_n == 1 && four(&[b_k_lo]);
         let down_k = b_k_lo == 1 && four(&[k, all_k, b_n]);
-        ((along_k || along_m) && (along_n || down_k)).then_some([along_k as u32, along_n as u32])
+        let rows = if self.m <= 4 { 4 } else { 8 };
+        ((along_k || along_m) && (along_n || down_k)).then_some([rows, along_k as u32, along_n as u32])
     }
 
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        let (rows, columns) = Self::tile(call.kernel);
+        let (rows, columns) = Self::tile(call);
         [self.n.div_ceil(columns) as u64, self.m.div_ceil(rows) as u64, 1]
     }
 

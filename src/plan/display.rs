@@ -77,6 +77,13 @@ impl fmt::Display for Plan {
             scaled(bytes, "B")
         )?;
         writeln!(f, "(bytes: what each dispatch must read and write, each element once)")?;
+        writeln!(
+            f,
+            "floor: {} and {}, every buffer moved once: {:.1} FLOPs a byte",
+            scaled(self.flops(), "FLOP"),
+            scaled(self.bytes(), "B"),
+            self.flops() as f64 / self.bytes() as f64
+        )?;
         writeln!(f)?;
         let mut roles: BTreeMap<Role, (usize, u64)> = BTreeMap::new();
         for buffer in &self.buffers {

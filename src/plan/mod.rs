@@ -137,6 +137,20 @@ impl Plan {
         self.commands.iter().map(|command| command.call.flops()).sum()
     }
 
+    /// The least time that a device of these rates (FLOP/s, bytes/s) could take, in milliseconds: the larger of FLOPs over
+    /// the one and bytes over the other, with every buffer moved once.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Capabilities, Lstm};
+    /// let plan = Lstm::new(256).plan(256, 1, 10, &Capabilities::default())?; // I = 256, B = 1, T = 10
+    /// let floor = plan.floor_ms(100e9, 20e9);
+    /// assert_eq!(floor, 1e3 * plan.bytes() as f64 / 20e9); // at B = 1 the weights' traffic is the limit
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn floor_ms(&self, flops: f64, bytes: f64) -> f64 {
+        1e3 * (self.flops() as f64 / flops).max(self.bytes() as f64 / bytes)
+    }
+
     /// How often a kernel is dispatched.
     pub fn dispatches_of(&self, kernel: &str) -> usize {
         self.commands.iter().filter(|command| command.call.kernel.name == kernel).count()

@@ -192,7 +192,7 @@ impl Builder {
     /// Adds a matrix product; see [`params::Matmul`]. What is too much for one dispatch is split: rows by the number of
     /// workgroups, terms by the length of a shader's loops.
     pub fn matmul(&mut self, whole: params::Matmul, a: BufferId, b: BufferId, c: BufferId) {
-        let rows = self.capabilities.max_groups.min(65_535) as u32 * 32;
+        let rows = self.capabilities.max_groups.min(65_535) as u32 * 16;
         let (k_split, [a_k_hi, b_k_hi], [a_k_lo, b_k_lo]) =
             joined(whole.k, whole.k_split, [whole.a_k_hi, whole.b_k_hi], [whole.a_k_lo, whole.b_k_lo]);
         let whole = params::Matmul { k_split, a_k_hi, a_k_lo, b_k_hi, b_k_lo, ..whole };

@@ -107,12 +107,12 @@ fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
 fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = &'a LstmSizes>) {
     let mut all: Vec<String> = Vec::new();
     for sizes in layers {
-        let strategy = Strategy::choose(sizes.hidden, &builder.capabilities);
+        let strategy = Strategy::choose(sizes.hidden, sizes.steps, &builder.capabilities);
         let limit = builder.capabilities.whole_sequence_units;
         let why = match builder.capabilities.strategy {
             Some(_) => "as asked for".to_string(),
             None if limit == u32::MAX => "the choice of this device".to_string(),
-            None => format!("H = {}; whole sequences up to {limit} units", sizes.hidden),
+            None => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
         };
         let text = format!("{}: {} ({why})", sizes.name, strategy.describe());
         if !all.contains(&text) {

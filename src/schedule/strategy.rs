@@ -37,9 +37,10 @@ impl Strategy {
         }
     }
 
-    /// The one for a layer of H hidden units: what the capabilities ask for, else by size.
-    pub fn choose(hidden: u32, capabilities: &Capabilities) -> Strategy {
-        capabilities.strategy.unwrap_or(if hidden <= capabilities.whole_sequence_units {
+    /// The one for a layer of H hidden units and T steps: what the capabilities ask for, else by size. A single step has
+    /// nothing to carry.
+    pub fn choose(hidden: u32, steps: u32, capabilities: &Capabilities) -> Strategy {
+        capabilities.strategy.unwrap_or(if steps > 1 && hidden <= capabilities.whole_sequence_units {
             Strategy::WholeSequence
         } else {
             Strategy::PerStep
@@ -89,7 +90,7 @@ impl Launch {
         let all_rows = sizes.directions as u64 * batch as u64;
         // Sharing what is loaded pays where enough threads remain to keep the device busy.
         let busy = |rows: u64, span: u64| all_rows * hidden as u64 >= rows * span * capabilities.busy_threads;
-        let strategy = Strategy::choose(hidden, capabilities);
+        let strategy = Strategy::choose(hidden, sizes.steps, capabilities);
         // A whole sequence also wants at least two workgroups.
         let fits = |rows: u64| {
             let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;

@@ -107,31 +107,33 @@ def table(results, mode, device):
         others = [best(results, mode, case, name) for name in peers]
         known = [other for other in others if other]
         ratio = f"{min(known) / own:.2f}" if own and known else ""
-        cells = [f"{time:.3g}" if time else "" for time in [own, *others]]
+        digits = lambda time: "" if not time else f"{time:.0f}" if time >= 100 else f"{time:.3g}"
+        cells = [digits(time) for time in [own, *others]]
         lines.append("| " + " | ".join([", ".join(map(str, case)), *cells, ratio]) + " |")
     return "\n".join(lines)
 
 
-def heading(results):
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
-    devices = ", ".join(f"{name} on {device}" for name, device in sorted(results["devices"].items()))
-    return (f"{results['cpu']}, {results['threads']} threads, {results['date']}; {versions}"
-            + (f"; {devices}" if devices else "") + f". Milliseconds, medians; the better of {results['rounds']} rounds.")
+def heading(results, device):
+    engines = [f"wgpu-lstm {device}", *(CPU_PEERS if device == "cpu" else GPU_PEERS)]
+    versions = ", ".join(f"{name} {results['versions'][name]}" for name in engines if name in results["versions"])
+    on = results["devices"].get(engines[0])
+    rounds = "" if results["rounds"] == 1 else f" The better of {results['rounds']} rounds."
+    return (f"{results['cpu']}, {results['threads']} threads, {results['date']}" + (f"; {on}" if on and on != "CPU" else "")
+            + f"; {versions}. Milliseconds, medians.{rounds}\n\n")
 
 
 def write(results, path):
     text = open(path).read()
-    parts = {"peers": heading(results)}
     for device in ("cpu", "gpu", "software"):
         for mode in ("forward", "train"):
-            if any(row["engine"] == f"wgpu-lstm {device}" and row["mode"] == mode for row in results["rows"]):
-                parts[f"{device}-{mode}"] = table(results, mode, device)
-    for name, part in parts.items():
-        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-        if start in text:
-            head, tail = text.split(start)[0], text.split(end)[1]
-            text = f"{head}{start}\n{part}\n{end}{tail}"
-        print(f"\n{name}\n{part}")
+            if not any(row["engine"] == f"wgpu-lstm {device}" and row["mode"] == mode for row in results["rows"]):
+                continue
+            name, part = f"{device}-{mode}", heading(results, device) + table(results, mode, device)
+            start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+            if start in text:
+                head, tail = text.split(start)[0], text.split(end)[1]
+                text = f"{head}{start}\n{part}\n{end}{tail}"
+            print(f"\n{name}\n{part}")
     open(path, "w").write(text)
 
 

@@ -26,7 +26,8 @@ impl Stack {
 }
 
 pub fn run(device: Device, case: Case, train: bool, budget: f64) -> Result<(f64, usize)> {
-    let input = |device: &Device| Tensor::<3>::random([case.b, case.t, case.i], Distribution::Uniform(-1.0, 1.0), device);
+    let input =
+        |device: &Device| Tensor::<3>::random([case.b, case.t, case.i], Distribution::Uniform(-1.0, 1.0), device);
     if !train {
         let stack = Stack::new(case, &device);
         let inputs: Vec<_> = (0..4).map(|_| input(&device)).collect();

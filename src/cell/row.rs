@@ -20,13 +20,13 @@ pub struct ForwardRow<'a, 'kept, F> {
     pub c: &'a mut [F],
     /// h, `[n]`.
     pub h: &'a mut [F],
-    /// What backward needs, [SAVED][n]; empty where nothing is kept.
+    /// What backward needs, `[SAVED][n]`; empty where nothing is kept.
     pub saved: &'a mut [&'kept mut [F]],
 }
 
 /// A backward step of n units.
 pub struct BackwardRow<'a, F> {
-    /// What forward kept, [SAVED][n].
+    /// What forward kept, `[SAVED][n]`.
     pub saved: [&'a [F]; MAX_SAVED],
     /// c', `[n]`.
     pub c_prev: &'a [F],

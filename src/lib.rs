@@ -56,8 +56,7 @@ pub use error::{Error, Result};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{Activation, Bias, Dense, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub use model::{Model, Sequential};
-pub use plan::Capabilities;
-pub use schedule::Strategy;
+pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};
 pub use train::{
     Callback, Checkpoint, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser, StepEvent, Validation,

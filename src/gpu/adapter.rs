@@ -1,7 +1,7 @@
 //! Finding adapters and choosing one.
 
 use crate::error::{Error, Result};
-use crate::schedule::Strategy;
+use crate::plan::Strategy;
 use std::fmt;
 
 /// Graphics interfaces that wgpu speaks.

@@ -13,9 +13,10 @@
 
 mod check;
 mod display;
+mod strategy;
 
 use crate::kernel::Call;
-use crate::schedule::Strategy;
+pub use strategy::Strategy;
 
 /// What the scheduler must know of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,4 +28,3 @@ mod update;
 pub use builder::Builder;
 pub use network::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 pub use sequence::{Direction, Sequence};
-pub use strategy::Strategy;

@@ -5,11 +5,11 @@ use super::builder::{Builder, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
 use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
 use super::sequence::Sequence;
-use super::strategy::Strategy;
+use super::strategy;
 use super::update;
 use crate::error::{Error, Result};
 use crate::layer::{Dense, Layer, Lstm};
-use crate::plan::{BufferId, Capabilities, Plan, Role};
+use crate::plan::{BufferId, Capabilities, Plan, Role, Strategy};
 use crate::train::{Loss, Optimiser};
 
 /// What a plan is for.
@@ -114,7 +114,7 @@ fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = 
             None if limit == u32::MAX => "the choice of this device".to_string(),
             None => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
         };
-        let text = format!("{}: {} ({why})", sizes.name, strategy.describe());
+        let text = format!("{}: {} ({why})", sizes.name, strategy::describe(strategy));
         if !all.contains(&text) {
             all.push(text);
         }

@@ -1,63 +1,22 @@
 //! How the recurrence is cut into dispatches, and how a dispatch shares out its work.
 
 use super::forward::LstmSizes;
-use crate::plan::Capabilities;
+use crate::plan::{Capabilities, Strategy};
 
 /// Turns of a shader's loops that a dispatch may take: some drivers end loops after 65,535, counted over nested loops
 /// together.
 const MOST_TURNS: u32 = 50_000;
 
-/// How the time steps of a layer become dispatches.
-///
-/// ```
-/// use wgpu_lstm::{Capabilities, Lstm, Strategy};
-/// let capabilities = Capabilities { strategy: Some(Strategy::WholeSequence), ..Capabilities::default() };
-/// let plan = Lstm::new(8).plan(3, 2, 50, &capabilities)?; // I = 3, B = 2, T = 50
-/// assert_eq!(plan.dispatches_of("scan_forward"), 1);
-/// # Ok::<(), wgpu_lstm::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Strategy {
-    /// One dispatch a step: its workgroups share out hidden units and batch rows. For any size.
-    PerStep,
-    /// One dispatch a chunk of time: a workgroup carries some batch rows, with all hidden units, through its steps.
-    /// Workgroups do not need each other. For layers whose recurrent weights a core keeps close.
-    WholeSequence,
-}
-
-impl Strategy {
-    /// All, for options.
-    pub const ALL: [Strategy; 2] = [Strategy::PerStep, Strategy::WholeSequence];
-
-    /// Name in plans and options.
-    pub fn name(self) -> &'static str {
-        match self {
-            Strategy::PerStep => "per-step",
-            Strategy::WholeSequence => "whole-sequence",
+/// What a strategy does, for a plan's text.
+pub(super) fn describe(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::PerStep => {
+            "per step: one dispatch a time step and layer (recurrent product, gates, activations, cell update; both \
+             directions in it), for any size"
         }
-    }
-
-    /// The one for a layer of H hidden units and T steps: what the capabilities ask for, else by size. A single step has
-    /// nothing to carry.
-    pub fn choose(hidden: u32, steps: u32, capabilities: &Capabilities) -> Strategy {
-        capabilities.strategy.unwrap_or(if steps > 1 && hidden <= capabilities.whole_sequence_units {
-            Strategy::WholeSequence
-        } else {
-            Strategy::PerStep
-        })
-    }
-
-    /// What it does, for a plan's text.
-    pub(super) fn describe(self) -> &'static str {
-        match self {
-            Strategy::PerStep => {
-                "per step: one dispatch a time step and layer (recurrent product, gates, activations, cell update; both \
-                 directions in it), for any size"
-            }
-            Strategy::WholeSequence => {
-                "whole sequence: each workgroup carries its batch rows through many time steps in one dispatch, without \
-                 meeting others (recurrent product, gates, activations, cell update; both directions in it)"
-            }
+        Strategy::WholeSequence => {
+            "whole sequence: each workgroup carries its batch rows through many time steps in one dispatch, without \
+             meeting others (recurrent product, gates, activations, cell update; both directions in it)"
         }
     }
 }

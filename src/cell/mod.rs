@@ -14,6 +14,7 @@
 //! ```
 
 mod article;
+mod lanes;
 mod row;
 mod standard;
 

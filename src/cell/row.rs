@@ -3,8 +3,9 @@
 //! In f32, eight units at a time go through the cell, a vector register for each of its values. In memory the four gates
 //! of a unit lie side by side; each gate gets a register of its own. In f64, which only tests use, units go one by one.
 
+use super::lanes::{LANES, Lanes};
 use super::{CellMath, GATES, MAX_SAVED};
-use crate::simd::{LANES, Lanes, Work, dispatch};
+use crate::simd::{Work, dispatch};
 use pulp::Simd;
 use std::marker::PhantomData;
 

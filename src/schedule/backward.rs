@@ -148,7 +148,7 @@ impl Layer<'_> {
                 builder.copy_run(G * slot, (scratch.carry, 0), (scratch.dg, after));
             }
             let dy = self.output_gradients(builder, upstream, range.clone());
-            let launch = Launch::new(Pass::Backward, sizes, &builder.capabilities);
+            let launch = Launch::new(Pass::Backward, sizes.launch(), &builder.capabilities);
             let mut end = range.end;
             while end > range.start {
                 let first = end.saturating_sub(launch.steps).max(range.start);

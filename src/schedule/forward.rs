@@ -49,6 +49,11 @@ impl LstmSizes {
         self.directions * self.batch * self.hidden
     }
 
+    /// What a launch depends on: H, B, D and T.
+    pub(super) fn launch(&self) -> [u32; 4] {
+        [self.hidden, self.batch, self.directions, self.steps]
+    }
+
     /// The directions of a layer.
     pub fn each_direction(&self) -> impl Iterator<Item = Direction> {
         let steps = self.steps;
@@ -229,7 +234,7 @@ impl Layer<'_> {
             }
         };
 
-        let launch = Launch::new(Pass::Forward, sizes, &builder.capabilities);
+        let launch = Launch::new(Pass::Forward, sizes.launch(), &builder.capabilities);
         let (mut turn, mut c_last) = (0, (memory.c(0, 0, slot).0, 0));
         for chunk in 0..h.chunks.len() {
             let range = h.chunk_range(chunk);

@@ -1,6 +1,5 @@
 //! How the recurrence is cut into dispatches, and how a dispatch shares out its work.
 
-use super::forward::LstmSizes;
 use crate::plan::{Capabilities, Strategy};
 
 /// Turns of a shader's loops that a dispatch may take: some drivers end loops after 65,535, counted over nested loops
@@ -44,12 +43,12 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    pub fn new(pass: Pass, sizes: &LstmSizes, capabilities: &Capabilities) -> Launch {
-        let (batch, hidden) = (sizes.batch, sizes.hidden);
-        let all_rows = sizes.directions as u64 * batch as u64;
+    /// For a layer of H hidden units, B rows in D directions, T steps.
+    pub fn new(pass: Pass, [hidden, batch, directions, steps]: [u32; 4], capabilities: &Capabilities) -> Launch {
+        let all_rows = directions as u64 * batch as u64;
         // Sharing what is loaded pays where enough threads remain to keep the device busy.
         let busy = |rows: u64, span: u64| all_rows * hidden as u64 >= rows * span * capabilities.busy_threads;
-        let strategy = Strategy::choose(hidden, sizes.steps, capabilities);
+        let strategy = Strategy::choose(hidden, steps, capabilities);
         // A whole sequence also wants at least two workgroups.
         let fits = |rows: u64| {
             let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;

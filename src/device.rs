@@ -325,10 +325,20 @@ impl Executable {
 
     /// [`Executable::read`] for places that cannot block.
     pub async fn read_async(&self, (id, at): (BufferId, u64), len: u64) -> Result<Vec<f32>> {
+        self.read_with((id, at), len, <[f32]>::to_vec).await
+    }
+
+    /// Shows `len` elements of a buffer from element `at`.
+    pub(crate) async fn read_with<R>(
+        &self,
+        (id, at): (BufferId, u64),
+        len: u64,
+        see: impl FnOnce(&[f32]) -> R,
+    ) -> Result<R> {
         self.check((id, at), len)?;
         match &self.engine {
-            Engine::Cpu(machine) => Ok(machine.read((id, at), len)),
-            Engine::Gpu(context, program) => context.read(program.buffer(id), at, len).await,
+            Engine::Cpu(machine) => Ok(machine.read_with((id, at), len, see)),
+            Engine::Gpu(context, program) => Ok(see(&context.read(program.buffer(id), at, len).await?)),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::schedule::{LayerPlan, NetworkPlan, Purpose, network};
-use crate::transfer::{download, finite, not_empty, upload};
+use crate::transfer::{Order, download, finite, not_empty, upload};
 use ndarray::{Array3, ArrayView3};
 use std::collections::HashMap;
 
@@ -125,8 +125,9 @@ impl Stream {
         let (plan, executable) = self.plans.get((), steps, batch)?;
         upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
         executable.run()?;
-        let y = download(executable, &plan.y, batch).await?;
-        Ok(y.permuted_axes([1, 0, 2]).as_standard_layout().into_owned())
+        let mut y = Array3::default((0, 0, 0));
+        download(executable, &plan.y, batch, Order::Batch, &mut y).await?;
+        Ok(y)
     }
 
     fn shared(&self, name: &str) -> Option<Tensor> {

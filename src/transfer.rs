@@ -18,15 +18,47 @@ pub(crate) fn upload(executable: &Executable, sequence: &Sequence, values: Array
     Ok(())
 }
 
-/// Reads a sequence as an array [T, B, F].
-pub(crate) async fn download(executable: &Executable, sequence: &Sequence, batch: usize) -> Result<Array3<f32>> {
+/// Which axis of an array of sequences comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// [T, B, F], as on the device.
+    Time,
+    /// [B, T, F].
+    Batch,
+}
+
+/// Reads a sequence into an array, which is replaced where its shape does not fit.
+pub(crate) async fn download(
+    executable: &Executable,
+    sequence: &Sequence,
+    batch: usize,
+    order: Order,
+    into: &mut Array3<f32>,
+) -> Result<()> {
     let (steps, features) = (sequence.steps as usize, sequence.features as usize);
-    let len = |k: usize| (sequence.chunk_range(k).len() * batch * features) as u64;
-    let mut values = executable.read_async((sequence.chunks[0], sequence.lead as u64), len(0)).await?;
-    for (k, &buffer) in sequence.chunks.iter().enumerate().skip(1) {
-        values.extend(executable.read_async((buffer, sequence.lead as u64), len(k)).await?);
+    let shape = match order {
+        Order::Time => (steps, batch, features),
+        Order::Batch => (batch, steps, features),
+    };
+    if into.dim() != shape || !into.is_standard_layout() {
+        *into = Array3::zeros(shape);
     }
-    Array3::from_shape_vec((steps, batch, features), values).map_err(|error| Error::Plan(error.to_string()))
+    for (k, &buffer) in sequence.chunks.iter().enumerate() {
+        let range = sequence.chunk_range(k);
+        let (first, count) = (range.start as usize, range.len());
+        let len = count * batch * features;
+        let place = |values: &[f32]| match order {
+            Order::Time => into.as_slice_mut().map(|all| all[first * batch * features..][..len].copy_from_slice(values)),
+            Order::Batch => {
+                let values = ArrayView3::from_shape((count, batch, features), values).ok()?;
+                into.slice_mut(s![.., first..first + count, ..]).assign(&values.permuted_axes([1, 0, 2]));
+                Some(())
+            }
+        };
+        let placed = executable.read_with((buffer, sequence.lead as u64), len as u64, place).await?;
+        placed.ok_or_else(|| Error::Plan("a sequence of another length than its plan's".into()))?;
+    }
+    Ok(())
 }
 
 /// Refuses NaN and infinity, naming the place by the axes' names.

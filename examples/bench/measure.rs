@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Instant;
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::{Builder, LayerPlan, Purpose, network};
-use wgpu_lstm::{Device, Fit, Loss, Lstm, Optimiser, Sequential};
+use wgpu_lstm::{Device, Fit, Loss, Lstm, LstmOutput, Optimiser, Sequential};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -176,10 +176,11 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
             // time-major, as PyTorch and ONNX have it by default
             let layer = lstm.build(device, i, 1)?.time_major(true);
             let inputs: Vec<_> = (0..4).map(|_| random((t, b, i))).collect();
+            let mut into = LstmOutput::default();
             times(budget, || {
                 turn += 1;
                 let x = inputs[turn % 4].view();
-                clock(|| layer.forward(x, None))
+                clock(|| layer.forward_into(x, None, &mut into))
             })?
         }
         Mode::Stream => {

@@ -1,5 +1,6 @@
 //! Vector registers that behave as numbers.
 
+use super::GATES;
 use crate::real::{self, Arithmetic, Number};
 use crate::simd::fuses;
 use pulp::Simd;
@@ -23,6 +24,96 @@ impl<S: Simd> Lanes<S> {
     #[inline(always)]
     pub fn array(self) -> [f32; LANES] {
         bytemuck::cast(self.values)
+    }
+
+    /// From the four gates of units 0 and 1, of 2 and 3, of 4 and 5, of 6 and 7: each gate of all units.
+    #[inline(always)]
+    pub fn by_gate(simd: S, pairs: [Self; GATES]) -> [Self; GATES] {
+        let pairs: [_; GATES] = std::array::from_fn(|k| pairs[k].values);
+        shuffle::by_gate(simd, pairs).map(|values| Lanes { simd, values })
+    }
+
+    /// The reverse of [`Lanes::by_gate`].
+    #[inline(always)]
+    pub fn by_unit(simd: S, gates: [Self; GATES]) -> [Self; GATES] {
+        let gates: [_; GATES] = std::array::from_fn(|k| gates[k].values);
+        shuffle::by_unit(simd, gates).map(|values| Lanes { simd, values })
+    }
+}
+
+/// Transposes of 8 × 4. The compiler moves single numbers for the plain ones, which takes a third of a cell's time; so where
+/// the instructions are known they are named.
+mod shuffle {
+    use super::{GATES, LANES};
+    use pulp::Simd;
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    use x86::{four_by_four, halves, known};
+
+    #[inline(always)]
+    pub fn by_gate<S: Simd>(simd: S, pairs: [S::f32s; GATES]) -> [S::f32s; GATES] {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Some(v3) = known(simd) {
+            // units 0 and 4, 1 and 5, 2 and 6, 3 and 7, then each gate
+            let [p, q, r, s] = pairs.map(bytemuck::cast);
+            let ([a, b], [c, d]) = (halves(v3, p, r), halves(v3, q, s));
+            return four_by_four(v3, [a, b, c, d]).map(bytemuck::cast);
+        }
+        let _ = simd;
+        let pairs: [[f32; LANES]; GATES] = pairs.map(bytemuck::cast);
+        let gate = |gate: usize| std::array::from_fn::<f32, LANES, _>(|u| pairs[u / 2][u % 2 * GATES + gate]);
+        std::array::from_fn(|k| bytemuck::cast(gate(k)))
+    }
+
+    #[inline(always)]
+    pub fn by_unit<S: Simd>(simd: S, gates: [S::f32s; GATES]) -> [S::f32s; GATES] {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Some(v3) = known(simd) {
+            // units 0 and 4, 1 and 5, 2 and 6, 3 and 7, then neighbours
+            let [a, b, c, d] = four_by_four(v3, gates.map(bytemuck::cast));
+            let ([p, r], [q, s]) = (halves(v3, a, b), halves(v3, c, d));
+            return [p, q, r, s].map(bytemuck::cast);
+        }
+        let _ = simd;
+        let gates: [[f32; LANES]; GATES] = gates.map(bytemuck::cast);
+        let pair = |p: usize| std::array::from_fn::<f32, LANES, _>(|k| gates[k % GATES][2 * p + k / GATES]);
+        std::array::from_fn(|k| bytemuck::cast(pair(k)))
+    }
+
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    mod x86 {
+        use super::GATES;
+        use pulp::{Simd, x86::V3};
+        use std::any::Any;
+        #[cfg(target_arch = "x86")]
+        use std::arch::x86::__m256;
+        #[cfg(target_arch = "x86_64")]
+        use std::arch::x86_64::__m256;
+
+        /// The instructions, where they are AVX2's.
+        #[inline(always)]
+        pub fn known<S: Simd>(simd: S) -> Option<V3> {
+            (&simd as &dyn Any).downcast_ref::<V3>().copied()
+        }
+
+        /// The lower halves of two registers in one, and the upper ones.
+        #[inline(always)]
+        pub fn halves(v3: V3, x: __m256, y: __m256) -> [__m256; 2] {
+            [v3.avx._mm256_permute2f128_ps::<0x20>(x, y), v3.avx._mm256_permute2f128_ps::<0x31>(x, y)]
+        }
+
+        /// Transposes 4 × 4 in the lower halves, and in the upper ones.
+        #[inline(always)]
+        pub fn four_by_four(v3: V3, [a, b, c, d]: [__m256; GATES]) -> [__m256; GATES] {
+            let avx = v3.avx;
+            let (ab, cd) = (avx._mm256_unpacklo_ps(a, b), avx._mm256_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (avx._mm256_unpackhi_ps(a, b), avx._mm256_unpackhi_ps(c, d));
+            [
+                avx._mm256_shuffle_ps::<0x44>(ab, cd),
+                avx._mm256_shuffle_ps::<0xee>(ab, cd),
+                avx._mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                avx._mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+            ]
+        }
     }
 }
 

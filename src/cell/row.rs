@@ -8,6 +8,7 @@ use super::{CellMath, GATES, MAX_SAVED};
 use crate::simd::{Work, dispatch};
 use pulp::Simd;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A forward step of n units.
 pub struct ForwardRow<'a, 'kept, F> {
@@ -81,68 +82,38 @@ pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
 
 struct Through<C, R>(PhantomData<C>, R);
 
-/// Up to eight numbers.
+/// Values of up to eight units, `WIDTH` numbers each; those past the end are zero.
 #[inline(always)]
-fn load<S: Simd>(simd: S, values: &[f32]) -> Lanes<S> {
-    match values.first_chunk::<LANES>() {
-        Some(whole) => Lanes::of(simd, *whole),
-        None => {
-            let mut padded = [0.0; LANES];
-            padded[..values.len()].copy_from_slice(values);
-            Lanes::of(simd, padded)
-        }
-    }
+fn padded<const N: usize>(values: &[f32]) -> [f32; N] {
+    let mut all = [0.0; N];
+    all[..values.len()].copy_from_slice(values);
+    all
 }
 
-/// Up to eight numbers.
+/// The gates of eight units, a register for each gate.
 #[inline(always)]
-fn store<S: Simd>(values: &mut [f32], lanes: Lanes<S>) {
-    let array = lanes.array();
-    match values.first_chunk_mut::<LANES>() {
-        Some(whole) => *whole = array,
-        None => values.copy_from_slice(&array[..values.len()]),
-    }
-}
-
-/// The gates of up to eight units, a register for each gate: a transpose of 8 × 4, in steps of two registers each, which
-/// become single instructions.
-#[inline(always)]
-fn gates<S: Simd>(simd: S, row: &[f32]) -> [Lanes<S>; GATES] {
-    let mut padded = [0.0; GATES * LANES];
-    let row = row.first_chunk::<{ GATES * LANES }>().unwrap_or_else(|| {
-        padded[..row.len()].copy_from_slice(row);
-        &padded
-    });
-    let pairs = |k: usize| load(simd, &row[k * LANES..]).array(); // i f g o of units 2k and 2k + 1
-    let (a, b) = (halves(pairs(0), pairs(1)), halves(pairs(2), pairs(3)));
-    let join = |x: [f32; 8], y: [f32; 8], k: usize| {
-        Lanes::of(simd, [x[k], x[k + 1], x[k + 2], x[k + 3], y[k], y[k + 1], y[k + 2], y[k + 3]])
-    };
-    [join(a[0], b[0], 0), join(a[0], b[0], 4), join(a[1], b[1], 0), join(a[1], b[1], 4)]
-}
-
-/// From i f g o of units 0, 1 and of units 2, 3: i and f of all four, and g and o.
-#[inline(always)]
-fn halves(x: [f32; 8], y: [f32; 8]) -> [[f32; 8]; 2] {
-    [[x[0], x[4], y[0], y[4], x[1], x[5], y[1], y[5]], [x[2], x[6], y[2], y[6], x[3], x[7], y[3], y[7]]]
+fn gates<S: Simd>(simd: S, row: &[f32; GATES * LANES]) -> [Lanes<S>; GATES] {
+    let pairs: &[[f32; LANES]; GATES] = bytemuck::cast_ref(row);
+    Lanes::by_gate(simd, std::array::from_fn(|k| Lanes::of(simd, pairs[k])))
 }
 
 /// The reverse of [`gates`].
 #[inline(always)]
-fn together<S: Simd>(gates: [Lanes<S>; GATES]) -> [f32; GATES * LANES] {
-    let [i, f, g, o] = gates.map(Lanes::array);
-    // i and f, and g and o, of four units each
-    let join =
-        |x: [f32; 8], y: [f32; 8], k: usize| [x[k], x[k + 1], x[k + 2], x[k + 3], y[k], y[k + 1], y[k + 2], y[k + 3]];
-    let unit =
-        |x: [f32; 8], y: [f32; 8], u: usize| [x[u], x[u + 4], y[u], y[u + 4], x[u + 1], x[u + 5], y[u + 1], y[u + 5]];
-    let (low, high) = ((join(i, f, 0), join(g, o, 0)), (join(i, f, 4), join(g, o, 4)));
-    let parts = [unit(low.0, low.1, 0), unit(low.0, low.1, 2), unit(high.0, high.1, 0), unit(high.0, high.1, 2)];
-    let mut row = [0.0; GATES * LANES];
-    for (to, part) in row.chunks_exact_mut(LANES).zip(parts) {
-        to.copy_from_slice(&part);
-    }
-    row
+fn together<S: Simd>(simd: S, gates: [Lanes<S>; GATES]) -> [f32; GATES * LANES] {
+    bytemuck::cast(Lanes::by_unit(simd, gates).map(Lanes::array))
+}
+
+/// Eight units forward: c' becomes c.
+#[inline(always)]
+fn forward<C: CellMath, S: Simd>(
+    simd: S,
+    [wx, rh, bias]: [&[f32; GATES * LANES]; 3],
+    c: &mut [f32; LANES],
+    h: &mut [f32; LANES],
+) -> [Lanes<S>; MAX_SAVED] {
+    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), Lanes::of(simd, *c));
+    (*h, *c) = (out.h.array(), out.c.array());
+    out.saved
 }
 
 impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
@@ -150,41 +121,71 @@ impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
     fn run<S: Simd>(self, simd: S) {
         let row = self.1;
         let n = row.h.len();
-        for first in (0..n).step_by(LANES) {
-            let end = n.min(first + LANES);
-            let own = GATES * first..GATES * end;
-            let (wx, rh) = (gates(simd, &row.wx[own.clone()]), gates(simd, &row.rh[own.clone()]));
-            let bias = gates(simd, &row.bias[own]);
-            let out = C::forward(wx, rh, bias, load(simd, &row.c[first..end]));
-            store(&mut row.h[first..end], out.h);
-            store(&mut row.c[first..end], out.c);
-            for (to, value) in row.saved.iter_mut().zip(out.saved) {
-                store(&mut to[first..end], value);
+        let (wx, rh, bias) = (row.wx.as_chunks().0, row.rh.as_chunks().0, row.bias.as_chunks().0);
+        let (c, h) = (row.c.as_chunks_mut().0, row.h.as_chunks_mut().0);
+        if row.saved.is_empty() {
+            for ((((wx, rh), bias), c), h) in wx.iter().zip(rh).zip(bias).zip(c).zip(h) {
+                forward::<C, S>(simd, [wx, rh, bias], c, h);
+            }
+        } else {
+            for (k, ((((wx, rh), bias), c), h)) in wx.iter().zip(rh).zip(bias).zip(c).zip(h).enumerate() {
+                let values = forward::<C, S>(simd, [wx, rh, bias], c, h);
+                for (to, value) in row.saved.iter_mut().zip(values) {
+                    to[k * LANES..][..LANES].copy_from_slice(&value.array());
+                }
+            }
+        }
+        let first = n / LANES * LANES;
+        if first < n {
+            let gates = [row.wx, row.rh, row.bias].map(|all| padded(&all[GATES * first..GATES * n]));
+            let (mut c, mut h) = (padded(&row.c[first..]), [0.0; LANES]);
+            let values = forward::<C, S>(simd, gates.each_ref(), &mut c, &mut h);
+            row.c[first..].copy_from_slice(&c[..n - first]);
+            row.h[first..].copy_from_slice(&h[..n - first]);
+            for (to, value) in row.saved.iter_mut().zip(values) {
+                to[first..].copy_from_slice(&value.array()[..n - first]);
             }
         }
     }
 }
 
+/// Up to eight numbers.
+#[inline(always)]
+fn load<S: Simd>(simd: S, values: &[f32]) -> Lanes<S> {
+    Lanes::of(simd, values.first_chunk().copied().unwrap_or_else(|| padded(values)))
+}
+
 impl<C: CellMath> Work for Through<C, BackwardRow<'_, f32>> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let row = self.1;
-        let n = row.dh.len();
-        for first in (0..n).step_by(LANES) {
-            let end = n.min(first + LANES);
-            let mut kept = [Lanes::of(simd, [0.0; LANES]); MAX_SAVED];
-            for (kept, saved) in kept.iter_mut().zip(&row.saved).take(C::SAVED) {
-                *kept = load(simd, &saved[first..end]);
-            }
-            let (c_prev, c) = (load(simd, &row.c_prev[first..end]), load(simd, &row.c[first..end]));
-            let (dh, dc) = (load(simd, &row.dh[first..end]), load(simd, &row.dc[first..end]));
-            let out = C::backward(&kept, c_prev, c, dh, dc);
-            store(&mut row.dc[first..end], out.c_prev);
-            let own = GATES * first..GATES * end;
-            row.gates[own.clone()].copy_from_slice(&together(out.gates)[..own.len()]);
-            for (sum, value) in row.dbias[own].iter_mut().zip(together(out.bias)) {
-                *sum = if row.first { value } else { *sum + value };
-            }
+    fn run<S: Simd>(mut self, simd: S) {
+        let n = self.1.dh.len();
+        let whole = n / LANES * LANES;
+        for first in (0..whole).step_by(LANES) {
+            backward::<C, S>(simd, &mut self.1, first..first + LANES);
         }
+        if whole < n {
+            backward::<C, S>(simd, &mut self.1, whole..n);
+        }
+    }
+}
+
+/// Up to eight units backward.
+#[inline(always)]
+fn backward<C: CellMath, S: Simd>(simd: S, row: &mut BackwardRow<f32>, units: Range<usize>) {
+    let mut kept = [Lanes::of(simd, [0.0; LANES]); MAX_SAVED];
+    for (kept, saved) in kept.iter_mut().zip(&row.saved).take(C::SAVED) {
+        *kept = load(simd, &saved[units.clone()]);
+    }
+    let [c_prev, c, dh, dc] = [row.c_prev, row.c, row.dh, row.dc].map(|values| load(simd, &values[units.clone()]));
+    let out = C::backward(&kept, c_prev, c, dh, dc);
+    row.dc[units.clone()].copy_from_slice(&out.c_prev.array()[..units.len()]);
+    let own = GATES * units.start..GATES * units.end;
+    row.gates[own.clone()].copy_from_slice(&together(simd, out.gates)[..own.len()]);
+    let sums = &mut row.dbias[own];
+    let bias = together(simd, out.bias);
+    if row.first {
+        sums.copy_from_slice(&bias[..sums.len()]);
+    } else {
+        sums.iter_mut().zip(bias).for_each(|(sum, value)| *sum += value);
     }
 }

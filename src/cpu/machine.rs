@@ -74,7 +74,12 @@ impl<F: Pick> Machine<F> {
 
     /// A copy of `len` elements of a buffer from element `at`.
     pub fn read(&self, (id, at): (BufferId, u64), len: u64) -> Vec<F> {
-        lock(&self.buffers[id.0])[at as usize..][..len as usize].to_vec()
+        self.read_with((id, at), len, <[F]>::to_vec)
+    }
+
+    /// Shows `len` elements of a buffer from element `at`, without a copy.
+    pub fn read_with<R>(&self, (id, at): (BufferId, u64), len: u64, see: impl FnOnce(&[F]) -> R) -> R {
+        see(&lock(&self.buffers[id.0])[at as usize..][..len as usize])
     }
 
     /// Overwrites a buffer from element `at`.

@@ -18,7 +18,7 @@ const ROWS: usize = 6;
 /// Columns that are made at once.
 pub(super) const COLUMNS: usize = WIDTH;
 /// Terms that are summed before a block of sums goes back to memory: a panel of B then stays in the first cache.
-const TERMS: usize = 256;
+const TERMS: usize = 1024;
 /// Rows that are made with all panels of B before the next ones: their terms stay in the second cache.
 const ROWS_A_PASS: usize = 16 * ROWS;
 /// Below this many multiplications a thread is not worth waking.
@@ -80,13 +80,35 @@ pub(super) fn pack<F: Real>(
     }
 }
 
-/// Puts rows in groups of six, the last group smaller: term k of row m of a group of M rows lies at k·M + m. The product
-/// then reads one stream, however far apart the rows were; rows a power of two apart would fall on one cache set.
+/// Cuts rows in groups: how many of six, then the sizes of the last. Fewer than four rows leave the processor half idle,
+/// since each sum waits for its last term; so they share with the six before them.
+#[inline(always)]
+fn cut(rows: usize) -> (usize, [usize; 2]) {
+    let (sixes, rest) = (rows / ROWS, rows % ROWS);
+    if sixes > 0 && (1..4).contains(&rest) {
+        let two = ROWS + rest;
+        return (sixes - 1, [two.div_ceil(2), two / 2]);
+    }
+    (sixes, [rest, 0])
+}
+
+/// The groups of [`cut`], as ranges.
+fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let (sixes, last) = cut(rows);
+    let mut end = 0;
+    std::iter::repeat_n(ROWS, sixes).chain(last).filter(|&size| size > 0).map(move |size| {
+        end += size;
+        end - size..end
+    })
+}
+
+/// Puts rows in [`groups`]: term k of row m of a group of M rows lies at k·M + m. The product then reads one stream, however
+/// far apart the rows were; rows a power of two apart would fall on one cache set.
 pub(super) fn group<'a, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
-    for (first, group) in (0..rows).step_by(ROWS).zip(groups.chunks_mut(ROWS * terms)) {
-        let count = ROWS.min(rows - first);
+    for own in self::groups(rows) {
+        let (group, count) = (&mut groups[own.start * terms..own.end * terms], own.len());
         for m in 0..count {
-            let row = &row(first + m)[..terms];
+            let row = &row(own.start + m)[..terms];
             for (to, &value) in group[m..].iter_mut().step_by(count).zip(row) {
                 *to = value;
             }
@@ -164,16 +186,24 @@ pub(super) fn multiply<S: Simd, F: Real>(
     out: &mut [F],
     out_stride: usize,
 ) {
-    for (group, a) in a.chunks(ROWS * terms).enumerate() {
-        let out = &mut out[group * ROWS * out_stride..];
-        match a.len() / terms {
-            1 => block::<1, S, F>(simd, a, b, out, out_stride),
-            2 => block::<2, S, F>(simd, a, b, out, out_stride),
-            3 => block::<3, S, F>(simd, a, b, out, out_stride),
-            4 => block::<4, S, F>(simd, a, b, out, out_stride),
-            5 => block::<5, S, F>(simd, a, b, out, out_stride),
-            _ => block::<6, S, F>(simd, a, b, out, out_stride),
+    let (sixes, last) = cut(a.len() / terms);
+    let (whole, mut a) = a.split_at(sixes * ROWS * terms);
+    let mut row = 0;
+    for six in whole.chunks_exact(ROWS * terms) {
+        block::<6, S, F>(simd, six, b, &mut out[row * out_stride..], out_stride);
+        row += ROWS;
+    }
+    for count in last.into_iter().filter(|&count| count > 0) {
+        let (own, rest) = a.split_at(count * terms);
+        let out = &mut out[row * out_stride..];
+        match count {
+            1 => block::<1, S, F>(simd, own, b, out, out_stride),
+            2 => block::<2, S, F>(simd, own, b, out, out_stride),
+            3 => block::<3, S, F>(simd, own, b, out, out_stride),
+            4 => block::<4, S, F>(simd, own, b, out, out_stride),
+            _ => block::<5, S, F>(simd, own, b, out, out_stride),
         }
+        (a, row) = (rest, row + count);
     }
 }
 
@@ -232,9 +262,9 @@ impl<F: Real> Part<'_, F> {
         if a_k.stride(p.k as usize) == Some(1) {
             return group(rows.len(), terms, |m| &self.a[at(m, 0)..], groups);
         }
-        for (begin, group) in (0..rows.len()).step_by(ROWS).zip(groups.chunks_mut(ROWS * terms)) {
-            let count = ROWS.min(rows.len() - begin);
-            for (k, to) in group.chunks_exact_mut(count).take(terms).enumerate() {
+        for own in self::groups(rows.len()) {
+            let (begin, count) = (own.start, own.len());
+            for (k, to) in groups[begin * terms..own.end * terms].chunks_exact_mut(count).enumerate() {
                 if a_m.stride(p.m as usize) == Some(1) {
                     to.copy_from_slice(&self.a[at(begin, k)..][..count]);
                 } else {

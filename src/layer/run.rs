@@ -8,12 +8,12 @@ use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::plan::BufferId;
 use crate::schedule::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
-use crate::transfer::{download, finite, not_empty, upload};
+use crate::transfer::{Order, download, finite, not_empty, upload};
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
 
 /// Hidden and cell states, each [L·D, B, H], in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LstmState {
     /// Hidden state.
     pub h: Array3<f32>,
@@ -35,8 +35,8 @@ impl LstmState {
     }
 }
 
-/// What a forward pass returns.
-#[derive(Clone, Debug, PartialEq)]
+/// What a forward pass returns. The default is empty, for [`LstmLayer::forward_into`].
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LstmOutput {
     /// Hidden states of the top layer, [B, T, D·H] ([T, B, D·H] where time-major).
     pub output: Array3<f32>,
@@ -142,6 +142,45 @@ impl LstmLayer {
 
     /// [`LstmLayer::forward`] for places that cannot block.
     pub async fn forward_async(&self, x: ArrayView3<'_, f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
+        let mut into = LstmOutput::default();
+        self.forward_into_async(x, initial, &mut into).await?;
+        Ok(into)
+    }
+
+    /// [`LstmLayer::forward`] into arrays of an earlier call, which are kept where their shapes fit: small layers take
+    /// less time than fresh memory does.
+    ///
+    /// # Errors
+    /// As [`LstmLayer::forward`].
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Device, Lstm, LstmOutput};
+    /// let lstm = Lstm::new(4).build(&Device::cpu(), 3, 0)?;
+    /// let (x, mut into) = (Array3::ones((2, 5, 3)), LstmOutput::default());
+    /// for _ in 0..3 {
+    ///     lstm.forward_into(x.view(), None, &mut into)?;
+    /// }
+    /// assert_eq!(into, lstm.forward(x.view(), None)?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn forward_into(
+        &self,
+        x: ArrayView3<f32>,
+        initial: Option<&LstmState>,
+        into: &mut LstmOutput,
+    ) -> Result<()> {
+        pollster::block_on(self.forward_into_async(x, initial, into))
+    }
+
+    /// [`LstmLayer::forward_into`] for places that cannot block.
+    pub async fn forward_into_async(
+        &self,
+        x: ArrayView3<'_, f32>,
+        initial: Option<&LstmState>,
+        into: &mut LstmOutput,
+    ) -> Result<()> {
         let (x, steps, batch) = self.check_input(x)?;
         self.check_state("initial", initial, batch)?;
         let mut plans = self.forward.lock().await;
@@ -155,9 +194,8 @@ impl LstmLayer {
         upload(executable, &plan.x, x)?;
         self.write_states(executable, &plan.states, initial, batch)?;
         executable.run()?;
-        let output = download(executable, &plan.y, batch).await?;
-        let state = self.read_states(executable, &plan.states, batch).await?;
-        Ok(LstmOutput { output: self.as_asked(output), state })
+        download(executable, &plan.y, batch, self.order(), &mut into.output).await?;
+        self.read_states(executable, &plan.states, batch, &mut into.state).await
     }
 
     /// Gradients of Σ output ⊙ d_output + Σ h_n ⊙ d_final.h + Σ c_n ⊙ d_final.c for sequences x [B, T, I]: what
@@ -217,15 +255,16 @@ impl LstmLayer {
         self.write_states(executable, &plan.initial, initial, batch)?;
         self.write_states(executable, &plan.d_final, d_final, batch)?;
         executable.run()?;
-        let dx = download(executable, &plan.dx, batch).await?;
-        let initial = self.read_states(executable, &plan.d_initial, batch).await?;
+        let (mut dx, mut initial) = (Array3::default((0, 0, 0)), LstmState::default());
+        download(executable, &plan.dx, batch, self.order(), &mut dx).await?;
+        self.read_states(executable, &plan.d_initial, batch, &mut initial).await?;
         let parameters = read_parts(std::slice::from_ref(&self.plan), |name, len| async move {
             let buffer = executable.plan().find(&format!("grad {name}"));
             let buffer = buffer.ok_or_else(|| Error::Plan(format!("{name} has no gradient")))?;
             executable.read_async((buffer, 0), len).await
         })
         .await?;
-        Ok(LstmGradients { x: self.as_asked(dx), initial, parameters: arrays(parameters) })
+        Ok(LstmGradients { x: dx, initial, parameters: arrays(parameters) })
     }
 
     /// [B, T, ·] or [T, B, ·], as the caller has it, to [T, B, ·].
@@ -233,9 +272,9 @@ impl LstmLayer {
         if self.time_major { array } else { array.permuted_axes([1, 0, 2]) }
     }
 
-    /// [T, B, ·] as the caller wants it.
-    fn as_asked(&self, array: Array3<f32>) -> Array3<f32> {
-        if self.time_major { array } else { array.permuted_axes([1, 0, 2]).as_standard_layout().into_owned() }
+    /// Which axis the caller has first.
+    fn order(&self) -> Order {
+        if self.time_major { Order::Time } else { Order::Batch }
     }
 
     fn check_input<'a>(&self, x: ArrayView3<'a, f32>) -> Result<(ArrayView3<'a, f32>, usize, usize)> {
@@ -278,18 +317,19 @@ impl LstmLayer {
         batch: usize,
     ) -> Result<()> {
         let directions = self.config.directions();
-        let zeros;
-        let state = match state {
-            Some(state) => state,
-            None => {
-                zeros = LstmState::zeros(&self.config, batch);
-                &zeros
-            }
-        };
+        let zeros = vec![0.0; if state.is_none() { directions * batch * self.config.hidden } else { 0 }];
         for (layer, &(h, c)) in buffers.iter().enumerate() {
             let rows = s![layer * directions..(layer + 1) * directions, .., ..];
-            for (buffer, array) in [(h, &state.h), (c, &state.c)] {
-                executable.write((buffer, 0), &array.slice(rows).iter().copied().collect::<Vec<_>>())?;
+            for (buffer, array) in [(h, state.map(|state| &state.h)), (c, state.map(|state| &state.c))] {
+                let Some(array) = array else {
+                    executable.write((buffer, 0), &zeros)?;
+                    continue;
+                };
+                let part = array.slice(rows);
+                match part.as_slice() {
+                    Some(slice) => executable.write((buffer, 0), slice)?,
+                    None => executable.write((buffer, 0), &part.iter().copied().collect::<Vec<_>>())?,
+                }
             }
         }
         Ok(())
@@ -300,18 +340,22 @@ impl LstmLayer {
         executable: &Executable,
         buffers: &[(BufferId, BufferId)],
         batch: usize,
-    ) -> Result<LstmState> {
-        let mut state = LstmState::zeros(&self.config, batch);
-        let slot = self.config.directions() * batch * self.config.hidden;
-        for (layer, &(h, c)) in buffers.iter().enumerate() {
-            for (buffer, array) in [(h, &mut state.h), (c, &mut state.c)] {
-                let values = executable.read_async((buffer, 0), slot as u64).await?;
-                // `zeros` made it in standard layout: [L·D, B, H] in one piece.
-                let flat = array.as_slice_mut().expect("a new array is contiguous");
-                flat[layer * slot..(layer + 1) * slot].copy_from_slice(&values);
+        into: &mut LstmState,
+    ) -> Result<()> {
+        let directions = self.config.directions();
+        let shape = (buffers.len() * directions, batch, self.config.hidden);
+        let slot = directions * batch * self.config.hidden;
+        for (index, array) in [&mut into.h, &mut into.c].into_iter().enumerate() {
+            if array.dim() != shape || !array.is_standard_layout() {
+                *array = Array3::zeros(shape);
+            }
+            // [L·D, B, H] in one piece, as just made sure.
+            let flat = array.as_slice_mut().expect("an array in standard layout is contiguous");
+            for (own, &(h, c)) in flat.chunks_exact_mut(slot).zip(buffers) {
+                executable.read_with(([h, c][index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
             }
         }
-        Ok(state)
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::plan::{Plan, Role};
 use crate::schedule::{LayerPlan, NetworkPlan, Purpose, network};
 use crate::stream::Stream;
 use crate::train::{self, Fit, History, Loss, Optimiser};
-use crate::transfer::{download, finite, not_empty, upload};
+use crate::transfer::{Order, download, finite, not_empty, upload};
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -300,11 +300,16 @@ impl Model {
             let (plan, executable) = self.plans.get(Kind::Predict, steps, range.len())?;
             upload(executable, &plan.x, x.slice(s![range.clone(), .., ..]).permuted_axes([1, 0, 2]))?;
             executable.run()?;
-            let y = download(executable, &plan.y, range.len()).await?;
-            parts.push(y.permuted_axes([1, 0, 2]).as_standard_layout().into_owned());
+            let mut y = Array3::default((0, 0, 0));
+            download(executable, &plan.y, range.len(), Order::Batch, &mut y).await?;
+            parts.push(y);
         }
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        let y = concatenate(Axis(0), &views).map_err(|error| Error::Plan(error.to_string()))?;
+        let y = if parts.len() == 1 {
+            parts.remove(0)
+        } else {
+            let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+            concatenate(Axis(0), &views).map_err(|error| Error::Plan(error.to_string()))?
+        };
         Ok(if self.returns_sequences() { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() })
     }
 

@@ -118,7 +118,7 @@ impl Device {
             });
         }
         let place = match &self.0 {
-            Kind::Cpu(_) => Place::Cpu(Arc::new(vec![0.0; len as usize].into())),
+            Kind::Cpu(_) => Place::Cpu(Arc::new(std::sync::Mutex::new(vec![0.0; len as usize].into()))),
             Kind::Gpu(context) => Place::Gpu(context.clone(), context.buffer(name, len.max(1)).await?),
         };
         Ok(Tensor { len, place })

@@ -105,13 +105,12 @@ pub(crate) fn hyperbolic<A: Arithmetic>(x: A) -> A {
     let x = x.below(c(-END), c(-END), x);
     let x = c(END).below(x, c(END), x);
     let square = x * x;
-    // Pairs of terms first: shorter chains of operations that wait for each other.
-    let fourth = square * square;
-    let pair = |high, low| c(high).multiply_add(square, c(low));
-    let p = c(-2.760_768_5e-16).multiply_add(fourth, pair(2.000_188e-13, -8.604_672e-11));
-    let p = p.multiply_add(fourth, pair(5.122_297e-8, 1.485_722_4e-5));
-    let p = p.multiply_add(fourth, pair(6.372_619e-4, 4.893_524_6e-3));
-    let q = pair(1.198_258_4e-6, 1.185_347_1e-4).multiply_add(fourth, pair(2.268_434_6e-3, 4.893_525e-3));
+    let p = c(-2.760_768_5e-16).multiply_add(square, c(2.000_188e-13));
+    let p = p.multiply_add(square, c(-8.604_672e-11)).multiply_add(square, c(5.122_297e-8));
+    let p = p.multiply_add(square, c(1.485_722_4e-5)).multiply_add(square, c(6.372_619e-4));
+    let p = p.multiply_add(square, c(4.893_524_6e-3));
+    let q = c(1.198_258_4e-6).multiply_add(square, c(1.185_347_1e-4));
+    let q = q.multiply_add(square, c(2.268_434_6e-3)).multiply_add(square, c(4.893_525e-3));
     p * x / q
 }
 

@@ -48,7 +48,9 @@ pub(crate) async fn download(
         let (first, count) = (range.start as usize, range.len());
         let len = count * batch * features;
         let place = |values: &[f32]| match order {
-            Order::Time => into.as_slice_mut().map(|all| all[first * batch * features..][..len].copy_from_slice(values)),
+            Order::Time => {
+                into.as_slice_mut().map(|all| all[first * batch * features..][..len].copy_from_slice(values))
+            }
             Order::Batch => {
                 let values = ArrayView3::from_shape((count, batch, features), values).ok()?;
                 into.slice_mut(s![.., first..first + count, ..]).assign(&values.permuted_axes([1, 0, 2]));

@@ -148,3 +148,35 @@ fn rows_are_independent(device: &Device) {
         close(&format!("row {row}"), &alone, all.index_axis(ndarray::Axis(0), row).iter(), 1e-6, 1e-6);
     }
 }
+
+/// The CPU keeps weights packed; what it keeps follows every change, and packing changes no bit.
+#[test]
+fn packed_weights_follow_changes() {
+    let lstm = || Lstm::new(20).layers(2).bidirectional(true).build(&Device::cpu(), 5, 1).unwrap();
+    let other = Lstm::new(20).layers(2).bidirectional(true).build(&Device::cpu(), 5, 2).unwrap();
+    for (batch, steps) in [(1, 1), (1, 40), (9, 3)] {
+        let x = Array3::from_shape_fn((batch, steps, 5), |(b, t, i)| (b + 2 * t + 3 * i) as f32 * 0.05 - 0.4);
+        let layer = lstm();
+        let first = layer.forward(x.view(), None).unwrap();
+        for _ in 0..20 {
+            assert_eq!(layer.forward(x.view(), None).unwrap(), first, "B = {batch}, T = {steps}");
+        }
+        layer.set_parameters(other.parameters().unwrap()).unwrap();
+        assert_eq!(layer.forward(x.view(), None).unwrap(), other.forward(x.view(), None).unwrap());
+        assert_ne!(layer.forward(x.view(), None).unwrap(), first);
+    }
+
+    // training writes to the weights on the device
+    let (x, y) = (Array3::from_elem((8, 20, 3), 0.3), Array3::from_elem((8, 20, 4), 0.5));
+    let mut model = Sequential::new(3).add(Lstm::new(4).return_sequences(true)).build(&Device::cpu(), 1).unwrap();
+    model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-2)).unwrap();
+    let before = model.predict(x.view()).unwrap();
+    model.fit(x.view(), y.view(), Fit::new().epochs(3).batch_size(4)).unwrap();
+    let after = model.predict(x.view()).unwrap();
+    assert_ne!(before, after);
+    let path = std::env::temp_dir().join(format!("wgpu-lstm-packed-{}.safetensors", std::process::id()));
+    model.save(&path).unwrap();
+    let mut loaded = Model::load(&path, &Device::cpu()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(loaded.predict(x.view()).unwrap(), after);
+}

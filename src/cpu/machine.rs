@@ -1,12 +1,14 @@
 //! Runs a plan on the CPU.
 
+use super::buffer::Buffer;
 use super::{Args, Pick, Team};
-use crate::plan::{BufferId, Plan};
+use crate::kernel::Access;
+use crate::plan::{BufferId, Plan, Role};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A buffer that several plans may share.
-pub type Shared<F> = Arc<Mutex<Vec<F>>>;
+pub type Shared<F> = Arc<Mutex<Buffer<F>>>;
 
 /// A plan with its buffers in main memory. What lies outside the plan or its buffers panics here;
 /// [`Executable`](crate::Executable) checks first.
@@ -25,7 +27,7 @@ pub type Shared<F> = Arc<Mutex<Vec<F>>>;
 pub struct Machine<F> {
     plan: Arc<Plan>,
     buffers: Vec<Shared<F>>,
-    scratch: Shared<F>,
+    scratch: Mutex<Vec<F>>,
     threads: usize,
 }
 
@@ -33,9 +35,11 @@ impl<F: Pick> Machine<F> {
     /// Allocates the plan's buffers, zeroed, except those that `shared` provides by index.
     pub fn new(plan: Arc<Plan>, shared: impl Fn(usize) -> Option<Shared<F>>) -> Machine<F> {
         let buffers = (plan.buffers.iter().enumerate())
-            .map(|(k, buffer)| shared(k).unwrap_or_else(|| Arc::new(Mutex::new(vec![F::zero(); buffer.len as usize]))))
+            .map(|(k, buffer)| {
+                shared(k).unwrap_or_else(|| Arc::new(Mutex::new(vec![F::zero(); buffer.len as usize].into())))
+            })
             .collect();
-        Machine { plan, buffers, scratch: Shared::default(), threads: usize::MAX }
+        Machine { plan, buffers, scratch: Mutex::default(), threads: usize::MAX }
     }
 
     /// Runs on at most `most` threads instead of one for every processor. Results are the same bits.
@@ -49,21 +53,28 @@ impl<F: Pick> Machine<F> {
         // share buffers cannot wait for each other.
         let mut order: Vec<usize> = (0..self.buffers.len()).collect();
         order.sort_by_key(|&k| Arc::as_ptr(&self.buffers[k]).addr());
-        let mut guards: Vec<Option<MutexGuard<Vec<F>>>> = self.buffers.iter().map(|_| None).collect();
+        let mut guards: Vec<Option<MutexGuard<Buffer<F>>>> = self.buffers.iter().map(|_| None).collect();
         for k in order {
             guards[k] = Some(lock(&self.buffers[k]));
         }
-        let mut memory: Vec<Vec<F>> = guards.iter_mut().flatten().map(|guard| std::mem::take(&mut **guard)).collect();
+        let mut memory: Vec<Buffer<F>> =
+            guards.iter_mut().flatten().map(|guard| std::mem::take(&mut **guard)).collect();
         let team = Team::claim(self.threads);
         let mut bound = Vec::new();
         let mut scratch = lock(&self.scratch);
         for command in &self.plan.commands[range] {
             bound.extend(command.buffers.iter().map(|id| std::mem::take(&mut memory[id.0])));
+            let weights: Vec<bool> =
+                command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight).collect();
             F::twin(command.call.kernel)(
                 &command.call,
-                &mut Args { buffers: &mut bound, scratch: &mut scratch, team: &team },
+                &mut Args { buffers: &mut bound, weights: &weights, scratch: &mut scratch, team: &team },
             );
-            for (id, buffer) in command.buffers.iter().zip(bound.drain(..)) {
+            let bindings = command.call.kernel.bindings;
+            for ((id, mut buffer), binding) in command.buffers.iter().zip(bound.drain(..)).zip(bindings) {
+                if binding.access != Access::Read {
+                    buffer.packed.forget();
+                }
                 memory[id.0] = buffer;
             }
         }
@@ -89,6 +100,6 @@ impl<F: Pick> Machine<F> {
 }
 
 /// A panic while the lock was held is a bug that already showed itself; the numbers are still numbers.
-pub(crate) fn lock<F>(buffer: &Shared<F>) -> MutexGuard<'_, Vec<F>> {
+pub(crate) fn lock<T>(buffer: &Mutex<T>) -> MutexGuard<'_, T> {
     buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }

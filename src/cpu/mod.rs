@@ -3,6 +3,7 @@
 //! A twin has its kernel's name and does the same to the same buffers. All are generic over the number type: f32 is
 //! what runs, f64 lets the tests hold whole networks' gradients against central differences.
 
+mod buffer;
 mod dense;
 mod loss;
 mod machine;
@@ -13,6 +14,7 @@ mod recurrence;
 mod reduce;
 mod workers;
 
+pub use buffer::Buffer;
 pub use dense::{dense_backward, dense_forward};
 pub use loss::loss;
 pub(crate) use machine::lock;
@@ -27,6 +29,7 @@ pub use workers::Team;
 use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};
 use crate::kernel::{Call, Kernel};
 use crate::real::Real;
+use buffer::{Matrices, Packed};
 
 /// Picks the functions of the cells' and the kernels' tables for a number type.
 pub trait Pick: Real {
@@ -65,7 +68,9 @@ impl Pick for f64 {
 /// The buffers of a call, in binding order, and room for intermediate results.
 pub struct Args<'a, F> {
     /// One per binding.
-    pub buffers: &'a mut [Vec<F>],
+    pub buffers: &'a mut [Buffer<F>],
+    /// Which of them are weights, whose packed form is kept.
+    pub weights: &'a [bool],
     /// Grows to what a twin needs and is reused, so that no step allocates.
     pub scratch: &'a mut Vec<F>,
     /// The threads that the run has.
@@ -81,8 +86,23 @@ impl<F: Real> Args<'_, F> {
         let mut buffers = self.buffers.iter_mut();
         let parts = std::array::from_fn(|_| {
             // The executor hands over as many buffers as the kernel's row has bindings.
-            buffers.next().expect("as many buffers as bindings").as_mut_slice()
+            buffers.next().expect("as many buffers as bindings").values.as_mut_slice()
         });
         (parts, &mut self.scratch[..scratch])
+    }
+
+    /// Packs matrices that a binding holds, if they are weights and `rows` rows more make it worth it, and takes the panels
+    /// out; [`Args::put_back`] takes them again.
+    fn take_packed(&mut self, binding: usize, matrices: Matrices, rows: usize) -> Option<Packed<F>> {
+        let Buffer { values, packed } = &mut self.buffers[binding];
+        self.weights[binding].then(|| packed.panels(self.team, values, matrices, rows))??;
+        Some(std::mem::take(packed))
+    }
+
+    /// Keeps panels for the next call.
+    fn put_back(&mut self, binding: usize, packed: Option<Packed<F>>) {
+        if let Some(packed) = packed {
+            self.buffers[binding].packed = packed;
+        }
     }
 }

@@ -5,8 +5,9 @@
 //! it from 16 rows on and is half as fast at one row; gemm and matrixmultiply, which pack at every call, are as fast or a
 //! tenth slower at thousands of rows and half as fast or less at 32 and below, which is what a time step is.
 
-use super::Args;
+use super::buffer::{Matrices, Packed};
 use super::workers::{Piece, deal, share};
+use super::{Args, Team};
 use crate::kernel::{Call, params::Matmul};
 use crate::real::Real;
 use crate::simd::{WIDTH, Work, dispatch};
@@ -78,6 +79,20 @@ pub(super) fn pack<F: Real>(
             }
         }
     }
+}
+
+/// Packs one matrix by all threads.
+pub(super) fn pack_all<F: Real>(team: &Team, values: &[F], matrix: Matrices, panels: &mut [F]) {
+    let Matrices { first, terms, columns, k: axis, n: across, .. } = matrix;
+    let mut parts = Vec::new();
+    let mut rest = panels;
+    for columns in share(columns, team.threads_for((terms * columns) as u64 / WORTH_A_THREAD), COLUMNS) {
+        let (own, after) = rest.split_at_mut(packed_len(terms, columns.len()));
+        parts.push((columns, own));
+        rest = after;
+    }
+    let at = |k: usize, n: usize| (first + axis.at(k) + n as i64 * across) as usize;
+    team.each(parts, |(columns, own)| pack(values, terms, columns, at, across == 1, own));
 }
 
 /// Cuts rows in groups: how many of six, then the sizes of the last. Fewer than four rows leave the processor half idle,
@@ -176,6 +191,32 @@ fn some_rows<const K: usize, S: Simd, F: Real>(simd: S, a: &[F], b: &[F], stride
     }
 }
 
+/// One row times packed panels, four at a time, so that eight sums are on their way at once.
+#[inline(always)]
+pub(super) fn single_packed<S: Simd, F: Real>(simd: S, a: &[F], panels: &[F], out: &mut [F]) {
+    const PANELS: usize = 4;
+    let len = a.len() * COLUMNS;
+    let whole = panels.len() / len / PANELS * PANELS;
+    for (four, out) in panels.chunks_exact(PANELS * len).zip(out.chunks_exact_mut(PANELS * COLUMNS)) {
+        let mut sums = [F::zeros(simd); PANELS];
+        let mut terms: [_; PANELS] = std::array::from_fn(|k| four[k * len..][..len].chunks_exact(COLUMNS));
+        for &factor in a {
+            for (sum, terms) in sums.iter_mut().zip(&mut terms) {
+                let Some(row) = terms.next() else { return };
+                *sum = F::multiply_add(simd, factor, F::load(simd, row), *sum);
+            }
+        }
+        for (out, sum) in out.chunks_exact_mut(COLUMNS).zip(sums) {
+            F::store(simd, sum, out);
+        }
+    }
+    for (panel, out) in panels.chunks_exact(len).zip(out.chunks_mut(COLUMNS)).skip(whole) {
+        let mut sums = [F::zero(); COLUMNS];
+        block::<1, S, F>(simd, a, (panel, COLUMNS), &mut sums, COLUMNS);
+        out.copy_from_slice(&sums[..out.len()]);
+    }
+}
+
 /// Rows of A as [`group`] puts them, `terms` long, times one panel of B, to `out` [rows, 16] with a stride of rows.
 #[inline(always)]
 pub(super) fn multiply<S: Simd, F: Real>(
@@ -208,14 +249,19 @@ pub(super) fn multiply<S: Simd, F: Real>(
 }
 
 /// Indices split in two, each part with its stride.
-#[derive(Clone, Copy)]
-struct Axis {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Axis {
     split: usize,
     hi: i64,
     lo: i64,
 }
 
 impl Axis {
+    /// One stride.
+    pub fn plain(stride: usize) -> Axis {
+        Axis { split: usize::MAX, hi: 0, lo: stride as i64 }
+    }
+
     fn new(split: u32, hi: i32, lo: i32) -> Axis {
         Axis { split: split as usize, hi: hi.into(), lo: lo.into() }
     }
@@ -242,6 +288,8 @@ struct Part<'a, F> {
     b: &'a [F],
     rows: Range<usize>,
     columns: Range<usize>,
+    /// All of B in panels, where it is kept so.
+    packed: Option<&'a [F]>,
     /// The part's rows of C.
     c: Vec<&'a mut [F]>,
     scratch: &'a mut [F],
@@ -249,9 +297,9 @@ struct Part<'a, F> {
 
 impl<F: Real> Part<'_, F> {
     /// Elements of scratch: the terms that are summed at once, of the rows of a pass and of all columns.
-    fn scratch(p: &Matmul, rows: usize, columns: usize) -> usize {
+    fn scratch(p: &Matmul, rows: usize, columns: usize, packed: bool) -> usize {
         let terms = TERMS.min(p.k as usize);
-        ROWS_A_PASS.min(rows) * terms + packed_len(terms, columns)
+        ROWS_A_PASS.min(rows) * terms + if packed { 0 } else { packed_len(terms, columns) }
     }
 
     /// Groups `terms` from `first` on of some rows of A.
@@ -282,6 +330,11 @@ impl<F: Real> Work for Part<'_, F> {
         let b_k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
         let (k, n) = (p.k as usize, self.columns.len());
         let a_k = Axis::new(p.k_split, p.a_k_hi, p.a_k_lo);
+        let own = packed_len(k, self.columns.start)..packed_len(k, self.columns.end);
+        let packed = self.packed.map(|all| &all[own]);
+        if let (1, 0, Some(1), Some(panels)) = (p.m, p.accumulate, a_k.stride(k), packed) {
+            return single_packed(simd, &self.a[p.a_offset as usize..][..k], panels, self.c[0]);
+        }
         if let (1, 1, Some(1), Some(stride)) = (p.m, p.b_n, a_k.stride(k), b_k.stride(k)) {
             let (a, b) = (&self.a[p.a_offset as usize..][..k], &self.b[p.b_offset as usize + self.columns.start..]);
             return single(simd, a, (b, stride), p.accumulate == 1, self.c[0]);
@@ -292,7 +345,14 @@ impl<F: Real> Work for Part<'_, F> {
             std::mem::take(&mut self.scratch).split_at_mut(ROWS_A_PASS.min(self.rows.len()) * TERMS.min(k));
         for first in (0..k).step_by(TERMS) {
             let terms = TERMS.min(k - first);
-            let panels = if let Some(stride) = plain {
+            let panels = if let Some(all) = packed {
+                Panels {
+                    data: &all[first * COLUMNS..],
+                    panel: k * COLUMNS,
+                    stride: COLUMNS,
+                    count: n.div_ceil(COLUMNS),
+                }
+            } else if let Some(stride) = plain {
                 let at = (p.b_offset as i64 + b_k.at(first)) as usize + self.columns.start;
                 let data = &self.b[at..][..(terms - 1) * stride + n];
                 Panels { data, panel: COLUMNS, stride, count: n / COLUMNS }
@@ -314,8 +374,13 @@ impl<F: Real> Work for Part<'_, F> {
                     multiply(simd, a, terms, panels.panel(panel), &mut tile, COLUMNS);
                     for (c, sums) in self.c[own.clone()].iter_mut().zip(tile.chunks_exact(COLUMNS)) {
                         let to = &mut c[panel * COLUMNS..];
-                        let width = to.len().min(COLUMNS);
-                        for (c, &sum) in to[..width].iter_mut().zip(sums) {
+                        if let Some(to) = to.first_chunk_mut::<COLUMNS>() {
+                            let sums = F::load(simd, sums);
+                            let sums = if add { F::plus(simd, F::load(simd, to), sums) } else { sums };
+                            F::store(simd, sums, to);
+                            continue;
+                        }
+                        for (c, &sum) in to.iter_mut().zip(sums) {
                             *c = if add { *c + sum } else { sum };
                         }
                     }
@@ -336,8 +401,15 @@ pub fn matmul<F: Real>(call: &Call, args: &mut Args<F>) {
     } else {
         share(n, threads, COLUMNS).map(|columns| (0..m, columns)).collect()
     };
-    let rooms: Vec<usize> =
-        parts.iter().map(|(rows, columns)| Part::<F>::scratch(&p, rows.len(), columns.len())).collect();
+    let k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
+    let b_matrix =
+        Matrices { count: 1, first: p.b_offset.into(), apart: 0, terms: p.k as usize, columns: n, k, n: p.b_n.into() };
+    let kept = args.take_packed(1, b_matrix, m);
+    let packed = kept.as_ref().map(Packed::all);
+    let scratch = |(rows, columns): &(Range<usize>, Range<usize>)| {
+        Part::<F>::scratch(&p, rows.len(), columns.len(), packed.is_some())
+    };
+    let rooms: Vec<usize> = parts.iter().map(scratch).collect();
     let team = args.team;
     let ([a, b, c], mut scratch) = args.parts(rooms.iter().sum());
     let c_m = Axis::new(p.m_split, p.c_m_hi, p.c_m_lo);
@@ -353,7 +425,8 @@ pub fn matmul<F: Real>(call: &Call, args: &mut Args<F>) {
     for (((rows, columns), c), room) in parts.into_iter().zip(c).zip(rooms) {
         let (own, rest) = scratch.split_at_mut(room);
         scratch = rest;
-        work.push(Part { p: &p, a, b, rows, columns, c, scratch: own });
+        work.push(Part { p: &p, a, b, packed, rows, columns, c, scratch: own });
     }
     team.each(work, dispatch);
+    args.put_back(1, kept);
 }

@@ -4,7 +4,10 @@
 //! and threads never meet. Where it is not, or where the weights of all units pass the caches, a tile has all rows and
 //! its own units, and threads meet once a step to exchange what they made.
 
-use super::product::{COLUMNS, Panels, WORTH_A_THREAD, group, multiply, pack, packed_len, single};
+use super::buffer::Matrices;
+use super::product::{
+    Axis, COLUMNS, Panels, WORTH_A_THREAD, group, multiply, pack_all, packed_len, single, single_packed,
+};
 use super::workers::{Attending, Meeting, Piece, deal, share};
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED};
@@ -108,6 +111,9 @@ impl<F: Real> Work for Product<'_, F> {
             Side::Rows(rows, stride) => return single(simd, state, (rows, stride), false, &mut out[..columns]),
             Side::Panels(panels) => panels,
         };
+        if state.len() == terms {
+            return single_packed(simd, state, panels.data, &mut out[..columns.next_multiple_of(COLUMNS)]);
+        }
         let rows = state.len() / terms;
         group(rows, terms, |m| &state[m * terms..], grouped);
         let columns = columns.next_multiple_of(COLUMNS);
@@ -126,13 +132,19 @@ enum Side<'a, F> {
     Panels(Panels<'a, F>),
 }
 
-/// The weights [terms, columns] of each direction as tiles read them: packed once for all steps, by all threads; for a
-/// single row, which would use them no more often than packing does, as they stand.
+/// The weights [terms, columns] of each direction as tiles read them: packed; for a single row that is not worth packing
+/// them, as they stand.
 struct Weights<'a, F> {
     data: &'a [F],
     packed: bool,
     terms: usize,
     columns: usize,
+}
+
+/// Where the weights of all directions lie.
+fn matrices(directions: usize, terms: usize, columns: usize) -> Matrices {
+    let apart = (terms * columns) as i64;
+    Matrices { count: directions, first: 0, apart, terms, columns, k: Axis::plain(columns), n: 1 }
 }
 
 impl<'a, F: Real> Weights<'a, F> {
@@ -141,22 +153,14 @@ impl<'a, F: Real> Weights<'a, F> {
         if batch == 1 { 0 } else { directions * packed_len(terms, columns) }
     }
 
+    /// Packs in `room`, if there is any.
     fn new(team: &Team, data: &'a [F], terms: usize, columns: usize, room: &'a mut [F]) -> Self {
         if room.is_empty() {
             return Weights { data, packed: false, terms, columns };
         }
-        let len = packed_len(terms, columns);
-        let threads = team.threads_for(len as u64 / WORTH_A_THREAD);
-        for (direction, room) in room.chunks_exact_mut(len).enumerate() {
-            let mut parts = Vec::new();
-            let mut rest = room;
-            for columns in share(columns, threads, COLUMNS) {
-                let (own, after) = rest.split_at_mut(packed_len(terms, columns.len()));
-                parts.push((columns, own));
-                rest = after;
-            }
-            let first = direction * terms * columns;
-            team.each(parts, |(range, own)| pack(data, terms, range, |k, n| first + k * columns + n, true, own));
+        let own = matrices(1, terms, columns);
+        for (direction, room) in room.chunks_exact_mut(packed_len(terms, columns)).enumerate() {
+            pack_all(team, data, Matrices { first: direction as i64 * own.apart, ..own }, room);
         }
         Weights { data: room, packed: true, terms, columns }
     }
@@ -312,7 +316,9 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let kept = if train { spec.saved } else { 0 };
 
-    let packed = Weights::<F>::room(directions, hidden, columns, batch);
+    // Once for all steps and, for weights, until they change; else here.
+    let own_packed = args.take_packed(1, matrices(directions, hidden, columns), batch * steps);
+    let packed = if own_packed.is_some() { 0 } else { Weights::<F>::room(directions, hidden, columns, batch) };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
         [rows * hidden, rows * hidden, rows * units, rows * (units * GATES).next_multiple_of(COLUMNS)]
@@ -322,7 +328,11 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let ([xw, r, bias, h, c, saved], scratch) = args.parts(lens.iter().sum());
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
-    let weights = Weights::new(team, r, hidden, columns, room());
+    let own = room();
+    let weights = match &own_packed {
+        Some(packed) => Weights { data: packed.all(), packed: true, terms: hidden, columns },
+        None => Weights::new(team, r, hidden, columns, own),
+    };
     let sums = room();
     for (direction, sums) in sums.chunks_exact_mut(columns).enumerate() {
         for (k, sum) in sums.iter_mut().enumerate() {
@@ -385,6 +395,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
             pass.run(thread, &mut trades, tile);
         }
     });
+    args.put_back(1, own_packed);
 }
 
 /// Everything that all tiles read in a backward pass.

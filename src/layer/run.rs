@@ -165,12 +165,7 @@ impl LstmLayer {
     /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn forward_into(
-        &self,
-        x: ArrayView3<f32>,
-        initial: Option<&LstmState>,
-        into: &mut LstmOutput,
-    ) -> Result<()> {
+    pub fn forward_into(&self, x: ArrayView3<f32>, initial: Option<&LstmState>, into: &mut LstmOutput) -> Result<()> {
         pollster::block_on(self.forward_into_async(x, initial, into))
     }
 

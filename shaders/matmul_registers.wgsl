@@ -24,6 +24,8 @@ struct Params {
     c_offset: u32,
     c_m_hi: i32,
     c_m_lo: i32,
+    part: u32,   // 0: this kernel sums all terms
+    c_part: u32,
 }
 
 override ROWS: u32;      // of a thread

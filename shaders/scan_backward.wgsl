@@ -30,7 +30,7 @@ override THREADS: u32;
 @group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H]
 @group(0) @binding(2) var<storage, read> c: array<f32>;            // [1 + steps, D, B, H]
 @group(0) @binding(3) var<storage, read> dy: array<f32>;           // [steps, D, B, H] by strides
-@group(0) @binding(4) var<storage, read> rt: array<vec4f>;         // [D, 4H (from), H (to)], four units (to) an element
+@group(0) @binding(4) var<storage, read> rt: array<Weights>;       // [D, 4H (from), H (to)], four units (to) an element
 @group(0) @binding(5) var<storage, read_write> dg: array<vec4f>;   // [slots, D, B, H] of 4 gates
 @group(0) @binding(6) var<storage, read_write> dc: array<f32>;     // [D, B, H]
 @group(0) @binding(7) var<storage, read_write> dbias: array<vec4f>; // [D, B, H] of 4 gates, summed over time
@@ -59,7 +59,7 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
 }
 
 fn weight(at: u32) -> f32 {
-    return rt[at / 4u][at % 4u];
+    return weights(rt[at / 4u])[at % 4u];
 }
 
 fn four(step: u32, d: u32, first: u32, unit: u32, dh: vec4f) {
@@ -102,11 +102,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                     for (var k = 0u; k < H; k++) {
                         let from0 = mat4x4f(dg[at0.x + k], dg[at0.y + k], dg[at0.z + k], dg[at0.w + k]);
                         let at = (column + unit) / 4u + k * H; // four weights an element
-                        let weights = mat4x4f(rt[at], rt[at + H / 4u], rt[at + H / 2u], rt[at + 3u * H / 4u]);
-                        dh0 += weights * from0;
+                        let own = mat4x4f(
+                            weights(rt[at]),
+                            weights(rt[at + H / 4u]),
+                            weights(rt[at + H / 2u]),
+                            weights(rt[at + 3u * H / 4u]),
+                        );
+                        dh0 += own * from0;
                         if ROWS == 8u {
                             let from1 = mat4x4f(dg[at1.x + k], dg[at1.y + k], dg[at1.z + k], dg[at1.w + k]);
-                            dh1 += weights * from1;
+                            dh1 += own * from1;
                         }
                     }
                 }
@@ -123,18 +128,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             if later {
                 for (var k = 0u; k < H; k++) {
                     let at = column + unit + 4u * k * H;
-                    let weights = vec4f(weight(at), weight(at + H), weight(at + 2u * H), weight(at + 3u * H));
-                    dh0.x += dot(dg[at0.x + k], weights);
+                    let own = vec4f(weight(at), weight(at + H), weight(at + 2u * H), weight(at + 3u * H));
+                    dh0.x += dot(dg[at0.x + k], own);
                     if ROWS >= 4u {
-                        dh0.y += dot(dg[at0.y + k], weights);
-                        dh0.z += dot(dg[at0.z + k], weights);
-                        dh0.w += dot(dg[at0.w + k], weights);
+                        dh0.y += dot(dg[at0.y + k], own);
+                        dh0.z += dot(dg[at0.z + k], own);
+                        dh0.w += dot(dg[at0.w + k], own);
                     }
                     if ROWS == 8u {
-                        dh1.x += dot(dg[at1.x + k], weights);
-                        dh1.y += dot(dg[at1.y + k], weights);
-                        dh1.z += dot(dg[at1.z + k], weights);
-                        dh1.w += dot(dg[at1.w + k], weights);
+                        dh1.x += dot(dg[at1.x + k], own);
+                        dh1.y += dot(dg[at1.y + k], own);
+                        dh1.z += dot(dg[at1.z + k], own);
+                        dh1.w += dot(dg[at1.w + k], own);
                     }
                 }
             }

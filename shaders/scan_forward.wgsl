@@ -25,7 +25,7 @@ override THREADS: u32;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> xw: array<vec4f>;        // [steps, D, B, H] of 4 gates: W·x
-@group(0) @binding(2) var<storage, read> r: array<vec4f>;         // [D, H (from), H (to)] of 4 gates
+@group(0) @binding(2) var<storage, read> r: array<Weights>;       // [D, H (from), H (to)] of 4 gates
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;      // [D, biases, H] of 4 gates
 @group(0) @binding(4) var<storage, read_write> h: array<vec4f>;   // [1 + steps, D, B, H], four units an element
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [slots, D, B, H]
@@ -72,9 +72,9 @@ fn one_h(at: u32) -> vec4f {
 // The weights from as many units to one: columns are units, their elements gates.
 fn load_r(at: u32) -> mat4x4f {
     if H % 4u == 0u {
-        return mat4x4f(r[at], r[at + H], r[at + 2u * H], r[at + 3u * H]);
+        return mat4x4f(weights(r[at]), weights(r[at + H]), weights(r[at + 2u * H]), weights(r[at + 3u * H]));
     }
-    return mat4x4f(r[at], vec4f(), vec4f(), vec4f());
+    return mat4x4f(weights(r[at]), vec4f(), vec4f(), vec4f());
 }
 
 fn four(step: u32, d: u32, first: u32, unit: u32, rh: mat4x4f) {
@@ -106,7 +106,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                     if many == 4u {
                         rh += load_r(column + k * H) * h[(at0.x + k) / 4u];
                     } else {
-                        rh += r[column + k * H] * one_h(at0.x + k).x;
+                        rh += weights(r[column + k * H]) * one_h(at0.x + k).x;
                     }
                 }
                 finish(step, d, first, unit, rh);
@@ -118,15 +118,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 var rh2 = mat4x4f(); // of the second unit
                 var rh3 = mat4x4f();
                 for (var k = 0u; k < H; k += many) {
-                    let weights = load_r(column + k * H);
+                    let own = load_r(column + k * H);
                     let h0 = load_h(at0 + k);
-                    rh0 += weights * h0;
+                    rh0 += own * h0;
                     if SPAN == 2u {
                         rh2 += load_r(second + k * H) * h0;
                     }
                     if ROWS == 8u {
                         let h1 = load_h(at1 + k);
-                        rh1 += weights * h1;
+                        rh1 += own * h1;
                         if SPAN == 2u {
                             rh3 += load_r(second + k * H) * h1;
                         }

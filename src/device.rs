@@ -70,6 +70,7 @@ impl Device {
             max_binding_bytes: 4 * i32::MAX as u64,
             whole_sequence_units: u32::MAX,
             short_loops: false,
+            busy_threads: 1,
             ..Capabilities::default()
         })
     }

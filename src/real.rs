@@ -38,17 +38,37 @@ pub trait Real:
 {
     /// From a parameter of a kernel.
     fn of(value: f32) -> Self;
+    /// An element that holds 32 bits rather than a number.
+    fn of_word(word: u32) -> Self;
+    /// The bits of an element made by [`Real::of_word`].
+    fn word(self) -> u32;
 }
 
 impl Real for f32 {
     fn of(value: f32) -> f32 {
         value
     }
+
+    fn of_word(word: u32) -> f32 {
+        f32::from_bits(word)
+    }
+
+    fn word(self) -> u32 {
+        self.to_bits()
+    }
 }
 
 impl Real for f64 {
     fn of(value: f32) -> f64 {
         f64::from(value)
+    }
+
+    fn of_word(word: u32) -> f64 {
+        word.into()
+    }
+
+    fn word(self) -> u32 {
+        self as u32
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Draw, adapter};
+use common::{Draw, adapter, checked_adapter};
 use std::collections::HashSet;
 use wgpu_lstm::Device;
 use wgpu_lstm::cell::CELLS;
@@ -61,8 +61,12 @@ fn cases() -> Vec<Case> {
             c_offset: 9,
             c_m_hi: (split * (n + 3)) as i32,
             c_m_lo: (n + 3) as i32,
+            part: 0,
+            c_part: 0,
         };
         all.push(case(&kernel::MATMUL, &[], product));
+        let part = k_split * [1, 4, 40][round % 3]; // of the terms, each to a C of its own
+        all.push(case(&kernel::MATMUL, &[], p::Matmul { part, c_part: (m + split) * (n + 3), ..product }));
         // By fours: rows or terms of A side by side, columns or terms of B.
         let [m4, n4, k4] = [m, n, k].map(|size| 4 * size.div_ceil(4));
         let (a_along_k, b_along_n) = (round % 2 == 0, round % 4 < 2);
@@ -98,41 +102,46 @@ fn cases() -> Vec<Case> {
         let rows = [1, 4, 8][round % 3];
         // A thread of many rows may make several units at once.
         let [span, back_span] = if rows > 1 && h % 4 == 0 && round % 8 != 1 { [2, 4] } else { [1, 1] };
-        all.push(case(
-            &kernel::SCAN_FORWARD,
-            &[h, round as u32 % 2, rows, units, span, threads],
-            p::ScanForward {
-                batch,
-                directions,
-                biases: round as u32 % 3,
-                steps,
-                xw_offset: 4 * slot,
-                h_in: if back { slot } else { 0 },
-                c_in: slot,
-                c_out: 2 * slot,
-                saved_offset: 11,
-            },
-        ));
-        all.push(case(
-            &kernel::SCAN_BACKWARD,
-            &[h, rows, units, back_span, threads],
-            p::ScanBackward {
-                batch,
-                directions,
-                steps,
-                dy_from: [0, steps, steps - 1][round % 3],
-                dy_step: directions * batch * h,
-                has_next: (round % 4 != 2) as u32,
-                first: (round % 3 == 2) as u32,
-                dy_offset: 6,
-                dy_direction: if back { h } else { batch * h },
-                dy_row: if back { directions * h } else { h },
-                saved_offset: 13,
-                c_in: 0,
-                dg_next: 4 * slot * steps,
-                dg_offset: 0,
-            },
-        ));
+        for kernel in [&kernel::SCAN_FORWARD, &kernel::SCAN_FORWARD_HALF] {
+            all.push(case(
+                kernel,
+                &[h, round as u32 % 2, rows, units, span, threads],
+                p::ScanForward {
+                    batch,
+                    directions,
+                    biases: round as u32 % 3,
+                    steps,
+                    xw_offset: 4 * slot,
+                    h_in: if back { slot } else { 0 },
+                    c_in: slot,
+                    c_out: 2 * slot,
+                    saved_offset: 11,
+                },
+            ));
+        }
+        for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF] {
+            all.push(case(
+                kernel,
+                &[h, rows, units, back_span, threads],
+                p::ScanBackward {
+                    batch,
+                    directions,
+                    steps,
+                    dy_from: [0, steps, steps - 1][round % 3],
+                    dy_step: directions * batch * h,
+                    has_next: (round % 4 != 2) as u32,
+                    first: (round % 3 == 2) as u32,
+                    dy_offset: 6,
+                    dy_direction: if back { h } else { batch * h },
+                    dy_row: if back { directions * h } else { h },
+                    saved_offset: 13,
+                    c_in: 0,
+                    dg_next: 4 * slot * steps,
+                    dg_offset: 0,
+                },
+            ));
+        }
+        all.push(case(&kernel::HALF, &[], p::Half { n: odd() * 5 }));
         let size = [odd().min(7), odd().min(16), odd().min(7), odd().min(33)];
         let [_, n1, n2, n3] = size.map(|n| n as i32);
         all.push(case(
@@ -230,10 +239,19 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         if ["squares", "v", "target_"].contains(&binding.name) {
             values.iter_mut().for_each(|value| *value = value.abs());
         }
+        // Two numbers to an element.
+        if kernel.half_weights && ["r", "rt"].contains(&binding.name) {
+            values.iter_mut().for_each(|value| *value = pair_of_halves(*value, -0.7 * *value));
+        }
         executable.write((buffer, 0), &values).unwrap();
     }
     executable.run().unwrap();
     buffers.iter().zip(&case.lens).map(|(&buffer, &len)| executable.read((buffer, 0), len).unwrap()).collect()
+}
+
+fn pair_of_halves(low: f32, high: f32) -> f32 {
+    let [low, high] = [low, high].map(|value| half::f16::from_f32(value).to_bits() as u32);
+    f32::from_bits(low | high << 16)
 }
 
 mod on_adapter {
@@ -241,10 +259,20 @@ mod on_adapter {
 
     #[test]
     fn every_kernel_does_what_its_twin_does() {
+        agree(&adapter());
+    }
+
+    /// An index that leaves its buffer reads something else with checks than without.
+    #[test]
+    fn every_kernel_does_so_with_checks_of_every_index() {
+        agree(&checked_adapter());
+    }
+
+    fn agree(device: &Device) {
         for (index, case) in cases().iter().enumerate() {
             let cells = if case.kernel.takes_cell { CELLS.len() } else { 1 };
             for cell in 0..cells {
-                let given = run(&adapter(), case, cell);
+                let given = run(device, case, cell);
                 let expected = run(&Device::cpu(), case, cell);
                 for ((binding, given), expected) in case.kernel.bindings.iter().zip(&given).zip(&expected) {
                     let largest = expected.iter().fold(1.0f32, |most, value| most.max(value.abs()));

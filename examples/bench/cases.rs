@@ -12,6 +12,8 @@ pub struct Case {
     pub h: usize,
     pub l: usize,
     pub d: usize,
+    /// Recurrent weights in f16.
+    pub half: bool,
 }
 
 /// Lists of cases.
@@ -25,7 +27,7 @@ pub enum Grid {
 
 impl Grid {
     pub fn cases(self) -> Vec<Case> {
-        let case = |(t, b, i, h, l)| Case { t, b, i, h, l, d: 1 };
+        let case = |(t, b, i, h, l)| Case { t, b, i, h, l, d: 1, half: false };
         match self {
             Grid::Small => [
                 (1, 1, 128, 128, 1),
@@ -49,10 +51,16 @@ impl Grid {
     }
 }
 
+impl Case {
+    pub fn dtype(&self) -> &'static str {
+        if self.half { "f16" } else { "f32" }
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { t, b, i, h, l, d } = self;
-        write!(f, "T={t},B={b},I={i},H={h},L={l},D={d}")
+        let Case { t, b, i, h, l, d, .. } = self;
+        write!(f, "T={t},B={b},I={i},H={h},L={l},D={d},dtype={}", self.dtype())
     }
 }
 
@@ -60,13 +68,15 @@ impl FromStr for Case {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Case, String> {
-        let mut case = Case { t: 0, b: 0, i: 0, h: 0, l: 1, d: 1 };
+        let mut case = Case { t: 0, b: 0, i: 0, h: 0, l: 1, d: 1, half: false };
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("{part}: expected NAME=NUMBER"))?;
             if name == "dtype" {
-                if value != "f32" {
-                    return Err(format!("dtype {value} is not built; f32 is"));
-                }
+                case.half = match value {
+                    "f32" => false,
+                    "f16" => true,
+                    _ => return Err(format!("dtype {value} is neither f32 nor f16 (recurrent weights in f16)")),
+                };
                 continue;
             }
             let size = match name {

@@ -14,12 +14,12 @@ mod cases;
 mod common;
 mod measure;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cases::{Case, Grid};
 use clap::{Parser, ValueEnum};
 use common::DeviceName;
 use measure::{Mode, Row};
-use wgpu_lstm::Strategy;
+use wgpu_lstm::{GpuOptions, Strategy};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -30,7 +30,8 @@ struct Arguments {
     /// What to time; several may be given [default: forward]
     #[arg(long, value_enum)]
     mode: Vec<Mode>,
-    /// Sizes such as T=128,B=32,I=256,H=256,L=1,D=1; several may be given [default: the grid]
+    /// Sizes such as T=128,B=32,I=256,H=256,L=1,D=1,dtype=f32 (f16: recurrent weights in f16, on a GPU); several may be
+    /// given [default: the grid]
     #[arg(long)]
     case: Vec<Case>,
     /// A list of sizes
@@ -39,6 +40,9 @@ struct Arguments {
     /// How the recurrence runs, instead of by size
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
+    /// Keeps wgpu's checks of every index and loop in the shaders
+    #[arg(long)]
+    checked_shaders: bool,
     /// Seconds for each row
     #[arg(long, default_value_t = 1.0)]
     budget: f64,
@@ -58,7 +62,15 @@ fn strategy(name: &str) -> Result<Strategy, String> {
 fn main() -> Result<()> {
     env_logger::init();
     let arguments = Arguments::parse();
-    let device = arguments.device.open_with(arguments.strategy)?;
+    let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
+    let options = |half_weights| GpuOptions { strategy, checked_shaders, half_weights, ..GpuOptions::default() };
+    let device = arguments.device.open_with(options(false))?;
+    let mut halved = None; // the same device with recurrent weights in f16
+    let json = arguments
+        .json
+        .as_ref()
+        .map(|path| std::fs::File::create(path).with_context(|| format!("writing {}", path.display())));
+    let json = json.transpose()?;
     let rates = measure::rates(&device)?;
     if !arguments.lines {
         println!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
@@ -69,7 +81,12 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     for mode in modes {
         for &case in &cases {
-            let row = measure::row(&device, mode, case, rates, arguments.budget)
+            if case.half && halved.is_none() {
+                ensure!(device.adapter().is_some(), "{case}: f16 is for GPUs, and this is the CPU executor");
+                halved = Some(arguments.device.open_with(options(true))?);
+            }
+            let device = halved.as_ref().filter(|_| case.half).unwrap_or(&device);
+            let row = measure::row(device, mode, case, rates, arguments.budget)
                 .with_context(|| format!("{} of {case}", mode.name()))?;
             if arguments.lines {
                 println!("{}", serde_json::to_string(&row)?);
@@ -79,8 +96,7 @@ fn main() -> Result<()> {
             rows.push(row);
         }
     }
-    if let Some(path) = arguments.json {
-        let file = std::fs::File::create(&path).with_context(|| format!("writing {}", path.display()))?;
+    if let Some(file) = json {
         serde_json::to_writer_pretty(file, &rows)?;
     }
     Ok(())

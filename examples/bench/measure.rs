@@ -157,7 +157,7 @@ pub fn rates(device: &Device) -> Result<Rates> {
 
 /// Times a case.
 pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -> Result<Row> {
-    let Case { t, b, i, h, l, d } = case;
+    let Case { t, b, i, h, l, d, .. } = case;
     let lstm = Lstm::new(h).layers(l).bidirectional(d == 2).return_sequences(true);
     let mut generator = Pcg64::seed_from_u64(1);
     let mut random =
@@ -224,7 +224,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         h,
         l,
         d,
-        dtype: "f32",
+        dtype: case.dtype(),
         strategy: wgpu_lstm::Strategy::choose(h as u32, t as u32, device.capabilities()).name(),
         dispatches: plan.commands.len(),
         ms,

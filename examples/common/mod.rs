@@ -1,6 +1,6 @@
 //! What the examples share: the choice of a device.
 
-use wgpu_lstm::{Capabilities, Device, GpuOptions, Result, Software, Strategy};
+use wgpu_lstm::{Capabilities, Device, GpuOptions, Result, Software};
 
 /// Where to run.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -19,23 +19,20 @@ impl DeviceName {
     /// Opens it.
     #[allow(dead_code)] // each example uses its own part
     pub fn open(self) -> Result<Device> {
-        self.open_with(None)
+        self.open_with(GpuOptions::default())
     }
 
-    /// Opens it, with a strategy for the recurrence instead of its own choice.
-    pub fn open_with(self, strategy: Option<Strategy>) -> Result<Device> {
+    /// Opens it under further options; the CPU executor takes the strategy of them.
+    pub fn open_with(self, options: GpuOptions) -> Result<Device> {
+        let strategy = options.strategy;
         let cpu = || Device::cpu_with(Capabilities { strategy, ..Device::cpu().capabilities().clone() });
         match self {
-            DeviceName::Auto => Device::gpu(&GpuOptions { strategy, ..GpuOptions::default() }).or_else(|reason| {
+            DeviceName::Auto => Device::gpu(&options).or_else(|reason| {
                 log::info!("using the CPU executor: {reason}");
                 Ok(cpu())
             }),
-            DeviceName::Gpu => {
-                Device::gpu(&GpuOptions { software: Software::Fallback, strategy, ..GpuOptions::default() })
-            }
-            DeviceName::Software => {
-                Device::gpu(&GpuOptions { software: Software::Only, strategy, ..GpuOptions::default() })
-            }
+            DeviceName::Gpu => Device::gpu(&GpuOptions { software: Software::Fallback, ..options }),
+            DeviceName::Software => Device::gpu(&GpuOptions { software: Software::Only, ..options }),
             DeviceName::Cpu => Ok(cpu()),
         }
     }

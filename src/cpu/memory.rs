@@ -3,9 +3,10 @@
 use super::Args;
 use crate::kernel::{
     Call,
-    params::{Copy, Fill},
+    params::{Copy, Fill, Half},
 };
 use crate::real::Real;
+use half::f16;
 
 /// Twin of `shaders/copy.wgsl`.
 pub fn copy<F: Real>(call: &Call, args: &mut Args<F>) {
@@ -64,4 +65,21 @@ pub fn fill<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Fill = call.params();
     let ([dst], _) = args.parts(0);
     dst[p.offset as usize..][..p.n as usize].fill(F::of(p.value));
+}
+
+/// Twin of `shaders/half.wgsl`.
+pub fn half<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Half = call.params();
+    let ([src, dst], _) = args.parts(0);
+    for (word, pair) in dst[..p.n as usize].iter_mut().zip(src.as_chunks::<2>().0) {
+        let [low, high] = pair.map(|value| f16::from_f64(value.to_f64().unwrap_or(f64::NAN)).to_bits() as u32);
+        *word = F::of_word(low | high << 16);
+    }
+}
+
+/// What [`half`] made, widened: for the twins of kernels that read f16. No plan of the CPU executor has these unless a test
+/// asks for them.
+pub(super) fn widened<F: Real>(words: &[F]) -> Vec<F> {
+    let halves = words.iter().flat_map(|word| [word.word() as u16, (word.word() >> 16) as u16]);
+    halves.map(|bits| F::of(f16::from_bits(bits).to_f32())).collect()
 }

@@ -19,7 +19,7 @@ pub use dense::{dense_backward, dense_forward};
 pub use loss::loss;
 pub(crate) use machine::lock;
 pub use machine::{Machine, Shared};
-pub use memory::{copy, fill};
+pub use memory::{copy, fill, half};
 pub use optimiser::{adam, clip, sgd};
 pub use product::matmul;
 pub use recurrence::{scan_backward, scan_forward};

@@ -393,6 +393,18 @@ impl<F: Real> Work for Part<'_, F> {
 /// Twin of `shaders/matmul.wgsl`.
 pub fn matmul<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Matmul = call.params();
+    let (a_k, b_k) = (Axis::new(p.k_split, p.a_k_hi, p.a_k_lo), Axis::new(p.k_split, p.b_k_hi, p.b_k_lo));
+    for index in 0..p.parts() {
+        let first = index * p.part;
+        let terms = if p.part == 0 { p.k } else { p.part.min(p.k - first) };
+        let moved = |offset: u32, axis: Axis| (offset as i64 + axis.at(first as usize)) as u32;
+        let (a_offset, b_offset) = (moved(p.a_offset, a_k), moved(p.b_offset, b_k));
+        whole(Matmul { k: terms, a_offset, b_offset, c_offset: p.c_offset + index * p.c_part, ..p }, args);
+    }
+}
+
+/// All terms of a product.
+fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     let [m, n] = [p.m, p.n].map(|size| size as usize);
     let threads = args.team.threads_for(p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD);
     // The longer side of C is shared out among the threads.

@@ -5,6 +5,7 @@
 //! its own units, and threads meet once a step to exchange what they made.
 
 use super::buffer::Matrices;
+use super::memory::widened;
 use super::product::{
     Axis, COLUMNS, Panels, WORTH_A_THREAD, group, multiply, pack_all, packed_len, single, single_packed,
 };
@@ -316,6 +317,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let kept = if train { spec.saved } else { 0 };
 
+    let wide = call.kernel.half_weights.then(|| widened(&args.buffers[1]));
     // Once for all steps and, for weights, until they change; else here.
     let own_packed = args.take_packed(1, matrices(directions, hidden, columns), batch * steps);
     let packed = if own_packed.is_some() { 0 } else { Weights::<F>::room(directions, hidden, columns, batch) };
@@ -329,6 +331,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let own = room();
+    let r = wide.as_deref().unwrap_or(r);
     let weights = match &own_packed {
         Some(packed) => Weights { data: packed.all(), packed: true, terms: hidden, columns },
         None => Weights::new(team, r, hidden, columns, own),
@@ -503,6 +506,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
 
+    let wide = call.kernel.half_weights.then(|| widened(&args.buffers[3]));
     let multiplies = steps > 1 || p.has_next == 1;
     let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, batch) } else { 0 };
     let sizes = |tile: &Tile| {
@@ -514,6 +518,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let packed = room();
+    let rt = wide.as_deref().unwrap_or(rt);
     let weights = multiplies.then(|| Weights::new(team, rt, gates, hidden, packed));
     let mut states = Vec::new();
     for tile in tiles.iter().flatten() {

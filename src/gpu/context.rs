@@ -21,6 +21,7 @@ pub(crate) struct Context {
     pub adapter: Adapter,
     pub capabilities: Capabilities,
     pub uniform_alignment: u64,
+    checked_shaders: bool,
     pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
     layouts: Mutex<HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
     failure: Arc<Mutex<Option<String>>>,
@@ -36,6 +37,11 @@ impl Context {
     pub async fn open(options: &GpuOptions) -> Result<Context> {
         let (adapter, description) = adapter::choose(options).await?;
         let limits = adapter.limits();
+        let known = adapter.get_downlevel_capabilities().flags;
+        if options.half_weights && !known.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32) {
+            let reason = "half_weights was asked for, and it does not convert between f16 and f32".into();
+            return Err(Error::DeviceRefused { adapter: description.name, reason });
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-lstm"),
             required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
@@ -70,11 +76,13 @@ impl Context {
             busy_threads: if description.kind == AdapterKind::Software { 32 } else { 1 << 16 },
             workgroup_tiles: description.kind != AdapterKind::Software,
             strategy: options.strategy,
+            half_weights: options.half_weights,
             ..Capabilities::default()
         };
         log::info!("using {description}");
         Ok(Context {
             uniform_alignment: limits.min_uniform_buffer_offset_alignment as u64,
+            checked_shaders: options.checked_shaders,
             device,
             queue,
             adapter: description,
@@ -199,7 +207,7 @@ impl Context {
             return pipeline.clone();
         }
         let (_, layout) = self.layout(call);
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let module = self.module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(kernel.source(call.cell).into()),
         });
@@ -219,5 +227,15 @@ impl Context {
         }));
         lock(&self.pipelines).insert(key, pipeline.clone());
         pipeline
+    }
+
+    #[allow(unsafe_code)]
+    fn module(&self, descriptor: wgpu::ShaderModuleDescriptor) -> wgpu::ShaderModule {
+        if self.checked_shaders {
+            return self.device.create_shader_module(descriptor);
+        }
+        // SAFETY: kernels are the crate's own, and run only by plans whose check has held what each command touches
+        // (`kernel/params.rs`) against its buffers. Their loops end: all count up to a parameter or a constant.
+        unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
     }
 }

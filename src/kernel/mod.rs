@@ -70,6 +70,8 @@ pub struct Kernel {
     pub shader: &'static str,
     /// Whether a cell's source stands in front of the shader.
     pub takes_cell: bool,
+    /// Whether the recurrent weights are pairs of f16, as [`HALF`] makes them.
+    pub half_weights: bool,
     /// Storage buffers in binding order (1, 2, ...).
     pub bindings: &'static [Binding],
     /// Fields of the parameter block, in order.
@@ -102,6 +104,11 @@ impl Kernel {
             include_str!("../../shaders/common/math.wgsl"),
             include_str!("../../shaders/common/activation.wgsl"),
             include_str!("../../shaders/common/indexing.wgsl"),
+            if self.half_weights {
+                include_str!("../../shaders/common/weights_f16.wgsl")
+            } else {
+                include_str!("../../shaders/common/weights_f32.wgsl")
+            },
             cell,
             self.shader,
         ]
@@ -127,15 +134,26 @@ macro_rules! twin {
     };
 }
 
+/// The shader has the kernel's name, unless the row names another's.
+macro_rules! shader {
+    ($name:ident) => {
+        include_str!(concat!("../../shaders/", stringify!($name), ".wgsl"))
+    };
+    ($name:ident $shader:ident) => {
+        shader!($shader)
+    };
+}
+
 macro_rules! kernels {
     ($($(#[$doc:meta])* $id:ident = $name:ident {
-        params: $params:ty, bindings: $bindings:expr, constants: $constants:expr, workgroup: $workgroup:expr, cell: $cell:expr, $(twin: $twin:ident,)?
+        params: $params:ty, bindings: $bindings:expr, constants: $constants:expr, workgroup: $workgroup:expr, cell: $cell:expr, $(half_weights of $shader:ident,)? $(twin: $twin:ident,)?
     })*) => {
         $($(#[$doc])*
         pub static $id: Kernel = Kernel {
             name: stringify!($name),
-            shader: include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+            shader: shader!($name $($shader)?),
             takes_cell: $cell,
+            half_weights: !<[&str]>::is_empty(&[$(stringify!($shader))?]),
             bindings: $bindings,
             params: <$params>::FIELDS,
             constants: $constants,
@@ -177,6 +195,26 @@ kernels! {
             read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("dc"), read_write("dbias"),
         ],
         constants: &["H", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
+    }
+    /// [`SCAN_FORWARD`] with recurrent weights in f16.
+    SCAN_FORWARD_HALF = scan_forward_half {
+        params: p::ScanForward,
+        bindings: SCAN_FORWARD.bindings,
+        constants: SCAN_FORWARD.constants, workgroup: [0, 1, 1], cell: true,
+        half_weights of scan_forward, twin: scan_forward,
+    }
+    /// [`SCAN_BACKWARD`] with recurrent weights in f16.
+    SCAN_BACKWARD_HALF = scan_backward_half {
+        params: p::ScanBackward,
+        bindings: SCAN_BACKWARD.bindings,
+        constants: SCAN_BACKWARD.constants, workgroup: [0, 1, 1], cell: true,
+        half_weights of scan_backward, twin: scan_backward,
+    }
+    /// Numbers rounded to f16, two to an element.
+    HALF = half {
+        params: p::Half,
+        bindings: &[read("src"), read_write("dst")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
     }
     /// Strided copy or accumulation of a four-dimensional block.
     COPY = copy {

@@ -86,6 +86,11 @@ params! {
         c_m_hi: i32,
         /// Stride of C by m % m_split; columns are contiguous.
         c_m_lo: i32,
+        /// Terms that a workgroup sums; the next ones are another workgroup's, and another part of C. A multiple of k_split
+        /// unless that is k. 0: all.
+        part: u32,
+        /// From one part of C to the next.
+        c_part: u32,
     }
 }
 
@@ -119,6 +124,8 @@ impl Matmul {
             c_offset: 0,
             c_m_hi: 0,
             c_m_lo: n as i32,
+            part: 0,
+            c_part: 0,
         }
     }
 
@@ -148,7 +155,12 @@ impl Matmul {
 
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
         let (rows, columns) = Self::tile(call);
-        [self.n.div_ceil(columns) as u64, self.m.div_ceil(rows) as u64, 1]
+        [self.n.div_ceil(columns) as u64, self.m.div_ceil(rows) as u64, self.parts() as u64]
+    }
+
+    /// Parts that the terms of each sum are shared out in.
+    pub fn parts(&self) -> u32 {
+        if self.part == 0 { 1 } else { self.k.div_ceil(self.part) }
     }
 
     pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
@@ -156,7 +168,7 @@ impl Matmul {
         let (k_hi, k_lo) = split_axis(self.k, self.k_split);
         let a = [(m_hi, self.a_m_hi), (m_lo, self.a_m_lo), (k_hi, self.a_k_hi), (k_lo, self.a_k_lo)];
         let b = [(k_hi, self.b_k_hi), (k_lo, self.b_k_lo), (self.n, self.b_n)];
-        let c = [(m_hi, self.c_m_hi), (m_lo, self.c_m_lo), (self.n, 1)];
+        let c = [(self.parts(), self.c_part as i32), (m_hi, self.c_m_hi), (m_lo, self.c_m_lo), (self.n, 1)];
         vec![
             Touch::reads(Region::strided(self.a_offset, a)),
             Touch::reads(Region::strided(self.b_offset, b)),
@@ -205,11 +217,12 @@ impl ScanForward {
         let (d, h, train) = (self.directions, call.constants[0], call.constants[1]);
         let units = self.batch * h;
         let slots = |offset, count| Region::span(offset, count * d, units);
+        let halves = 1 + call.kernel.half_weights as u32; // weights to an element
         let saved = train * call.cell.map_or(0, |cell| cell.saved as u32);
         let kept = if train == 1 { self.steps } else { 1 };
         vec![
             Touch::reads(Region::span(self.xw_offset, self.steps * d * self.batch, 4 * h)),
-            Touch::reads(Region::span(0, d * h, 4 * h)),
+            Touch::reads(Region::span(0, d * h, 4 * h / halves)),
             Touch::reads(Region::span(0, d * self.biases, 4 * h)),
             Touch { read: Some(slots(self.h_in, 1)), write: Some(slots(self.h_in + d * units, self.steps)) },
             Touch { read: Some(slots(self.c_in, 1)), write: Some(slots(self.c_out, kept)) },
@@ -270,6 +283,7 @@ impl ScanBackward {
         let units = self.batch * h;
         let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::nothing() };
         let gates = |offset, count| Region::span(offset, count * d * self.batch, 4 * h);
+        let halves = 1 + call.kernel.half_weights as u32; // weights to an element
         let with_dy = steps.saturating_sub(self.dy_from);
         let dy =
             [(with_dy, self.dy_step as i32), (d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
@@ -279,7 +293,7 @@ impl ScanBackward {
             Touch::reads(Region::span(self.saved_offset, saved * steps * d, units)),
             Touch::reads(Region::span(self.c_in, (steps + 1) * d, units)),
             when(with_dy > 0, Region::strided(self.dy_offset, dy)),
-            when(next || steps > 1, Region::span(0, d * 4 * h, h)),
+            when(next || steps > 1, Region::span(0, d * 4 * h / halves, h)),
             Touch { read: next.then(|| gates(self.dg_next, 1)), write: Some(gates(self.dg_offset, steps)) },
             Touch::updates(Region::span(0, d, units), true),
             Touch::updates(Region::span(0, d * self.batch, 4 * h), self.first == 0),
@@ -373,6 +387,28 @@ impl Fill {
 
     pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         vec![Touch::writes(Region::span(self.offset, 1, self.n))]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        0
+    }
+}
+
+params! {
+    /// `dst[k]` = `src[2k]` and `src[2k + 1]` in f16.
+    Half {
+        /// Pairs.
+        n: u32,
+    }
+}
+
+impl Half {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.n as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![Touch::reads(Region::span(0, 1, 2 * self.n)), Touch::writes(Region::span(0, 1, self.n))]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {

@@ -35,6 +35,8 @@ pub struct Capabilities {
     pub short_loops: bool,
     /// How the recurrence is to run; `None`: chosen by size.
     pub strategy: Option<Strategy>,
+    /// Whether time steps read the recurrent weights in f16.
+    pub half_weights: bool,
     /// Memory that a plan may use in all, in bytes; `None` where the device does not say.
     pub memory_bytes: Option<u64>,
 }
@@ -50,6 +52,7 @@ impl Default for Capabilities {
             workgroup_tiles: true,
             short_loops: true,
             strategy: None,
+            half_weights: false,
             memory_bytes: None,
         }
     }

@@ -42,6 +42,8 @@ struct Scratch {
     dbias: BufferId,
     /// Recurrent weights transposed, [D, 4H, H].
     rt: BufferId,
+    /// The same as time steps read them.
+    step_rt: BufferId,
     /// Output gradients of a chunk in the order of the scan, [steps, D, B, H].
     dy: BufferId,
 }
@@ -62,13 +64,16 @@ pub fn lstm(
     let chunk = builder.chunk_steps(sizes.steps) as u64;
     let copies_dy = sizes.directions == 2 || states.is_some();
     let mut scratch = |name: &str, len: u64| builder.buffer(format!("{} {name}", sizes.name), len, Role::Scratch);
+    let r_len = sizes.directions as u64 * columns * sizes.hidden as u64;
+    let rt = scratch("R transposed", r_len)?;
     let scratch = Scratch {
         dg: scratch("gate gradients", (chunk + 1) * G as u64 * slot)?,
         carry: scratch("gate gradients carried", G as u64 * slot)?,
         dc: scratch("dc", slot)?,
         dbias: scratch("db by row", G as u64 * slot)?,
-        rt: scratch("R transposed", sizes.directions as u64 * columns * sizes.hidden as u64)?,
+        rt,
         dy: scratch("dy by step", if copies_dy { chunk * slot } else { 1 })?,
+        step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, r_len)?,
     };
     let mut upstream = upstream;
     for layer in (0..sizes.layers).rev() {
@@ -129,6 +134,7 @@ impl Layer<'_> {
             [0, (sizes.hidden * columns) as i32, sizes.hidden as i32, 1],
             false,
         );
+        builder.round_weights(scratch.rt, scratch.step_rt);
         match self.finals {
             Some((_, dc_n)) => builder.copy_run(slot, (dc_n, 0), (scratch.dc, 0)),
             None => builder.fill(scratch.dc, 0..slot, 0.0),
@@ -227,9 +233,11 @@ impl Layer<'_> {
             dg_next: (range.end - first) * G * slot,
             dg_offset: (range.start - first) * G * slot,
         };
-        let buffers = [saved_buffer, c_buffer, dy.at.0, scratch.rt, scratch.dg, scratch.dc, scratch.dbias];
+        let buffers = [saved_buffer, c_buffer, dy.at.0, scratch.step_rt, scratch.dg, scratch.dc, scratch.dbias];
         let constants = [sizes.hidden, launch.rows, launch.units, launch.span, launch.threads];
-        builder.push(&kernel::SCAN_BACKWARD, Some(sizes.cell), &constants, &params, &buffers);
+        let half = scratch.step_rt != scratch.rt;
+        let kernel = if half { &kernel::SCAN_BACKWARD_HALF } else { &kernel::SCAN_BACKWARD };
+        builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }
 
     /// dW, dR and dX from the gate gradients of a chunk. The chunk with the last step comes first and overwrites.
@@ -296,6 +304,8 @@ impl Layer<'_> {
             c_offset,
             c_m_hi: 0,
             c_m_lo: columns as i32,
+            part: 0,
+            c_part: 0,
         };
         builder.matmul(product, from, self.scratch.dg, to);
     }
@@ -324,6 +334,8 @@ impl Layer<'_> {
             c_offset,
             c_m_hi: direction.stride(dx.step),
             c_m_lo: dx.row as i32,
+            part: 0,
+            c_part: 0,
         };
         builder.matmul(product, self.scratch.dg, self.weights.w, to);
     }
@@ -377,6 +389,8 @@ impl Layer<'_> {
                 c_offset: direction.index * batch * hidden,
                 c_m_hi: 0,
                 c_m_lo: hidden as i32,
+                part: 0,
+                c_part: 0,
             };
             builder.matmul(product, self.scratch.dg, self.scratch.rt, dh_0);
         }

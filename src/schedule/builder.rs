@@ -211,12 +211,76 @@ impl Builder {
                     c_offset: m.moved(whole.c_offset, whole.c_m_hi, whole.c_m_lo),
                     ..whole
                 };
+                if tiled && let Some(parts) = self.parts(&part) {
+                    self.matmul_in_parts(part, parts, [a, b, c]);
+                    continue;
+                }
                 match part.fours().filter(|_| !tiled) {
                     Some(along) => self.push(&kernel::MATMUL_REGISTERS, None, &along, &part, &[a, b, c]),
                     None => self.push(&kernel::MATMUL, None, &[], &part, &[a, b, c]),
                 }
             }
         }
+    }
+
+    /// The buffer from which time steps read recurrent weights of `len` elements: themselves, or room for them in f16.
+    pub(super) fn step_weights(&mut self, name: &str, weights: BufferId, len: u64) -> Result<BufferId> {
+        if !self.capabilities.half_weights {
+            return Ok(weights);
+        }
+        self.buffer(format!("{name} in f16"), len / 2, Role::Scratch)
+    }
+
+    /// Fills what [`Builder::step_weights`] gave, if it is room; says whether it is.
+    pub(super) fn round_weights(&mut self, weights: BufferId, into: BufferId) -> bool {
+        let n = self.plan.buffers[into.0].len as u32;
+        if weights != into {
+            self.push(&kernel::HALF, None, &[], &params::Half { n }, &[weights, into]);
+        }
+        weights != into
+    }
+
+    /// How many workgroups should share the terms of each sum; nothing where the tiles of C keep the device busy, or where
+    /// C is not in one piece.
+    fn parts(&self, whole: &params::Matmul) -> Option<u32> {
+        const TERMS: u32 = 256; // of a part, at least: its share of C is written and read once more
+        const MOST: u64 = 16; // added up by as many threads at once
+        let tiles = whole.m.div_ceil(64) as u64 * whole.n.div_ceil(64) as u64;
+        let parts = (self.capabilities.busy_threads / 256 / tiles).min((whole.k / TERMS).into()).min(MOST) as u32;
+        let together = whole.c_m_lo == whole.n as i32 && (whole.m <= whole.m_split || whole.c_m_hi == whole.c_m_lo);
+        (parts > 1 && together).then_some(parts)
+    }
+
+    /// Adds a product whose terms are shared out, and the sum of the parts in their order: the bits do not hang on which
+    /// workgroup is first.
+    fn matmul_in_parts(&mut self, whole: params::Matmul, parts: u32, [a, b, c]: [BufferId; 3]) {
+        let multiple = if whole.k_split < whole.k { whole.k_split } else { 16 };
+        let part = whole.k.div_ceil(parts).next_multiple_of(multiple);
+        let columns = whole.m * whole.n;
+        let shared = params::Matmul { accumulate: 0, c_offset: 0, part, c_part: columns, ..whole };
+        let sums = self.partial_sums(shared.parts() as u64 * columns as u64);
+        self.push(&kernel::MATMUL, None, &[], &shared, &[a, b, sums]);
+        let params = params::ColumnSum {
+            rows: shared.parts(),
+            columns,
+            a_offset: 0,
+            out_offset: whole.c_offset,
+            copies: 1,
+            accumulate: whole.accumulate,
+        };
+        self.push(&kernel::COLUMN_SUM, None, &[], &params, &[sums, c]);
+    }
+
+    /// One buffer for the parts of all products, as long as the longest needs it.
+    fn partial_sums(&mut self, len: u64) -> BufferId {
+        const NAME: &str = "partial sums";
+        let id = self.plan.find(NAME).unwrap_or_else(|| {
+            self.plan.buffers.push(Buffer { name: NAME.into(), len, role: Role::Scratch });
+            BufferId(self.plan.buffers.len() - 1)
+        });
+        let held = &mut self.plan.buffers[id.0].len;
+        *held = len.max(*held);
+        id
     }
 
     /// The buffer of that name.

@@ -80,6 +80,8 @@ pub fn forward(
             c_offset,
             c_m_hi: y.step as i32,
             c_m_lo: y.row as i32,
+            part: 0,
+            c_part: 0,
         };
         builder.matmul(product, from, weights.weight, to);
         if sizes.bias || sizes.activation != Activation::Linear {
@@ -138,6 +140,8 @@ pub fn backward(
             c_offset: 0,
             c_m_hi: 0,
             c_m_lo: sizes.input as i32,
+            part: 0,
+            c_part: 0,
         };
         builder.matmul(dw, to, from, gradients.weight);
         if sizes.bias {
@@ -172,6 +176,8 @@ pub fn backward(
                 c_offset,
                 c_m_hi: dx.step as i32,
                 c_m_lo: dx.row as i32,
+                part: 0,
+                c_part: 0,
             };
             builder.matmul(product, to, weights.weight, target);
         }

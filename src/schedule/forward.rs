@@ -234,6 +234,10 @@ impl Layer<'_> {
             }
         };
 
+        let len = sizes.directions as u64 * (G * sizes.hidden * sizes.hidden) as u64;
+        let r = builder.step_weights(&format!("{}.R", self.name), self.weights.r, len)?;
+        let kernel =
+            if builder.round_weights(self.weights.r, r) { &kernel::SCAN_FORWARD_HALF } else { &kernel::SCAN_FORWARD };
         let launch = Launch::new(Pass::Forward, sizes.launch(), &builder.capabilities);
         let (mut turn, mut c_last) = (0, (memory.c(0, 0, slot).0, 0));
         for chunk in 0..h.chunks.len() {
@@ -268,9 +272,9 @@ impl Layer<'_> {
                     c_out,
                     saved_offset,
                 };
-                let buffers = [self.xw, self.weights.r, self.weights.bias, h_buffer, c_buffer, saved_buffer];
+                let buffers = [self.xw, r, self.weights.bias, h_buffer, c_buffer, saved_buffer];
                 let constants = [sizes.hidden, train as u32, launch.rows, launch.units, launch.span, launch.threads];
-                builder.push(&kernel::SCAN_FORWARD, Some(sizes.cell), &constants, &params, &buffers);
+                builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
                 c_last = (c_buffer, c_out + if train { (params.steps - 1) * slot } else { 0 });
                 turn += 1;
             }
@@ -322,6 +326,8 @@ impl Layer<'_> {
             c_offset: ((part.start - first) * sizes.directions + d) * sizes.batch * columns,
             c_m_hi: (sizes.directions * sizes.batch * columns) as i32,
             c_m_lo: columns as i32,
+            part: 0,
+            c_part: 0,
         };
         builder.matmul(product, x_buffer, self.weights.w, self.xw);
     }

@@ -23,6 +23,12 @@ pub fn adapter_with(strategy: Option<Strategy>) -> Device {
         .unwrap_or_else(|error| panic!("this test needs an adapter: {error}; or run scripts/test --cpu"))
 }
 
+/// The same, with shaders whose every index and loop is checked.
+pub fn checked_adapter() -> Device {
+    let options = GpuOptions { software: Software::Fallback, checked_shaders: true, ..GpuOptions::default() };
+    Device::gpu(&options).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// The CPU executor, with every layer run by this strategy.
 pub fn cpu_with(strategy: Strategy) -> Device {
     Device::cpu_with(Capabilities { strategy: Some(strategy), ..Device::cpu().capabilities().clone() })

@@ -1,0 +1,7 @@
+// Recurrent weights rounded to f16 (`half.wgsl`): four to an element, half as many bytes to load in every step. They are widened
+// again before anything is done with them, so sums are f32 as ever.
+alias Weights = vec2u;
+
+fn weights(four: Weights) -> vec4f {
+    return vec4f(unpack2x16float(four.x), unpack2x16float(four.y));
+}

@@ -1,0 +1,6 @@
+// Recurrent weights as they are trained: four to an element.
+alias Weights = vec4f;
+
+fn weights(four: Weights) -> vec4f {
+    return four;
+}

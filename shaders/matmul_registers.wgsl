@@ -1,6 +1,6 @@
 // C[m, n] (+)= Σ_k A[m, k]·B[k, n], like matmul.wgsl, without workgroup memory and by vec4 loads.
 //
-// A thread makes ROWS (8, or 4 where there are no more) rows and 8 columns of C; with 8, for four terms of the sums,
+// A thread makes ROWS (8, or 4 or 1 where there are no more) rows and 8 columns of C; with 8, for four terms of the sums,
 // sixteen loads serve 256 products. For devices whose
 // workgroup memory is no faster than any other (software), and for products of few rows, whose tiles would be mostly empty.
 // Offsets, strides and sizes are multiples of 4 where a load needs them to be; the scheduler sees to that.
@@ -28,7 +28,7 @@ struct Params {
     c_part: u32,
 }
 
-override ROWS: u32;      // of a thread
+override ROWS: u32;      // of a thread: 8, 4, or 1 (with A_ALONG_K)
 override A_ALONG_K: u32; // 1: four terms of a row of A lie side by side; 0: four rows of a term
 override B_ALONG_N: u32; // 1: four columns of a term of B lie side by side; 0: four terms of a column
 
@@ -118,6 +118,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         var at_b = i32(first / p.k_split) * p.b_k_hi;
         let terms = min(p.k_split, p.k - first);
         for (var k = 4u; k <= terms; k += 4u) {
+            if ROWS == 1u {
+                let row = a[(a0.x + at_a) / 4];
+                sum00[0] += b_block(b0, at_b) * row;
+                sum01[0] += b_block(b1, at_b) * row;
+                at_a += 4 * p.a_k_lo;
+                at_b += 4 * p.b_k_lo;
+                continue;
+            }
             let rows0 = a_block(a0, at_a);
             let columns0 = b_block(b0, at_b);
             let columns1 = b_block(b1, at_b);
@@ -143,6 +151,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 at_b += p.b_k_lo;
             }
         }
+    }
+    if ROWS == 1u {
+        store(m, n, sum00[0]);
+        store(m, n + 4u, sum01[0]);
+        return;
     }
     store_block(m, n, sum00);
     store_block(m, n + 4u, sum01);

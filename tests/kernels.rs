@@ -95,6 +95,12 @@ fn cases() -> Vec<Case> {
         let along = product.fours().expect("sizes by fours");
         assert_eq!(along, [if m4 > 4 { 8 } else { 4 }, a_along_k as u32, b_along_n as u32], "{product:?}");
         all.push(case(&kernel::MATMUL_REGISTERS, &along, product));
+        if a_along_k {
+            let single = p::Matmul { m: 1, m_split: 1, ..product };
+            let along = single.fours().expect("sizes by fours");
+            assert_eq!(along[0], 1, "{single:?}");
+            all.push(case(&kernel::MATMUL_REGISTERS, &along, single));
+        }
         let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
         let slot = directions * batch * h;
         // Units shared out among workgroups for one step, or whole sequences: one workgroup has them all.

@@ -82,7 +82,7 @@ pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
 
 struct Through<C, R>(PhantomData<C>, R);
 
-/// Values of up to eight units, `WIDTH` numbers each; those past the end are zero.
+/// Numbers, and zeros after them.
 #[inline(always)]
 fn padded<const N: usize>(values: &[f32]) -> [f32; N] {
     let mut all = [0.0; N];

@@ -149,7 +149,11 @@ impl Matmul {
         let along_m = a_m_lo == 1 && four(&[m, all_m, a_k_lo]);
         let along_n = b_n == 1 && four(&[b_k_lo]);
         let down_k = b_k_lo == 1 && four(&[k, all_k, b_n]);
-        let rows = if self.m <= 4 { 4 } else { 8 };
+        let rows = match self.m {
+            1 if along_k => 1,
+            ..=4 => 4,
+            _ => 8,
+        };
         ((along_k || along_m) && (along_n || down_k)).then_some([rows, along_k as u32, along_n as u32])
     }
 

@@ -5,8 +5,8 @@
 //! cargo run --release --example bench -- --device gpu --mode train --case T=128,B=32,I=256,H=256 --json rows.json
 //! ```
 //!
-//! A forward pass is [`LstmLayer::forward`](wgpu_lstm::LstmLayer::forward), input and output copied as for any caller. A
-//! training step is one step of [`Model::fit`](wgpu_lstm::Model::fit): forward, mean squared error of all outputs,
+//! A forward pass is [`LstmLayer::forward_into`](wgpu_lstm::LstmLayer::forward_into), input and output copied as for any
+//! caller. A training step is one step of [`Model::fit`](wgpu_lstm::Model::fit): forward, mean squared error of all outputs,
 //! backward, Adam. A stream step is [`Stream::feed`](wgpu_lstm::Stream::feed).
 
 mod cases;

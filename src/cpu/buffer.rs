@@ -84,7 +84,8 @@ impl<F: Real> Packed<F> {
                 let first = matrices.first + index as i64 * matrices.apart;
                 pack_all(team, values, Matrices { first, ..matrices }, panels);
             }
-            self.of = Some(matrices);
+            // what was packed before, if anything, has to be worth it again
+            (self.of, self.unpacked) = (Some(matrices), 0);
         }
         Some(&self.panels)
     }

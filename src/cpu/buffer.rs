@@ -1,7 +1,7 @@
 //! A buffer in main memory, and its numbers packed for products.
 
 use super::Team;
-use super::product::{Axis, pack_all, packed_len};
+use super::panels::{Matrices, pack_all, packed_len};
 use crate::real::Real;
 use std::ops::{Deref, DerefMut};
 
@@ -34,19 +34,6 @@ impl<F> DerefMut for Buffer<F> {
         self.packed.forget();
         &mut self.values
     }
-}
-
-/// Where the elements of some matrices lie in a buffer, one matrix after the other.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Matrices {
-    pub count: usize,
-    pub first: i64,
-    /// From one matrix to the next.
-    pub apart: i64,
-    pub terms: usize,
-    pub columns: usize,
-    pub k: Axis,
-    pub n: i64,
 }
 
 /// Matrices in panels of 16 columns, if they were packed since the last change.

@@ -9,6 +9,7 @@ mod loss;
 mod machine;
 mod memory;
 mod optimiser;
+mod panels;
 mod product;
 mod recurrence;
 mod reduce;
@@ -29,7 +30,8 @@ pub use workers::Team;
 use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};
 use crate::kernel::{Call, Kernel};
 use crate::real::Real;
-use buffer::{Matrices, Packed};
+use buffer::Packed;
+use panels::Matrices;
 
 /// Picks the functions of the cells' and the kernels' tables for a number type.
 pub trait Pick: Real {

@@ -1,7 +1,7 @@
 //! Gradient clipping and the optimisers' updates.
 
 use super::Args;
-use super::product::WORTH_A_THREAD;
+use super::workers::WORTH_A_THREAD;
 use crate::kernel::{
     Call,
     params::{Adam, Clip, Sgd},

@@ -4,12 +4,10 @@
 //! and threads never meet. Where it is not, or where the weights of all units pass the caches, a tile has all rows and
 //! its own units, and threads meet once a step to exchange what they made.
 
-use super::buffer::Matrices;
 use super::memory::widened;
-use super::product::{
-    Axis, COLUMNS, Panels, WORTH_A_THREAD, group, multiply, pack_all, packed_len, single, single_packed,
-};
-use super::workers::{Attending, Meeting, Piece, deal, share};
+use super::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
+use super::product::{group, multiply, single, single_packed};
+use super::workers::{Attending, Meeting, Piece, WORTH_A_THREAD, deal, share};
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED};
 use crate::kernel::{Call, params};

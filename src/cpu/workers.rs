@@ -16,6 +16,9 @@ static POOL: LazyLock<Option<Mutex<rayon::ThreadPool>>> = LazyLock::new(|| {
 /// Counts the times that the pool was given work.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
+/// Below this many multiplications a thread is not worth waking.
+pub(super) const WORTH_A_THREAD: u64 = 1 << 17;
+
 /// How long the pool's threads stay awake after work. Waking one takes 50 µs and more, as long as a small layer's whole
 /// pass; the next kernel, or the next pass of a loop, comes sooner than this.
 const AWAKE: Duration = Duration::from_micros(200);

@@ -117,7 +117,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 }
                 let rows0 = transpose(dh0); // four units, of four rows each
                 let rows1 = transpose(dh1);
-                eight(step, d, first, unit + 0u, rows0[0], rows1[0]);
+                eight(step, d, first, unit, rows0[0], rows1[0]);
                 eight(step, d, first, unit + 1u, rows0[1], rows1[1]);
                 eight(step, d, first, unit + 2u, rows0[2], rows1[2]);
                 eight(step, d, first, unit + 3u, rows0[3], rows1[3]);

@@ -2,6 +2,7 @@
 
 use crate::device::Executable;
 use crate::error::{Error, Result};
+use crate::plan::BufferId;
 use crate::schedule::Sequence;
 use ndarray::{Array3, ArrayView, ArrayView3, Dimension, s};
 
@@ -10,12 +11,26 @@ pub(crate) fn upload(executable: &Executable, sequence: &Sequence, values: Array
     for (k, &buffer) in sequence.chunks.iter().enumerate() {
         let range = sequence.chunk_range(k);
         let part = values.slice(s![range.start as usize..range.end as usize, .., ..]);
-        match part.as_slice() {
-            Some(slice) => executable.write((buffer, sequence.lead as u64), slice)?,
-            None => executable.write((buffer, sequence.lead as u64), &part.iter().copied().collect::<Vec<_>>())?,
-        }
+        write(executable, (buffer, sequence.lead as u64), part)?;
     }
     Ok(())
+}
+
+/// Writes an array of any strides, in the order of its axes.
+pub(crate) fn write(executable: &Executable, place: (BufferId, u64), values: ArrayView3<f32>) -> Result<()> {
+    match values.as_slice() {
+        Some(slice) => executable.write(place, slice),
+        None => executable.write(place, &values.iter().copied().collect::<Vec<_>>()),
+    }
+}
+
+/// The elements of an array that has this shape or is made anew.
+pub(crate) fn shaped(array: &mut Array3<f32>, shape: (usize, usize, usize)) -> &mut [f32] {
+    if array.dim() != shape || !array.is_standard_layout() {
+        *array = Array3::zeros(shape);
+    }
+    // In one piece, as was just made sure.
+    array.as_slice_mut().expect("an array in standard layout is contiguous")
 }
 
 /// Which axis of an array of sequences comes first.
@@ -40,25 +55,18 @@ pub(crate) async fn download(
         Order::Time => (steps, batch, features),
         Order::Batch => (batch, steps, features),
     };
-    if into.dim() != shape || !into.is_standard_layout() {
-        *into = Array3::zeros(shape);
-    }
+    shaped(into, shape);
+    let mut by_time = match order {
+        Order::Time => into.view_mut(),
+        Order::Batch => into.view_mut().permuted_axes([1, 0, 2]),
+    };
     for (k, &buffer) in sequence.chunks.iter().enumerate() {
         let range = sequence.chunk_range(k);
-        let (first, count) = (range.start as usize, range.len());
-        let len = count * batch * features;
-        let place = |values: &[f32]| match order {
-            Order::Time => {
-                into.as_slice_mut().map(|all| all[first * batch * features..][..len].copy_from_slice(values))
-            }
-            Order::Batch => {
-                let values = ArrayView3::from_shape((count, batch, features), values).ok()?;
-                into.slice_mut(s![.., first..first + count, ..]).assign(&values.permuted_axes([1, 0, 2]));
-                Some(())
-            }
-        };
-        let placed = executable.read_with((buffer, sequence.lead as u64), len as u64, place).await?;
-        placed.ok_or_else(|| Error::Plan("a sequence of another length than its plan's".into()))?;
+        let mut part = by_time.slice_mut(s![range.start as usize..range.end as usize, .., ..]);
+        let (shape, len) = (part.raw_dim(), part.len() as u64);
+        let place = |values: &[f32]| ArrayView3::from_shape(shape, values).map(|values| part.assign(&values));
+        let placed = executable.read_with((buffer, sequence.lead as u64), len, place).await?;
+        placed.map_err(|error| Error::Plan(error.to_string()))?;
     }
     Ok(())
 }

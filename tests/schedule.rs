@@ -1,6 +1,6 @@
 //! Plans without any device: their order, their sizes, the hazards that a check must find, and what they print.
 
-use wgpu_lstm::kernel::{Access, params};
+use wgpu_lstm::kernel::{self, Access, params};
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::{Builder, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Bias, Capabilities, Cell, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy};
@@ -378,4 +378,21 @@ fn long_sums_of_small_matrices_are_made_in_parts() {
             assert!((part - whole).abs() <= 1e-5 * largest, "{part} instead of {whole}");
         }
     }
+}
+
+/// Kernels run without checks of their indices, so constants that would make them leave a buffer are refused.
+#[test]
+fn constants_that_do_not_fit_the_sizes_are_refused() {
+    let product = params::Matmul::plain(8, 6, 4); // six columns do not come by fours
+    let mut builder = Builder::new("product", Capabilities::default());
+    let [a, b, c] =
+        [("a", 32), ("b", 24), ("c", 48)].map(|(name, len)| builder.buffer(name, len, Role::Input).unwrap());
+    builder.push(&kernel::MATMUL_REGISTERS, None, &[8, 1, 1], &product, &[a, b, c]);
+    assert!(matches!(builder.finish(), Err(Error::Plan(_))));
+
+    let mut plan = training_plan(Lstm::new(6), 9, 3, &Capabilities::default()).unwrap();
+    plan.check(&Capabilities::default()).unwrap();
+    let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
+    scan.call.constants[3] = 4; // six units do not either
+    assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))));
 }

@@ -60,12 +60,12 @@ impl<F: Pick> Machine<F> {
         let mut memory: Vec<Buffer<F>> =
             guards.iter_mut().flatten().map(|guard| std::mem::take(&mut **guard)).collect();
         let team = Team::claim(self.threads);
-        let mut bound = Vec::new();
+        let (mut bound, mut weights) = (Vec::new(), Vec::new());
         let mut scratch = lock(&self.scratch);
         for command in &self.plan.commands[range] {
             bound.extend(command.buffers.iter().map(|id| std::mem::take(&mut memory[id.0])));
-            let weights: Vec<bool> =
-                command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight).collect();
+            weights.clear();
+            weights.extend(command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight));
             F::twin(command.call.kernel)(
                 &command.call,
                 &mut Args { buffers: &mut bound, weights: &weights, scratch: &mut scratch, team: &team },

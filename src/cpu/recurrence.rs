@@ -317,7 +317,10 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
 
     let wide = call.kernel.half_weights.then(|| widened(&args.buffers[1]));
     // Once for all steps and, for weights, until they change; else here.
-    let own_packed = args.take_packed(1, matrices(directions, hidden, columns), batch * steps);
+    let own_packed = match wide {
+        Some(_) => None,
+        None => args.take_packed(1, matrices(directions, hidden, columns), batch * steps),
+    };
     let packed = if own_packed.is_some() { 0 } else { Weights::<F>::room(directions, hidden, columns, batch) };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());

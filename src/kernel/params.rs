@@ -167,7 +167,11 @@ impl Matmul {
         if self.part == 0 { 1 } else { self.k.div_ceil(self.part) }
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+    /// Nothing, which a plan's check refuses, for constants that promise alignments that these sizes do not have.
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        if !call.constants.is_empty() && self.fours().is_none_or(|fours| call.constants != fours) {
+            return Vec::new();
+        }
         let (m_hi, m_lo) = split_axis(self.m, self.m_split);
         let (k_hi, k_lo) = split_axis(self.k, self.k_split);
         let a = [(m_hi, self.a_m_hi), (m_lo, self.a_m_lo), (k_hi, self.a_k_hi), (k_lo, self.a_k_lo)];
@@ -282,7 +286,11 @@ impl ScanBackward {
         recurrence_groups(hidden, units, self.batch, rows, self.directions)
     }
 
+    /// As with products, nothing where units do not come by as many as a thread makes.
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        if !call.constants[0].is_multiple_of(call.constants[3].max(1)) {
+            return Vec::new();
+        }
         let (d, h, steps) = (self.directions, call.constants[0], self.steps);
         let units = self.batch * h;
         let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::nothing() };

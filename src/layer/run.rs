@@ -8,7 +8,7 @@ use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::plan::BufferId;
 use crate::schedule::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
-use crate::transfer::{Order, download, finite, not_empty, upload};
+use crate::transfer::{Order, download, finite, not_empty, shaped, upload, write};
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
 
@@ -320,11 +320,7 @@ impl LstmLayer {
                     executable.write((buffer, 0), &zeros)?;
                     continue;
                 };
-                let part = array.slice(rows);
-                match part.as_slice() {
-                    Some(slice) => executable.write((buffer, 0), slice)?,
-                    None => executable.write((buffer, 0), &part.iter().copied().collect::<Vec<_>>())?,
-                }
+                write(executable, (buffer, 0), array.slice(rows))?;
             }
         }
         Ok(())
@@ -341,11 +337,7 @@ impl LstmLayer {
         let shape = (buffers.len() * directions, batch, self.config.hidden);
         let slot = directions * batch * self.config.hidden;
         for (index, array) in [&mut into.h, &mut into.c].into_iter().enumerate() {
-            if array.dim() != shape || !array.is_standard_layout() {
-                *array = Array3::zeros(shape);
-            }
-            // [L·D, B, H] in one piece, as just made sure.
-            let flat = array.as_slice_mut().expect("an array in standard layout is contiguous");
+            let flat = shaped(array, shape);
             for (own, &(h, c)) in flat.chunks_exact_mut(slot).zip(buffers) {
                 executable.read_with(([h, c][index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
             }

@@ -4,6 +4,8 @@ struct Params {
     n: u32,
     y_offset: u32,
     dy_offset: u32,
+    alpha: f32,
+    beta: f32,
 }
 
 override ACTIVATION: u32;
@@ -16,6 +18,6 @@ override ACTIVATION: u32;
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = linear_index(id, groups);
     if i < p.n {
-        dy[p.dy_offset + i] *= activation_slope(ACTIVATION, y[p.y_offset + i]);
+        dy[p.dy_offset + i] *= activation_slope(ACTIVATION, p.alpha, p.beta, y[p.y_offset + i]);
     }
 }

@@ -5,6 +5,8 @@ struct Params {
     features: u32,
     has_bias: u32,
     y_offset: u32,
+    alpha: f32,
+    beta: f32,
 }
 
 override ACTIVATION: u32;
@@ -23,5 +25,5 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     if p.has_bias == 1u {
         z += bias[i % p.features];
     }
-    y[p.y_offset + i] = activate(ACTIVATION, z);
+    y[p.y_offset + i] = activate(ACTIVATION, p.alpha, p.beta, z);
 }

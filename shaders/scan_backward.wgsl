@@ -6,6 +6,7 @@
 struct Params {
     batch: u32,
     directions: u32,
+    biases: u32,
     steps: u32,
     has_next: u32,
     first: u32,
@@ -15,47 +16,113 @@ struct Params {
     dy_direction: u32,
     dy_row: u32,
     saved_offset: u32,
+    saved_step: u32,
     c_in: u32,
     dg_next: u32,
     dg_offset: u32,
+    first_step: u32,
+    total_steps: u32,
+    backwards: u32,
+    site: u32,
+    zoneout_h: u32,
+    zoneout_c: u32,
+    drop_site: u32,
+    drop: u32,
+    drop_scale: f32,
+    gate_alpha: f32,
+    gate_beta: f32,
+    candidate_alpha: f32,
+    candidate_beta: f32,
+    output_alpha: f32,
+    output_beta: f32,
+    clip: f32,
+    cell_clip: f32,
 }
 
 override H: u32;
+override DROP: u32;    // 1: h' was multiplied by a mask before the product
+override CARRIES: u32; // 1: sequences have lengths, 2: zoneout, 3: both
+override KINDS: u32;   // of activations, as src/cell/settings.rs packs them
 override ROWS: u32;
 override UNITS: u32;
 override SPAN: u32;
 override THREADS: u32;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H]
+@group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H], steps by stride
 @group(0) @binding(2) var<storage, read> c: array<f32>;            // [1 + steps, D, B, H]
 @group(0) @binding(3) var<storage, read> dy: array<f32>;           // [steps, D, B, H] by strides
 @group(0) @binding(4) var<storage, read> rt: array<Weights>;       // [D, 4H (from), H (to)], four units (to) an element
 @group(0) @binding(5) var<storage, read_write> dg: array<vec4f>;   // [slots, D, B, H] of 4 gates
-@group(0) @binding(6) var<storage, read_write> dc: array<f32>;     // [D, B, H]
-@group(0) @binding(7) var<storage, read_write> dbias: array<vec4f>; // [D, B, H] of 4 gates, summed over time
+// [1 + EXTRA, D, B, H] of 4 gates: gradients of the bias and of the further parameters, summed over time; then, one number
+// after the other, the gradient of the cell state [D, B, H] and of the hidden state where it is carried past the cell [D, B, H]
+@group(0) @binding(6) var<storage, read_write> sums: array<vec4f>;
+@group(0) @binding(7) var<storage, read> words: array<u32>;        // [2 + B]: key of random bits, lengths
+@group(0) @binding(8) var<storage, read> bias: array<vec4f>;       // [D, biases + EXTRA, H] of 4 gates
+
+// Whether a row's sequence holds the time of a step.
+fn takes_part(step: u32, d: u32, row: u32) -> bool {
+    let s = p.first_step + step;
+    let time = select(s, p.total_steps - 1u - s, d == 1u || p.backwards == 1u);
+    return CARRIES % 2u == 0u || time < words[2u + row];
+}
+
+fn add_up(at: u32, value: vec4f, overwrite: bool) {
+    let before = select(sums[at], vec4f(), overwrite);
+    sums[at] = value + before;
+}
 
 // The cell of one row, from what the later step sends back to its hidden state.
 fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
     if row >= p.batch {
         return;
     }
-    var dh = recurrent;
-    if step >= p.dy_from {
-        dh += dy[p.dy_offset + (step - p.dy_from) * p.dy_step + d * p.dy_direction + row * p.dy_row + unit];
-    }
     let slot = p.directions * p.batch * H;
     let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
+    let key = vec2u(words[0], words[1]);
+    let on = takes_part(step, d, row);
+    var dh = recurrent;
+    if DROP == 1u {
+        dh *= select(p.drop_scale, 0.0, random_bits(key, vec2u(at, p.drop_site)).x < p.drop);
+    }
+    if step >= p.dy_from && on {
+        dh += dy[p.dy_offset + (step - p.dy_from) * p.dy_step + d * p.dy_direction + row * p.dy_row + unit];
+    }
+    let dc_at = 4u * (1u + EXTRA) * slot + at;
+    let carry_at = dc_at + slot;
+    var dc = sums[dc_at / 4u][dc_at % 4u];
+    var dc_past = 0.0; // past the cell
+    if CARRIES > 0u {
+        dh += sums[carry_at / 4u][carry_at % 4u];
+        var past = vec2<bool>(!on);
+        if CARRIES >= 2u {
+            let index = (p.first_step + step) * slot + at;
+            past = past | (random_bits(key, vec2u(index, p.site)) < vec2u(p.zoneout_h, p.zoneout_c));
+        }
+        let dh_past = select(0.0, dh, past.x);
+        dh = select(dh, 0.0, past.x);
+        dc_past = select(0.0, dc, past.y);
+        dc = select(dc, 0.0, past.y);
+        sums[carry_at / 4u][carry_at % 4u] = dh_past;
+    }
     var kept: array<f32, SAVED>;
     for (var q = 0u; q < SAVED; q++) {
-        kept[q] = saved[p.saved_offset + (step * SAVED + q) * slot + at];
+        kept[q] = saved[p.saved_offset + step * p.saved_step + q * slot + at];
+    }
+    var extra = vec4f();
+    if EXTRA == 1u {
+        extra = bias[(d * (p.biases + 1u) + p.biases) * H + unit];
     }
     let c_prev = p.c_in + step * slot + at;
-    let out = cell_backward(kept, c[c_prev], c[c_prev + slot], dh, dc[at]);
-    dg[p.dg_offset / 4u + step * slot + at] = out.gates;
-    dc[at] = out.c_prev;
-    let before = select(dbias[at], vec4f(), p.first == 1u && step + 1u == p.steps);
-    dbias[at] = out.bias + before;
+    let out = cell_backward(kept, c[c_prev], c[c_prev + slot], dh, dc, extra);
+    // A row whose sequence does not hold this time made no cell: its gradients are 0, and what was saved may be anything.
+    dg[p.dg_offset / 4u + step * slot + at] = select(vec4f(), out.gates, on);
+    sums[dc_at / 4u][dc_at % 4u] = dc_past + select(0.0, out.c_prev, on);
+    let overwrite = p.first == 1u && step + 1u == p.steps;
+    add_up(at, select(vec4f(), out.bias, on), overwrite);
+    if EXTRA == 1u {
+        add_up(slot + at, select(vec4f(), out.extra, on), overwrite);
+    }
 }
 
 fn weight(at: u32) -> f32 {

@@ -31,6 +31,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+mod activation;
 mod cache;
 pub mod cell;
 pub mod cpu;
@@ -43,6 +44,7 @@ pub mod kernel;
 mod layer;
 mod model;
 pub mod plan;
+pub mod random;
 pub mod real;
 pub mod schedule;
 mod simd;
@@ -50,11 +52,12 @@ mod stream;
 mod train;
 mod transfer;
 
+pub use activation::Activation;
 pub use cell::Cell;
 pub use device::{Device, Executable};
 pub use error::{Error, Result};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
-pub use layer::{Activation, Bias, Dense, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState};
+pub use layer::{Bias, Dense, Gru, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub use model::{Model, Sequential};
 pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};

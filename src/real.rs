@@ -10,15 +10,49 @@ use crate::simd::Vectors;
 use std::ops::{Add, Div, Mul, Sub};
 
 /// What a cell is written in: a number, or several that go through the same steps.
-pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
-    /// 0.
-    fn nothing(self) -> Self;
-    /// 1 − x.
-    fn one_minus(self) -> Self;
+pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    /// A constant, of the kind of `self`.
+    fn constant(self, value: f32) -> Self;
+    /// `then` where self < limit, else `otherwise`.
+    fn below(self, limit: Self, then: Self, otherwise: Self) -> Self;
     /// 1 / (1 + e^-x); [`sigmoid`] is the same as a function.
     fn logistic(self) -> Self;
     /// [`tanh`] as a method.
     fn hyperbolic(self) -> Self;
+    /// e^x.
+    fn exponential(self) -> Self;
+    /// The natural logarithm.
+    fn logarithm(self) -> Self;
+
+    /// 0.
+    #[inline(always)]
+    fn nothing(self) -> Self {
+        self.constant(0.0)
+    }
+
+    /// 1 − x.
+    #[inline(always)]
+    fn one_minus(self) -> Self {
+        self.constant(1.0) - self
+    }
+
+    /// The larger of two.
+    #[inline(always)]
+    fn at_least(self, other: Self) -> Self {
+        self.below(other, other, self)
+    }
+
+    /// The smaller of two.
+    #[inline(always)]
+    fn at_most(self, other: Self) -> Self {
+        other.below(self, other, self)
+    }
+
+    /// |x|.
+    #[inline(always)]
+    fn magnitude(self) -> Self {
+        self.below(self.nothing(), self.nothing() - self, self)
+    }
 }
 
 /// f32, which everything runs in, and f64, in which the tests hold gradients against central differences.
@@ -85,12 +119,20 @@ pub fn tanh<N: Number>(x: N) -> N {
 }
 
 impl Number for f64 {
-    fn nothing(self) -> f64 {
-        0.0
+    fn constant(self, value: f32) -> f64 {
+        f64::from(value)
     }
 
-    fn one_minus(self) -> f64 {
-        1.0 - self
+    fn below(self, limit: f64, then: f64, otherwise: f64) -> f64 {
+        if self < limit { then } else { otherwise }
+    }
+
+    fn exponential(self) -> f64 {
+        self.exp()
+    }
+
+    fn logarithm(self) -> f64 {
+        self.ln()
     }
 
     fn logistic(self) -> f64 {
@@ -103,16 +145,10 @@ impl Number for f64 {
     }
 }
 
-/// The arithmetic that f32's activations are made of, for one number or a vector of them. No operation loses a NaN.
-pub(crate) trait Arithmetic:
-    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
-{
-    /// A constant, of the kind of `self`.
-    fn constant(self, value: f32) -> Self;
+/// What f32's activations are made of beside that, for one number or a vector of them. No operation loses a NaN.
+pub(crate) trait Arithmetic: Number {
     /// self·factor + sum, rounded once where the processor does that.
     fn multiply_add(self, factor: Self, sum: Self) -> Self;
-    /// `then` where self < limit, else `otherwise`.
-    fn below(self, limit: Self, then: Self, otherwise: Self) -> Self;
 }
 
 /// tanh as a quotient of polynomials, within 4e-7 of it, relative: half the work of one by e^x, which also would lose
@@ -143,30 +179,30 @@ pub(crate) fn logistic<A: Arithmetic>(x: A) -> A {
 
 impl Arithmetic for f32 {
     #[inline(always)]
-    fn constant(self, value: f32) -> f32 {
-        value
-    }
-
-    #[inline(always)]
     fn multiply_add(self, factor: f32, sum: f32) -> f32 {
         self * factor + sum
+    }
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn constant(self, value: f32) -> f32 {
+        value
     }
 
     #[inline(always)]
     fn below(self, limit: f32, then: f32, otherwise: f32) -> f32 {
         if self < limit { then } else { otherwise }
     }
-}
 
-impl Number for f32 {
     #[inline(always)]
-    fn nothing(self) -> f32 {
-        0.0
+    fn exponential(self) -> f32 {
+        self.exp()
     }
 
     #[inline(always)]
-    fn one_minus(self) -> f32 {
-        1.0 - self
+    fn logarithm(self) -> f32 {
+        self.ln()
     }
 
     #[inline(always)]

@@ -4,12 +4,13 @@ use crate::cache::Plans;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
-use crate::schedule::{LayerPlan, NetworkPlan, Purpose, network};
+use crate::plan::{Buffer, BufferId};
+use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};
 use ndarray::{Array3, ArrayView3};
 use std::collections::HashMap;
 
-/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, each H long.
+/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, K and H long. A GRU has its state in both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamState {
     /// Hidden states.
@@ -41,16 +42,29 @@ pub struct Stream {
     batch: usize,
     device: Device,
     weights: HashMap<String, Tensor>,
-    /// Names and tensors (h, c) [B, H] of each LSTM layer, with H.
+    /// Of each LSTM layer.
     states: Vec<State>,
     plans: Plans<(), NetworkPlan>,
 }
 
 #[derive(Debug)]
 struct State {
-    hidden: usize,
-    h: (String, Tensor),
-    c: (String, Tensor),
+    h: Held,
+    c: Held,
+}
+
+/// A tensor [B, width] and the name that plans know it by.
+#[derive(Debug)]
+struct Held {
+    name: String,
+    tensor: Tensor,
+    width: usize,
+}
+
+impl Held {
+    fn row(&self, stream: usize) -> std::ops::Range<u64> {
+        (stream * self.width) as u64..((stream + 1) * self.width) as u64
+    }
 }
 
 impl Stream {
@@ -64,24 +78,25 @@ impl Stream {
         // The plan names the buffers that it shares: weights and states.
         for LayerPlan { name, layer, .. } in layers {
             if let Layer::Lstm(lstm) = layer
-                && lstm.directions() == 2
+                && (lstm.bidirectional || lstm.options.reverse || lstm.options.go_backwards)
             {
                 return Err(Error::Config(format!(
-                    "{name} is bidirectional: its reverse direction needs the whole sequence, so it cannot stream; use predict"
+                    "{name} is {}: its reverse direction needs the whole sequence, so it cannot stream; use predict",
+                    if lstm.bidirectional { "bidirectional" } else { "run backwards" }
                 )));
             }
         }
-        let plan = network(layers, batch, 1, Purpose::Stream, device.capabilities())?;
+        let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let weights =
             plan.plan.buffers.iter().filter_map(|buffer| Some((buffer.name.clone(), weights(&buffer.name)?))).collect();
         let mut states = Vec::new();
         for &(h, c) in &plan.states {
-            let (h, c) = (&plan.plan.buffers[h.0], &plan.plan.buffers[c.0]);
-            states.push(State {
-                hidden: h.len as usize / batch,
-                h: (h.name.clone(), device.tensor(&h.name, h.len).await?),
-                c: (c.name.clone(), device.tensor(&c.name, c.len).await?),
-            });
+            let held = async |id: BufferId| {
+                let Buffer { name, len, .. } = &plan.plan.buffers[id.0];
+                let tensor = device.tensor(name, *len).await?;
+                Ok::<_, Error>(Held { name: name.clone(), tensor, width: *len as usize / batch })
+            };
+            states.push(State { h: held(h).await?, c: held(c).await? });
         }
         Ok(Stream {
             layers: layers.to_vec(),
@@ -118,7 +133,7 @@ impl Stream {
         not_empty("the stream's input", "[B, T, I]", x.shape())?;
         finite("the stream's input", "[stream, step, feature]", &x)?;
         if !self.plans.has((), steps, batch) {
-            let plan = network(&self.layers, batch, steps, Purpose::Stream, self.device.capabilities())?;
+            let plan = network(&self.layers, Batch::new(batch, steps), Purpose::Stream, self.device.capabilities())?;
             let executable = self.device.compile_with(plan.plan.clone(), |name| self.shared(name)).await?;
             self.plans.keep((), steps, batch, plan, executable);
         }
@@ -132,7 +147,7 @@ impl Stream {
 
     fn shared(&self, name: &str) -> Option<Tensor> {
         let mut states = self.states.iter().flat_map(|state| [&state.h, &state.c]);
-        let state = states.find(|(known, _)| known == name).map(|(_, tensor)| tensor.clone());
+        let state = states.find(|held| held.name == name).map(|held| held.tensor.clone());
         state.or_else(|| self.weights.get(name).cloned())
     }
 
@@ -155,9 +170,8 @@ impl Stream {
         self.check(stream)?;
         let (mut h, mut c) = (Vec::new(), Vec::new());
         for state in &self.states {
-            let range = (stream * state.hidden) as u64..((stream + 1) * state.hidden) as u64;
-            h.push(state.h.1.read(range.clone()).await?);
-            c.push(state.c.1.read(range).await?);
+            h.push(state.h.tensor.read(state.h.row(stream)).await?);
+            c.push(state.c.tensor.read(state.c.row(stream)).await?);
         }
         Ok(StreamState { h, c })
     }
@@ -168,8 +182,9 @@ impl Stream {
     /// An index beyond B; sizes that are not the model's; numbers that are not finite.
     pub fn set_state(&mut self, stream: usize, given: &StreamState) -> Result<()> {
         self.check(stream)?;
-        let expected: Vec<usize> = self.states.iter().map(|state| state.hidden).collect();
-        for (kind, values) in [("h", &given.h), ("c", &given.c)] {
+        let widths = |held: fn(&State) -> &Held| self.states.iter().map(|state| held(state).width).collect();
+        let expected: [Vec<usize>; 2] = [widths(|state| &state.h), widths(|state| &state.c)];
+        for ((kind, values), expected) in [("h", &given.h), ("c", &given.c)].into_iter().zip(expected) {
             let sizes: Vec<usize> = values.iter().map(Vec::len).collect();
             if sizes != expected {
                 return Err(Error::Shape(format!(
@@ -181,8 +196,8 @@ impl Stream {
             }
         }
         for ((state, h), c) in self.states.iter().zip(&given.h).zip(&given.c) {
-            state.h.1.write((stream * state.hidden) as u64, h);
-            state.c.1.write((stream * state.hidden) as u64, c);
+            state.h.tensor.write(state.h.row(stream).start, h);
+            state.c.tensor.write(state.c.row(stream).start, c);
         }
         Ok(())
     }
@@ -192,13 +207,14 @@ impl Stream {
     /// # Errors
     /// An index beyond B.
     pub fn reset(&mut self, stream: usize) -> Result<()> {
-        let zeros: Vec<Vec<f32>> = self.states.iter().map(|state| vec![0.0; state.hidden]).collect();
-        self.set_state(stream, &StreamState { h: zeros.clone(), c: zeros })
+        let zeros = |held: fn(&State) -> &Held| self.states.iter().map(|state| vec![0.0; held(state).width]).collect();
+        let zeros = StreamState { h: zeros(|state| &state.h), c: zeros(|state| &state.c) };
+        self.set_state(stream, &zeros)
     }
 
     /// Sets the states of all streams to zero.
     pub fn reset_all(&mut self) {
-        for tensor in self.states.iter().flat_map(|state| [&state.h.1, &state.c.1]) {
+        for tensor in self.states.iter().flat_map(|state| [&state.h.tensor, &state.c.tensor]) {
             tensor.write(0, &vec![0.0; tensor.len as usize]);
         }
     }

@@ -71,6 +71,22 @@ pub(crate) async fn download(
     Ok(())
 }
 
+/// What the words of a plan hold: a key for random bits, and the lengths of its sequences (T without).
+pub(crate) fn words(key: [u32; 2], lengths: Option<&[usize]>, batch: usize, steps: usize) -> Result<Vec<f32>> {
+    if let Some(lengths) = lengths {
+        if lengths.len() != batch {
+            return Err(Error::Shape(format!("{} lengths were given for B = {batch} sequences", lengths.len())));
+        }
+        if let Some((row, length)) = lengths.iter().enumerate().find(|&(_, &length)| length > steps) {
+            return Err(Error::Shape(format!(
+                "the length of sequence {row} is {length}, but the input has T = {steps} steps"
+            )));
+        }
+    }
+    let length = |row: usize| lengths.map_or(steps, |lengths| lengths[row]) as u32;
+    Ok(key.into_iter().chain((0..batch).map(length)).map(f32::from_bits).collect())
+}
+
 /// Refuses NaN and infinity, naming the place by the axes' names.
 pub(crate) fn finite<D: Dimension>(what: &str, axes: &str, values: &ArrayView<f32, D>) -> Result<()> {
     // The usual case, in one plain pass without an early end, which goes through vector registers.

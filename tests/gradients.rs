@@ -8,7 +8,7 @@ use common::Draw;
 use common::oracle::{OracleCell, OracleLstm, OracleWeights, central_differences};
 use wgpu_lstm::cpu::Machine;
 use wgpu_lstm::plan::BufferId;
-use wgpu_lstm::schedule::{LayerPlan, LstmGradientPlan, Sequence, lstm_gradients};
+use wgpu_lstm::schedule::{Batch, LayerPlan, LstmGradientPlan, Sequence, lstm_gradients};
 use wgpu_lstm::{Bias, Capabilities, Cell, Lstm, Strategy};
 
 /// Sizes of a case.
@@ -102,8 +102,8 @@ fn check_by(strategy: Strategy, cell: Cell, sizes: Sizes, limit: u64, seed: u64)
     let config = Lstm::new(h).layers(l).bidirectional(d == 2).bias(Bias::Single).cell(cell);
     let layer = LayerPlan { name: "lstm".into(), input: i, layer: config.return_sequences(true).into() };
     let capabilities = Capabilities { max_binding_bytes: limit, strategy: Some(strategy), ..Capabilities::default() };
-    let LstmGradientPlan { plan, x, dy, dx, initial, d_final, d_initial } =
-        lstm_gradients(&layer, b, t, &capabilities).unwrap();
+    let LstmGradientPlan { plan, x, dy, dx, initial, d_final, d_initial, .. } =
+        lstm_gradients(&layer, Batch::new(b, t), &capabilities).unwrap();
     let plan = std::sync::Arc::new(plan);
     let machine = Machine::<f64>::new(plan.clone(), |_| None);
     each_element(&x, b, |index, place| machine.write(place, &[values[index]]));

@@ -6,7 +6,7 @@ use common::{Draw, adapter, close};
 use ndarray::{Array2, Array3};
 use wgpu_lstm::cpu::Machine;
 use wgpu_lstm::plan::{Buffer, BufferId, Role};
-use wgpu_lstm::schedule::{LayerPlan, Purpose, lstm_gradients, network};
+use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Model, Optimiser, Sequential};
 
 fn trained(device: &Device) -> (Model, Vec<f32>) {
@@ -55,7 +55,7 @@ fn the_number_of_threads_changes_no_bit() {
         let config = Lstm::new(hidden).bidirectional(bidirectional).return_sequences(true);
         let layer = LayerPlan { name: "lstm".into(), input: 40, layer: config.into() };
         let capabilities = Device::cpu().capabilities().clone();
-        let plan = std::sync::Arc::new(lstm_gradients(&layer, batch, steps, &capabilities).unwrap().plan);
+        let plan = std::sync::Arc::new(lstm_gradients(&layer, Batch::new(batch, steps), &capabilities).unwrap().plan);
         let results = |threads| {
             let machine = Machine::<f32>::new(plan.clone(), |_| None).with_threads(threads);
             let mut draw = Draw::new(9);
@@ -101,7 +101,7 @@ mod on_adapter_and_cpu {
         ];
         let optimiser = Optimiser::adam(0.01);
         let purpose = Purpose::Train { loss: Loss::MeanAbsoluteError, optimiser: &optimiser, clip_norm: Some(0.1) };
-        let network = network(&layers, 3, 4, purpose, adapter().capabilities()).unwrap();
+        let network = network(&layers, Batch::new(3, 4), purpose, adapter().capabilities()).unwrap();
         let plan = &network.plan;
         let fresh = |device: &Device| {
             let executable = device.compile(plan.clone()).unwrap();

@@ -2,7 +2,7 @@
 
 use wgpu_lstm::kernel::{self, Access, params};
 use wgpu_lstm::plan::{Plan, Role};
-use wgpu_lstm::schedule::{Builder, LayerPlan, Purpose, lstm_gradients, network};
+use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Bias, Capabilities, Cell, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy};
 
 fn layers(lstm: Lstm, input: usize) -> Vec<LayerPlan> {
@@ -16,7 +16,7 @@ fn layers(lstm: Lstm, input: usize) -> Vec<LayerPlan> {
 fn training_plan(lstm: Lstm, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan, Error> {
     let optimiser = Optimiser::adam(1e-3);
     let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: Some(1.0) };
-    Ok(network(&layers(lstm, 5), batch, steps, purpose, capabilities)?.plan)
+    Ok(network(&layers(lstm, 5), Batch::new(batch, steps), purpose, capabilities)?.plan)
 }
 
 fn small(bytes: u64) -> Capabilities {
@@ -280,7 +280,9 @@ fn memory_of_a_training_step_follows_the_formula() {
         let optimiser = Optimiser::adam(1e-3);
         let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: None };
         let bytes = |steps| {
-            let network = network(&[layer("lstm")], batch as usize, steps, purpose, &Capabilities::default()).unwrap();
+            let network =
+                network(&[layer("lstm")], Batch::new(batch as usize, steps), purpose, &Capabilities::default())
+                    .unwrap();
             assert!(network.plan.to_string().contains("buffers: "), "a plan prints its memory");
             network.plan.bytes()
         };
@@ -340,7 +342,7 @@ fn a_plan_prints_what_it_does() {
 #[test]
 fn gradient_plans_are_for_lstms_only() {
     let dense = LayerPlan { name: "dense".into(), input: 3, layer: Dense::new(2).into() };
-    assert!(lstm_gradients(&dense, 1, 1, &Capabilities::default()).is_err());
+    assert!(lstm_gradients(&dense, Batch::new(1, 1), &Capabilities::default()).is_err());
 }
 
 /// Where C has few tiles and the sums are long, as in weights' gradients, workgroups share the terms.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Instant;
 use wgpu_lstm::plan::{Plan, Role};
-use wgpu_lstm::schedule::{Builder, LayerPlan, Purpose, network};
+use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, network};
 use wgpu_lstm::{Device, Fit, Loss, Lstm, LstmOutput, Optimiser, Sequential};
 
 /// What is timed.
@@ -168,7 +168,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         Mode::Forward | Mode::Stream => Purpose::Stream,
         Mode::Train => Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &adam, clip_norm: None },
     };
-    let plan = network(&layers, b, t, purpose, device.capabilities())?.plan;
+    let plan = network(&layers, Batch::new(b, t), purpose, device.capabilities())?.plan;
     log::info!("{plan}");
     let mut turn = 0;
     let all = match mode {

@@ -1,5 +1,6 @@
 // The article's cell: the forget gate multiplies the candidate's product, before the bias.
 // Twin of src/cell/article.rs.
+const EXTRA = 0u;
 const SAVED = 5u; // i, f, candidate, o, z = W_c·[h', x]
 
 struct Forward {
@@ -11,10 +12,11 @@ struct Forward {
 struct Backward {
     gates: vec4f, // gradient of W·x and R·h', per gate
     bias: vec4f,  // gradient of the bias, per gate
+    extra: vec4f,
     c_prev: f32,
 }
 
-fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32) -> Forward {
+fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32, extra: vec4f) -> Forward {
     let z = wx + rh;
     let i = sigmoid(z.x + b.x);
     let f = sigmoid(z.y + b.y);
@@ -24,7 +26,7 @@ fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32) -> Forward {
     return Forward(safe_tanh(c) * o, c, array<f32, SAVED>(i, f, candidate, o, z.z));
 }
 
-fn cell_backward(saved: array<f32, SAVED>, c_prev: f32, c: f32, dh: f32, dc: f32) -> Backward {
+fn cell_backward(saved: array<f32, SAVED>, c_prev: f32, c: f32, dh: f32, dc: f32, extra: vec4f) -> Backward {
     let i = saved[0];
     let f = saved[1];
     let candidate = saved[2];
@@ -36,5 +38,6 @@ fn cell_backward(saved: array<f32, SAVED>, c_prev: f32, c: f32, dh: f32, dc: f32
     let di = d_c * (candidate - c_prev) * i * (1.0 - i);
     let df = d_candidate * z * f * (1.0 - f);
     let d_o = dh * tc * o * (1.0 - o);
-    return Backward(vec4f(di, df, d_candidate * f, d_o), vec4f(di, df, d_candidate, d_o), d_c * (1.0 - i));
+    let gates = vec4f(di, df, d_candidate * f, d_o);
+    return Backward(gates, vec4f(di, df, d_candidate, d_o), vec4f(), d_c * (1.0 - i));
 }

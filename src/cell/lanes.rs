@@ -136,11 +136,6 @@ operator!(Div, div, div_f32s);
 
 impl<S: Simd> Arithmetic for Lanes<S> {
     #[inline(always)]
-    fn constant(self, value: f32) -> Self {
-        Lanes { values: self.simd.splat_f32s(value), ..self }
-    }
-
-    #[inline(always)]
     fn multiply_add(self, factor: Self, sum: Self) -> Self {
         if fuses::<S>() {
             Lanes { values: self.simd.mul_add_e_f32s(self.values, factor.values, sum.values), ..self }
@@ -148,23 +143,18 @@ impl<S: Simd> Arithmetic for Lanes<S> {
             self * factor + sum
         }
     }
+}
+
+impl<S: Simd> Number for Lanes<S> {
+    #[inline(always)]
+    fn constant(self, value: f32) -> Self {
+        Lanes { values: self.simd.splat_f32s(value), ..self }
+    }
 
     #[inline(always)]
     fn below(self, limit: Self, then: Self, otherwise: Self) -> Self {
         let mask = self.simd.less_than_f32s(self.values, limit.values);
         Lanes { values: self.simd.select_f32s(mask, then.values, otherwise.values), ..self }
-    }
-}
-
-impl<S: Simd> Number for Lanes<S> {
-    #[inline(always)]
-    fn nothing(self) -> Self {
-        self.constant(0.0)
-    }
-
-    #[inline(always)]
-    fn one_minus(self) -> Self {
-        self.constant(1.0) - self
     }
 
     #[inline(always)]
@@ -175,5 +165,16 @@ impl<S: Simd> Number for Lanes<S> {
     #[inline(always)]
     fn hyperbolic(self) -> Self {
         real::hyperbolic(self)
+    }
+
+    // Only activations that few layers have need these two: one number after the other.
+    #[inline(always)]
+    fn exponential(self) -> Self {
+        Lanes::of(self.simd, self.array().map(f32::exp))
+    }
+
+    #[inline(always)]
+    fn logarithm(self) -> Self {
+        Lanes::of(self.simd, self.array().map(f32::ln))
     }
 }

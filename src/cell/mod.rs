@@ -5,20 +5,24 @@
 //! pointers of its [`CellSpec`].
 //!
 //! ```
-//! use wgpu_lstm::{Cell, cell::CELLS};
+//! use wgpu_lstm::{Cell, cell::More};
 //! let standard = Cell::Standard.spec();
 //! // One unit: W·x, R·h' and b for the gates i, f, g, o, and c'
-//! let out = (standard.forward.1)([0.0; 4], [0.0; 4], [0.0; 4], 1.0);
+//! let out = (standard.forward.1)([0.0; 4], [0.0; 4], [0.0; 4], 1.0, &More::default());
 //! assert_eq!(out.c, 0.5); // f = σ(0) keeps half, g = tanh(0) adds nothing
-//! assert_eq!(CELLS.len(), 2);
 //! ```
 
 mod article;
+mod general;
+mod gru;
 mod lanes;
 mod row;
+mod settings;
 mod standard;
 
+pub use crate::activation::Shape;
 pub use row::{BackwardRow, ForwardRow};
+pub use settings::Settings;
 
 use crate::real::Number;
 use serde::{Deserialize, Serialize};
@@ -59,6 +63,16 @@ pub enum Cell {
     /// bias is added) instead of on the old cell state, and the cell state is an average of old and new weighted by
     /// the input gate alone. Weights made for one cell mean nothing to the other.
     Article,
+    /// The GRU of [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html) and of
+    /// [Keras](https://keras.io/api/layers/recurrent_layers/gru/) with `reset_after=True` (its default):
+    ///
+    /// ```text
+    /// r = σ(W_r·x + R_r·h' + b_r)    n = tanh(W_n·x + b_n + r ⊙ (R_n·h' + b'_n))
+    /// z = σ(W_z·x + R_z·h' + b_z)    h = (1 − z) ⊙ n + z ⊙ h'
+    /// ```
+    ///
+    /// [`Gru`](crate::Gru) makes a layer of it.
+    Gru,
 }
 
 impl Cell {
@@ -68,8 +82,20 @@ impl Cell {
     }
 }
 
-/// All cells, in the order of [`Cell`]'s variants.
-pub static CELLS: &[CellSpec] = &[CellSpec::of::<standard::Standard>(), CellSpec::of::<article::Article>()];
+/// All cells: those of [`Cell`]'s variants in their order, then the LSTM with everything that ONNX and cuDNN leave open, which
+/// layers take when they differ from the plain one.
+pub static CELLS: &[CellSpec] = &[
+    CellSpec::of::<standard::Standard>(),
+    CellSpec::of::<article::Article>(),
+    CellSpec::of::<gru::Gru>(),
+    CellSpec::of::<general::General<false>>(),
+    CellSpec::of::<general::General<true>>(),
+];
+
+/// The LSTM with any activations, clips and coupled gates: without peepholes, or with.
+pub(crate) fn general(peepholes: bool) -> &'static CellSpec {
+    &CELLS[3 + peepholes as usize]
+}
 
 /// What one unit's step returns. `saved` holds [`CellMath::SAVED`] values for the backward step.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +115,19 @@ pub struct Backward<F> {
     pub gates: [F; GATES],
     /// Gradient of the bias, per gate; differs from `gates` where a gate multiplies the product before the bias.
     pub bias: [F; GATES],
+    /// Gradient of the unit's further parameters.
+    pub extra: [F; GATES],
     /// Gradient of the previous cell state.
     pub c_prev: F,
+}
+
+/// What a unit reads beside its sums and states.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct More<F> {
+    /// Four further parameters of the unit, where the cell has them ([`CellSpec::extra`]).
+    pub extra: [F; GATES],
+    /// Activations and limits, where the cell leaves them open.
+    pub settings: Settings,
 }
 
 /// The mathematics of a cell for one hidden unit; the WGSL file of the same name says the same.
@@ -101,18 +138,26 @@ pub trait CellMath {
     const SHADER: &'static str;
     /// How many values per unit and step the backward pass needs.
     const SAVED: usize;
+    /// Whether a unit has four parameters more.
+    const EXTRA: bool = false;
+    /// The columns that W, and the bias beside it, have; the others are 0.
+    const INPUT_GATES: &'static [usize] = &[0, 1, 2, 3];
+    /// The columns that R, and the second bias, have; the others are 0.
+    const RECURRENT_GATES: &'static [usize] = &[0, 1, 2, 3];
+    /// Whether the cell state is the hidden state.
+    const STATE_IS_HIDDEN: bool = false;
 
     /// One step of one unit: `wx` = W·x, `rh` = R·h', `b` = bias, each per gate.
-    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N) -> Forward<N>;
+    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, more: &More<N>) -> Forward<N>;
 
     /// The same step backward: `dh` and `dc` are the gradients of the new states.
-    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N) -> Backward<N>;
+    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, more: &More<N>) -> Backward<N>;
 }
 
 /// One unit's forward step as a plain function.
-pub type ForwardUnit<F> = fn([F; GATES], [F; GATES], [F; GATES], F) -> Forward<F>;
+pub type ForwardUnit<F> = fn([F; GATES], [F; GATES], [F; GATES], F, &More<F>) -> Forward<F>;
 /// One unit's backward step as a plain function.
-pub type BackwardUnit<F> = fn(&[F; MAX_SAVED], F, F, F, F) -> Backward<F>;
+pub type BackwardUnit<F> = fn(&[F; MAX_SAVED], F, F, F, F, &More<F>) -> Backward<F>;
 
 /// A row of units, one step forward.
 pub type ForwardRowFn<F> = fn(ForwardRow<F>);
@@ -128,6 +173,14 @@ pub struct CellSpec {
     pub shader: &'static str,
     /// Values per unit and step kept for the backward pass.
     pub saved: usize,
+    /// Whether a unit has four parameters more than its biases.
+    pub extra: bool,
+    /// The columns that W and the first bias have; the others are 0.
+    pub input_gates: &'static [usize],
+    /// The columns that R and the second bias have; the others are 0.
+    pub recurrent_gates: &'static [usize],
+    /// Whether the cell state is the hidden state.
+    pub state_is_hidden: bool,
     /// Forward step in f32 and f64.
     pub forward: (ForwardUnit<f32>, ForwardUnit<f64>),
     /// Backward step in f32 and f64.
@@ -144,6 +197,10 @@ impl CellSpec {
             name: C::NAME,
             shader: C::SHADER,
             saved: C::SAVED,
+            extra: C::EXTRA,
+            input_gates: C::INPUT_GATES,
+            recurrent_gates: C::RECURRENT_GATES,
+            state_is_hidden: C::STATE_IS_HIDDEN,
             forward: (C::forward::<f32>, C::forward::<f64>),
             backward: (C::backward::<f32>, C::backward::<f64>),
             forward_row: (row::forward_f32::<C>, row::forward_f64::<C>),
@@ -156,13 +213,39 @@ impl CellSpec {
 mod tests {
     use super::*;
 
+    use crate::activation::Activation;
+
     #[test]
     fn the_list_follows_the_enum() {
-        for cell in [Cell::Standard, Cell::Article] {
+        for cell in [Cell::Standard, Cell::Article, Cell::Gru] {
             let json = serde_json::to_value(cell).unwrap();
             assert_eq!(json.as_str().unwrap(), cell.spec().name);
         }
-        assert_eq!(CELLS.len(), 2);
+        assert_eq!([general(false).name, general(true).name], ["general", "peephole"]);
+    }
+
+    /// Settings that use everything that a cell leaves open.
+    fn all_settings() -> Vec<Settings> {
+        let plain = Settings::default();
+        vec![
+            plain,
+            Settings { coupled: true, ..plain },
+            Settings { clip: 1.5, cell_clip: 0.8, ..plain },
+            Settings {
+                gate: Activation::KERAS_HARD_SIGMOID.shape(),
+                candidate: Activation::Softsign.shape(),
+                output: Activation::ScaledTanh { alpha: 1.2, beta: 0.7 }.shape(),
+                ..plain
+            },
+            Settings {
+                gate: Activation::Sigmoid.shape(),
+                candidate: Activation::Affine { alpha: -0.7, beta: 0.1 }.shape(),
+                output: Activation::Elu { alpha: 0.5 }.shape(),
+                clip: 1.0,
+                coupled: true,
+                ..plain
+            },
+        ]
     }
 
     /// A unit's gradients against central differences, in f64.
@@ -174,17 +257,16 @@ mod tests {
             (state >> 11) as f64 / (1u64 << 53) as f64 * 4.0 - 2.0
         };
         for spec in CELLS {
-            for _ in 0..200 {
-                // 0..4 W·x (the gradient of R·h' is the same by symmetry, checked below), 4..8 R·h', 8..12 b, 12 c'
-                let inputs: [f64; 13] = std::array::from_fn(|_| draw());
+            for settings in all_settings().into_iter().flat_map(|settings| [settings; 100]) {
+                // 0..4 W·x, 4..8 R·h', 8..12 b, 12 c', 13..17 further parameters
+                let inputs: [f64; 17] = std::array::from_fn(|_| draw());
                 let (dh, dc) = (draw(), draw());
-                let run = |v: &[f64; 13]| {
-                    let gate = |k: usize| std::array::from_fn(|g| v[k + g]);
-                    (spec.forward.1)(gate(0), gate(4), gate(8), v[12])
-                };
+                let gate = |v: &[f64; 17], k: usize| std::array::from_fn(|g| v[k + g]);
+                let more = |v: &[f64; 17]| More { extra: gate(v, 13), settings };
+                let run = |v: &[f64; 17]| (spec.forward.1)(gate(v, 0), gate(v, 4), gate(v, 8), v[12], &more(v));
                 let out = run(&inputs);
-                let back = (spec.backward.1)(&out.saved, inputs[12], out.c, dh, dc);
-                for k in 0..13 {
+                let back = (spec.backward.1)(&out.saved, inputs[12], out.c, dh, dc, &more(&inputs));
+                for k in 0..17 {
                     let step = 1e-6;
                     let (mut up, mut down) = (inputs, inputs);
                     up[k] += step;
@@ -195,14 +277,17 @@ mod tests {
                     };
                     let numeric = (loss(&up) - loss(&down)) / (2.0 * step);
                     let exact = match k {
-                        0..8 => back.gates[k % 4],
+                        0..4 if spec.input_gates.contains(&k) => back.gates[k],
+                        4..8 if spec.recurrent_gates.contains(&(k - 4)) => back.gates[k - 4],
+                        0..8 => continue, // a column that is always 0
                         8..12 => back.bias[k - 8],
-                        _ => back.c_prev,
+                        12 => back.c_prev,
+                        _ => back.extra[k - 13],
                     };
                     // 1e-9 absolute: the rounding of the difference itself (1e-16 / 2e-6, with a margin)
                     assert!(
                         (numeric - exact).abs() <= 1e-9 + 1e-6 * exact.abs(),
-                        "{} input {k}: {numeric} {exact}",
+                        "{} input {k}: {numeric} {exact}, {settings:?}",
                         spec.name
                     );
                 }

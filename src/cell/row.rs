@@ -4,7 +4,7 @@
 //! of a unit lie side by side; each gate gets a register of its own. In f64, which only tests use, units go one by one.
 
 use super::lanes::{LANES, Lanes};
-use super::{CellMath, GATES, MAX_SAVED};
+use super::{CellMath, GATES, MAX_SAVED, More, Settings};
 use crate::simd::{Work, dispatch};
 use pulp::Simd;
 use std::marker::PhantomData;
@@ -18,6 +18,10 @@ pub struct ForwardRow<'a, 'kept, F> {
     pub rh: &'a [F],
     /// Bias, [n, 4].
     pub bias: &'a [F],
+    /// Further parameters, [n, 4]; empty where the cell has none.
+    pub extra: &'a [F],
+    /// What the cell leaves open.
+    pub settings: Settings,
     /// c', becomes c: `[n]`.
     pub c: &'a mut [F],
     /// h, `[n]`.
@@ -42,7 +46,13 @@ pub struct BackwardRow<'a, F> {
     pub gates: &'a mut [F],
     /// Gradient of the bias, [n, 4].
     pub dbias: &'a mut [F],
-    /// Whether `dbias` is overwritten instead of added to.
+    /// Further parameters, [n, 4]; empty where the cell has none.
+    pub extra: &'a [F],
+    /// Their gradient.
+    pub dextra: &'a mut [F],
+    /// What the cell leaves open.
+    pub settings: Settings,
+    /// Whether `dbias` and `dextra` are overwritten instead of added to.
     pub first: bool,
 }
 
@@ -60,7 +70,8 @@ pub fn backward_f32<C: CellMath>(row: BackwardRow<f32>) {
 pub fn forward_f64<C: CellMath>(row: ForwardRow<f64>) {
     for u in 0..row.h.len() {
         let gates = |of: &[f64]| std::array::from_fn(|k| of[GATES * u + k]);
-        let out = C::forward(gates(row.wx), gates(row.rh), gates(row.bias), row.c[u]);
+        let more = More { extra: if C::EXTRA { gates(row.extra) } else { [0.0; GATES] }, settings: row.settings };
+        let out = C::forward(gates(row.wx), gates(row.rh), gates(row.bias), row.c[u], &more);
         row.h[u] = out.h;
         row.c[u] = out.c;
         row.saved.iter_mut().zip(out.saved).for_each(|(to, value)| to[u] = value);
@@ -71,12 +82,26 @@ pub fn forward_f64<C: CellMath>(row: ForwardRow<f64>) {
 pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
     for u in 0..row.dh.len() {
         let kept = std::array::from_fn(|q| if q < C::SAVED { row.saved[q][u] } else { 0.0 });
-        let out = C::backward(&kept, row.c_prev[u], row.c[u], row.dh[u], row.dc[u]);
+        let own = GATES * u..GATES * (u + 1);
+        let extra = if C::EXTRA { std::array::from_fn(|k| row.extra[own.start + k]) } else { [0.0; GATES] };
+        let more = More { extra, settings: row.settings };
+        let out = C::backward(&kept, row.c_prev[u], row.c[u], row.dh[u], row.dc[u], &more);
         row.dc[u] = out.c_prev;
-        row.gates[GATES * u..][..GATES].copy_from_slice(&out.gates);
-        for (sum, value) in row.dbias[GATES * u..][..GATES].iter_mut().zip(out.bias) {
-            *sum = if row.first { value } else { *sum + value };
+        row.gates[own.clone()].copy_from_slice(&out.gates);
+        add(&mut row.dbias[own.clone()], &out.bias, row.first);
+        if C::EXTRA {
+            add(&mut row.dextra[own], &out.extra, row.first);
         }
+    }
+}
+
+/// sums = values, or sums += values.
+#[inline(always)]
+fn add<F: Copy + std::ops::AddAssign>(sums: &mut [F], values: &[F], first: bool) {
+    if first {
+        sums.copy_from_slice(&values[..sums.len()]);
+    } else {
+        sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
     }
 }
 
@@ -103,15 +128,26 @@ fn together<S: Simd>(simd: S, gates: [Lanes<S>; GATES]) -> [f32; GATES * LANES] 
     bytemuck::cast(Lanes::by_unit(simd, gates).map(Lanes::array))
 }
 
+/// What up to eight units from the given one read beside their sums and states.
+#[inline(always)]
+fn more<C: CellMath, S: Simd>(simd: S, extra: &[f32], first: usize, settings: Settings) -> More<Lanes<S>> {
+    if !C::EXTRA {
+        return More { extra: [Lanes::of(simd, [0.0; LANES]); GATES], settings };
+    }
+    let own = &extra[GATES * first..extra.len().min(GATES * (first + LANES))];
+    More { extra: gates(simd, &own.first_chunk().copied().unwrap_or_else(|| padded(own))), settings }
+}
+
 /// Eight units forward: c' becomes c.
 #[inline(always)]
 fn forward<C: CellMath, S: Simd>(
     simd: S,
     [wx, rh, bias]: [&[f32; GATES * LANES]; 3],
+    more: &More<Lanes<S>>,
     c: &mut [f32; LANES],
     h: &mut [f32; LANES],
 ) -> [Lanes<S>; MAX_SAVED] {
-    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), Lanes::of(simd, *c));
+    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), Lanes::of(simd, *c), more);
     (*h, *c) = (out.h.array(), out.c.array());
     out.saved
 }
@@ -121,15 +157,17 @@ impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
     fn run<S: Simd>(self, simd: S) {
         let row = self.1;
         let n = row.h.len();
+        let settings = row.settings;
         let (wx, rh, bias) = (row.wx.as_chunks().0, row.rh.as_chunks().0, row.bias.as_chunks().0);
         let (c, h) = (row.c.as_chunks_mut().0, row.h.as_chunks_mut().0);
         if row.saved.is_empty() {
-            for ((((wx, rh), bias), c), h) in wx.iter().zip(rh).zip(bias).zip(c).zip(h) {
-                forward::<C, S>(simd, [wx, rh, bias], c, h);
+            for (k, ((((wx, rh), bias), c), h)) in wx.iter().zip(rh).zip(bias).zip(c).zip(h).enumerate() {
+                forward::<C, S>(simd, [wx, rh, bias], &more::<C, S>(simd, row.extra, k * LANES, settings), c, h);
             }
         } else {
             for (k, ((((wx, rh), bias), c), h)) in wx.iter().zip(rh).zip(bias).zip(c).zip(h).enumerate() {
-                let values = forward::<C, S>(simd, [wx, rh, bias], c, h);
+                let more = more::<C, S>(simd, row.extra, k * LANES, settings);
+                let values = forward::<C, S>(simd, [wx, rh, bias], &more, c, h);
                 for (to, value) in row.saved.iter_mut().zip(values) {
                     to[k * LANES..][..LANES].copy_from_slice(&value.array());
                 }
@@ -139,7 +177,8 @@ impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
         if first < n {
             let gates = [row.wx, row.rh, row.bias].map(|all| padded(&all[GATES * first..GATES * n]));
             let (mut c, mut h) = (padded(&row.c[first..]), [0.0; LANES]);
-            let values = forward::<C, S>(simd, gates.each_ref(), &mut c, &mut h);
+            let more = more::<C, S>(simd, row.extra, first, settings);
+            let values = forward::<C, S>(simd, gates.each_ref(), &more, &mut c, &mut h);
             row.c[first..].copy_from_slice(&c[..n - first]);
             row.h[first..].copy_from_slice(&h[..n - first]);
             for (to, value) in row.saved.iter_mut().zip(values) {
@@ -177,15 +216,13 @@ fn backward<C: CellMath, S: Simd>(simd: S, row: &mut BackwardRow<f32>, units: Ra
         *kept = load(simd, &saved[units.clone()]);
     }
     let [c_prev, c, dh, dc] = [row.c_prev, row.c, row.dh, row.dc].map(|values| load(simd, &values[units.clone()]));
-    let out = C::backward(&kept, c_prev, c, dh, dc);
+    let more = more::<C, S>(simd, row.extra, units.start, row.settings);
+    let out = C::backward(&kept, c_prev, c, dh, dc, &more);
     row.dc[units.clone()].copy_from_slice(&out.c_prev.array()[..units.len()]);
     let own = GATES * units.start..GATES * units.end;
     row.gates[own.clone()].copy_from_slice(&together(simd, out.gates)[..own.len()]);
-    let sums = &mut row.dbias[own];
-    let bias = together(simd, out.bias);
-    if row.first {
-        sums.copy_from_slice(&bias[..sums.len()]);
-    } else {
-        sums.iter_mut().zip(bias).for_each(|(sum, value)| *sum += value);
+    add(&mut row.dbias[own.clone()], &together(simd, out.bias), row.first);
+    if C::EXTRA {
+        add(&mut row.dextra[own], &together(simd, out.extra), row.first);
     }
 }

@@ -1,6 +1,6 @@
 //! The LSTM of PyTorch and Keras. Twin of `shaders/cells/standard.wgsl`.
 
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED};
+use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
 use crate::real::{Number, sigmoid, tanh};
 
 pub struct Standard;
@@ -11,7 +11,7 @@ impl CellMath for Standard {
     const SAVED: usize = 4; // i, f, g, o
 
     #[inline(always)]
-    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N) -> Forward<N> {
+    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, _: &More<N>) -> Forward<N> {
         let [ai, af, ag, ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
         let (i, f, g, o) = (sigmoid(ai), sigmoid(af), tanh(ag), sigmoid(ao));
         let c = f * c_prev + i * g;
@@ -21,7 +21,7 @@ impl CellMath for Standard {
     }
 
     #[inline(always)]
-    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N) -> Backward<N> {
+    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, _: &More<N>) -> Backward<N> {
         let [i, f, g, o, ..] = *saved;
         let tc = tanh(c);
         let d_c = dc + dh * o * (tc * tc).one_minus();
@@ -31,6 +31,6 @@ impl CellMath for Standard {
             d_c * i * (g * g).one_minus(),
             dh * tc * o * o.one_minus(),
         ];
-        Backward { gates, bias: gates, c_prev: d_c * f }
+        Backward { gates, bias: gates, extra: [d_c.nothing(); GATES], c_prev: d_c * f }
     }
 }

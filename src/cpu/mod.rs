@@ -13,6 +13,7 @@ mod panels;
 mod product;
 mod recurrence;
 mod reduce;
+mod rows;
 mod workers;
 
 pub use buffer::Buffer;
@@ -25,6 +26,7 @@ pub use optimiser::{adam, clip, sgd};
 pub use product::matmul;
 pub use recurrence::{scan_backward, scan_forward};
 pub use reduce::{column_sum, reduce};
+pub use rows::{dropout, trim};
 pub use workers::Team;
 
 use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};

@@ -9,8 +9,9 @@ use super::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
 use super::product::{group, multiply, single, single_packed};
 use super::workers::{Attending, Meeting, Piece, WORTH_A_THREAD, deal, share};
 use super::{Args, Pick, Team};
-use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED};
+use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, Settings};
 use crate::kernel::{Call, params};
+use crate::random::bits;
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
 use pulp::Simd;
@@ -222,32 +223,65 @@ impl Pieces {
     }
 }
 
+/// The words of a run: a key for random bits, then the lengths of sequences.
+struct Words<'a, F>(&'a [F]);
+
+impl<F: Real> Words<'_, F> {
+    fn key(&self) -> [u32; 2] {
+        [self.0[0].word(), self.0[1].word()]
+    }
+
+    /// Whether a row's sequence holds a time.
+    fn holds(&self, row: usize, time: usize) -> bool {
+        time < self.0[2 + row].word() as usize
+    }
+}
+
+/// The time of a step of the scan.
+fn time(step: usize, total: u32, direction: usize, backwards: u32) -> usize {
+    if direction == 1 || backwards == 1 { total as usize - 1 - step } else { step }
+}
+
 /// Everything that all tiles read in a forward pass.
 struct ForwardPass<'a, F> {
     cell: ForwardRowFn<F>,
+    p: params::ScanForward,
+    settings: Settings,
+    ragged: bool,
+    /// Whether states are carried past the cell, and whether by zoneout.
+    carries: bool,
+    zoneout: bool,
     xw: &'a [F],
     /// Bias summed, [D, 4H].
     bias: &'a [F],
+    /// Further parameters, [D, 4H]; empty where the cell has none.
+    extra: &'a [F],
     weights: Weights<'a, F>,
+    words: Words<'a, F>,
+    /// What h' is multiplied by before the product, [D, B, K]; empty: nothing.
+    mask: &'a [F],
     exchange: Option<Exchange<F>>,
     /// Units of each thread.
     units: Vec<Range<usize>>,
-    steps: usize,
     hidden: usize,
-    batch: usize,
-    directions: usize,
+    /// Width of the recurrent state.
+    width: usize,
     saved: usize,
 }
 
 /// A tile with what it writes.
 struct ForwardTile<'a, F> {
     tile: Tile,
-    /// Hidden state of the tile's rows and all units, [rows, H].
+    /// What the product reads: hidden state of the tile's rows and all units, under the mask, [rows, K].
     h: &'a mut [F],
     /// The same in groups of rows.
     grouped: &'a mut [F],
     /// Cell state, [rows, units].
     c: &'a mut [F],
+    /// Hidden state, [rows, units]; kept only where it is carried past the cell.
+    before: &'a mut [F],
+    /// c' of a row, `[units]`; the same.
+    c_prev: &'a mut [F],
     /// R·h', [rows, units, 4], rows rounded up to whole panels.
     rh: &'a mut [F],
     /// [step][row], units long.
@@ -261,44 +295,90 @@ struct ForwardTile<'a, F> {
 impl<F: Real> ForwardPass<'_, F> {
     fn run(&self, thread: usize, trades: &mut usize, mut own: ForwardTile<F>) {
         let Tile { direction, ref rows, ref units } = own.tile;
-        let (hidden, count) = (self.hidden, units.len());
+        let (p, hidden, width, count) = (&self.p, self.hidden, self.width, units.len());
+        let [batch, directions, steps] = [p.batch, p.directions, p.steps].map(|size| size as usize);
         let (xw_row, columns) = (GATES * hidden, GATES * units.start..GATES * units.end);
         let wide = columns.len().next_multiple_of(COLUMNS);
         let weights = self.weights.side(direction, columns.clone());
         let bias = &self.bias[direction * xw_row..][columns.clone()];
-        for step in 0..self.steps {
+        let extra = if self.extra.is_empty() { &[] } else { &self.extra[direction * xw_row..][columns.clone()] };
+        let carries = self.carries;
+        for step in 0..steps {
             dispatch(Product {
                 state: own.h,
                 grouped: own.grouped,
-                terms: hidden,
+                terms: width,
                 weights,
                 out: own.rh,
                 columns: columns.len(),
             });
             for (row, b) in rows.clone().enumerate() {
-                let at = ((step * self.directions + direction) * self.batch + b) * xw_row;
+                let at = ((step * directions + direction) * batch + b) * xw_row;
                 let index = step * rows.len() + row;
                 let c = &mut own.c[row * count..][..count];
                 let h = &mut *own.h_out[index];
                 let saved = if self.saved == 0 { &mut [] } else { &mut own.saved[index * self.saved..][..self.saved] };
-                (self.cell)(ForwardRow {
-                    wx: &self.xw[at..][columns.clone()],
-                    rh: &own.rh[row * wide..][..columns.len()],
-                    bias,
-                    c,
-                    h,
-                    saved,
-                });
-                own.h[row * hidden..][units.clone()].copy_from_slice(h);
+                let scan_step = p.first_step as usize + step;
+                let on = !self.ragged || self.words.holds(b, time(scan_step, p.total_steps, direction, p.backwards));
+                if on {
+                    if carries {
+                        own.c_prev[..count].copy_from_slice(c);
+                    }
+                    (self.cell)(ForwardRow {
+                        wx: &self.xw[at..][columns.clone()],
+                        rh: &own.rh[row * wide..][..columns.len()],
+                        bias,
+                        extra,
+                        settings: self.settings,
+                        c,
+                        h,
+                        saved,
+                    });
+                    if self.zoneout {
+                        let first = (scan_step * directions + direction) * batch + b;
+                        let first = (first * hidden + units.start) as u32;
+                        let before = &own.before[row * count..][..count];
+                        self.zoneout(h, before, 0, first, (p.zoneout_h, p.keep_h));
+                        self.zoneout(c, own.c_prev, 1, first, (p.zoneout_c, p.keep_c));
+                    }
+                } else {
+                    h.copy_from_slice(&own.before[row * count..][..count]);
+                    saved.iter_mut().for_each(|values| values.fill(F::zero()));
+                }
+                if carries {
+                    own.before[row * count..][..count].copy_from_slice(h);
+                }
+                if width == hidden {
+                    let state = &mut own.h[row * hidden..][units.clone()];
+                    state.copy_from_slice(h);
+                    if !self.mask.is_empty() {
+                        let mask = &self.mask[(direction * batch + b) * hidden..][units.clone()];
+                        state.iter_mut().zip(mask).for_each(|(value, &factor)| *value *= factor);
+                    }
+                }
                 if self.saved > 0 {
                     own.c_out[index].copy_from_slice(c);
-                } else if step + 1 == self.steps {
+                } else if step + 1 == steps {
                     own.c_out[row].copy_from_slice(c);
                 }
             }
-            if let (Some(exchange), true) = (&self.exchange, step + 1 < self.steps) {
+            if let (Some(exchange), true) = (&self.exchange, step + 1 < steps) {
                 exchange.trade(thread, trades, own.h, hidden, &self.units);
             }
+        }
+    }
+
+    /// Keeps old values by chance, or a share of them; `word` of the random bits decides.
+    fn zoneout(&self, new: &mut [F], old: &[F], word: usize, first: u32, (threshold, share): (u32, f32)) {
+        if self.saved > 0 {
+            let key = self.words.key();
+            for (k, (new, &old)) in new.iter_mut().zip(old).enumerate() {
+                if bits(key, [first.wrapping_add(k as u32), self.p.site])[word] < threshold {
+                    *new = old;
+                }
+            }
+        } else {
+            new.iter_mut().zip(old).for_each(|(new, &old)| *new += F::of(share) * (old - *new));
         }
     }
 }
@@ -306,7 +386,9 @@ impl<F: Real> ForwardPass<'_, F> {
 /// Twin of `shaders/scan_forward.wgsl`.
 pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: params::ScanForward = call.params();
-    let (hidden, train) = (call.constants[0] as usize, call.constants[1] == 1);
+    let [hidden, width] = [call.constants[0], call.constants[1]].map(|size| size as usize);
+    let (train, drop) = (call.constants[2] == 1, call.constants[3] == 1);
+    let carries = call.constants[4] > 0;
     let [batch, directions, biases, steps] = [p.batch, p.directions, p.biases, p.steps].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
     let (columns, slot) = (GATES * hidden, directions * batch * hidden);
@@ -314,62 +396,94 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let kept = if train { spec.saved } else { 0 };
+    let projected = width != hidden;
 
     let wide = call.kernel.half_weights.then(|| widened(&args.buffers[1]));
     // Once for all steps and, for weights, until they change; else here.
     let own_packed = match wide {
         Some(_) => None,
-        None => args.take_packed(1, matrices(directions, hidden, columns), batch * steps),
+        None => args.take_packed(1, matrices(directions, width, columns), batch * steps),
     };
-    let packed = if own_packed.is_some() { 0 } else { Weights::<F>::room(directions, hidden, columns, batch) };
+    let packed = if own_packed.is_some() { 0 } else { Weights::<F>::room(directions, width, columns, batch) };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
-        [rows * hidden, rows * hidden, rows * units, rows * (units * GATES).next_multiple_of(COLUMNS)]
+        let carries = carries as usize;
+        let rh = rows * (units * GATES).next_multiple_of(COLUMNS);
+        [rows * width, rows * width, rows * units, carries * rows * units, carries * units, rh]
     };
+    let extras = if spec.extra { directions * columns } else { 0 };
     let lens: Vec<usize> =
-        [packed, directions * columns].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
-    let ([xw, r, bias, h, c, saved], scratch) = args.parts(lens.iter().sum());
+        [packed, directions * columns, extras].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
+    let ([xw, r, bias, h, c, saved, words, mask], scratch) = args.parts(lens.iter().sum());
+    let mask = if drop { &mask[..directions * batch * width] } else { &[] };
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let own = room();
     let r = wide.as_deref().unwrap_or(r);
     let weights = match &own_packed {
-        Some(packed) => Weights { data: packed.all(), packed: true, terms: hidden, columns },
-        None => Weights::new(team, r, hidden, columns, own),
+        Some(packed) => Weights { data: packed.all(), packed: true, terms: width, columns },
+        None => Weights::new(team, r, width, columns, own),
     };
-    let sums = room();
+    let (sums, extra) = (room(), room());
+    let parameters = biases + spec.extra as usize;
     for (direction, sums) in sums.chunks_exact_mut(columns).enumerate() {
+        let own = &bias[direction * parameters * columns..];
         for (k, sum) in sums.iter_mut().enumerate() {
-            *sum = (0..biases).map(|n| bias[(direction * biases + n) * columns + k]).sum();
+            *sum = (0..biases).map(|n| own[n * columns + k]).sum();
+        }
+        if spec.extra {
+            extra[direction * columns..][..columns].copy_from_slice(&own[biases * columns..][..columns]);
         }
     }
     let mut states = Vec::new();
     for tile in tiles.iter().flatten() {
-        let (own_h, grouped, own_c, rh) = (room(), room(), room(), room());
+        let (own_h, grouped, own_c, before, c_prev, rh) = (room(), room(), room(), room(), room(), room());
+        before.fill(F::zero());
         for (row, b) in tile.rows.clone().enumerate() {
-            let at = (tile.direction * batch + b) * hidden;
-            own_h[row * hidden..][..hidden].copy_from_slice(&h[p.h_in as usize + at..][..hidden]);
+            let from = tile.direction * batch + b;
+            let state = &mut own_h[row * width..][..width];
+            state.copy_from_slice(&h[p.h_in as usize + from * width..][..width]);
             let units = tile.units.len();
-            own_c[row * units..][..units].copy_from_slice(&c[p.c_in as usize + at..][tile.units.clone()]);
+            if carries && !projected {
+                before[row * units..][..units].copy_from_slice(&state[tile.units.clone()]);
+            }
+            if drop {
+                let mask = &mask[from * width..];
+                state.iter_mut().zip(mask).for_each(|(value, &factor)| *value *= factor);
+            }
+            own_c[row * units..][..units].copy_from_slice(&c[p.c_in as usize + from * hidden..][tile.units.clone()]);
         }
-        states.push((own_h, grouped, own_c, rh));
+        states.push((own_h, grouped, own_c, before, c_prev, rh));
     }
 
     let pieces = |first, steps, layers| Pieces { first, steps, layers, width: 1, hidden, batch, directions };
-    let h_out = pieces(p.h_in as usize + slot, steps, 1).deal(h, &tiles);
     let c_out = pieces(p.c_out as usize, if train { steps } else { 1 }, 1).deal(c, &tiles);
+    // What is to be projected lies behind the values kept, for the one step that there is then.
+    let (saved, projected_out) =
+        saved.split_at_mut(if projected { p.saved_offset as usize + kept * slot } else { saved.len() });
+    let h_out = if projected {
+        pieces(0, 1, 1).deal(projected_out, &tiles)
+    } else {
+        pieces(p.h_in as usize + slot, steps, 1).deal(h, &tiles)
+    };
     let kept_out = pieces(p.saved_offset as usize, if train { steps } else { 0 }, kept).deal(saved, &tiles);
     let pass = ForwardPass {
         cell: F::cell_forward(spec),
+        p,
+        settings: p.settings(call.constants[5]),
+        ragged: call.constants[4] % 2 == 1,
+        carries,
+        zoneout: call.constants[4] >= 2,
         xw: &xw[p.xw_offset as usize..],
         bias: sums,
+        extra,
         weights,
+        words: Words(words),
+        mask,
         exchange: shared.then(|| Exchange::new(tiles.len())),
         units: tiles.iter().filter_map(|own| Some(own.first()?.units.clone())).collect(),
-        steps,
         hidden,
-        batch,
-        directions,
+        width,
         saved: kept,
     };
     let mut states = states.into_iter();
@@ -379,11 +493,13 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     {
         let own = tiles.into_iter().zip(states.by_ref()).zip(h_out).zip(c_out).zip(kept_out);
         let own: Vec<_> = own
-            .map(|((((tile, (h, grouped, c, rh)), h_out), c_out), saved)| ForwardTile {
+            .map(|((((tile, (h, grouped, c, before, c_prev, rh)), h_out), c_out), saved)| ForwardTile {
                 tile,
                 h,
                 grouped,
                 c,
+                before,
+                c_prev,
                 rh,
                 h_out,
                 c_out,
@@ -406,6 +522,16 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
 struct BackwardPass<'a, F> {
     cell: BackwardRowFn<F>,
     p: params::ScanBackward,
+    settings: Settings,
+    ragged: bool,
+    /// Whether gradients are carried past the cell, and whether by zoneout.
+    carries: bool,
+    zoneout: bool,
+    drops: bool,
+    words: Words<'a, F>,
+    /// [D, biases + 1, 4H], where the cell has further parameters.
+    parameters: &'a [F],
+    extra: bool,
     saved: &'a [F],
     c: &'a [F],
     dy: &'a [F],
@@ -427,12 +553,18 @@ struct BackwardTile<'a, F> {
     grouped: &'a mut [F],
     /// Gradient of h, [rows, units], rows rounded up to whole panels.
     dh: &'a mut [F],
+    /// Gradient of c that went past the cell of a row, `[units]`; empty where nothing does.
+    dc_past: &'a mut [F],
     /// [step][row], 4·units long.
     dg_out: Vec<&'a mut [F]>,
     /// [row], units long.
     dc: Vec<&'a mut [F]>,
+    /// Gradient of h carried past the cell: [row], units long; empty where it is not.
+    carried: Vec<&'a mut [F]>,
     /// [row], 4·units long.
     dbias: Vec<&'a mut [F]>,
+    /// [row], 4·units long; empty where the cell has no further parameters.
+    dextra: Vec<&'a mut [F]>,
 }
 
 impl<F: Real> BackwardPass<'_, F> {
@@ -460,8 +592,18 @@ impl<F: Real> BackwardPass<'_, F> {
             }
             for (row, b) in rows.clone().enumerate() {
                 let at = (direction * batch + b) * hidden;
+                let scan_step = p.first_step as usize + step;
+                let on = !self.ragged || self.words.holds(b, time(scan_step, p.total_steps, direction, p.backwards));
                 let dh = &mut own.dh[row * wide..][..count];
-                if step >= p.dy_from as usize {
+                let first_unit = (at + units.start) as u32;
+                if self.drops {
+                    let (key, scale) = (self.words.key(), F::of(p.drop_scale));
+                    for (k, value) in dh.iter_mut().enumerate() {
+                        let dropped = bits(key, [first_unit + k as u32, p.drop_site])[0] < p.drop;
+                        *value = if dropped { F::zero() } else { *value * scale };
+                    }
+                }
+                if step >= p.dy_from as usize && on {
                     let from = p.dy_offset as usize
                         + (step - p.dy_from as usize) * p.dy_step as usize
                         + direction * p.dy_direction as usize
@@ -470,27 +612,80 @@ impl<F: Real> BackwardPass<'_, F> {
                         *sum += value;
                     }
                 }
-                let mut saved: [&[F]; MAX_SAVED] = [&[]; MAX_SAVED];
-                for (q, values) in saved[..self.kept].iter_mut().enumerate() {
-                    let from = p.saved_offset as usize + (step * self.kept + q) * slot + at;
-                    *values = &self.saved[from..][units.clone()];
+                let (dc, gradients) = (&mut *own.dc[row], &mut *own.dg_out[step * rows.len() + row]);
+                if self.carries {
+                    let carried = &mut *own.carried[row];
+                    for (value, past) in dh.iter_mut().zip(carried) {
+                        *value += *past;
+                        *past = F::zero();
+                        if !on {
+                            std::mem::swap(value, past);
+                        }
+                    }
+                    if on {
+                        let index = (scan_step * slot + at + units.start) as u32;
+                        let carried = own.carried[row].iter_mut();
+                        self.zoneout(dh.iter_mut().zip(carried), 0, index, p.zoneout_h);
+                        own.dc_past.fill(F::zero());
+                        self.zoneout(dc.iter_mut().zip(&mut *own.dc_past), 1, index, p.zoneout_c);
+                    }
                 }
-                let c_prev = p.c_in as usize + step * slot + at;
-                let gradients = &mut *own.dg_out[step * rows.len() + row];
-                (self.cell)(BackwardRow {
-                    saved,
-                    c_prev: &self.c[c_prev..][units.clone()],
-                    c: &self.c[c_prev + slot..][units.clone()],
-                    dh,
-                    dc: own.dc[row],
-                    gates: gradients,
-                    dbias: own.dbias[row],
-                    first: p.first == 1 && step + 1 == steps,
-                });
+                let first = p.first == 1 && step + 1 == steps;
+                if on {
+                    let mut saved: [&[F]; MAX_SAVED] = [&[]; MAX_SAVED];
+                    for (q, values) in saved[..self.kept].iter_mut().enumerate() {
+                        let from = p.saved_offset as usize + step * p.saved_step as usize + q * slot + at;
+                        *values = &self.saved[from..][units.clone()];
+                    }
+                    let c_prev = p.c_in as usize + step * slot + at;
+                    let extra = if self.extra {
+                        let biases = p.biases as usize;
+                        let from = (direction * (biases + 1) + biases) * gates;
+                        &self.parameters[from..][GATES * units.start..GATES * units.end]
+                    } else {
+                        &[]
+                    };
+                    (self.cell)(BackwardRow {
+                        saved,
+                        c_prev: &self.c[c_prev..][units.clone()],
+                        c: &self.c[c_prev + slot..][units.clone()],
+                        dh,
+                        dc,
+                        gates: gradients,
+                        dbias: own.dbias[row],
+                        extra,
+                        dextra: own.dextra.get_mut(row).map_or(&mut [], |own| &mut **own),
+                        settings: self.settings,
+                        first,
+                    });
+                    if self.carries {
+                        dc.iter_mut().zip(&*own.dc_past).for_each(|(sum, &past)| *sum += past);
+                    }
+                } else {
+                    gradients.fill(F::zero());
+                    if first {
+                        own.dbias[row].fill(F::zero());
+                        own.dextra.get_mut(row).into_iter().for_each(|own| own.fill(F::zero()));
+                    }
+                }
                 own.dg[row * gates..][GATES * units.start..GATES * units.end].copy_from_slice(gradients);
             }
             if let (Some(exchange), true) = (&self.exchange, step > 0) {
                 exchange.trade(thread, trades, own.dg, gates, &self.columns);
+            }
+        }
+    }
+
+    /// Moves the gradients of units that kept their old state past the cell.
+    fn zoneout<'v>(&self, values: impl Iterator<Item = (&'v mut F, &'v mut F)>, word: usize, first: u32, threshold: u32)
+    where
+        F: 'v,
+    {
+        if self.zoneout {
+            for (k, (value, past)) in values.enumerate() {
+                if bits(self.words.key(), [first.wrapping_add(k as u32), self.p.site])[word] < threshold {
+                    std::mem::swap(value, past);
+                }
             }
         }
     }
@@ -499,7 +694,7 @@ impl<F: Real> BackwardPass<'_, F> {
 /// Twin of `shaders/scan_backward.wgsl`.
 pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: params::ScanBackward = call.params();
-    let hidden = call.constants[0] as usize;
+    let (hidden, carries) = (call.constants[0] as usize, call.constants[2] > 0);
     let [batch, directions, steps] = [p.batch, p.directions, p.steps].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
     let gates = GATES * hidden;
@@ -511,11 +706,11 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let multiplies = steps > 1 || p.has_next == 1;
     let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, batch) } else { 0 };
     let sizes = |tile: &Tile| {
-        let rows = tile.rows.len();
-        [rows * gates, rows * gates, rows * tile.units.len().next_multiple_of(COLUMNS)]
+        let (rows, units) = (tile.rows.len(), tile.units.len());
+        [rows * gates, rows * gates, rows * units.next_multiple_of(COLUMNS), carries as usize * units]
     };
     let lens: Vec<usize> = [packed].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
-    let ([saved, c, dy, rt, dg, dc, dbias], scratch) = args.parts(lens.iter().sum());
+    let ([saved, c, dy, rt, dg, sums, words, parameters], scratch) = args.parts(lens.iter().sum());
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let packed = room();
@@ -523,22 +718,36 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let weights = multiplies.then(|| Weights::new(team, rt, gates, hidden, packed));
     let mut states = Vec::new();
     for tile in tiles.iter().flatten() {
-        let (own, grouped, dh) = (room(), room(), room());
+        let (own, grouped, dh, dc_past) = (room(), room(), room(), room());
         if p.has_next == 1 {
             let from = p.dg_next as usize + (tile.direction * batch + tile.rows.start) * gates;
             own.copy_from_slice(&dg[from..][..own.len()]);
         }
-        states.push((own, grouped, dh));
+        states.push((own, grouped, dh, dc_past));
     }
 
     let pieces = |first, steps, width| Pieces { first, steps, layers: 1, width, hidden, batch, directions };
     let dg_out = pieces(p.dg_offset as usize, steps, GATES).deal(dg, &tiles);
+    let slot = directions * batch * hidden;
+    let (of_parameters, of_states) = sums.split_at_mut(p.parameter_sums(call.constants[0], spec.extra) as usize);
+    let (dbias, dextra) = of_parameters.split_at_mut(GATES * slot);
+    let (dc, carried) = of_states.split_at_mut(slot);
     let dc = pieces(0, 1, 1).deal(dc, &tiles);
+    let carried = pieces(0, carries as usize, 1).deal(carried, &tiles);
     let dbias = pieces(0, 1, GATES).deal(dbias, &tiles);
+    let dextra = pieces(0, spec.extra as usize, GATES).deal(dextra, &tiles);
     let columns = |own: &Vec<Tile>| own.first().map(|tile| GATES * tile.units.start..GATES * tile.units.end);
     let pass = BackwardPass {
         cell: F::cell_backward(spec),
         p,
+        settings: p.settings(call.constants[3]),
+        ragged: call.constants[2] % 2 == 1,
+        carries,
+        zoneout: call.constants[2] >= 2,
+        drops: call.constants[1] == 1,
+        words: Words(words),
+        parameters,
+        extra: spec.extra,
         saved,
         c,
         dy,
@@ -550,17 +759,21 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     };
     let mut states = states.into_iter();
     let mut work = Vec::with_capacity(tiles.len());
-    for (thread, (((tiles, dg_out), dc), dbias)) in tiles.into_iter().zip(dg_out).zip(dc).zip(dbias).enumerate() {
-        let own = tiles.into_iter().zip(states.by_ref()).zip(dg_out).zip(dc).zip(dbias);
+    let dealt = dg_out.into_iter().zip(dc).zip(carried).zip(dbias).zip(dextra);
+    for (thread, (tiles, ((((dg_out, dc), carried), dbias), dextra))) in tiles.into_iter().zip(dealt).enumerate() {
+        let own = tiles.into_iter().zip(states.by_ref()).zip(dg_out).zip(dc).zip(carried).zip(dbias).zip(dextra);
         let own: Vec<_> = own
-            .map(|((((tile, (dg, grouped, dh)), dg_out), dc), dbias)| BackwardTile {
+            .map(|((((((tile, (dg, grouped, dh, dc_past)), dg_out), dc), carried), dbias), dextra)| BackwardTile {
                 tile,
                 dg,
                 grouped,
                 dh,
+                dc_past,
                 dg_out,
                 dc,
+                carried,
                 dbias,
+                dextra,
             })
             .collect();
         work.push((thread, own));

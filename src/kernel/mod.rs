@@ -104,6 +104,7 @@ impl Kernel {
             include_str!("../../shaders/common/math.wgsl"),
             include_str!("../../shaders/common/activation.wgsl"),
             include_str!("../../shaders/common/indexing.wgsl"),
+            include_str!("../../shaders/common/random.wgsl"),
             if self.half_weights {
                 include_str!("../../shaders/common/weights_f16.wgsl")
             } else {
@@ -185,16 +186,20 @@ kernels! {
     /// Time steps of all directions: recurrent product, gates, activations and cell update.
     SCAN_FORWARD = scan_forward {
         params: p::ScanForward,
-        bindings: &[read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved")],
-        constants: &["H", "TRAIN", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
+        bindings: &[
+            read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved"), read("words"),
+            read("mask"),
+        ],
+        constants: &["H", "K", "TRAIN", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
     }
     /// Time steps backward: gradient through the recurrent product, then through the cell.
     SCAN_BACKWARD = scan_backward {
         params: p::ScanBackward,
         bindings: &[
-            read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("dc"), read_write("dbias"),
+            read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("sums"), read("words"),
+            read("bias"),
         ],
-        constants: &["H", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
+        constants: &["H", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
     }
     /// [`SCAN_FORWARD`] with recurrent weights in f16.
     SCAN_FORWARD_HALF = scan_forward_half {
@@ -214,6 +219,18 @@ kernels! {
     HALF = half {
         params: p::Half,
         bindings: &[read("src"), read_write("dst")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Dropout: elements set to 0 by random bits, the others scaled.
+    DROPOUT = dropout {
+        params: p::Dropout,
+        bindings: &[read("words"), read("src"), read_write("dst")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Copy of a sequence with zeros past each row's end.
+    TRIM = trim {
+        params: p::Trim,
+        bindings: &[read("words"), read("src"), read_write("dst")],
         constants: &[], workgroup: [256, 1, 1], cell: false,
     }
     /// Strided copy or accumulation of a four-dimensional block.

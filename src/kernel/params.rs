@@ -3,6 +3,7 @@
 //! Offsets and strides count f32 elements. The WGSL struct `Params` of each shader has the same fields.
 
 use super::{Call, Region, Scalar, Touch};
+use crate::cell::Settings;
 
 /// Workgroups of an elementwise kernel of `n` threads: two dimensions, since one holds only 65,535 groups.
 fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
@@ -190,7 +191,7 @@ impl Matmul {
 }
 
 params! {
-    /// Forward steps of all directions. A slot is a state of all directions, [D, B, H].
+    /// Steps of all directions of a layer, forward.
     ScanForward {
         /// B.
         batch: u32,
@@ -210,37 +211,122 @@ params! {
         c_out: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
+        /// Which step of the scan the first one is.
+        first_step: u32,
+        /// T: the reverse direction's step s is time T − 1 − s.
+        total_steps: u32,
+        /// 1: direction 0 runs from the end of time.
+        backwards: u32,
+        /// Where random bits of zoneout are counted.
+        site: u32,
+        /// In training a unit keeps h' where its random bits are below this.
+        zoneout_h: u32,
+        /// The same for c'.
+        zoneout_c: u32,
+        /// In inference h is this share of h' and the rest of what the cell made.
+        keep_h: f32,
+        /// The same for c.
+        keep_c: f32,
+        /// α of the gates' activation.
+        gate_alpha: f32,
+        /// β of the gates' activation.
+        gate_beta: f32,
+        /// α of the candidate's activation.
+        candidate_alpha: f32,
+        /// β of the candidate's activation.
+        candidate_beta: f32,
+        /// α of the output's activation.
+        output_alpha: f32,
+        /// β of the output's activation.
+        output_beta: f32,
+        /// Bounds what goes into the activations of gates and candidate.
+        clip: f32,
+        /// Bounds the cell state.
+        cell_clip: f32,
     }
 }
 
+/// The numbers of a cell's settings, of a parameter block that has them.
+macro_rules! settings {
+    ($params:ident) => {
+        impl $params {
+            /// What the cell leaves open; `kinds` are a constant of the call.
+            pub fn settings(&self, kinds: u32) -> Settings {
+                let numbers = [
+                    self.gate_alpha,
+                    self.gate_beta,
+                    self.candidate_alpha,
+                    self.candidate_beta,
+                    self.output_alpha,
+                    self.output_beta,
+                    self.clip,
+                    self.cell_clip,
+                ];
+                Settings::of(kinds, numbers)
+            }
+
+            /// The same parameters with these settings.
+            pub fn with_settings(self, settings: &Settings) -> Self {
+                $params {
+                    gate_alpha: settings.gate.alpha,
+                    gate_beta: settings.gate.beta,
+                    candidate_alpha: settings.candidate.alpha,
+                    candidate_beta: settings.candidate.beta,
+                    output_alpha: settings.output.alpha,
+                    output_beta: settings.output.beta,
+                    clip: settings.clip,
+                    cell_clip: settings.cell_clip,
+                    ..self
+                }
+            }
+        }
+    };
+}
+
+settings!(ScanForward);
+settings!(ScanBackward);
+
 impl ScanForward {
-    /// Constants of a call: H, TRAIN, ROWS (batch rows of a workgroup), UNITS (hidden units of one), SPAN (units
-    /// of a thread at once), THREADS.
+    /// Constants of a call: H, K (width of the recurrent state; where it is not H, `saved` gets what is to be projected, after
+    /// the values kept for backward), TRAIN, DROP (1: h' is multiplied by a mask before the product), CARRIES (whether states
+    /// are carried past the cell: 1 by rows that have ended, 2 by zoneout, 3 by both), KINDS ([`Settings::kinds`]), ROWS (batch
+    /// rows of a workgroup), UNITS (hidden units of one), SPAN (units of a thread at once), THREADS.
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        let [hidden, _, rows, units] = call.constants[..4] else { return [0; 3] };
+        let [hidden, _, _, _, _, _, rows, units] = call.constants[..8] else { return [0; 3] };
         recurrence_groups(hidden, units, self.batch, rows, self.directions)
     }
 
+    /// Nothing for several steps of a state that another kernel must project in between.
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
-        let (d, h, train) = (self.directions, call.constants[0], call.constants[1]);
+        let [h, k, train, drop, carries] = call.constants[..5] else { return Vec::new() };
+        let (d, projected) = (self.directions, h != k);
+        if projected && self.steps > 1 {
+            return Vec::new();
+        }
         let units = self.batch * h;
         let slots = |offset, count| Region::span(offset, count * d, units);
         let halves = 1 + call.kernel.half_weights as u32; // weights to an element
-        let saved = train * call.cell.map_or(0, |cell| cell.saved as u32);
+        let planes = train * call.cell.map_or(0, |cell| cell.saved as u32) + projected as u32;
         let kept = if train == 1 { self.steps } else { 1 };
+        let extra = call.cell.is_some_and(|cell| cell.extra) as u32;
+        let words = if carries % 2 == 1 { 2 + self.batch } else { train * carries };
+        let slot = d * self.batch * k;
+        let h_new = (!projected).then(|| Region::span(self.h_in + slot, self.steps * d, self.batch * k));
         vec![
             Touch::reads(Region::span(self.xw_offset, self.steps * d * self.batch, 4 * h)),
-            Touch::reads(Region::span(0, d * h, 4 * h / halves)),
-            Touch::reads(Region::span(0, d * self.biases, 4 * h)),
-            Touch { read: Some(slots(self.h_in, 1)), write: Some(slots(self.h_in + d * units, self.steps)) },
+            Touch::reads(Region::span(0, d * k, 4 * h / halves)),
+            Touch::reads(Region::span(0, d * (self.biases + extra), 4 * h)),
+            Touch { read: Some(Region::span(self.h_in, d, self.batch * k)), write: h_new },
             Touch { read: Some(slots(self.c_in, 1)), write: Some(slots(self.c_out, kept)) },
-            Touch::writes(slots(self.saved_offset, saved * self.steps)),
+            Touch::writes(slots(self.saved_offset, planes * self.steps)),
+            Touch::reads(Region::span(0, 1, words)),
+            Touch::reads(Region::span(0, drop * d, self.batch * k)),
         ]
     }
 
     pub(super) fn flops(&self, call: &Call) -> u64 {
-        let h = call.constants[0] as u64;
-        self.steps as u64 * self.directions as u64 * self.batch as u64 * h * (8 * h + 30)
+        let [h, k] = [call.constants[0] as u64, call.constants[1] as u64];
+        self.steps as u64 * self.directions as u64 * self.batch as u64 * h * (8 * k + 30)
     }
 }
 
@@ -251,6 +337,8 @@ params! {
         batch: u32,
         /// D.
         directions: u32,
+        /// Biases per gate, which lie before the further parameters of units.
+        biases: u32,
         /// How many steps.
         steps: u32,
         /// 1: a step follows the last one here, its gate gradients lie at dg_next.
@@ -269,29 +357,71 @@ params! {
         dy_row: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
+        /// From one step of saved to the next.
+        saved_step: u32,
         /// Slot of c' [D, B, H] of the first step; the steps' own slots follow it.
         c_in: u32,
         /// Gate gradients [D, B, 4H] of the step after the last.
         dg_next: u32,
         /// First step of the gate gradients [steps, D, B, 4H].
         dg_offset: u32,
+        /// Which step of the scan the first one is.
+        first_step: u32,
+        /// T.
+        total_steps: u32,
+        /// 1: direction 0 runs from the end of time.
+        backwards: u32,
+        /// Where random bits of zoneout are counted.
+        site: u32,
+        /// As in the forward pass.
+        zoneout_h: u32,
+        /// As in the forward pass.
+        zoneout_c: u32,
+        /// Where random bits of the mask on h' are counted.
+        drop_site: u32,
+        /// The mask is 0 where its random bits are below this; 0: there is none.
+        drop: u32,
+        /// The mask elsewhere.
+        drop_scale: f32,
+        /// α of the gates' activation, as in the forward pass, here and below.
+        gate_alpha: f32,
+        /// β of the gates' activation.
+        gate_beta: f32,
+        /// α of the candidate's activation.
+        candidate_alpha: f32,
+        /// β of the candidate's activation.
+        candidate_beta: f32,
+        /// α of the output's activation.
+        output_alpha: f32,
+        /// β of the output's activation.
+        output_beta: f32,
+        /// Bounds what goes into the activations of gates and candidate.
+        clip: f32,
+        /// Bounds the cell state.
+        cell_clip: f32,
     }
 }
 
 impl ScanBackward {
-    /// Constants of a call: H, ROWS (batch rows of a workgroup), UNITS (hidden units of one), SPAN (units
-    /// of a thread at once), THREADS.
+    /// Constants of a call: H, then DROP, CARRIES and KINDS as in the forward pass, ROWS (batch rows of a workgroup), UNITS
+    /// (hidden units of one), SPAN (units of a thread at once), THREADS.
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        let [hidden, rows, units] = call.constants[..3] else { return [0; 3] };
+        let [hidden, _, _, _, rows, units] = call.constants[..6] else { return [0; 3] };
         recurrence_groups(hidden, units, self.batch, rows, self.directions)
+    }
+
+    /// Elements of `sums` before the state's gradients: those of the bias and of the further parameters, [1 + extra, D, B, 4H].
+    pub fn parameter_sums(&self, hidden: u32, extra: bool) -> u32 {
+        (1 + extra as u32) * self.directions * self.batch * 4 * hidden
     }
 
     /// As with products, nothing where units do not come by as many as a thread makes.
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
-        if !call.constants[0].is_multiple_of(call.constants[3].max(1)) {
+        let [h, drop, carries, .., span, _] = call.constants[..] else { return Vec::new() };
+        if !h.is_multiple_of(span.max(1)) {
             return Vec::new();
         }
-        let (d, h, steps) = (self.directions, call.constants[0], self.steps);
+        let (d, steps) = (self.directions, self.steps);
         let units = self.batch * h;
         let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::nothing() };
         let gates = |offset, count| Region::span(offset, count * d * self.batch, 4 * h);
@@ -300,15 +430,23 @@ impl ScanBackward {
         let dy =
             [(with_dy, self.dy_step as i32), (d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
         let saved = call.cell.map_or(0, |cell| cell.saved as u32);
+        let extra = call.cell.is_some_and(|cell| cell.extra);
         let next = self.has_next == 1;
+        // dbias is written before it is read; then dc, and the hidden state's gradient where it is carried.
+        let carry = (carries > 0) as u32;
+        let state = Region::span(self.parameter_sums(h, extra), (1 + carry) * d, units);
+        let sums = Region::span(0, (4 * (1 + extra as u32) + 1 + carry) * d, units);
+        let words = if carries % 2 == 1 { 2 + self.batch } else { 2 * (drop | carries / 2) };
+        let saved_axes = [(steps, self.saved_step as i32), (saved * d * units, 1)];
         vec![
-            Touch::reads(Region::span(self.saved_offset, saved * steps * d, units)),
+            Touch::reads(Region::strided(self.saved_offset, saved_axes)),
             Touch::reads(Region::span(self.c_in, (steps + 1) * d, units)),
             when(with_dy > 0, Region::strided(self.dy_offset, dy)),
             when(next || steps > 1, Region::span(0, d * 4 * h / halves, h)),
             Touch { read: next.then(|| gates(self.dg_next, 1)), write: Some(gates(self.dg_offset, steps)) },
-            Touch::updates(Region::span(0, d, units), true),
-            Touch::updates(Region::span(0, d * self.batch, 4 * h), self.first == 0),
+            Touch { read: Some(if self.first == 1 { state } else { sums }), write: Some(sums) },
+            Touch::reads(Region::span(0, 1, words)),
+            when(extra, Region::span(0, d * (self.biases + 1), 4 * h)),
         ]
     }
 
@@ -316,6 +454,115 @@ impl ScanBackward {
         let h = call.constants[0] as u64;
         let products = (self.steps - 1 + self.has_next) as u64;
         self.directions as u64 * self.batch as u64 * h * (8 * h * products + 40 * self.steps as u64)
+    }
+}
+
+params! {
+    /// `dst[t, b, f] = src[t, b, f]·m`, m = 0 where the random bits of the index are below a threshold, else a factor. Rows may
+    /// share their bits over time.
+    Dropout {
+        /// Steps.
+        steps: u32,
+        /// Rows of a step.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of the source.
+        src_offset: u32,
+        /// Source stride of a step.
+        src_step: u32,
+        /// Source stride of a row.
+        src_row: u32,
+        /// First element of the destination.
+        dst_offset: u32,
+        /// Destination stride of a step.
+        dst_step: u32,
+        /// Destination stride of a row.
+        dst_row: u32,
+        /// Index of the first element among the random bits of this site; features of a row, and rows, follow each other.
+        index: u32,
+        /// From one step's index to the next; 0: all steps share theirs.
+        index_step: u32,
+        /// Where random bits are counted.
+        site: u32,
+        /// Bits below this drop an element.
+        threshold: u32,
+        /// Factor of the others.
+        scale: f32,
+    }
+}
+
+impl Dropout {
+    fn len(&self) -> u64 {
+        self.steps as u64 * self.rows as u64 * self.features as u64
+    }
+
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.len(), 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let axes = |step: u32, row: u32| [(self.steps, step as i32), (self.rows, row as i32), (self.features, 1)];
+        vec![
+            Touch::reads(Region::span(0, 1, 2)),
+            Touch::reads(Region::strided(self.src_offset, axes(self.src_step, self.src_row))),
+            Touch::writes(Region::strided(self.dst_offset, axes(self.dst_step, self.dst_row))),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.len()
+    }
+}
+
+params! {
+    /// `dst[s, b, f] = src[s, b, f]` where the time of step s is before the row's length, else 0.
+    Trim {
+        /// Steps.
+        steps: u32,
+        /// B.
+        batch: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of the source.
+        src_offset: u32,
+        /// Source stride of a step.
+        src_step: i32,
+        /// Source stride of a row.
+        src_row: i32,
+        /// First element of the destination.
+        dst_offset: u32,
+        /// Destination stride of a step.
+        dst_step: i32,
+        /// Destination stride of a row.
+        dst_row: i32,
+        /// Time of the first step.
+        time: u32,
+        /// From one step's time to the next: 1 or −1.
+        time_step: i32,
+    }
+}
+
+impl Trim {
+    fn len(&self) -> u64 {
+        self.steps as u64 * self.batch as u64 * self.features as u64
+    }
+
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.len(), 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let axes = |step: i32, row: i32| [(self.steps, step), (self.batch, row), (self.features, 1)];
+        vec![
+            Touch::reads(Region::span(2, 1, self.batch)),
+            Touch::reads(Region::strided(self.src_offset, axes(self.src_step, self.src_row))),
+            Touch::writes(Region::strided(self.dst_offset, axes(self.dst_step, self.dst_row))),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        0
     }
 }
 
@@ -439,6 +686,10 @@ params! {
         has_bias: u32,
         /// First element of y.
         y_offset: u32,
+        /// α of the activation.
+        alpha: f32,
+        /// β of the activation.
+        beta: f32,
     }
 }
 
@@ -468,6 +719,10 @@ params! {
         y_offset: u32,
         /// First element of dy.
         dy_offset: u32,
+        /// α of the activation.
+        alpha: f32,
+        /// β of the activation.
+        beta: f32,
     }
 }
 

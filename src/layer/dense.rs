@@ -1,37 +1,8 @@
 //! The dense layer's configuration.
 
 use super::Init;
+use crate::activation::Activation;
 use serde::{Deserialize, Serialize};
-
-/// What follows a dense layer's sum.
-///
-/// ```
-/// use wgpu_lstm::{Activation, Dense};
-/// let dense = Dense::new(8).activation(Activation::Tanh);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    Linear,
-    /// max(x, 0)
-    Relu,
-    /// 1 / (1 + e⁻ˣ)
-    Sigmoid,
-    /// tanh x
-    Tanh,
-}
-
-impl Activation {
-    /// All, in the order of the shaders' numbers.
-    pub const ALL: [Activation; 4] = [Activation::Linear, Activation::Relu, Activation::Sigmoid, Activation::Tanh];
-
-    /// The shaders' number.
-    pub(crate) fn index(self) -> u32 {
-        self as u32
-    }
-}
 
 /// A fully connected layer: y = activation(x·Wᵀ + b), on the last axis: [B, F] to [B, units], [B, T, F] to
 /// [B, T, units]. As [`torch.nn.Linear`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html) and

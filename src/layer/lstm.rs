@@ -1,11 +1,12 @@
 //! The LSTM layer's configuration.
 
 use super::{Init, LstmLayer};
-use crate::cell::Cell;
+use crate::activation::Activation;
+use crate::cell::{self, Cell, CellSpec, Settings};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Capabilities, Plan};
-use crate::schedule::{LayerPlan, Purpose, network};
+use crate::schedule::{Batch, Drops, LayerPlan, Purpose, network};
 use serde::{Deserialize, Serialize};
 
 /// Biases of a layer's gates.
@@ -58,6 +59,55 @@ pub struct Lstm {
     pub(crate) cell: Cell,
     pub(crate) return_sequences: bool,
     pub(crate) init: Init,
+    #[serde(default)]
+    pub(crate) options: Options,
+}
+
+/// What few layers differ in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Options {
+    pub projection: Option<usize>,
+    pub peepholes: bool,
+    pub coupled: bool,
+    pub clip: Option<f32>,
+    pub cell_clip: Option<f32>,
+    pub gate_activation: Activation,
+    pub activation: Activation,
+    pub output_activation: Activation,
+    pub forget_bias: bool,
+    pub reverse: bool,
+    pub go_backwards: bool,
+    pub dropout: f64,
+    pub input_dropout: f64,
+    pub recurrent_dropout: f64,
+    pub weight_dropout: f64,
+    pub zoneout_h: f64,
+    pub zoneout_c: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            projection: None,
+            peepholes: false,
+            coupled: false,
+            clip: None,
+            cell_clip: None,
+            gate_activation: Activation::Sigmoid,
+            activation: Activation::Tanh,
+            output_activation: Activation::Tanh,
+            forget_bias: true,
+            reverse: false,
+            go_backwards: false,
+            dropout: 0.0,
+            input_dropout: 0.0,
+            recurrent_dropout: 0.0,
+            weight_dropout: 0.0,
+            zoneout_h: 0.0,
+            zoneout_c: 0.0,
+        }
+    }
 }
 
 impl Lstm {
@@ -71,6 +121,7 @@ impl Lstm {
             cell: Cell::Standard,
             return_sequences: false,
             init: Init::PyTorch,
+            options: Options::default(),
         }
     }
 
@@ -99,7 +150,7 @@ impl Lstm {
         Lstm { cell, ..self }
     }
 
-    /// In a model: pass on the output of every step, [B, T, D·H], instead of the last one, [B, D·H]. The last step of
+    /// In a model: pass on the output of every step, [B, T, D·K], instead of the last one, [B, D·K]. The last step of
     /// the reverse direction is the one it computes last, at time 0, as in Keras.
     pub fn return_sequences(self, return_sequences: bool) -> Lstm {
         Lstm { return_sequences, ..self }
@@ -108,6 +159,223 @@ impl Lstm {
     /// How the weights start.
     pub fn init(self, init: Init) -> Lstm {
         Lstm { init, ..self }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Options)) -> Lstm {
+        change(&mut self.options);
+        self
+    }
+
+    /// Projects the hidden state to P < H numbers, h = W_hr·(o ⊙ tanh c), which are the output and what goes back into the gates
+    /// (`proj_size` of [`torch.nn.LSTM`](https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html); Sak et al. 2014).
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(16).projection(5).build(&Device::cpu(), 3, 0)?;
+    /// let out = lstm.forward(ndarray::Array3::zeros((2, 7, 3)).view(), None)?;
+    /// assert_eq!((out.state.h.dim(), out.state.c.dim()), ((1, 2, 5), (1, 2, 16)));
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn projection(self, projection: usize) -> Lstm {
+        self.with(|options| options.projection = Some(projection))
+    }
+
+    /// Lets the gates see the cell state through one weight a unit: i and f the old one, o the new one (P of the
+    /// [ONNX operator](https://onnx.ai/onnx/operators/onnx__LSTM.html); Gers and Schmidhuber 2000).
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(4).peepholes(true).build(&Device::cpu(), 3, 0)?;
+    /// assert_eq!(lstm.parameters()?["peephole_l0"].shape(), [12]); // i, f, o
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn peepholes(self, peepholes: bool) -> Lstm {
+        self.with(|options| options.peepholes = peepholes)
+    }
+
+    /// f = 1 − i (`input_forget` of the ONNX operator). The forget gate's weights are there but not used.
+    pub fn coupled(self, coupled: bool) -> Lstm {
+        self.with(|options| options.coupled = coupled)
+    }
+
+    /// Bounds what goes into the activations of gates and candidate to ±clip (`clip` of the ONNX operator).
+    pub fn clip(self, clip: f32) -> Lstm {
+        self.with(|options| options.clip = Some(clip))
+    }
+
+    /// Bounds the cell state to ±clip (cuDNN's `cudnnRNNSetClip`).
+    pub fn cell_clip(self, clip: f32) -> Lstm {
+        self.with(|options| options.cell_clip = Some(clip))
+    }
+
+    /// Activation of the gates i, f, o: ONNX's f, Keras's `recurrent_activation`. Sigmoid by default.
+    pub fn gate_activation(self, activation: Activation) -> Lstm {
+        self.with(|options| options.gate_activation = activation)
+    }
+
+    /// Activation of the candidate: ONNX's g. Tanh by default.
+    pub fn candidate_activation(self, activation: Activation) -> Lstm {
+        self.with(|options| options.activation = activation)
+    }
+
+    /// Activation of the cell state on its way to h: ONNX's h. Tanh by default.
+    pub fn output_activation(self, activation: Activation) -> Lstm {
+        self.with(|options| options.output_activation = activation)
+    }
+
+    /// Activation of candidate and cell state: Keras's `activation`. Tanh by default.
+    pub fn activation(self, activation: Activation) -> Lstm {
+        self.candidate_activation(activation).output_activation(activation)
+    }
+
+    /// Whether the forget gate's bias starts at 1 with [`Init::Keras`] (the default), else at 0.
+    pub fn unit_forget_bias(self, unit: bool) -> Lstm {
+        self.with(|options| options.forget_bias = unit)
+    }
+
+    /// Runs from the end of time to its start (ONNX's `direction` "reverse"); outputs stay in the order of time.
+    pub fn reverse(self, reverse: bool) -> Lstm {
+        self.with(|options| options.reverse = reverse)
+    }
+
+    /// Runs from the end of time to its start, and outputs come in that order (Keras's `go_backwards`).
+    pub fn go_backwards(self, go_backwards: bool) -> Lstm {
+        self.with(|options| options.go_backwards = go_backwards)
+    }
+
+    /// In training, drops outputs on their way to the next of several layers, at every step anew (PyTorch's `dropout`).
+    /// All probabilities are from 0 to below 1.
+    pub fn dropout(self, probability: f64) -> Lstm {
+        self.with(|options| options.dropout = probability)
+    }
+
+    /// In training, drops inputs of every layer, the same at all steps of a sequence and for both directions (Keras's
+    /// `dropout`; Gal and Ghahramani 2016).
+    pub fn input_dropout(self, probability: f64) -> Lstm {
+        self.with(|options| options.input_dropout = probability)
+    }
+
+    /// In training, drops the hidden state on its way into the gates, the same at all steps of a sequence (Keras's
+    /// `recurrent_dropout`; Gal and Ghahramani 2016).
+    pub fn recurrent_dropout(self, probability: f64) -> Lstm {
+        self.with(|options| options.recurrent_dropout = probability)
+    }
+
+    /// In training, drops recurrent weights, the same for all sequences of a batch (DropConnect; Merity et al. 2017).
+    pub fn weight_dropout(self, probability: f64) -> Lstm {
+        self.with(|options| options.weight_dropout = probability)
+    }
+
+    /// In training, units keep their old hidden and cell state with these probabilities; elsewhere their new state is mixed
+    /// with the old one by these shares (Krueger et al. 2016).
+    pub fn zoneout(self, hidden: f64, cell: f64) -> Lstm {
+        self.with(|options| (options.zoneout_h, options.zoneout_c) = (hidden, cell))
+    }
+
+    /// Width K of the hidden state: H, or P where it is projected.
+    pub fn width(&self) -> usize {
+        self.options.projection.unwrap_or(self.hidden)
+    }
+
+    /// The equations as data: the plain cell's, or those of the LSTM that leaves everything open.
+    pub(crate) fn spec(&self) -> &'static CellSpec {
+        let Options { peepholes, coupled, clip, cell_clip, zoneout_h, zoneout_c, .. } = self.options;
+        let plain = self.settings() == Settings::default() && !peepholes && !coupled;
+        let zoneout = zoneout_h > 0.0 || zoneout_c > 0.0;
+        if plain && clip.is_none() && cell_clip.is_none() && !zoneout {
+            self.cell.spec()
+        } else {
+            cell::general(peepholes)
+        }
+    }
+
+    /// What the cell leaves open.
+    pub(crate) fn settings(&self) -> Settings {
+        let Options { gate_activation, activation, output_activation, clip, cell_clip, coupled, .. } = self.options;
+        Settings {
+            gate: gate_activation.shape(),
+            candidate: activation.shape(),
+            output: output_activation.shape(),
+            clip: clip.unwrap_or(f32::MAX),
+            cell_clip: cell_clip.unwrap_or(f32::MAX),
+            coupled,
+        }
+    }
+
+    pub(crate) fn drops(&self) -> Drops {
+        let options = &self.options;
+        Drops {
+            between: options.dropout,
+            input: options.input_dropout,
+            recurrent: options.recurrent_dropout,
+            weights: options.weight_dropout,
+            zoneout_h: options.zoneout_h,
+            zoneout_c: options.zoneout_c,
+        }
+    }
+
+    /// Refuses settings out of range and those that exclude each other.
+    pub(crate) fn validate(&self, name: &str) -> Result<()> {
+        let refuse = |why: String| Err(Error::Config(format!("{name}: {why}")));
+        let options = &self.options;
+        for (place, activation) in [
+            ("gate activation", options.gate_activation),
+            ("candidate activation", options.activation),
+            ("output activation", options.output_activation),
+        ] {
+            activation.validate(&format!("{name}: the {place}"))?;
+        }
+        for (what, probability) in [
+            ("dropout", options.dropout),
+            ("input_dropout", options.input_dropout),
+            ("recurrent_dropout", options.recurrent_dropout),
+            ("weight_dropout", options.weight_dropout),
+            ("zoneout of the hidden state", options.zoneout_h),
+            ("zoneout of the cell state", options.zoneout_c),
+        ] {
+            if !(0.0..1.0).contains(&probability) {
+                return refuse(format!("{what} is {probability}; it must be at least 0 and below 1"));
+            }
+        }
+        for (what, clip) in [("clip", options.clip), ("cell_clip", options.cell_clip)] {
+            if clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
+                return refuse(format!("{what} is {:?}; it must be finite and above 0", clip.unwrap_or_default()));
+            }
+        }
+        let zoneout = options.zoneout_h > 0.0 || options.zoneout_c > 0.0;
+        if self.cell != Cell::Standard && (self.spec().name != self.cell.spec().name || options.projection.is_some()) {
+            return refuse(format!(
+                "the {} cell has no peepholes, coupled gates, clips, other activations, projection or zoneout",
+                self.cell.spec().name
+            ));
+        }
+        if self.cell == Cell::Gru && options.recurrent_dropout > 0.0 {
+            return refuse("recurrent dropout of a GRU is not supported".into());
+        }
+        if let Some(projection) = options.projection {
+            if projection == 0 || projection >= self.hidden {
+                return refuse(format!(
+                    "the projection to {projection} must be at least 1 and below the {} hidden units",
+                    self.hidden
+                ));
+            }
+            if zoneout || options.recurrent_dropout > 0.0 {
+                return refuse("a projection excludes zoneout and recurrent dropout".into());
+            }
+        }
+        if options.dropout > 0.0 && self.layers < 2 {
+            return refuse(format!(
+                "dropout {} acts between layers, but there is one; use a Dropout layer after it",
+                options.dropout
+            ));
+        }
+        if (options.reverse as usize) + (options.go_backwards as usize) + (self.bidirectional as usize) > 1 {
+            return refuse("reverse, go_backwards and bidirectional exclude each other".into());
+        }
+        if options.go_backwards && self.layers > 1 {
+            return refuse("go_backwards is for one layer; add several, as in Keras, or use reverse".into());
+        }
+        Ok(())
     }
 
     /// Puts an LSTM for `input` features on a device, its weights drawn by `seed`.
@@ -126,7 +394,7 @@ impl Lstm {
     pub fn plan(&self, input: usize, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan> {
         let layer = Lstm { return_sequences: true, ..self.clone() };
         let layers = [LayerPlan { name: "lstm".into(), input, layer: layer.into() }];
-        Ok(network(&layers, batch, steps, Purpose::Predict, capabilities)?.plan)
+        Ok(network(&layers, Batch::new(batch, steps), Purpose::Predict, capabilities)?.plan)
     }
 
     /// Hidden units H.
@@ -139,8 +407,8 @@ impl Lstm {
         1 + self.bidirectional as usize
     }
 
-    /// Output features D·H.
+    /// Output features D·K.
     pub fn output(&self) -> usize {
-        self.directions() * self.hidden
+        self.directions() * self.width()
     }
 }

@@ -1,19 +1,22 @@
 //! Layers: their configuration, their parameters and how these are initialised.
 
 mod dense;
+mod gru;
 mod init;
 mod lstm;
 mod parameters;
 mod run;
 mod weights;
 
-pub use dense::{Activation, Dense};
+pub use dense::Dense;
+pub use gru::Gru;
 pub use init::Init;
 pub use lstm::{Bias, Lstm};
 pub(crate) use parameters::{Parameters, tensor_shapes};
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use weights::HostTensor;
 
+use crate::cell::Cell;
 use serde::{Deserialize, Serialize};
 
 /// A layer of a [`Sequential`](crate::Sequential) model.
@@ -30,6 +33,7 @@ impl Layer {
     /// The kind, as automatic names have it.
     pub fn kind(&self) -> &'static str {
         match self {
+            Layer::Lstm(lstm) if lstm.cell == Cell::Gru => "gru",
             Layer::Lstm(_) => "lstm",
             Layer::Dense(_) => "dense",
         }

@@ -32,7 +32,7 @@ impl Parameters {
 
     /// Numbers in all.
     pub fn count(&self, prefix: &str) -> u64 {
-        self.0.iter().filter(|(spec, _)| spec.name.starts_with(prefix)).map(|(spec, _)| spec.len).sum()
+        self.0.iter().filter(|(spec, _)| spec.name.starts_with(prefix)).map(|(spec, _)| spec.parameters()).sum()
     }
 
     /// Everything, in PyTorch's names and layout.

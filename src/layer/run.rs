@@ -7,17 +7,17 @@ use crate::cache::Plans;
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::plan::BufferId;
-use crate::schedule::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
-use crate::transfer::{Order, download, finite, not_empty, shaped, upload, write};
+use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
+use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
 
-/// Hidden and cell states, each [L·D, B, H], in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
+/// Hidden and cell states, in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LstmState {
-    /// Hidden state.
+    /// Hidden state, [L·D, B, K]; K is H, or P where it is projected.
     pub h: Array3<f32>,
-    /// Cell state.
+    /// Cell state, [L·D, B, H]; [L·D, B, 0] for a GRU, which has none.
     pub c: Array3<f32>,
 }
 
@@ -30,15 +30,15 @@ impl LstmState {
     /// assert_eq!(state.h.dim(), (2, 3, 16));
     /// ```
     pub fn zeros(lstm: &Lstm, batch: usize) -> LstmState {
-        let zeros = Array3::zeros((lstm.layers * lstm.directions(), batch, lstm.hidden));
-        LstmState { h: zeros.clone(), c: zeros }
+        let zeros = |width| Array3::zeros((lstm.layers * lstm.directions(), batch, width));
+        LstmState { h: zeros(lstm.width()), c: zeros(if lstm.spec().state_is_hidden { 0 } else { lstm.hidden }) }
     }
 }
 
 /// What a forward pass returns. The default is empty, for [`LstmLayer::forward_into`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LstmOutput {
-    /// Hidden states of the top layer, [B, T, D·H] ([T, B, D·H] where time-major).
+    /// Hidden states of the top layer, [B, T, D·K] ([T, B, D·K] where time-major).
     pub output: Array3<f32>,
     /// Final states (h_n, c_n) of all layers and directions.
     pub state: LstmState,
@@ -65,12 +65,16 @@ pub struct LstmLayer {
     device: Device,
     parameters: Parameters,
     time_major: bool,
+    key: [u32; 2],
     forward: Shared<NetworkPlan>,
     gradients: Shared<LstmGradientPlan>,
 }
 
 /// Who holds it may make plans and use their buffers; calls from several threads take turns.
-type Shared<P> = futures_intrusive::sync::Mutex<Plans<(), P>>;
+type Shared<P> = futures_intrusive::sync::Mutex<Plans<Ragged, P>>;
+
+/// Whether sequences have lengths.
+type Ragged = bool;
 
 impl LstmLayer {
     pub(crate) async fn new(config: Lstm, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
@@ -85,6 +89,7 @@ impl LstmLayer {
             device: device.clone(),
             parameters,
             time_major: false,
+            key: [0; 2],
             forward: Shared::new(Plans::new(), true),
             gradients: Shared::new(Plans::new(), true),
         })
@@ -93,6 +98,12 @@ impl LstmLayer {
     /// Takes and returns arrays with time first, [T, B, ·], instead of batch first.
     pub fn time_major(self, time_major: bool) -> LstmLayer {
         LstmLayer { time_major, ..self }
+    }
+
+    /// What random bits of dropout depend on, usually a seed and the step of training; only [`LstmLayer::gradients`] drops
+    /// anything. (0, 0) at first.
+    pub fn random_key(self, key: [u32; 2]) -> LstmLayer {
+        LstmLayer { key, ..self }
     }
 
     /// The configuration.
@@ -143,7 +154,36 @@ impl LstmLayer {
     /// [`LstmLayer::forward`] for places that cannot block.
     pub async fn forward_async(&self, x: ArrayView3<'_, f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
         let mut into = LstmOutput::default();
-        self.forward_into_async(x, initial, &mut into).await?;
+        self.forward_into_async(x, None, initial, &mut into).await?;
+        Ok(into)
+    }
+
+    /// Runs sequences of different lengths, padded to a common T: row b ends before step `lengths[b]`, which may be 0. Its
+    /// output after that is 0, its final state that of its last step; the reverse direction starts at its own end. As
+    /// [PyTorch's packed sequences](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_padded_sequence.html),
+    /// in any order.
+    ///
+    /// # Errors
+    /// As [`LstmLayer::forward`]; lengths that are too many, too few or beyond T.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(4).build(&Device::cpu(), 3, 0)?;
+    /// let out = lstm.forward_ragged(Array3::ones((2, 5, 3)).view(), &[5, 2], None)?;
+    /// assert_eq!(out.output[[1, 1, 0]], out.state.h[[0, 1, 0]]);
+    /// assert_eq!(out.output[[1, 2, 0]], 0.0);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn forward_ragged(
+        &self,
+        x: ArrayView3<f32>,
+        lengths: &[usize],
+        initial: Option<&LstmState>,
+    ) -> Result<LstmOutput> {
+        let mut into = LstmOutput::default();
+        pollster::block_on(self.forward_into_async(x, Some(lengths), initial, &mut into))?;
         Ok(into)
     }
 
@@ -166,28 +206,34 @@ impl LstmLayer {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn forward_into(&self, x: ArrayView3<f32>, initial: Option<&LstmState>, into: &mut LstmOutput) -> Result<()> {
-        pollster::block_on(self.forward_into_async(x, initial, into))
+        pollster::block_on(self.forward_into_async(x, None, initial, into))
     }
 
-    /// [`LstmLayer::forward_into`] for places that cannot block.
+    /// [`LstmLayer::forward_into`] for places that cannot block; with `lengths`, as [`LstmLayer::forward_ragged`].
     pub async fn forward_into_async(
         &self,
         x: ArrayView3<'_, f32>,
+        lengths: Option<&[usize]>,
         initial: Option<&LstmState>,
         into: &mut LstmOutput,
     ) -> Result<()> {
         let (x, steps, batch) = self.check_input(x)?;
         self.check_state("initial", initial, batch)?;
+        let ragged = lengths.is_some();
+        let words = words(self.key, lengths, batch, steps)?;
         let mut plans = self.forward.lock().await;
-        if !plans.has((), steps, batch) {
-            let layers = std::slice::from_ref(&self.plan);
-            let plan = network(layers, batch, steps, Purpose::Stream, self.device.capabilities())?;
+        if !plans.has(ragged, steps, batch) {
+            let (layers, sizes) = (std::slice::from_ref(&self.plan), Batch::new(batch, steps).ragged(ragged));
+            let plan = network(layers, sizes, Purpose::Stream, self.device.capabilities())?;
             let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
-            plans.keep((), steps, batch, plan, executable);
+            plans.keep(ragged, steps, batch, plan, executable);
         }
-        let (plan, executable) = plans.get((), steps, batch)?;
+        let (plan, executable) = plans.get(ragged, steps, batch)?;
+        if let (true, Some(buffer)) = (ragged, plan.words) {
+            executable.write((buffer, 0), &words)?;
+        }
         upload(executable, &plan.x, x)?;
-        self.write_states(executable, &plan.states, initial, batch)?;
+        self.write_states(executable, &plan.states, initial, batch, false)?;
         executable.run()?;
         download(executable, &plan.y, batch, self.order(), &mut into.output).await?;
         self.read_states(executable, &plan.states, batch, &mut into.state).await
@@ -216,13 +262,31 @@ impl LstmLayer {
         d_output: ArrayView3<f32>,
         d_final: Option<&LstmState>,
     ) -> Result<LstmGradients> {
-        pollster::block_on(self.gradients_async(x, initial, d_output, d_final))
+        pollster::block_on(self.gradients_async(x, None, initial, d_output, d_final))
     }
 
-    /// [`LstmLayer::gradients`] for places that cannot block.
+    /// [`LstmLayer::gradients`] for sequences of different lengths, as [`LstmLayer::forward_ragged`] has them. Gradients of
+    /// outputs past a sequence's end are not looked at; those of inputs there are 0.
+    ///
+    /// # Errors
+    /// As [`LstmLayer::forward_ragged`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn gradients_ragged(
+        &self,
+        x: ArrayView3<f32>,
+        lengths: &[usize],
+        initial: Option<&LstmState>,
+        d_output: ArrayView3<f32>,
+        d_final: Option<&LstmState>,
+    ) -> Result<LstmGradients> {
+        pollster::block_on(self.gradients_async(x, Some(lengths), initial, d_output, d_final))
+    }
+
+    /// [`LstmLayer::gradients`] for places that cannot block; with `lengths`, as [`LstmLayer::gradients_ragged`].
     pub async fn gradients_async(
         &self,
         x: ArrayView3<'_, f32>,
+        lengths: Option<&[usize]>,
         initial: Option<&LstmState>,
         d_output: ArrayView3<'_, f32>,
         d_final: Option<&LstmState>,
@@ -238,17 +302,23 @@ impl LstmLayer {
         }
         self.check_state("initial", initial, batch)?;
         self.check_state("d_final", d_final, batch)?;
+        let ragged = lengths.is_some();
+        let words = words(self.key, lengths, batch, steps)?;
         let mut plans = self.gradients.lock().await;
-        if !plans.has((), steps, batch) {
-            let plan = lstm_gradients(&self.plan, batch, steps, self.device.capabilities())?;
+        if !plans.has(ragged, steps, batch) {
+            let sizes = Batch::new(batch, steps).ragged(ragged);
+            let plan = lstm_gradients(&self.plan, sizes, self.device.capabilities())?;
             let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
-            plans.keep((), steps, batch, plan, executable);
+            plans.keep(ragged, steps, batch, plan, executable);
         }
-        let (plan, executable) = plans.get((), steps, batch)?;
+        let (plan, executable) = plans.get(ragged, steps, batch)?;
+        if let Some(buffer) = plan.words {
+            executable.write((buffer, 0), &words)?;
+        }
         upload(executable, &plan.x, x)?;
         upload(executable, &plan.dy, d_output)?;
-        self.write_states(executable, &plan.initial, initial, batch)?;
-        self.write_states(executable, &plan.d_final, d_final, batch)?;
+        self.write_states(executable, &plan.initial, initial, batch, false)?;
+        self.write_states(executable, &plan.d_final, d_final, batch, true)?;
         executable.run()?;
         let (mut dx, mut initial) = (Array3::default((0, 0, 0)), LstmState::default());
         download(executable, &plan.dx, batch, self.order(), &mut dx).await?;
@@ -291,36 +361,47 @@ impl LstmLayer {
 
     fn check_state(&self, what: &str, state: Option<&LstmState>, batch: usize) -> Result<()> {
         let Some(state) = state else { return Ok(()) };
-        let expected = LstmState::zeros(&self.config, batch).h.dim();
-        for (kind, array) in [("h", &state.h), ("c", &state.c)] {
+        let expected = LstmState::zeros(&self.config, batch);
+        for (kind, array, expected, axes) in
+            [("h", &state.h, expected.h.dim(), "[L·D, B, K]"), ("c", &state.c, expected.c.dim(), "[L·D, B, H]")]
+        {
             if array.dim() != expected {
                 return Err(Error::Shape(format!(
-                    "{what} state {kind} has shape {:?}, expected [L·D, B, H] = {expected:?}",
+                    "{what} state {kind} has shape {:?}, expected {axes} = {expected:?}",
                     array.dim()
                 )));
             }
-            finite(&format!("{what} state {kind}"), "[L·D, B, H]", &array.view())?;
+            finite(&format!("{what} state {kind}"), axes, &array.view())?;
         }
         Ok(())
     }
 
+    /// Writes states, zeros where there are none. A cell whose state is the hidden state gets that twice, but its gradient
+    /// once.
     fn write_states(
         &self,
         executable: &Executable,
         buffers: &[(BufferId, BufferId)],
         state: Option<&LstmState>,
         batch: usize,
+        gradient: bool,
     ) -> Result<()> {
         let directions = self.config.directions();
-        let zeros = vec![0.0; if state.is_none() { directions * batch * self.config.hidden } else { 0 }];
+        let widest = if state.is_none() || gradient { self.config.hidden } else { 0 };
+        let zeros = vec![0.0; directions * batch * widest];
+        let once = self.config.spec().state_is_hidden;
         for (layer, &(h, c)) in buffers.iter().enumerate() {
             let rows = s![layer * directions..(layer + 1) * directions, .., ..];
-            for (buffer, array) in [(h, state.map(|state| &state.h)), (c, state.map(|state| &state.c))] {
-                let Some(array) = array else {
-                    executable.write((buffer, 0), &zeros)?;
-                    continue;
-                };
-                write(executable, (buffer, 0), array.slice(rows))?;
+            let second = state.and_then(|state| match once {
+                true => (!gradient).then_some(&state.h),
+                false => Some(&state.c),
+            });
+            let widths = [self.config.width(), self.config.hidden];
+            for ((buffer, array), width) in [(h, state.map(|state| &state.h)), (c, second)].into_iter().zip(widths) {
+                match array {
+                    Some(array) => write(executable, (buffer, 0), array.slice(rows))?,
+                    None => executable.write((buffer, 0), &zeros[..directions * batch * width])?,
+                }
             }
         }
         Ok(())
@@ -334,11 +415,13 @@ impl LstmLayer {
         into: &mut LstmState,
     ) -> Result<()> {
         let directions = self.config.directions();
-        let shape = (buffers.len() * directions, batch, self.config.hidden);
-        let slot = directions * batch * self.config.hidden;
-        for (index, array) in [&mut into.h, &mut into.c].into_iter().enumerate() {
-            let flat = shaped(array, shape);
-            for (own, &(h, c)) in flat.chunks_exact_mut(slot).zip(buffers) {
+        let second = if self.config.spec().state_is_hidden { 0 } else { self.config.hidden };
+        for (index, (array, width)) in
+            [(&mut into.h, self.config.width()), (&mut into.c, second)].into_iter().enumerate()
+        {
+            let flat = shaped(array, (buffers.len() * directions, batch, width));
+            let slot = directions * batch * width;
+            for (own, &(h, c)) in flat.chunks_exact_mut(slot.max(1)).zip(buffers) {
                 executable.read_with(([h, c][index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
             }
         }

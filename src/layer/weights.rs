@@ -4,8 +4,8 @@
 //! by side: column 4·unit + gate. PyTorch has [4H, I] and [4H, H], row gate·H + unit.
 
 use super::init::{Init, glorot, orthogonal, uniform};
-use super::{Bias, Dense, Layer, Lstm};
-use crate::cell::GATES;
+use super::{Dense, Layer, Lstm};
+use crate::cell::{Cell, GATES};
 use rand_pcg::Pcg64;
 
 /// A named tensor on the host, PyTorch's layout.
@@ -26,6 +26,13 @@ pub(crate) struct DeviceTensor {
     inputs: usize,
 }
 
+impl DeviceTensor {
+    /// Numbers that are parameters.
+    pub fn parameters(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
 /// A host tensor inside a device tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -39,24 +46,35 @@ pub(crate) struct Part {
 enum Pack {
     /// As it is.
     Plain,
-    /// Rows gate·H + unit become columns 4·unit + gate.
-    Gates,
+    /// Rows gate·H + unit become columns 4·unit + column, with the column of each gate.
+    Gates(&'static [usize]),
 }
+
+/// Columns of peepholes: i, f, o.
+const PEEPHOLES: &[usize] = &[0, 1, 3];
 
 impl Part {
     fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
+    /// Elements on the device, where columns may stay empty.
+    fn room(&self) -> usize {
+        match self.pack {
+            Pack::Plain => self.len(),
+            Pack::Gates(columns) => self.len() / columns.len() * GATES,
+        }
+    }
+
     /// Position on the device of every host element.
     fn position(&self, index: usize) -> usize {
         match self.pack {
             Pack::Plain => index,
-            Pack::Gates => {
+            Pack::Gates(of) => {
                 let columns = self.shape.get(1).copied().unwrap_or(1);
-                let hidden = self.shape[0] / GATES;
+                let hidden = self.shape[0] / of.len();
                 let (row, column) = (index / columns, index % columns);
-                column * self.shape[0] + GATES * (row % hidden) + row / hidden
+                column * GATES * hidden + GATES * (row % hidden) + of[row / hidden]
             }
         }
     }
@@ -65,7 +83,7 @@ impl Part {
 /// The device tensors of a layer, for `input` features, with the plans' buffer names.
 pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor> {
     let tensor = |device: String, parts: Vec<Part>| DeviceTensor {
-        len: parts.iter().map(|part| part.len() as u64).sum(),
+        len: parts.iter().map(|part| part.room() as u64).sum(),
         name: device,
         parts,
         inputs: input,
@@ -81,26 +99,39 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
         }
         Layer::Lstm(lstm) => (0..lstm.layers)
             .flat_map(|k| {
-                let rows = GATES * lstm.hidden;
+                let cell = lstm.spec();
                 let input = if k == 0 { input } else { lstm.output() };
-                let parts = |kinds: &[&str], columns: &[usize]| {
-                    let reversed = ["", "_reverse"];
-                    let each = reversed
-                        .iter()
-                        .take(lstm.directions())
-                        .flat_map(|direction| kinds.iter().map(move |kind| format!("{name}.{kind}_l{k}{direction}")));
-                    each.map(|name| Part { name, shape: [&[rows], columns].concat(), pack: Pack::Gates }).collect()
+                // the parts of each direction: kind, columns, inputs
+                let parts = |kinds: &[(&str, &'static [usize], Option<usize>)]| {
+                    let each = ["", "_reverse"].into_iter().take(lstm.directions());
+                    let all = each.flat_map(|direction| kinds.iter().map(move |&kind| (direction, kind)));
+                    all.map(|(direction, (kind, gates, inputs))| Part {
+                        name: format!("{name}.{kind}_l{k}{direction}"),
+                        shape: [gates.len() * lstm.hidden].into_iter().chain(inputs).collect(),
+                        pack: Pack::Gates(gates),
+                    })
+                    .collect()
                 };
-                let biases: &[&str] = match lstm.bias {
-                    Bias::None => &[],
-                    Bias::Single => &["bias_ih"],
-                    Bias::Double => &["bias_ih", "bias_hh"],
-                };
-                [
-                    tensor(format!("{name}.l{k}.w"), parts(&["weight_ih"], &[input])),
-                    tensor(format!("{name}.l{k}.r"), parts(&["weight_hh"], &[lstm.hidden])),
-                    tensor(format!("{name}.l{k}.bias"), parts(biases, &[])),
-                ]
+                let mut vectors = vec![("bias_ih", cell.input_gates, None), ("bias_hh", cell.recurrent_gates, None)];
+                vectors.truncate(lstm.bias.count());
+                if cell.extra {
+                    vectors.push(("peephole", PEEPHOLES, None));
+                }
+                let mut tensors = vec![
+                    tensor(format!("{name}.l{k}.w"), parts(&[("weight_ih", cell.input_gates, Some(input))])),
+                    tensor(format!("{name}.l{k}.r"), parts(&[("weight_hh", cell.recurrent_gates, Some(lstm.width()))])),
+                    tensor(format!("{name}.l{k}.bias"), parts(&vectors)),
+                ];
+                if let Some(projection) = lstm.options.projection {
+                    let each = ["", "_reverse"].into_iter().take(lstm.directions());
+                    let part = |direction: &str| Part {
+                        name: format!("{name}.weight_hr_l{k}{direction}"),
+                        shape: vec![projection, lstm.hidden],
+                        pack: Pack::Plain,
+                    };
+                    tensors.push(tensor(format!("{name}.l{k}.projection"), each.map(part).collect()));
+                }
+                tensors
             })
             .collect(),
     }
@@ -114,7 +145,7 @@ pub(crate) fn to_device(spec: &DeviceTensor, parts: &[HostTensor]) -> Vec<f32> {
         for (index, &value) in host.values.iter().enumerate() {
             values[first + part.position(index)] = value;
         }
-        first += part.len();
+        first += part.room();
     }
     values
 }
@@ -124,7 +155,7 @@ pub(crate) fn from_device(spec: &DeviceTensor, values: &[f32]) -> Vec<HostTensor
     let mut first = 0;
     let take = |part: &Part| {
         let own = (0..part.len()).map(|index| values[first + part.position(index)]).collect();
-        first += part.len();
+        first += part.room();
         HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: own }
     };
     spec.parts.iter().map(take).collect()
@@ -149,7 +180,7 @@ fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
         // Forget gate 1, in one bias only: the two are added.
         (Init::Keras, _) => {
             let forget = lstm.hidden..2 * lstm.hidden;
-            let first = part.name.contains("bias_ih");
+            let first = part.name.contains("bias_ih") && lstm.options.forget_bias && lstm.cell != Cell::Gru;
             (0..part.len()).map(|row| if first && forget.contains(&row) { 1.0 } else { 0.0 }).collect()
         }
     }

@@ -8,7 +8,7 @@ use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer, Parameters};
 use crate::plan::{Plan, Role};
-use crate::schedule::{LayerPlan, NetworkPlan, Purpose, network};
+use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use crate::stream::Stream;
 use crate::train::{self, Fit, History, Loss, Optimiser};
 use crate::transfer::{Order, download, finite, not_empty, upload};
@@ -182,7 +182,7 @@ impl Model {
     pub async fn compile_async(&mut self, loss: Loss, optimiser: Optimiser) -> Result<()> {
         optimiser.validate()?;
         if let (Loss::SoftmaxCrossEntropy, Some(Layer::Dense(dense))) = (loss, self.config.layers.last())
-            && dense.activation != crate::layer::Activation::Linear
+            && dense.activation != crate::activation::Activation::Linear
         {
             return Err(Error::Config(format!(
                 "softmax cross-entropy takes logits, but the last layer has the activation {:?}; use Linear",
@@ -334,7 +334,7 @@ impl Model {
     /// Sizes that the device cannot hold; a model that was not compiled.
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
         let purpose = self.purpose(Kind::Train)?;
-        Ok(network(&self.layers, batch, steps, purpose, self.device.capabilities())?.plan)
+        Ok(network(&self.layers, Batch::new(batch, steps), purpose, self.device.capabilities())?.plan)
     }
 
     /// A table of the layers: their output shapes and numbers of parameters.
@@ -454,7 +454,7 @@ impl Model {
         if self.plans.has(kind, steps, batch) {
             return Ok(());
         }
-        let plan = network(&self.layers, batch, steps, self.purpose(kind)?, self.device.capabilities())?;
+        let plan = network(&self.layers, Batch::new(batch, steps), self.purpose(kind)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         if let Some(training) = &mut self.training {
             for buffer in plan.plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {

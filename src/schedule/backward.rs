@@ -1,13 +1,14 @@
 //! Backward through an LSTM stack: one scan for the gate gradients, then dW, dR, dX and db as large products.
 
 use super::builder::Builder;
-use super::forward::{Kept, LayerTrace, LayerWeights, LstmSizes};
+use super::forward::{Drops, Kept, LayerTrace, LayerWeights, LstmSizes};
 use super::sequence::{Direction, Sequence};
 use super::strategy::{Launch, Pass};
 use crate::cell::GATES;
 use crate::error::{Error, Result};
 use crate::kernel::{self, params};
 use crate::plan::{BufferId, Role};
+use crate::random;
 use std::ops::Range;
 
 const G: u32 = GATES as u32;
@@ -36,16 +37,23 @@ struct Scratch {
     dg: BufferId,
     /// One slot of dg, carried from a chunk to the one before it.
     carry: BufferId,
-    /// Gradient of the cell state, [D, B, H].
-    dc: BufferId,
-    /// Gradient of the bias summed over time, [D, B, 4H].
-    dbias: BufferId,
+    /// What the scan sums up: gradients of the bias and of the units' further parameters [1 + extra, D, B, 4H], then of the
+    /// cell state [D, B, H], and of the hidden state where it passes by the cell [D, B, H].
+    sums: BufferId,
     /// Recurrent weights transposed, [D, 4H, H].
     rt: BufferId,
     /// The same as time steps read them.
     step_rt: BufferId,
-    /// Output gradients of a chunk in the order of the scan, [steps, D, B, H].
+    /// Output gradients of a chunk in the order of the scan, [steps, D, B, K].
     dy: BufferId,
+    /// Gradient of what is projected, of one step, [D, B, H].
+    dm: BufferId,
+    /// Hidden states of a chunk as products read them, where some are dropped, [steps, D, B, K].
+    dropped: BufferId,
+    /// Gradient of recurrent weights of which some are dropped, [D, K, 4H].
+    dr: BufferId,
+    /// One zero.
+    zero: BufferId,
 }
 
 /// Plans a stack backward and returns the gradient of its input where it is asked for.
@@ -62,19 +70,27 @@ pub fn lstm(
 ) -> Result<Option<Sequence>> {
     let (slot, columns) = (sizes.slot() as u64, G as u64 * sizes.hidden as u64);
     let chunk = builder.chunk_steps(sizes.steps) as u64;
-    let copies_dy = sizes.directions == 2 || states.is_some();
+    let copies_dy = !sizes.history_is_output() || states.is_some() || sizes.projected();
     let mut scratch = |name: &str, len: u64| builder.buffer(format!("{} {name}", sizes.name), len, Role::Scratch);
-    let r_len = sizes.directions as u64 * columns * sizes.hidden as u64;
-    let rt = scratch("R transposed", r_len)?;
+    let r_len = (sizes.directions * sizes.width) as u64 * columns;
+    let when = |wanted: bool, len: u64| if wanted { len } else { 1 };
+    let h_chunk = chunk * sizes.h_slot() as u64;
+    // A projected state is taken apart by a product of its own; its scan has none.
+    let rt_len = when(!sizes.projected(), r_len);
+    let rt = scratch("R transposed", rt_len)?;
     let scratch = Scratch {
         dg: scratch("gate gradients", (chunk + 1) * G as u64 * slot)?,
         carry: scratch("gate gradients carried", G as u64 * slot)?,
-        dc: scratch("dc", slot)?,
-        dbias: scratch("db by row", G as u64 * slot)?,
+        sums: scratch("sums", (G as u64 * (1 + sizes.cell.extra as u64) + 1 + (sizes.carries() > 0) as u64) * slot)?,
         rt,
-        dy: scratch("dy by step", if copies_dy { chunk * slot } else { 1 })?,
-        step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, r_len)?,
+        dy: scratch("dy by step", when(copies_dy, h_chunk))?,
+        dm: scratch("dm", when(sizes.projected(), slot))?,
+        dropped: scratch("h dropped", when(sizes.drops.recurrent > 0.0, h_chunk))?,
+        dr: scratch("dR dropped", when(sizes.drops.weights > 0.0, r_len))?,
+        zero: scratch("zero", 1)?,
+        step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, rt_len)?,
     };
+    let words = builder.words(sizes.batch)?;
     let mut upstream = upstream;
     for layer in (0..sizes.layers).rev() {
         builder.section(format!("{} layer {layer} backward", sizes.name));
@@ -93,15 +109,17 @@ pub fn lstm(
             kept: kept.ok_or_else(|| Error::Plan("backward after a forward pass that kept nothing".into()))?,
             gradients: &gradients[k],
             scratch: &scratch,
+            words,
             finals: states.map(|states| states.finals[k]),
             initials: states.map(|states| states.initials[k]),
             dx: dx.as_ref(),
         };
         layer.backward(builder, &upstream);
-        match dx {
-            Some(dx) => upstream = Upstream::Whole(dx),
-            None => return Ok(None),
+        let Some(mut dx) = dx else { return Ok(None) };
+        for (n, &drop) in traces[k].input_drops.iter().enumerate().rev() {
+            dx = builder.dropout(&format!("{}.l{k}.dx dropped {n}", sizes.name), &dx, sizes.batch, drop)?;
         }
+        upstream = Upstream::Whole(dx);
     }
     match upstream {
         Upstream::Whole(dx) => Ok(Some(dx)),
@@ -116,6 +134,7 @@ struct Layer<'a> {
     kept: &'a Kept,
     gradients: &'a LayerWeights,
     scratch: &'a Scratch,
+    words: BufferId,
     finals: Option<(BufferId, BufferId)>,
     initials: Option<(BufferId, BufferId)>,
     dx: Option<&'a Sequence>,
@@ -125,20 +144,20 @@ impl Layer<'_> {
     fn backward(&self, builder: &mut Builder, upstream: &Upstream) {
         let (sizes, scratch, h) = (self.sizes, self.scratch, &self.trace.h);
         let (slot, columns) = (sizes.slot(), G * sizes.hidden);
-        // R transposed: [D, 4H, H] from [D, H, 4H]
-        builder.copy(
-            [1, sizes.directions, columns, sizes.hidden],
-            (self.weights.r, 0),
-            [0, (sizes.hidden * columns) as i32, 1, columns as i32],
-            (scratch.rt, 0),
-            [0, (sizes.hidden * columns) as i32, sizes.hidden as i32, 1],
-            false,
-        );
-        builder.round_weights(scratch.rt, scratch.step_rt);
-        match self.finals {
-            Some((_, dc_n)) => builder.copy_run(slot, (dc_n, 0), (scratch.dc, 0)),
-            None => builder.fill(scratch.dc, 0..slot, 0.0),
+        if !sizes.projected() {
+            // R transposed: [D, 4H, H] from [D, H, 4H]
+            builder.copy(
+                [1, sizes.directions, columns, sizes.hidden],
+                (self.trace.r, 0),
+                [0, (sizes.hidden * columns) as i32, 1, columns as i32],
+                (scratch.rt, 0),
+                [0, (sizes.hidden * columns) as i32, sizes.hidden as i32, 1],
+                false,
+            );
+            builder.round_weights(scratch.rt, scratch.step_rt);
         }
+        builder.fill(scratch.zero, 0..1, 0.0);
+        self.last_states(builder, upstream);
         if let (Some(dx), 2) = (self.dx, sizes.directions) {
             // Which direction reaches a time first depends on its chunk, so both add.
             for (k, &buffer) in dx.chunks.iter().enumerate() {
@@ -154,58 +173,156 @@ impl Layer<'_> {
                 builder.copy_run(G * slot, (scratch.carry, 0), (scratch.dg, after));
             }
             let dy = self.output_gradients(builder, upstream, range.clone());
-            let launch = Launch::new(Pass::Backward, sizes.launch(), &builder.capabilities);
+            let launch = sizes.launch(Pass::Backward, &builder.capabilities);
             let mut end = range.end;
             while end > range.start {
                 let first = end.saturating_sub(launch.steps).max(range.start);
-                self.scan(builder, launch, &dy, first..end, range.start);
+                match self.weights.projection {
+                    Some(projection) => self.projected_step(builder, launch, &dy, projection, first, range.start),
+                    None => self.scan(builder, launch, &dy, first..end, range.start),
+                }
                 end = first;
             }
             self.weight_products(builder, range);
         }
-        self.bias_gradient(builder);
+        self.finish_parameters(builder);
         if let Some((dh_0, dc_0)) = self.initials {
             self.initial_gradients(builder, dh_0, dc_0);
+        }
+    }
+
+    /// Where the gradient of the cell state lies in the sums.
+    fn dc(&self) -> u32 {
+        G * (1 + self.sizes.cell.extra as u32) * self.sizes.slot()
+    }
+
+    /// Puts the gradients of the last states where the scan begins with them.
+    fn last_states(&self, builder: &mut Builder, upstream: &Upstream) {
+        let (sizes, sums, slot) = (self.sizes, self.scratch.sums, self.sizes.slot());
+        let dc = self.dc();
+        match self.finals {
+            Some((_, dc_n)) => builder.copy_run(slot, (dc_n, 0), (sums, dc)),
+            None => builder.fill(sums, dc..dc + slot, 0.0),
+        }
+        if sizes.carries() == 0 {
+            return;
+        }
+        let carried = (sums, dc + slot);
+        match (upstream, self.finals) {
+            // Sequences end at different steps, but the last slot has the last state of each.
+            (Upstream::Last(dy), _) => {
+                let (batch, hidden) = (sizes.batch, sizes.hidden);
+                let from = [0, hidden as i32, dy.row as i32, 1];
+                let to = [0, (batch * hidden) as i32, hidden as i32, 1];
+                builder.copy([1, sizes.directions, batch, hidden], dy.at(0), from, carried, to, false);
+            }
+            (Upstream::Whole(_), Some((dh_n, _))) => builder.copy_run(slot, (dh_n, 0), carried),
+            (Upstream::Whole(_), None) => builder.fill(sums, carried.1..carried.1 + slot, 0.0),
         }
     }
 
     /// Where the steps of a chunk find their output gradient: as it came, or copied into the order of the scan.
     fn output_gradients(&self, builder: &mut Builder, upstream: &Upstream, range: Range<u32>) -> Gradient {
         let (sizes, scratch) = (self.sizes, self.scratch);
-        let (batch, hidden, slot) = (sizes.batch, sizes.hidden, sizes.slot());
+        let (batch, width, slot) = (sizes.batch, sizes.width, sizes.h_slot());
         let last_here = range.end == sizes.steps;
         let in_order =
-            Gradient { at: (scratch.dy, 0), steps: range.clone(), step: slot, direction: batch * hidden, row: hidden };
+            Gradient { at: (scratch.dy, 0), steps: range.clone(), step: slot, direction: batch * width, row: width };
         match upstream {
-            Upstream::Last(dy) => {
-                let last = if last_here { sizes.steps - 1..sizes.steps } else { 0..0 };
-                Gradient { at: dy.at(0), steps: last, step: 0, direction: hidden, row: dy.row }
+            Upstream::Last(dy) if sizes.projected() => {
+                builder.fill(scratch.dy, 0..range.len() as u32 * slot, 0.0);
+                if last_here {
+                    let at = (scratch.dy, (range.len() as u32 - 1) * slot);
+                    let from = [0, width as i32, dy.row as i32, 1];
+                    let to = [0, (batch * width) as i32, width as i32, 1];
+                    builder.copy([1, sizes.directions, batch, width], dy.at(0), from, at, to, false);
+                }
+                in_order
             }
-            Upstream::Whole(dy) if sizes.directions == 1 && self.finals.is_none() => {
+            Upstream::Last(dy) => {
+                let last = if last_here && sizes.carries() == 0 { sizes.steps - 1..sizes.steps } else { 0..0 };
+                Gradient { at: dy.at(0), steps: last, step: 0, direction: width, row: dy.row }
+            }
+            Upstream::Whole(dy) if sizes.history_is_output() && self.finals.is_none() && !sizes.projected() => {
                 // dy has the chunks of the histories: what is cut in time is cut alike.
                 Gradient { at: dy.at(range.start), steps: range, step: dy.step, direction: 0, row: dy.row }
             }
             Upstream::Whole(dy) => {
                 for direction in sizes.each_direction() {
-                    for part in direction.segments(range.clone(), dy.chunk_steps) {
-                        let (from, src) = dy.at(direction.time(part.start));
+                    let order = sizes.output_order(direction);
+                    for part in order.segments(range.clone(), dy.chunk_steps) {
+                        let (from, src) = dy.at(order.time(part.start));
                         builder.copy(
-                            [1, part.len() as u32, batch, hidden],
-                            (from, src + direction.index * hidden),
-                            [0, direction.stride(dy.step), dy.row as i32, 1],
-                            (scratch.dy, (part.start - range.start) * slot + direction.index * batch * hidden),
-                            [0, slot as i32, hidden as i32, 1],
+                            [1, part.len() as u32, batch, width],
+                            (from, src + direction.index * width),
+                            [0, order.stride(dy.step), dy.row as i32, 1],
+                            (scratch.dy, (part.start - range.start) * slot + direction.index * batch * width),
+                            [0, slot as i32, width as i32, 1],
                             false,
                         );
                     }
                 }
-                if let (true, Some((dh_n, _))) = (last_here, self.finals) {
+                if let (true, 0, Some((dh_n, _))) = (last_here, sizes.carries(), self.finals) {
                     let at = (range.len() as u32 - 1) * slot;
                     builder.copy([1, 1, 1, slot], (dh_n, 0), [0, 0, 0, 1], (scratch.dy, at), [0, 0, 0, 1], true);
                 }
                 in_order
             }
         }
+    }
+
+    /// One step whose hidden state was projected: its whole gradient, then that of what was projected, then the cell.
+    fn projected_step(
+        &self,
+        builder: &mut Builder,
+        launch: Launch,
+        dy: &Gradient,
+        projection: BufferId,
+        step: u32,
+        first: u32,
+    ) {
+        let (sizes, scratch) = (self.sizes, self.scratch);
+        let LstmSizes { batch, hidden, width, .. } = *sizes;
+        let at = (step - first) * sizes.h_slot();
+        for direction in sizes.each_direction() {
+            let d = direction.index;
+            let own = at + d * batch * width;
+            if step + 1 < sizes.steps {
+                let from = self.gate_gradients(direction, step + 1 - first);
+                self.back_through_r(builder, d, from, (scratch.dy, own), true);
+            }
+            let product = params::Matmul {
+                a_offset: own,
+                b_offset: d * width * hidden,
+                c_offset: d * batch * hidden,
+                ..params::Matmul::plain(batch, hidden, width)
+            };
+            builder.matmul(product, scratch.dy, projection, scratch.dm);
+        }
+        let dm = Gradient {
+            at: (scratch.dm, 0),
+            steps: step..step + 1,
+            step: dy.step,
+            direction: batch * hidden,
+            row: hidden,
+        };
+        self.scan(builder, launch, &dm, step..step + 1, first);
+    }
+
+    /// What gate gradients send back through the recurrent product: c[B, K] (+)= dg[B, 4H]·R[d]ᵀ.
+    fn back_through_r(&self, builder: &mut Builder, d: u32, dg: u32, (to, c_offset): (BufferId, u32), adds: bool) {
+        let LstmSizes { batch, width, .. } = *self.sizes;
+        let columns = G * self.sizes.hidden;
+        let product = params::Matmul {
+            accumulate: adds as u32,
+            a_offset: dg,
+            b_offset: d * width * columns,
+            b_k_lo: 1,
+            b_n: columns as i32,
+            c_offset,
+            ..params::Matmul::plain(batch, width, columns)
+        };
+        builder.matmul(product, self.scratch.dg, self.trace.r, to);
     }
 
     /// The steps of a range, in one dispatch; `first` is the first step of their chunk.
@@ -217,11 +334,14 @@ impl Layer<'_> {
         // Steps of the range from here on have an output gradient.
         let from = dy.steps.start.clamp(range.start, range.end);
         let has_dy = from < dy.steps.end.min(range.end);
+        let Drops { zoneout_h, zoneout_c, .. } = sizes.drops;
+        let drop = self.trace.recurrent_drop;
         let params = params::ScanBackward {
             batch: sizes.batch,
             directions: sizes.directions,
+            biases: sizes.biases,
             steps: range.len() as u32,
-            has_next: (range.end < sizes.steps) as u32,
+            has_next: (range.end < sizes.steps && !sizes.projected()) as u32,
             first: (range.end == sizes.steps) as u32,
             dy_from: if has_dy { from - range.start } else { range.len() as u32 },
             dy_offset: if has_dy { dy.at.1 + (from - dy.steps.start) * dy.step } else { 0 },
@@ -229,12 +349,34 @@ impl Layer<'_> {
             dy_direction: dy.direction,
             dy_row: dy.row,
             saved_offset,
+            saved_step: sizes.planes() * slot,
             c_in: c_out - slot,
             dg_next: (range.end - first) * G * slot,
             dg_offset: (range.start - first) * G * slot,
-        };
-        let buffers = [saved_buffer, c_buffer, dy.at.0, scratch.step_rt, scratch.dg, scratch.dc, scratch.dbias];
-        let constants = [sizes.hidden, launch.rows, launch.units, launch.span, launch.threads];
+            first_step: range.start,
+            total_steps: sizes.steps,
+            backwards: sizes.backwards as u32,
+            site: self.trace.zoneout_site,
+            zoneout_h: random::threshold(zoneout_h),
+            zoneout_c: random::threshold(zoneout_c),
+            drop_site: drop.map_or(0, |drop| drop.site),
+            drop: drop.map_or(0, |drop| drop.threshold()),
+            drop_scale: drop.map_or(1.0, |drop| drop.scale()),
+            ..bytemuck::Zeroable::zeroed()
+        }
+        .with_settings(&sizes.settings);
+        let buffers =
+            [saved_buffer, c_buffer, dy.at.0, scratch.step_rt, scratch.dg, scratch.sums, self.words, self.weights.bias];
+        let constants = [
+            sizes.hidden,
+            drop.is_some() as u32,
+            sizes.carries(),
+            sizes.settings.kinds(),
+            launch.rows,
+            launch.units,
+            launch.span,
+            launch.threads,
+        ];
         let half = scratch.step_rt != scratch.rt;
         let kernel = if half { &kernel::SCAN_BACKWARD_HALF } else { &kernel::SCAN_BACKWARD };
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
@@ -256,19 +398,57 @@ impl Layer<'_> {
                     self.input_gradient(builder, dx, direction, part, range.start);
                 }
             }
-            for (k, part) in (Direction { index: 0, steps: sizes.steps })
-                .segments(range.clone(), h.chunk_steps)
-                .into_iter()
-                .enumerate()
+            for (k, part) in
+                Direction::forward(sizes.steps).segments(range.clone(), h.chunk_steps).into_iter().enumerate()
             {
                 let fresh = range.end == sizes.steps && k == 0;
-                let (from, at) = h.at(part.start); // h' of a step lies one slot before
-                let at = at - sizes.slot() + d * batch * sizes.hidden;
-                let before = Operand { at, step: h.step as i32, row: sizes.hidden, features: sizes.hidden };
-                let dr = (self.gradients.r, d * sizes.hidden * G * sizes.hidden);
-                self.outer_product(builder, (from, before), direction, part, range.start, dr, fresh);
+                let (mut from, mut at) = h.at(part.start);
+                at -= sizes.h_slot(); // h' of a step lies one slot before
+                if let Some(drop) = self.trace.recurrent_drop {
+                    let shape = [part.len() as u32, sizes.directions * batch, sizes.width];
+                    builder.drop_rows(self.words, shape, (from, at), self.scratch.dropped, drop);
+                    (from, at) = (self.scratch.dropped, 0);
+                }
+                let at = at + d * batch * sizes.width;
+                let before = Operand { at, step: h.step as i32, row: sizes.width, features: sizes.width };
+                let to = if self.trace.weight_drop.is_some() { self.scratch.dr } else { self.gradients.r };
+                let dr = (to, d * sizes.width * G * sizes.hidden);
+                self.outer_product(builder, (from, before), direction, part.clone(), range.start, dr, fresh);
+                if let Some(projection) = self.gradients.projection {
+                    self.projection_gradient(builder, direction, part, range.start, projection, fresh);
+                }
             }
         }
+    }
+
+    /// dW_hr[d] (+)= Σ over steps and rows of dh[s, d, b]ᵀ·m[s, d, b].
+    fn projection_gradient(
+        &self,
+        builder: &mut Builder,
+        direction: Direction,
+        part: Range<u32>,
+        first: u32,
+        to: BufferId,
+        fresh: bool,
+    ) {
+        let sizes = self.sizes;
+        let LstmSizes { batch, hidden, width, .. } = *sizes;
+        let d = direction.index;
+        let (from, at) = self.kept.saved.at(part.start);
+        let product = params::Matmul {
+            accumulate: !fresh as u32,
+            k_split: batch,
+            a_offset: (part.start - first) * sizes.h_slot() + d * batch * width,
+            a_m_lo: 1,
+            a_k_hi: sizes.h_slot() as i32,
+            a_k_lo: width as i32,
+            b_offset: at + sizes.cell.saved as u32 * sizes.slot() + d * batch * hidden,
+            b_k_hi: (sizes.planes() * sizes.slot()) as i32,
+            b_k_lo: hidden as i32,
+            c_offset: d * width * hidden,
+            ..params::Matmul::plain(width, hidden, part.len() as u32 * batch)
+        };
+        builder.matmul(product, self.scratch.dy, from, to);
     }
 
     /// dW[d] (+)= Σ over steps and rows of input[t, b]ᵀ·dg[s, d, b].
@@ -346,55 +526,71 @@ impl Layer<'_> {
         G * (local_step * sizes.slot() + direction.index * sizes.batch * sizes.hidden)
     }
 
-    fn bias_gradient(&self, builder: &mut Builder) {
-        let sizes = self.sizes;
+    /// Gradients of biases and further parameters from their sums over time; what was dropped, or is no parameter, has none.
+    fn finish_parameters(&self, builder: &mut Builder) {
+        let (sizes, cell) = (self.sizes, self.sizes.cell);
         let columns = G * sizes.hidden;
         for d in 0..sizes.directions {
-            if sizes.biases == 0 {
-                continue;
+            let mut at = d * sizes.parameters() * columns;
+            for (row, copies) in [(0, sizes.biases), (1, cell.extra as u32)] {
+                if copies == 0 {
+                    continue;
+                }
+                let params = params::ColumnSum {
+                    rows: sizes.batch,
+                    columns,
+                    a_offset: row * G * sizes.slot() + d * sizes.batch * columns,
+                    out_offset: at,
+                    copies,
+                    accumulate: 0,
+                };
+                builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[self.scratch.sums, self.gradients.bias]);
+                at += copies * columns;
             }
-            let params = params::ColumnSum {
-                rows: sizes.batch,
-                columns,
-                a_offset: d * sizes.batch * columns,
-                out_offset: d * sizes.biases * columns,
-                copies: sizes.biases,
-                accumulate: 0,
-            };
-            builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[self.scratch.dbias, self.gradients.bias]);
+        }
+        if let Some(drop) = self.trace.weight_drop {
+            let shape = [1, sizes.directions * sizes.width, columns];
+            builder.drop_rows(self.words, shape, (self.scratch.dr, 0), self.gradients.r, drop);
+        }
+        let rows = sizes.directions * self.trace.x.features;
+        self.clear(builder, self.gradients.w, (0, rows, columns), cell.input_gates);
+        self.clear(builder, self.gradients.r, (0, sizes.directions * sizes.width, columns), cell.recurrent_gates);
+        let stride = sizes.parameters() * columns;
+        for (bias, gates) in (0..sizes.biases).zip([cell.input_gates, cell.recurrent_gates]) {
+            self.clear(builder, self.gradients.bias, (bias * columns, sizes.directions, stride), gates);
         }
     }
 
-    /// dh_0 = dg[0]·Rᵀ; dc_0 is what the scan left.
-    fn initial_gradients(&self, builder: &mut Builder, dh_0: BufferId, dc_0: BufferId) {
-        let sizes = self.sizes;
-        let (batch, hidden, columns) = (sizes.batch, sizes.hidden, G * sizes.hidden);
-        for direction in sizes.each_direction() {
-            let product = params::Matmul {
-                m: batch,
-                n: hidden,
-                k: columns,
-                accumulate: 0,
-                m_split: batch,
-                k_split: columns,
-                a_offset: self.gate_gradients(direction, 0),
-                a_m_hi: 0,
-                a_m_lo: columns as i32,
-                a_k_hi: 0,
-                a_k_lo: 1,
-                b_offset: direction.index * columns * hidden,
-                b_k_hi: 0,
-                b_k_lo: hidden as i32,
-                b_n: 1,
-                c_offset: direction.index * batch * hidden,
-                c_m_hi: 0,
-                c_m_lo: hidden as i32,
-                part: 0,
-                c_part: 0,
-            };
-            builder.matmul(product, self.scratch.dg, self.scratch.rt, dh_0);
+    /// Sets the gradients of columns that a cell does not have to zero.
+    fn clear(&self, builder: &mut Builder, of: BufferId, (at, rows, stride): (u32, u32, u32), gates: &[usize]) {
+        for gate in (0..G).filter(|&gate| !gates.contains(&(gate as usize))) {
+            let to = [0, 0, stride as i32, G as i32];
+            builder.copy([1, 1, rows, self.sizes.hidden], (self.scratch.zero, 0), [0; 4], (of, at + gate), to, false);
         }
-        builder.copy_run(sizes.slot(), (self.scratch.dc, 0), (dc_0, 0));
+    }
+
+    /// dh_0 = dg[0]·Rᵀ, and what passed by the cell; dc_0 is what the scan left.
+    fn initial_gradients(&self, builder: &mut Builder, dh_0: BufferId, dc_0: BufferId) {
+        let (sizes, scratch) = (self.sizes, self.scratch);
+        let (slot, run) = (sizes.slot(), [0, 0, 0, 1]);
+        // The chunk's output gradients are done with.
+        let to = if self.trace.recurrent_drop.is_some() { scratch.dy } else { dh_0 };
+        for direction in sizes.each_direction() {
+            let from = self.gate_gradients(direction, 0);
+            let at = direction.index * sizes.batch * sizes.width;
+            self.back_through_r(builder, direction.index, from, (to, at), false);
+        }
+        if let Some(drop) = self.trace.recurrent_drop {
+            let shape = [1, sizes.directions * sizes.batch, sizes.width];
+            builder.drop_rows(self.words, shape, (to, 0), dh_0, drop);
+        }
+        if sizes.carries() > 0 {
+            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc() + slot), run, (dh_0, 0), run, true);
+        }
+        if sizes.cell.state_is_hidden {
+            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc()), run, (dh_0, 0), run, true);
+        }
+        builder.copy_run(slot, (scratch.sums, self.dc()), (dc_0, 0));
     }
 }
 

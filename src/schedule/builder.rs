@@ -5,6 +5,7 @@ use crate::cell::CellSpec;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Call, Kernel, params};
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
+use crate::random;
 use std::ops::Range;
 
 /// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 turns, counted over
@@ -26,6 +27,29 @@ pub(super) struct Trained {
     pub name: String,
 }
 
+/// How elements are dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drop {
+    /// With what probability, 0 to below 1.
+    pub probability: f64,
+    /// Where random bits are counted.
+    pub site: u32,
+    /// Whether all time steps of a sequence share them.
+    pub shared: bool,
+}
+
+impl Drop {
+    /// Random bits below this drop.
+    pub fn threshold(&self) -> u32 {
+        random::threshold(self.probability)
+    }
+
+    /// What the others are multiplied by, so that the expected sum stays.
+    pub fn scale(&self) -> f32 {
+        (1.0 / (1.0 - self.probability)) as f32
+    }
+}
+
 /// Makes a plan. Offsets and sizes count f32 elements.
 #[derive(Debug)]
 pub struct Builder {
@@ -34,13 +58,15 @@ pub struct Builder {
     pub capabilities: Capabilities,
     /// Steps of every chunked tensor's chunk; see [`Builder::chunk_by`].
     chunk_steps: u32,
+    /// Places of random bits given out.
+    sites: u32,
 }
 
 impl Builder {
     /// An empty plan.
     pub fn new(title: impl Into<String>, capabilities: Capabilities) -> Builder {
         let plan = Plan { title: title.into(), sections: vec!["start".into()], ..Plan::default() };
-        Builder { plan, capabilities, chunk_steps: u32::MAX }
+        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0 }
     }
 
     /// Checks the plan and hands it over.
@@ -187,6 +213,87 @@ impl Builder {
             add: add as u32,
         };
         self.push(&kernel::COPY, None, &[], &params, &[src.0, dst.0]);
+    }
+
+    /// A place where random bits are counted, different from all others of the plan.
+    pub(super) fn site(&mut self) -> u32 {
+        self.sites += 1;
+        self.sites - 1
+    }
+
+    /// The buffer of 32-bit words that the host writes for a run of `batch` rows: a key for random bits (2), then the lengths
+    /// of the sequences.
+    pub fn words(&mut self, batch: u32) -> Result<BufferId> {
+        const NAME: &str = "words";
+        match self.plan.find(NAME) {
+            Some(id) => Ok(id),
+            None => self.buffer(NAME, 2 + batch as u64, Role::Input),
+        }
+    }
+
+    /// A buffer to bind where a call needs none; a buffer may be bound only once.
+    pub(super) fn unused(&mut self) -> BufferId {
+        const NAME: &str = "unused";
+        self.plan.find(NAME).unwrap_or_else(|| {
+            self.plan.buffers.push(Buffer { name: NAME.into(), len: 1, role: Role::Scratch });
+            BufferId(self.plan.buffers.len() - 1)
+        })
+    }
+
+    /// A sequence with elements dropped; see [`Drop`].
+    pub(super) fn dropout(&mut self, name: &str, x: &Sequence, batch: u32, drop: Drop) -> Result<Sequence> {
+        let words = self.words(batch)?;
+        let y = self.sequence(name, [x.steps, batch, x.features], 0, Role::Scratch)?;
+        let step = batch * x.features;
+        for part in x.parts(&y) {
+            let ((from, src_offset), (to, dst_offset)) = (x.at(part.start), y.at(part.start));
+            let params = params::Dropout {
+                steps: part.len() as u32,
+                rows: batch,
+                features: x.features,
+                src_offset,
+                src_step: x.step,
+                src_row: x.row,
+                dst_offset,
+                dst_step: y.step,
+                dst_row: y.row,
+                index: if drop.shared { 0 } else { part.start.wrapping_mul(step) },
+                index_step: if drop.shared { 0 } else { step },
+                site: drop.site,
+                threshold: drop.threshold(),
+                scale: drop.scale(),
+            };
+            self.push(&kernel::DROPOUT, None, &[], &params, &[words, from, to]);
+        }
+        Ok(y)
+    }
+
+    /// Drops elements of rows that lie one after another, the same in each of `steps` steps.
+    pub(super) fn drop_rows(
+        &mut self,
+        words: BufferId,
+        [steps, rows, features]: [u32; 3],
+        (from, src_offset): (BufferId, u32),
+        to: BufferId,
+        drop: Drop,
+    ) {
+        let params = params::Dropout {
+            steps,
+            rows,
+            features,
+            src_offset,
+            src_step: rows * features,
+            src_row: features,
+            dst_offset: 0,
+            dst_step: rows * features,
+            dst_row: features,
+            index: 0,
+            index_step: 0,
+            site: drop.site,
+            threshold: drop.threshold(),
+            scale: drop.scale(),
+        };
+        self.push(&kernel::DROPOUT, None, &[], &params, &[words, from, to]);
     }
 
     /// Adds a matrix product; see [`params::Matmul`]. What is too much for one dispatch is split: rows by the number of

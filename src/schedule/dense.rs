@@ -1,10 +1,10 @@
 //! A dense layer, forward and backward, on every step of a sequence.
 
 use super::builder::Builder;
-use super::sequence::{Direction, Sequence};
+use super::sequence::Sequence;
+use crate::activation::{Activation, Shape};
 use crate::error::Result;
 use crate::kernel::{self, params};
-use crate::layer::Activation;
 use crate::plan::{BufferId, Role};
 
 /// Sizes of a dense layer.
@@ -41,13 +41,6 @@ pub fn declare_weights(builder: &mut Builder, sizes: &DenseSizes, prefix: &str, 
     })
 }
 
-/// The steps of `a` and `b` in parts that lie in one chunk of each.
-fn parts(a: &Sequence, b: &Sequence) -> Vec<std::ops::Range<u32>> {
-    let forward = Direction { index: 0, steps: a.steps };
-    let first = forward.segments(0..a.steps, a.chunk_steps);
-    first.into_iter().flat_map(|part| forward.segments(part, b.chunk_steps)).collect()
-}
-
 /// y = activation(x·Wᵀ + b).
 pub fn forward(
     builder: &mut Builder,
@@ -58,7 +51,7 @@ pub fn forward(
 ) -> Result<Sequence> {
     builder.section(format!("{} forward", sizes.name));
     let y = builder.sequence(&format!("{}.y", sizes.name), [x.steps, batch, sizes.output], 0, Role::Scratch)?;
-    for part in parts(x, &y) {
+    for part in x.parts(&y) {
         let ((from, a_offset), (to, c_offset)) = (x.at(part.start), y.at(part.start));
         let rows = part.len() as u32 * batch;
         let product = params::Matmul {
@@ -85,9 +78,10 @@ pub fn forward(
         };
         builder.matmul(product, from, weights.weight, to);
         if sizes.bias || sizes.activation != Activation::Linear {
-            let params =
-                params::DenseForward { rows, features: sizes.output, has_bias: sizes.bias as u32, y_offset: c_offset };
-            builder.push(&kernel::DENSE_FORWARD, None, &[sizes.activation.index()], &params, &[weights.bias, to]);
+            let Shape { kind, alpha, beta } = sizes.activation.shape();
+            let (features, has_bias) = (sizes.output, sizes.bias as u32);
+            let params = params::DenseForward { rows, features, has_bias, y_offset: c_offset, alpha, beta };
+            builder.push(&kernel::DENSE_FORWARD, None, &[kind], &params, &[weights.bias, to]);
         }
     }
     Ok(y)
@@ -113,12 +107,14 @@ pub fn backward(
         }
         false => None,
     };
-    for (index, part) in parts(x, y).into_iter().enumerate() {
+    for (index, part) in x.parts(y).into_iter().enumerate() {
         let ((from, x_at), (output, y_at), (to, dy_at)) = (x.at(part.start), y.at(part.start), dy.at(part.start));
         let rows = part.len() as u32 * batch;
         if sizes.activation != Activation::Linear {
-            let params = params::DenseBackward { n: rows * sizes.output, y_offset: y_at, dy_offset: dy_at };
-            builder.push(&kernel::DENSE_BACKWARD, None, &[sizes.activation.index()], &params, &[output, to]);
+            let Shape { kind, alpha, beta } = sizes.activation.shape();
+            let n = rows * sizes.output;
+            let params = params::DenseBackward { n, y_offset: y_at, dy_offset: dy_at, alpha, beta };
+            builder.push(&kernel::DENSE_BACKWARD, None, &[kind], &params, &[output, to]);
         }
         let accumulate = (index > 0) as u32;
         let dw = params::Matmul {

@@ -5,15 +5,33 @@
 //! cell states of all steps lie in histories in the order of the scan, with the initial state in front, so that a
 //! step reads one slot and writes the next.
 
-use super::builder::Builder;
+use super::builder::{Builder, Drop};
 use super::sequence::{Direction, Sequence};
 use super::strategy::{Launch, Pass};
-use crate::cell::{CellSpec, GATES};
+use crate::cell::{CellSpec, GATES, Settings};
 use crate::error::Result;
 use crate::kernel::{self, params};
-use crate::plan::{BufferId, Role};
+use crate::plan::{BufferId, Capabilities, Role, Strategy};
+use crate::random;
 
 const G: u32 = GATES as u32;
+
+/// What a layer drops, and when: probabilities from 0 to below 1. All but zoneout leave inference as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Drops {
+    /// Of outputs on their way to the next layer, at every step anew.
+    pub between: f64,
+    /// Of a layer's inputs, the same at all steps of a sequence.
+    pub input: f64,
+    /// Of the hidden state on its way to the recurrent product, the same at all steps of a sequence.
+    pub recurrent: f64,
+    /// Of recurrent weights, the same for the whole batch.
+    pub weights: f64,
+    /// Of updates of the hidden state.
+    pub zoneout_h: f64,
+    /// Of updates of the cell state.
+    pub zoneout_c: f64,
+}
 
 /// Sizes of an LSTM stack and a batch.
 #[derive(Clone, Debug)]
@@ -22,6 +40,8 @@ pub struct LstmSizes {
     pub name: String,
     /// The cell.
     pub cell: &'static CellSpec,
+    /// What the cell leaves open.
+    pub settings: Settings,
     /// T.
     pub steps: u32,
     /// B.
@@ -30,18 +50,28 @@ pub struct LstmSizes {
     pub input: u32,
     /// H.
     pub hidden: u32,
+    /// K, the width of the hidden state: H, or P where it is projected.
+    pub width: u32,
     /// L.
     pub layers: u32,
     /// D.
     pub directions: u32,
     /// Biases per gate: 0, 1 or 2.
     pub biases: u32,
+    /// Whether sequences have lengths, which the host writes to the plan's words.
+    pub ragged: bool,
+    /// Whether the only direction runs from the end of time to its start.
+    pub backwards: bool,
+    /// Whether the output stays in the order of the scan then.
+    pub in_scan_order: bool,
+    /// What is dropped.
+    pub drops: Drops,
 }
 
 impl LstmSizes {
     /// Input features of a layer.
     pub fn layer_input(&self, layer: u32) -> u32 {
-        if layer == 0 { self.input } else { self.directions * self.hidden }
+        if layer == 0 { self.input } else { self.directions * self.width }
     }
 
     /// Elements of a state slot [D, B, H].
@@ -49,15 +79,56 @@ impl LstmSizes {
         self.directions * self.batch * self.hidden
     }
 
-    /// What a launch depends on: H, B, D and T.
-    pub(super) fn launch(&self) -> [u32; 4] {
-        [self.hidden, self.batch, self.directions, self.steps]
+    /// Elements of a slot of the hidden state [D, B, K].
+    pub fn h_slot(&self) -> u32 {
+        self.directions * self.batch * self.width
+    }
+
+    /// Whether the hidden state is projected.
+    pub fn projected(&self) -> bool {
+        self.width != self.hidden
+    }
+
+    /// Whether the histories are the output as they stand.
+    pub(super) fn history_is_output(&self) -> bool {
+        self.directions == 1 && (!self.backwards || self.in_scan_order)
+    }
+
+    /// Whether states, and their gradients, may pass by the cell: 1 in rows that have ended, 2 by zoneout, 3 by both.
+    pub(super) fn carries(&self) -> u32 {
+        self.ragged as u32 | ((self.drops.zoneout_h > 0.0 || self.drops.zoneout_c > 0.0) as u32) << 1
+    }
+
+    /// Values of a unit and step that training keeps.
+    pub(super) fn planes(&self) -> u32 {
+        self.cell.saved as u32 + self.projected() as u32
+    }
+
+    /// Vectors of the bias's buffer: biases and further parameters.
+    pub(super) fn parameters(&self) -> u32 {
+        self.biases + self.cell.extra as u32
+    }
+
+    /// What a launch depends on: H, B, D and T. A projected state goes step by step.
+    pub(super) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
+        let sizes = [self.hidden, self.batch, self.directions, self.steps];
+        let plain = self.carries() == 0 && self.settings == Settings::default();
+        if !self.projected() {
+            return Launch::new(pass, sizes, plain, capabilities);
+        }
+        let strategy = Some(Strategy::PerStep);
+        Launch::new(pass, sizes, plain, &Capabilities { strategy, ..capabilities.clone() })
     }
 
     /// The directions of a layer.
     pub fn each_direction(&self) -> impl Iterator<Item = Direction> {
-        let steps = self.steps;
-        (0..self.directions).map(move |index| Direction { index, steps })
+        let (steps, backwards) = (self.steps, self.backwards);
+        (0..self.directions).map(move |index| Direction { index, reverse: index == 1 || backwards, steps })
+    }
+
+    /// The order in which outputs of a direction lie.
+    pub(super) fn output_order(&self, direction: Direction) -> Direction {
+        Direction { reverse: direction.reverse && !self.in_scan_order, ..direction }
     }
 
     /// Elements of the tensors that a step needs, with their names; the largest decides how time is split.
@@ -72,7 +143,7 @@ impl LstmSizes {
             (format!("{} input [B, I] = [{}, {}]", self.name, self.batch, self.input), batch * self.input as u64),
         ];
         if train {
-            tensors.push((format!("{} values kept for backward", self.name), self.cell.saved as u64 * slot));
+            tensors.push((format!("{} values kept for backward", self.name), self.planes() as u64 * slot));
         }
         tensors
     }
@@ -83,10 +154,12 @@ impl LstmSizes {
 pub struct LayerWeights {
     /// [D, I, 4H]: columns hold the four gates of a unit side by side.
     pub w: BufferId,
-    /// [D, H, 4H].
+    /// [D, K, 4H].
     pub r: BufferId,
-    /// [D, biases, 4H]; one unused element where there is no bias.
+    /// [D, biases + further parameters, 4H]; one unused element where there are none.
     pub bias: BufferId,
+    /// [D, P, H], where the hidden state is projected.
+    pub projection: Option<BufferId>,
 }
 
 /// Declares the weights of a stack, or their gradients (`prefix` "grad ", [`Role::Gradient`]).
@@ -97,14 +170,16 @@ pub fn declare_weights(
     role: Role,
 ) -> Result<Vec<LayerWeights>> {
     let columns = G as u64 * sizes.hidden as u64;
-    let directions = sizes.directions as u64;
+    let [directions, width, hidden] = [sizes.directions, sizes.width, sizes.hidden].map(u64::from);
     (0..sizes.layers)
         .map(|layer| {
             let name = format!("{prefix}{}.l{layer}", sizes.name);
+            let mut tensor = |kind: &str, len: u64| builder.buffer(format!("{name}.{kind}"), directions * len, role);
             Ok(LayerWeights {
-                w: builder.buffer(format!("{name}.w"), directions * sizes.layer_input(layer) as u64 * columns, role)?,
-                r: builder.buffer(format!("{name}.r"), directions * sizes.hidden as u64 * columns, role)?,
-                bias: builder.buffer(format!("{name}.bias"), directions * sizes.biases as u64 * columns, role)?,
+                w: tensor("w", sizes.layer_input(layer) as u64 * columns)?,
+                r: tensor("r", width * columns)?,
+                bias: tensor("bias", sizes.parameters() as u64 * columns)?,
+                projection: if sizes.projected() { Some(tensor("projection", width * hidden)?) } else { None },
             })
         })
         .collect()
@@ -122,9 +197,9 @@ pub enum Initial {
 /// What forward leaves for backward and for readers, per layer.
 #[derive(Clone, Debug)]
 pub struct LayerTrace {
-    /// The layer's input, in the order of time.
+    /// What the layer multiplied with W, in the order of time.
     pub x: Sequence,
-    /// Hidden states [D, B, H] a step, in the order of the scan, one slot of lead.
+    /// Hidden states [D, B, K] a step, in the order of the scan, one slot of lead.
     pub h: Sequence,
     /// What backward needs beside h; nothing in inference.
     pub kept: Option<Kept>,
@@ -134,6 +209,16 @@ pub struct LayerTrace {
     pub c_last: (BufferId, u32),
     /// The layer's output in the order of time: a view of `h` for one direction.
     pub y: Option<Sequence>,
+    /// The recurrent weights that were used.
+    pub r: BufferId,
+    /// How the input was dropped, from the layer below upward.
+    pub(super) input_drops: Vec<Drop>,
+    /// How the hidden state was dropped before the product.
+    pub(super) recurrent_drop: Option<Drop>,
+    /// How recurrent weights were dropped.
+    pub(super) weight_drop: Option<Drop>,
+    /// Where random bits of zoneout are counted.
+    pub(super) zoneout_site: u32,
 }
 
 /// What a training pass keeps of every step.
@@ -141,7 +226,7 @@ pub struct LayerTrace {
 pub struct Kept {
     /// Cell states [D, B, H] a step, in the order of the scan, one slot of lead.
     pub c: Sequence,
-    /// The cell's values [SAVED, D, B, H] a step, in the order of the scan.
+    /// The cell's values [SAVED, D, B, H] a step, in the order of the scan; then what is projected, [D, B, H].
     pub saved: Sequence,
 }
 
@@ -189,16 +274,48 @@ pub fn lstm(
     let mut traces: Vec<LayerTrace> = Vec::new();
     for (layer, weights) in weights.iter().enumerate() {
         builder.section(format!("{} layer {layer} forward", sizes.name));
-        let x = traces.last().and_then(|below| below.y.clone()).unwrap_or_else(|| x.clone());
+        let mut x = traces.last().and_then(|below| below.y.clone()).unwrap_or_else(|| x.clone());
         let start = match initial {
             Initial::Zero => None,
             Initial::States(states) => Some(states[layer]),
         };
-        let needs_y = whole || layer as u32 + 1 < sizes.layers;
-        let layer = Layer { sizes, name: format!("{}.l{layer}", sizes.name), weights, xw };
-        traces.push(layer.forward(builder, x, start, train, needs_y)?);
+        let top = layer as u32 + 1 == sizes.layers;
+        let name = format!("{}.l{layer}", sizes.name);
+        let mut input_drops = Vec::new();
+        if train {
+            let Drops { between, input, .. } = sizes.drops;
+            for (probability, shared) in [(if layer > 0 { between } else { 0.0 }, false), (input, true)] {
+                if probability > 0.0 {
+                    let drop = Drop { probability, site: builder.site(), shared };
+                    let dropped = format!("{name}.x {}", if shared { "dropped" } else { "dropped by step" });
+                    x = builder.dropout(&dropped, &x, sizes.batch, drop)?;
+                    input_drops.push(drop);
+                }
+            }
+        }
+        let layer = Layer { sizes, name, weights, xw, train };
+        let output = if !whole && top {
+            Output::States
+        } else if top {
+            Output::Top
+        } else {
+            Output::Below
+        };
+        let trace = layer.forward(builder, x, start, output)?;
+        traces.push(LayerTrace { input_drops, ..trace });
     }
     Ok(traces)
+}
+
+/// Who reads a layer's output.
+#[derive(Clone, Copy, PartialEq)]
+enum Output {
+    /// Nobody but those who want the last states.
+    States,
+    /// The layer above, for which it does not matter what lies past the end of a sequence.
+    Below,
+    /// The user.
+    Top,
 }
 
 struct Layer<'a> {
@@ -207,6 +324,7 @@ struct Layer<'a> {
     weights: &'a LayerWeights,
     /// W·x of a chunk, [steps, D, B, 4H] in the order of the scan.
     xw: BufferId,
+    train: bool,
 }
 
 impl Layer<'_> {
@@ -215,39 +333,47 @@ impl Layer<'_> {
         builder: &mut Builder,
         x: Sequence,
         start: Option<(BufferId, BufferId)>,
-        train: bool,
-        needs_y: bool,
+        output: Output,
     ) -> Result<LayerTrace> {
-        let (sizes, slot) = (self.sizes, self.sizes.slot());
+        let (sizes, slot, train) = (self.sizes, self.sizes.slot(), self.train);
         let [steps, batch, units] = [sizes.steps, sizes.batch, sizes.directions * sizes.hidden];
-        let h = builder.sequence(&format!("{}.h", self.name), [steps, batch, units], 1, Role::Scratch)?;
+        let words = builder.words(batch)?;
+        let state = [steps, batch, sizes.directions * sizes.width];
+        let h = builder.sequence(&format!("{}.h", self.name), state, 1, Role::Scratch)?;
         let memory = if train {
-            let values = sizes.cell.saved as u32 * units;
+            let values = sizes.planes() * units;
             Memory::Training(Kept {
                 c: builder.sequence(&format!("{}.c", self.name), [steps, batch, units], 1, Role::Scratch)?,
                 saved: builder.sequence(&format!("{}.saved", self.name), [steps, batch, values], 0, Role::Scratch)?,
             })
         } else {
+            let unused = if sizes.projected() { slot as u64 } else { 1 };
             Memory::Inference {
                 c: builder.buffer(format!("{}.c", self.name), 2 * slot as u64, Role::Scratch)?,
-                unused: builder.buffer(format!("{}.saved", self.name), 1, Role::Scratch)?,
+                unused: builder.buffer(format!("{}.saved", self.name), unused, Role::Scratch)?,
             }
         };
 
-        let len = sizes.directions as u64 * (G * sizes.hidden * sizes.hidden) as u64;
-        let r = builder.step_weights(&format!("{}.R", self.name), self.weights.r, len)?;
-        let kernel =
-            if builder.round_weights(self.weights.r, r) { &kernel::SCAN_FORWARD_HALF } else { &kernel::SCAN_FORWARD };
-        let launch = Launch::new(Pass::Forward, sizes.launch(), &builder.capabilities);
+        let (used, weight_drop) = self.dropped_weights(builder, words)?;
+        let (mask, recurrent_drop) = self.mask(builder, words)?;
+        let unused = builder.unused();
+        let zoneout_site = builder.site();
+        let len = (sizes.directions * sizes.width) as u64 * (G * sizes.hidden) as u64;
+        let r = builder.step_weights(&format!("{}.R", self.name), used, len)?;
+        let kernel = if builder.round_weights(used, r) { &kernel::SCAN_FORWARD_HALF } else { &kernel::SCAN_FORWARD };
+        let launch = sizes.launch(Pass::Forward, &builder.capabilities);
+        let Drops { zoneout_h, zoneout_c, .. } = sizes.drops;
+        let [chance_h, chance_c] = [zoneout_h, zoneout_c].map(|p| if train { random::threshold(p) } else { 0 });
+        let [share_h, share_c] = [zoneout_h, zoneout_c].map(|p| if train { 0.0 } else { p as f32 });
         let (mut turn, mut c_last) = (0, (memory.c(0, 0, slot).0, 0));
         for chunk in 0..h.chunks.len() {
             let range = h.chunk_range(chunk);
             let first = range.start;
             if first == 0 {
-                self.start(builder, start.map(|states| states.0), h.chunks[0]);
-                self.start(builder, start.map(|states| states.1), memory.c(0, 0, slot).0);
+                self.start(builder, start.map(|states| states.0), h.chunks[0], sizes.h_slot());
+                self.start(builder, start.map(|states| states.1), memory.c(0, 0, slot).0, slot);
             } else {
-                builder.copy_run(slot, h.at(first - 1), (h.chunks[chunk], 0));
+                builder.copy_run(sizes.h_slot(), h.at(first - 1), (h.chunks[chunk], 0));
                 if let Memory::Training(Kept { c, .. }) = &memory {
                     builder.copy_run(slot, c.at(first - 1), (c.chunks[chunk], 0));
                 }
@@ -267,31 +393,119 @@ impl Layer<'_> {
                     biases: sizes.biases,
                     steps: launch.steps.min(range.end - step),
                     xw_offset: (step - first) * G * slot,
-                    h_in: h_out - slot,
+                    h_in: h_out - sizes.h_slot(),
                     c_in,
                     c_out,
                     saved_offset,
-                };
-                let buffers = [self.xw, r, self.weights.bias, h_buffer, c_buffer, saved_buffer];
-                let constants = [sizes.hidden, train as u32, launch.rows, launch.units, launch.span, launch.threads];
+                    first_step: step,
+                    total_steps: steps,
+                    backwards: sizes.backwards as u32,
+                    site: zoneout_site,
+                    zoneout_h: chance_h,
+                    zoneout_c: chance_c,
+                    keep_h: share_h,
+                    keep_c: share_c,
+                    ..bytemuck::Zeroable::zeroed()
+                }
+                .with_settings(&sizes.settings);
+                let buffers =
+                    [self.xw, r, self.weights.bias, h_buffer, c_buffer, saved_buffer, words, mask.unwrap_or(unused)];
+                let constants = [
+                    sizes.hidden,
+                    sizes.width,
+                    train as u32,
+                    recurrent_drop.is_some() as u32,
+                    sizes.carries(),
+                    sizes.settings.kinds(),
+                    launch.rows,
+                    launch.units,
+                    launch.span,
+                    launch.threads,
+                ];
                 builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
+                if let Some(projection) = self.weights.projection {
+                    let planes = if train { sizes.cell.saved as u32 } else { 0 };
+                    self.project(builder, (saved_buffer, saved_offset + planes * slot), projection, (h_buffer, h_out));
+                }
                 c_last = (c_buffer, c_out + if train { (params.steps - 1) * slot } else { 0 });
                 turn += 1;
             }
         }
-        let y = if needs_y { Some(self.output(builder, &h)?) } else { None };
+        let y = if output == Output::States { None } else { Some(self.output(builder, &h, output, words)?) };
         let kept = match memory {
             Memory::Training(kept) => Some(kept),
             Memory::Inference { .. } => None,
         };
-        Ok(LayerTrace { x, h_last: h.at(steps - 1), c_last, h, kept, y })
+        Ok(LayerTrace {
+            x,
+            h_last: h.at(steps - 1),
+            c_last,
+            h,
+            kept,
+            y,
+            r: used,
+            input_drops: Vec::new(),
+            recurrent_drop,
+            weight_drop,
+            zoneout_site,
+        })
+    }
+
+    /// The recurrent weights to use: in training, some may be dropped.
+    fn dropped_weights(&self, builder: &mut Builder, words: BufferId) -> Result<(BufferId, Option<Drop>)> {
+        let (sizes, probability) = (self.sizes, self.sizes.drops.weights);
+        if !self.train || probability == 0.0 {
+            return Ok((self.weights.r, None));
+        }
+        let drop = Drop { probability, site: builder.site(), shared: true };
+        let (rows, columns) = (sizes.directions * sizes.width, G * sizes.hidden);
+        let used = builder.buffer(format!("{}.R dropped", self.name), rows as u64 * columns as u64, Role::Scratch)?;
+        builder.drop_rows(words, [1, rows, columns], (self.weights.r, 0), used, drop);
+        Ok((used, Some(drop)))
+    }
+
+    /// In training, what the hidden state is multiplied by before each product, [D, B, K].
+    fn mask(&self, builder: &mut Builder, words: BufferId) -> Result<(Option<BufferId>, Option<Drop>)> {
+        let (sizes, probability) = (self.sizes, self.sizes.drops.recurrent);
+        if !self.train || probability == 0.0 {
+            return Ok((None, None));
+        }
+        let drop = Drop { probability, site: builder.site(), shared: true };
+        let (rows, slot) = (sizes.directions * sizes.batch, sizes.h_slot());
+        let ones = builder.buffer(format!("{}.ones", self.name), slot as u64, Role::Scratch)?;
+        let mask = builder.buffer(format!("{}.mask", self.name), slot as u64, Role::Scratch)?;
+        builder.fill(ones, 0..slot, 1.0);
+        builder.drop_rows(words, [1, rows, sizes.width], (ones, 0), mask, drop);
+        Ok((Some(mask), Some(drop)))
+    }
+
+    /// h[d] = m[d]·W_hrᵀ of a step.
+    fn project(
+        &self,
+        builder: &mut Builder,
+        (from, a_offset): (BufferId, u32),
+        projection: BufferId,
+        (to, c_offset): (BufferId, u32),
+    ) {
+        let LstmSizes { batch, hidden, width, .. } = *self.sizes;
+        for d in 0..self.sizes.directions {
+            let product = params::Matmul {
+                a_offset: a_offset + d * batch * hidden,
+                b_offset: d * width * hidden,
+                b_k_lo: 1,
+                b_n: hidden as i32,
+                c_offset: c_offset + d * batch * width,
+                ..params::Matmul::plain(batch, width, hidden)
+            };
+            builder.matmul(product, from, projection, to);
+        }
     }
 
     /// Puts the initial state in slot 0 of a history.
-    fn start(&self, builder: &mut Builder, state: Option<BufferId>, history: BufferId) {
+    fn start(&self, builder: &mut Builder, state: Option<BufferId>, history: BufferId, len: u32) {
         match state {
-            Some(state) => builder.copy_run(self.sizes.slot(), (state, 0), (history, 0)),
-            None => builder.fill(history, 0..self.sizes.slot(), 0.0),
+            Some(state) => builder.copy_run(len, (state, 0), (history, 0)),
+            None => builder.fill(history, 0..len, 0.0),
         }
     }
 
@@ -332,25 +546,48 @@ impl Layer<'_> {
         builder.matmul(product, x_buffer, self.weights.w, self.xw);
     }
 
-    /// The output [B, D·H] a step in the order of time. For one direction that is what the history holds.
-    fn output(&self, builder: &mut Builder, h: &Sequence) -> Result<Sequence> {
+    /// The output [B, D·K] a step, in the order of time where it is not asked for in that of the scan. For one forward
+    /// direction that is what the history holds. Past the ends of sequences it is 0.
+    fn output(&self, builder: &mut Builder, h: &Sequence, output: Output, words: BufferId) -> Result<Sequence> {
         let sizes = self.sizes;
-        let (batch, hidden, slot) = (sizes.batch, sizes.hidden, sizes.slot());
-        if sizes.directions == 1 {
+        let (batch, width, slot) = (sizes.batch, sizes.width, sizes.h_slot());
+        let trims = sizes.ragged && output == Output::Top;
+        if sizes.history_is_output() && !trims {
             return Ok(h.clone());
         }
-        let y = builder.sequence(&format!("{}.y", self.name), [sizes.steps, batch, 2 * hidden], 0, Role::Scratch)?;
+        let shape = [sizes.steps, batch, sizes.directions * width];
+        let y = builder.sequence(&format!("{}.y", self.name), shape, 0, Role::Scratch)?;
         for direction in sizes.each_direction() {
+            let order = sizes.output_order(direction);
             for chunk in 0..h.chunks.len() {
-                for part in direction.segments(h.chunk_range(chunk), y.chunk_steps) {
+                for part in order.segments(h.chunk_range(chunk), y.chunk_steps) {
                     let (from, src) = h.at(part.start);
-                    let (to, dst) = y.at(direction.time(part.start));
+                    let (to, dst) = y.at(order.time(part.start));
+                    let src = src + direction.index * batch * width;
+                    let dst = dst + direction.index * width;
+                    if trims {
+                        let params = params::Trim {
+                            steps: part.len() as u32,
+                            batch,
+                            features: width,
+                            src_offset: src,
+                            src_step: slot as i32,
+                            src_row: width as i32,
+                            dst_offset: dst,
+                            dst_step: order.stride(y.step),
+                            dst_row: y.row as i32,
+                            time: direction.time(part.start),
+                            time_step: direction.stride(1),
+                        };
+                        builder.push(&kernel::TRIM, None, &[], &params, &[words, from, to]);
+                        continue;
+                    }
                     builder.copy(
-                        [1, part.len() as u32, batch, hidden],
-                        (from, src + direction.index * batch * hidden),
-                        [0, slot as i32, hidden as i32, 1],
-                        (to, dst + direction.index * hidden),
-                        [0, direction.stride(y.step), y.row as i32, 1],
+                        [1, part.len() as u32, batch, width],
+                        (from, src),
+                        [0, slot as i32, width as i32, 1],
+                        (to, dst),
+                        [0, order.stride(y.step), y.row as i32, 1],
                         false,
                     );
                 }
@@ -360,21 +597,21 @@ impl Layer<'_> {
     }
 }
 
-/// The last hidden states of all directions side by side, [1, B, D·H]: what Keras returns without `return_sequences`.
+/// The last hidden states of all directions side by side, [1, B, D·K]: what Keras returns without `return_sequences`.
 pub fn last_step(builder: &mut Builder, sizes: &LstmSizes, trace: &LayerTrace) -> Result<Sequence> {
-    let (batch, hidden, directions) = (sizes.batch, sizes.hidden, sizes.directions);
+    let (batch, width, directions) = (sizes.batch, sizes.width, sizes.directions);
     let (buffer, at) = trace.h_last;
     if directions == 1 {
-        let (step, features) = (batch * hidden, hidden);
-        return Ok(Sequence { chunks: vec![buffer], steps: 1, chunk_steps: 1, lead: at, step, row: hidden, features });
+        let (step, features) = (batch * width, width);
+        return Ok(Sequence { chunks: vec![buffer], steps: 1, chunk_steps: 1, lead: at, step, row: width, features });
     }
-    let last = builder.sequence(&format!("{}.last", sizes.name), [1, batch, directions * hidden], 0, Role::Scratch)?;
+    let last = builder.sequence(&format!("{}.last", sizes.name), [1, batch, directions * width], 0, Role::Scratch)?;
     builder.copy(
-        [1, directions, batch, hidden],
+        [1, directions, batch, width],
         (buffer, at),
-        [0, (batch * hidden) as i32, hidden as i32, 1],
+        [0, (batch * width) as i32, width as i32, 1],
         last.at(0),
-        [0, hidden as i32, (directions * hidden) as i32, 1],
+        [0, width as i32, (directions * width) as i32, 1],
         false,
     );
     Ok(last)

@@ -3,7 +3,7 @@
 //! Start with `forward.rs`: it is the algorithm.
 //!
 //! ```
-//! use wgpu_lstm::schedule::{LayerPlan, Purpose, network};
+//! use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 //! use wgpu_lstm::{Capabilities, Dense, Loss, Lstm, Optimiser};
 //! let layers = [
 //!     LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(8).into() },
@@ -11,7 +11,7 @@
 //! ];
 //! let optimiser = Optimiser::adam(1e-3);
 //! let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: None };
-//! let network = network(&layers, 32, 100, purpose, &Capabilities::default())?; // B = 32, T = 100
+//! let network = network(&layers, Batch::new(32, 100), purpose, &Capabilities::default())?; // B = 32, T = 100
 //! println!("{}", network.plan);
 //! # Ok::<(), wgpu_lstm::Error>(())
 //! ```
@@ -26,5 +26,6 @@ mod strategy;
 mod update;
 
 pub use builder::Builder;
-pub use network::{LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
+pub use forward::Drops;
+pub use network::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 pub use sequence::{Direction, Sequence};

@@ -32,6 +32,31 @@ pub enum Purpose<'a> {
     },
 }
 
+/// The sizes of a batch.
+///
+/// ```
+/// use wgpu_lstm::schedule::Batch;
+/// let batch = Batch::new(32, 100).ragged(true); // B = 32 sequences of up to T = 100 steps
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    rows: usize,
+    steps: usize,
+    ragged: bool,
+}
+
+impl Batch {
+    /// B sequences of T steps.
+    pub fn new(rows: usize, steps: usize) -> Batch {
+        Batch { rows, steps, ragged: false }
+    }
+
+    /// Whether each sequence has a length of its own, which the host writes to the plan's words.
+    pub fn ragged(self, ragged: bool) -> Batch {
+        Batch { ragged, ..self }
+    }
+}
+
 /// A layer with its name and its input features.
 #[derive(Clone, Debug)]
 pub struct LayerPlan {
@@ -47,7 +72,7 @@ impl LayerPlan {
     /// Refuses sizes of 0 and sizes beyond 32-bit offsets.
     pub(crate) fn validate(&self) -> Result<()> {
         match &self.layer {
-            Layer::Lstm(lstm) => lstm_sizes(&self.name, lstm, self.input, 1, 1).map(drop),
+            Layer::Lstm(lstm) => lstm_sizes(&self.name, lstm, self.input, [1, 1], false).map(drop),
             Layer::Dense(dense) => dense_sizes(&self.name, dense, self.input).map(drop),
         }
     }
@@ -70,6 +95,9 @@ pub struct NetworkPlan {
     pub states: Vec<(BufferId, BufferId)>,
     /// Numbers the host gives the optimiser at each step.
     pub hyper: Option<BufferId>,
+    /// Words the host writes: a key for random bits (2), which training with dropout needs, then the lengths of sequences (B),
+    /// where these have some.
+    pub words: Option<BufferId>,
 }
 
 pub(crate) fn size(what: &str, value: usize) -> Result<u32> {
@@ -79,17 +107,29 @@ pub(crate) fn size(what: &str, value: usize) -> Result<u32> {
     }
 }
 
-fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, batch: u32, steps: u32) -> Result<LstmSizes> {
+fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], ragged: bool) -> Result<LstmSizes> {
+    lstm.validate(name)?;
+    if ragged && lstm.options.projection.is_some() {
+        return Err(Error::Config(format!(
+            "{name}: sequences of different lengths are not supported with a projection"
+        )));
+    }
     Ok(LstmSizes {
         name: name.to_string(),
-        cell: lstm.cell.spec(),
+        cell: lstm.spec(),
+        settings: lstm.settings(),
         steps,
         batch,
         input: size("the number of input features", input)?,
         hidden: size("the number of hidden units", lstm.hidden)?,
+        width: size("the width of the hidden state", lstm.width())?,
         layers: size("the number of layers", lstm.layers)?,
         directions: lstm.directions() as u32,
         biases: lstm.bias.count() as u32,
+        ragged,
+        backwards: lstm.options.reverse || lstm.options.go_backwards,
+        in_scan_order: lstm.options.go_backwards,
+        drops: lstm.drops(),
     })
 }
 
@@ -107,9 +147,13 @@ fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
 fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = &'a LstmSizes>) {
     let mut all: Vec<String> = Vec::new();
     for sizes in layers {
-        let strategy = Strategy::choose(sizes.hidden, sizes.steps, &builder.capabilities);
+        let strategy = match sizes.projected() {
+            true => Strategy::PerStep,
+            false => Strategy::choose(sizes.hidden, sizes.steps, &builder.capabilities),
+        };
         let limit = builder.capabilities.whole_sequence_units;
         let why = match builder.capabilities.strategy {
+            _ if sizes.projected() => "the hidden state is projected between steps".to_string(),
             Some(_) => "as asked for".to_string(),
             None if limit == u32::MAX => "the choice of this device".to_string(),
             None => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
@@ -157,13 +201,19 @@ impl Sized {
 }
 
 /// Sizes of all layers, and time split so that the largest tensor can be bound.
-fn sized(builder: &mut Builder, layers: &[LayerPlan], batch: u32, steps: u32, train: bool) -> Result<Vec<Sized>> {
+fn sized(
+    builder: &mut Builder,
+    layers: &[LayerPlan],
+    [batch, steps]: [u32; 2],
+    ragged: bool,
+    train: bool,
+) -> Result<Vec<Sized>> {
     let mut along = steps;
     layers
         .iter()
         .map(|LayerPlan { name, input, layer }| match layer {
             Layer::Lstm(lstm) => {
-                let sizes = lstm_sizes(name, lstm, *input, batch, along)?;
+                let sizes = lstm_sizes(name, lstm, *input, [batch, along], ragged)?;
                 for (what, elements) in sizes.per_step(train) {
                     builder.chunk_by(&what, elements)?;
                 }
@@ -185,12 +235,11 @@ fn sized(builder: &mut Builder, layers: &[LayerPlan], batch: u32, steps: u32, tr
 /// Plans a network for a batch of `batch` sequences of `steps` steps.
 pub fn network(
     layers: &[LayerPlan],
-    batch: usize,
-    steps: usize,
+    Batch { rows, steps, ragged }: Batch,
     purpose: Purpose,
     capabilities: &Capabilities,
 ) -> Result<NetworkPlan> {
-    let (batch_size, steps) = (size("the batch", batch)?, size("the number of time steps", steps)?);
+    let (batch, steps) = (size("the batch", rows)?, size("the number of time steps", steps)?);
     let title = match purpose {
         Purpose::Predict => "predict",
         Purpose::Stream => "stream",
@@ -198,9 +247,8 @@ pub fn network(
         Purpose::Train { .. } => "training step",
     };
     let mut builder = Builder::new(format!("{title}: T = {steps}, B = {batch}"), capabilities.clone());
-    let batch = batch_size;
     let train = matches!(purpose, Purpose::Train { .. });
-    let sized = sized(&mut builder, layers, batch, steps, train)?;
+    let sized = sized(&mut builder, layers, [batch, steps], ragged, train)?;
     let stacks = sized.iter().filter_map(|layer| match layer {
         Sized::Lstm { sizes, .. } => Some(sizes),
         Sized::Dense(_) => None,
@@ -223,7 +271,7 @@ pub fn network(
                 let trace = forward::lstm(&mut builder, sizes, declared, &flow, &initial, train, *whole)?;
                 if let Initial::States(pairs) = initial {
                     for (&(h, c), layer) in pairs.iter().zip(&trace) {
-                        builder.copy_run(sizes.slot(), layer.h_last, (h, 0));
+                        builder.copy_run(sizes.h_slot(), layer.h_last, (h, 0));
                         builder.copy_run(sizes.slot(), layer.c_last, (c, 0));
                     }
                     states.extend(pairs);
@@ -256,7 +304,8 @@ pub fn network(
             hyper = builder.find("hyper");
         }
     }
-    Ok(NetworkPlan { plan: builder.finish()?, x, y, target, loss, states, hyper })
+    let words = builder.find("words");
+    Ok(NetworkPlan { plan: builder.finish()?, x, y, target, loss, states, hyper, words })
 }
 
 /// Backward through all layers; returns the weights with their gradients.
@@ -275,9 +324,10 @@ fn gradients(
             (Sized::Lstm { sizes, whole }, Weights::Lstm(weights), Trace::Lstm(traces), Weights::Lstm(declared)) => {
                 for (weights, gradients) in weights.iter().zip(declared) {
                     pairs.extend([(weights.w, gradients.w), (weights.r, gradients.r)]);
-                    if sizes.biases > 0 {
+                    if sizes.parameters() > 0 {
                         pairs.push((weights.bias, gradients.bias));
                     }
+                    pairs.extend(weights.projection.zip(gradients.projection));
                 }
                 let from = if *whole { Upstream::Whole(upstream.clone()) } else { Upstream::Last(upstream.clone()) };
                 backward::lstm(builder, sizes, weights, traces, from, None, declared, k > 0)?
@@ -307,11 +357,11 @@ fn declare_states(
 ) -> Result<Vec<(BufferId, BufferId)>> {
     (0..sizes.layers)
         .map(|layer| {
-            let mut state = |kind: &str| {
+            let mut state = |kind: &str, len: u32| {
                 let name = format!("{}.l{layer}.{kind}{suffix}", sizes.name);
-                builder.buffer(name, sizes.slot() as u64, role)
+                builder.buffer(name, len as u64, role)
             };
-            Ok((state("h state")?, state("c state")?))
+            Ok((state("h state", sizes.h_slot())?, state("c state", sizes.slot())?))
         })
         .collect()
 }
@@ -333,27 +383,28 @@ pub struct LstmGradientPlan {
     pub d_final: Vec<(BufferId, BufferId)>,
     /// Gradients of the initial states per layer.
     pub d_initial: Vec<(BufferId, BufferId)>,
+    /// As in [`NetworkPlan`].
+    pub words: Option<BufferId>,
 }
 
 /// Plans a stack forward and backward for given gradients of its output and final states.
 pub fn lstm_gradients(
     layer: &LayerPlan,
-    batch: usize,
-    steps: usize,
+    Batch { rows, steps, ragged }: Batch,
     capabilities: &Capabilities,
 ) -> Result<LstmGradientPlan> {
     let Layer::Lstm(lstm) = &layer.layer else {
         return Err(Error::Plan("a gradient plan is for an LSTM".into()));
     };
-    let (batch, steps) = (size("the batch", batch)?, size("the number of time steps", steps)?);
+    let (batch, steps) = (size("the batch", rows)?, size("the number of time steps", steps)?);
     let mut builder = Builder::new(format!("forward and backward: T = {steps}, B = {batch}"), capabilities.clone());
-    let sizes = lstm_sizes(&layer.name, lstm, layer.input, batch, steps)?;
+    let sizes = lstm_sizes(&layer.name, lstm, layer.input, [batch, steps], ragged)?;
     for (what, elements) in sizes.per_step(true) {
         builder.chunk_by(&what, elements)?;
     }
     describe(&mut builder, steps, std::iter::once(&sizes));
     let x = builder.sequence("x", [steps, batch, sizes.input], 0, Role::Input)?;
-    let dy = builder.sequence("dy", [steps, batch, sizes.directions * sizes.hidden], 0, Role::Input)?;
+    let dy = builder.sequence("dy", [steps, batch, sizes.directions * sizes.width], 0, Role::Input)?;
     let initial = declare_states(&mut builder, &sizes, Role::Input, "")?;
     let finals = declare_states(&mut builder, &sizes, Role::Input, " final gradient")?;
     let d_initial = declare_states(&mut builder, &sizes, Role::Output, " initial gradient")?;
@@ -364,5 +415,6 @@ pub fn lstm_gradients(
     let upstream = Upstream::Whole(dy.clone());
     let dx = backward::lstm(&mut builder, &sizes, &weights, &traces, upstream, Some(&states), &gradients, true)?
         .ok_or_else(|| Error::Plan("the input's gradient was asked for".into()))?;
-    Ok(LstmGradientPlan { plan: builder.finish()?, x, dy, dx, initial, d_final: finals, d_initial })
+    let words = builder.find("words");
+    Ok(LstmGradientPlan { plan: builder.finish()?, x, dy, dx, initial, d_final: finals, d_initial, words })
 }

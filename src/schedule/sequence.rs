@@ -29,6 +29,13 @@ impl Sequence {
         (self.chunks[chunk as usize], self.lead + (step - chunk * self.chunk_steps) * self.step)
     }
 
+    /// The steps in parts that lie in one chunk of this sequence and of another.
+    pub fn parts(&self, other: &Sequence) -> Vec<Range<u32>> {
+        let forward = Direction::forward(self.steps);
+        let first = forward.segments(0..self.steps, self.chunk_steps);
+        first.into_iter().flat_map(|part| forward.segments(part, other.chunk_steps)).collect()
+    }
+
     /// Steps of one chunk.
     pub fn chunk_range(&self, chunk: usize) -> Range<u32> {
         let first = chunk as u32 * self.chunk_steps;
@@ -39,21 +46,28 @@ impl Sequence {
 /// Which way a direction of a layer walks through time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Direction {
-    /// 0: forward, 1: reverse.
+    /// Which of the layer's directions.
     pub index: u32,
+    /// Whether it walks from the end of time to its start.
+    pub reverse: bool,
     /// T.
     pub steps: u32,
 }
 
 impl Direction {
+    /// From the start of time to its end.
+    pub fn forward(steps: u32) -> Direction {
+        Direction { index: 0, reverse: false, steps }
+    }
+
     /// The time of a step of the scan.
     pub fn time(self, step: u32) -> u32 {
-        if self.index == 0 { step } else { self.steps - 1 - step }
+        if !self.reverse { step } else { self.steps - 1 - step }
     }
 
     /// A stride of time as a stride of the scan.
     pub fn stride(self, stride: u32) -> i32 {
-        if self.index == 0 { stride as i32 } else { -(stride as i32) }
+        if !self.reverse { stride as i32 } else { -(stride as i32) }
     }
 
     /// Cuts a range of the scan so that each part's times lie in one chunk of `chunk_steps`.
@@ -63,7 +77,7 @@ impl Direction {
         while first < range.end {
             let time = self.time(first);
             let chunk_first = time / chunk_steps * chunk_steps;
-            let inside = if self.index == 0 { chunk_first + chunk_steps - time } else { time - chunk_first + 1 };
+            let inside = if !self.reverse { chunk_first + chunk_steps - time } else { time - chunk_first + 1 };
             let end = range.end.min(first + inside);
             parts.push(first..end);
             first = end;
@@ -79,8 +93,8 @@ mod tests {
     #[test]
     fn segments_cover_a_range_and_stay_in_a_chunk() {
         for (steps, chunk_steps) in [(10, 4), (7, 7), (9, 2), (13, 5), (1, 1)] {
-            for index in 0..2 {
-                let direction = Direction { index, steps };
+            for reverse in [false, true] {
+                let direction = Direction { index: 0, reverse, steps };
                 let parts = direction.segments(0..steps, chunk_steps);
                 let all: Vec<u32> = parts.iter().cloned().flatten().collect();
                 assert_eq!(all, (0..steps).collect::<Vec<_>>());

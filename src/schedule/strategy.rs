@@ -44,7 +44,14 @@ pub(super) struct Launch {
 
 impl Launch {
     /// For a layer of H hidden units, B rows in D directions, T steps.
-    pub fn new(pass: Pass, [hidden, batch, directions, steps]: [u32; 4], capabilities: &Capabilities) -> Launch {
+    /// `plain` says that a step is short: the code of others would be too long for drivers to compile it for many rows and
+    /// units of a thread.
+    pub fn new(
+        pass: Pass,
+        [hidden, batch, directions, steps]: [u32; 4],
+        plain: bool,
+        capabilities: &Capabilities,
+    ) -> Launch {
         let all_rows = directions as u64 * batch as u64;
         // Sharing what is loaded pays where enough threads remain to keep the device busy.
         let busy = |rows: u64, span: u64| all_rows * hidden as u64 >= rows * span * capabilities.busy_threads;
@@ -54,12 +61,14 @@ impl Launch {
             let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;
             batch as u64 >= rows && groups && busy(rows, 1)
         };
-        let rows = [8, 4].into_iter().find(|&rows| fits(rows as u64)).unwrap_or(1);
+        let most: &[u32] = if plain { &[8, 4] } else { &[4] };
+        let rows = most.iter().copied().find(|&rows| fits(rows as u64)).unwrap_or(1);
         let wide = match pass {
             Pass::Forward => 2,
             Pass::Backward => 4,
         };
-        let span = if rows > 1 && hidden.is_multiple_of(4) && busy(rows as u64, wide) { wide as u32 } else { 1 };
+        let span =
+            if plain && rows > 1 && hidden.is_multiple_of(4) && busy(rows as u64, wide) { wide as u32 } else { 1 };
         match strategy {
             Strategy::PerStep => {
                 let threads = if capabilities.workgroup_tiles { 64 } else { 8 };

@@ -22,7 +22,7 @@ pub fn loss(
     let rows = builder.buffer("loss by row", total, Role::Scratch)?;
     let out = builder.buffer("loss", 1, Role::Output)?;
     let scale = (1.0 / loss.terms(total, width as u64)) as f32;
-    let forward = Direction { index: 0, steps: prediction.steps };
+    let forward = Direction::forward(prediction.steps);
     for part in forward.segments(0..prediction.steps, prediction.chunk_steps) {
         let (from, prediction_offset) = prediction.at(part.start);
         let (truth, target_offset) = target.at(part.start);

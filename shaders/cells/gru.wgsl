@@ -1,0 +1,37 @@
+// The GRU of PyTorch and Keras: r, z, n, with the reset gate after the recurrent product. Columns: r, z, W·x of n, R·h' of n.
+// The cell state is the hidden state. Twin of src/cell/gru.rs.
+const EXTRA = 0u;
+const SAVED = 4u; // r, z, n, R·h' of n with its bias
+
+struct Forward {
+    h: f32,
+    c: f32,
+    saved: array<f32, SAVED>,
+}
+
+struct Backward {
+    gates: vec4f, // gradient of W·x and R·h', per column
+    bias: vec4f,  // gradient of the bias, per column
+    extra: vec4f,
+    c_prev: f32,
+}
+
+fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32, extra: vec4f) -> Forward {
+    let r = sigmoid(wx.x + rh.x + b.x);
+    let z = sigmoid(wx.y + rh.y + b.y);
+    let q = rh.w + b.w;
+    let n = safe_tanh(wx.z + b.z + r * q);
+    let h = (1.0 - z) * n + z * c_prev;
+    return Forward(h, h, array<f32, SAVED>(r, z, n, q));
+}
+
+fn cell_backward(saved: array<f32, SAVED>, c_prev: f32, c: f32, dh: f32, dc: f32, extra: vec4f) -> Backward {
+    let r = saved[0];
+    let z = saved[1];
+    let n = saved[2];
+    let q = saved[3];
+    let d = dh + dc;
+    let dn = d * (1.0 - z) * (1.0 - n * n); // before tanh
+    let gates = vec4f(dn * q * r * (1.0 - r), d * (c_prev - n) * z * (1.0 - z), dn, dn * r);
+    return Backward(gates, gates, vec4f(), d * z);
+}

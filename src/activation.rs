@@ -1,0 +1,237 @@
+//! Activation functions: of dense layers and of the three places in a cell.
+
+use crate::error::{Error, Result};
+use crate::real::Number;
+use serde::{Deserialize, Serialize};
+
+/// What follows a sum. Parameters are named as
+/// [ONNX names them](https://onnx.ai/onnx/operators/onnx__LSTM.html).
+///
+/// ```
+/// use wgpu_lstm::{Activation, Dense, Lstm};
+/// let dense = Dense::new(8).activation(Activation::Tanh);
+/// let lstm = Lstm::new(16).gate_activation(Activation::KERAS_HARD_SIGMOID).output_activation(Activation::Relu);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Nothing: x.
+    #[default]
+    Linear,
+    /// max(x, 0)
+    Relu,
+    /// 1 / (1 + e⁻ˣ)
+    Sigmoid,
+    /// tanh x
+    Tanh,
+    /// max(0, min(1, αx + β))
+    HardSigmoid {
+        /// α; ONNX's default is 0.2.
+        alpha: f32,
+        /// β; ONNX's default is 0.5.
+        beta: f32,
+    },
+    /// x / (1 + |x|)
+    Softsign,
+    /// ln(1 + eˣ)
+    Softplus,
+    /// x where x ≥ 0, else α(eˣ − 1)
+    Elu {
+        /// α, at least 0; ONNX's default is 1.
+        alpha: f32,
+    },
+    /// x where x ≥ 0, else αx
+    LeakyRelu {
+        /// α, at least 0; ONNX's default is 0.01.
+        alpha: f32,
+    },
+    /// x where x > α, else 0
+    ThresholdedRelu {
+        /// α, at least 0; ONNX's default is 1.
+        alpha: f32,
+    },
+    /// αx + β
+    Affine {
+        /// α; ONNX's default is 1.
+        alpha: f32,
+        /// β; ONNX's default is 0.
+        beta: f32,
+    },
+    /// α·tanh(βx)
+    ScaledTanh {
+        /// α.
+        alpha: f32,
+        /// β.
+        beta: f32,
+    },
+}
+
+impl Activation {
+    /// [Keras 3's](https://keras.io/api/layers/activations/#hardsigmoid-function) hard sigmoid: relu6(x + 3) / 6.
+    pub const KERAS_HARD_SIGMOID: Activation = Activation::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 };
+    /// The hard sigmoid of Keras 1 and 2, and of files made by them: 0.2x + 0.5 between 0 and 1.
+    pub const KERAS2_HARD_SIGMOID: Activation = Activation::HardSigmoid { alpha: 0.2, beta: 0.5 };
+
+    /// The number by which kernels know it, α and β.
+    pub(crate) fn shape(self) -> Shape {
+        let (kind, alpha, beta) = match self {
+            Activation::Linear => (LINEAR, 0.0, 0.0),
+            Activation::Relu => (RELU, 0.0, 0.0),
+            Activation::Sigmoid => (SIGMOID, 0.0, 0.0),
+            Activation::Tanh => (TANH, 0.0, 0.0),
+            Activation::HardSigmoid { alpha, beta } => (HARD_SIGMOID, alpha, beta),
+            Activation::Softsign => (SOFTSIGN, 0.0, 0.0),
+            Activation::Softplus => (SOFTPLUS, 0.0, 0.0),
+            Activation::Elu { alpha } => (ELU, alpha, 0.0),
+            Activation::LeakyRelu { alpha } => (LEAKY_RELU, alpha, 0.0),
+            Activation::ThresholdedRelu { alpha } => (THRESHOLDED_RELU, alpha, 0.0),
+            Activation::Affine { alpha, beta } => (AFFINE, alpha, beta),
+            Activation::ScaledTanh { alpha, beta } => (SCALED_TANH, alpha, beta),
+        };
+        Shape { kind, alpha, beta }
+    }
+
+    /// Refuses parameters that are not finite, and those for which the slope cannot be told from the output.
+    pub(crate) fn validate(self, place: &str) -> Result<()> {
+        let Shape { kind, alpha, beta } = self.shape();
+        let refuse = |expected: &str| {
+            Err(Error::Config(format!("{place} is {self:?}; its alpha and beta must be finite{expected}")))
+        };
+        if !(alpha.is_finite() && beta.is_finite()) {
+            return refuse("");
+        }
+        match kind {
+            ELU | LEAKY_RELU | THRESHOLDED_RELU if alpha < 0.0 => refuse(", and alpha at least 0"),
+            _ => Ok(()),
+        }
+    }
+}
+
+// Numbers of the kinds in the shaders.
+const LINEAR: u32 = 0;
+const RELU: u32 = 1;
+const SIGMOID: u32 = 2;
+const TANH: u32 = 3;
+const HARD_SIGMOID: u32 = 4;
+const SOFTSIGN: u32 = 5;
+const SOFTPLUS: u32 = 6;
+const ELU: u32 = 7;
+const LEAKY_RELU: u32 = 8;
+const THRESHOLDED_RELU: u32 = 9;
+const AFFINE: u32 = 10;
+const SCALED_TANH: u32 = 11;
+
+/// An activation as kernels take it. Twin of `shaders/common/activation.wgsl`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shape {
+    /// The number of the kind.
+    pub kind: u32,
+    /// α.
+    pub alpha: f32,
+    /// β.
+    pub beta: f32,
+}
+
+impl Shape {
+    /// The function.
+    #[inline(always)]
+    pub fn of<N: Number>(self, x: N) -> N {
+        let (zero, alpha, beta) = (x.nothing(), x.constant(self.alpha), x.constant(self.beta));
+        match self.kind {
+            RELU => x.at_least(zero),
+            SIGMOID => x.logistic(),
+            TANH => x.hyperbolic(),
+            HARD_SIGMOID => (alpha * x + beta).at_most(x.constant(1.0)).at_least(zero),
+            SOFTSIGN => x / (x.magnitude() + x.constant(1.0)),
+            SOFTPLUS => {
+                let small = (zero - x.magnitude()).exponential();
+                x.at_least(zero) + (small + x.constant(1.0)).logarithm()
+            }
+            ELU => x.below(zero, alpha * (x.at_most(zero).exponential() - x.constant(1.0)), x),
+            LEAKY_RELU => x.below(zero, alpha * x, x),
+            THRESHOLDED_RELU => alpha.below(x, x, zero),
+            AFFINE => alpha * x + beta,
+            SCALED_TANH => alpha * (beta * x).hyperbolic(),
+            _ => x,
+        }
+    }
+
+    /// Its derivative, in terms of the function's value y.
+    #[inline(always)]
+    pub fn slope<N: Number>(self, y: N) -> N {
+        let (zero, one) = (y.nothing(), y.constant(1.0));
+        let (alpha, beta) = (y.constant(self.alpha), y.constant(self.beta));
+        match self.kind {
+            RELU => zero.below(y, one, zero),
+            SIGMOID => y * y.one_minus(),
+            TANH => (y * y).one_minus(),
+            HARD_SIGMOID => zero.below(y, y.below(one, alpha, zero), zero),
+            SOFTSIGN => {
+                let rest = y.magnitude().one_minus();
+                rest * rest
+            }
+            SOFTPLUS => (zero - y).exponential().one_minus(),
+            ELU => y.below(zero, y + alpha, one),
+            LEAKY_RELU => y.below(zero, alpha, one),
+            THRESHOLDED_RELU => alpha.below(y, one, zero),
+            AFFINE => alpha,
+            SCALED_TANH if self.alpha == 0.0 => zero,
+            SCALED_TANH => beta * (alpha - y * y / alpha),
+            _ => one,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) const ALL: [Activation; 13] = [
+        Activation::Linear,
+        Activation::Relu,
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::KERAS_HARD_SIGMOID,
+        Activation::KERAS2_HARD_SIGMOID,
+        Activation::Softsign,
+        Activation::Softplus,
+        Activation::Elu { alpha: 0.7 },
+        Activation::LeakyRelu { alpha: 0.1 },
+        Activation::ThresholdedRelu { alpha: 0.3 },
+        Activation::Affine { alpha: -0.4, beta: 0.1 },
+        Activation::ScaledTanh { alpha: 1.7, beta: -0.6 },
+    ];
+
+    /// Slopes in terms of the value against central differences, in f64; corners left out.
+    #[test]
+    fn slopes_are_derivatives() {
+        for activation in ALL {
+            let shape = activation.shape();
+            for k in -400..400 {
+                let x = f64::from(k) * 0.01 + 0.003_1;
+                let step = 1e-6;
+                let expected = (shape.of(x + step) - shape.of(x - step)) / (2.0 * step);
+                let given = shape.slope(shape.of(x));
+                assert!((given - expected).abs() < 1e-7, "{activation:?} at {x}: {given}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn large_numbers_stay_finite() {
+        for activation in ALL {
+            for x in [-1e4f32, -90.0, 90.0, 1e4] {
+                let y = activation.shape().of(x);
+                assert!(y.is_finite() && activation.shape().slope(y).is_finite(), "{activation:?} at {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let refused = |activation: Activation| activation.validate("the gate activation").unwrap_err().to_string();
+        assert!(refused(Activation::Elu { alpha: -1.0 }).contains("at least 0"));
+        assert!(refused(Activation::Affine { alpha: f32::NAN, beta: 0.0 }).contains("finite"));
+        assert!(ALL.iter().all(|activation| activation.validate("").is_ok()));
+    }
+}

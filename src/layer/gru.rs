@@ -1,0 +1,107 @@
+//! The GRU layer's configuration.
+
+use super::{Bias, Init, Layer, Lstm, LstmLayer};
+use crate::cell::Cell;
+use crate::device::Device;
+use crate::error::Result;
+
+/// A GRU: H hidden units, L layers, one or two directions; with the defaults it is
+/// [`torch.nn.GRU`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html) (Cho et al. 2014, with the reset gate after
+/// the recurrent product). It is an [`Lstm`] of [`Cell::Gru`], without the options that a GRU does not have; gates are in
+/// PyTorch's order r, z, n.
+///
+/// ```
+/// use ndarray::Array3;
+/// use wgpu_lstm::{Dense, Device, Gru, Sequential};
+/// let gru = Gru::new(16).layers(2).bidirectional(true).build(&Device::cpu(), 4, 42)?; // I = 4, seed 42
+/// let out = gru.forward(Array3::zeros((2, 10, 4)).view(), None)?;
+/// assert_eq!(out.output.dim(), (2, 10, 32)); // [B, T, D·H]
+/// assert_eq!(gru.parameters()?["weight_ih_l0"].shape(), [48, 4]); // [3H, I]
+/// let model = Sequential::new(4).add(Gru::keras(16)).add(Dense::new(1));
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gru(Lstm);
+
+impl Gru {
+    /// `hidden` units, one layer, one direction, PyTorch's two biases and initial weights.
+    pub fn new(hidden: usize) -> Gru {
+        Gru(Lstm::new(hidden).cell(Cell::Gru))
+    }
+
+    /// `hidden` units with Keras's initial weights (Glorot, orthogonal, biases 0) and its two biases.
+    pub fn keras(hidden: usize) -> Gru {
+        Gru(Lstm::new(hidden).cell(Cell::Gru).init(Init::Keras))
+    }
+
+    /// L layers on top of each other.
+    pub fn layers(self, layers: usize) -> Gru {
+        Gru(self.0.layers(layers))
+    }
+
+    /// Two directions; see [`Lstm::bidirectional`].
+    pub fn bidirectional(self, bidirectional: bool) -> Gru {
+        Gru(self.0.bidirectional(bidirectional))
+    }
+
+    /// Biases of the gates.
+    pub fn bias(self, bias: Bias) -> Gru {
+        Gru(self.0.bias(bias))
+    }
+
+    /// In a model: pass on the output of every step; see [`Lstm::return_sequences`].
+    pub fn return_sequences(self, return_sequences: bool) -> Gru {
+        Gru(self.0.return_sequences(return_sequences))
+    }
+
+    /// How the weights start.
+    pub fn init(self, init: Init) -> Gru {
+        Gru(self.0.init(init))
+    }
+
+    /// Runs from the end of time to its start; see [`Lstm::reverse`].
+    pub fn reverse(self, reverse: bool) -> Gru {
+        Gru(self.0.reverse(reverse))
+    }
+
+    /// The same, with outputs in that order; see [`Lstm::go_backwards`].
+    pub fn go_backwards(self, go_backwards: bool) -> Gru {
+        Gru(self.0.go_backwards(go_backwards))
+    }
+
+    /// Drops outputs between layers; see [`Lstm::dropout`].
+    pub fn dropout(self, probability: f64) -> Gru {
+        Gru(self.0.dropout(probability))
+    }
+
+    /// Drops inputs; see [`Lstm::input_dropout`].
+    pub fn input_dropout(self, probability: f64) -> Gru {
+        Gru(self.0.input_dropout(probability))
+    }
+
+    /// Drops recurrent weights; see [`Lstm::weight_dropout`].
+    pub fn weight_dropout(self, probability: f64) -> Gru {
+        Gru(self.0.weight_dropout(probability))
+    }
+
+    /// Puts a GRU for `input` features on a device; see [`Lstm::build`].
+    ///
+    /// # Errors
+    /// As [`Lstm::build`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
+        self.0.build(device, input, seed)
+    }
+}
+
+impl From<Gru> for Lstm {
+    fn from(gru: Gru) -> Lstm {
+        gru.0
+    }
+}
+
+impl From<Gru> for Layer {
+    fn from(gru: Gru) -> Layer {
+        Layer::Lstm(gru.0)
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod oracle;
+pub mod recurrent_oracle;
 
 use ndarray::{Array3, ArrayD, IxDyn};
 use safetensors::SafeTensors;

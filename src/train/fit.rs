@@ -189,7 +189,8 @@ pub(crate) fn check_data(
 ) -> Result<()> {
     model.check_input(x_name, x)?;
     not_empty(y_name, "[N, T, F]", y.shape())?;
-    let (steps, features) = model.output_shape(x.dim().1);
+    let (steps, outputs) = model.output_shape(x.dim().1);
+    let features = model.loss()?.target_width(outputs)?;
     if y.dim() != (x.dim().0, steps, features) {
         return Err(Error::Shape(format!(
             "{y_name} has shape {:?}, expected [N, T, F] = {:?} for {x_name} of shape {:?}",
@@ -199,7 +200,8 @@ pub(crate) fn check_data(
         )));
     }
     finite(x_name, "[sequence, step, feature]", x)?;
-    finite(y_name, "[sequence, step, feature]", y)
+    finite(y_name, "[sequence, step, feature]", y)?;
+    model.loss()?.check_target(y_name, y, outputs)
 }
 
 type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<(Array3<f32>, Array3<f32>)>);

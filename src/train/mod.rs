@@ -4,9 +4,16 @@ mod callback;
 mod fit;
 mod loss;
 mod optimiser;
+mod regulariser;
+mod update;
 
 pub use callback::{Callback, Checkpoint, EarlyStopping, EpochEvent, Flow, StepEvent};
 pub use fit::{Fit, History, Validation};
 pub(crate) use fit::{check_data, fit};
 pub use loss::Loss;
-pub use optimiser::Optimiser;
+pub(crate) use loss::kind;
+pub(crate) use optimiser::HYPER;
+pub use optimiser::{Optimiser, Rule, WeightDecay};
+pub use regulariser::Regulariser;
+pub(crate) use regulariser::{Action, parts};
+pub use update::{Clip, Update};

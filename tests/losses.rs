@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Draw, close, fixture};
-use ndarray::{Array2, Array3};
+use ndarray::{Array1, Array2, Array3};
 use wgpu_lstm::cpu::Machine;
 use wgpu_lstm::schedule::{LayerPlan, NetworkPlan, Purpose, network};
 use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
@@ -122,7 +122,33 @@ fn targets_of_other_widths_are_learnt(device: &Device) {
     }
 }
 
-on_both!(pytorchs_values_and_gradients, rows_have_factors, targets_of_other_widths_are_learnt);
+/// Weights of 1 change no bit, sequences of weight 0 are as if they were not learnt from, and a weight of 2 is worth two.
+fn sequences_have_weights(device: &Device) {
+    let (x, mut y) = (Draw::new(5).array3((9, 4, 2)), Draw::new(6).array3((9, 4, 3)));
+    let trained = |y: &Array3<f32>, rate: f64, fit: Fit| {
+        let layers = Sequential::new(2).add(Lstm::new(4).return_sequences(true)).add(Dense::new(3));
+        let mut model = layers.build(device, 1).unwrap();
+        model.compile(Loss::MeanSquaredError, Optimiser::sgd(rate, 0.5)).unwrap();
+        let history = model.fit(x.view(), y.view(), fit.epochs(3).batch_size(4)).unwrap();
+        (model.parameters().unwrap(), history.loss)
+    };
+    let plain = trained(&y, 0.2, Fit::new());
+    assert_eq!(trained(&y, 0.2, Fit::new().sample_weights(Array1::ones(9))), plain);
+    assert_eq!(trained(&y, 0.2, Fit::new().step_weights(Array2::ones((9, 4)))), plain);
+    let double = trained(&y, 0.1, Fit::new().sample_weights(Array1::from_elem(9, 2.0)));
+    for (name, values) in &plain.0 {
+        close(name, &double.0[name], values, 1e-6, 1e-6);
+    }
+    let steps = Array2::from_shape_fn((9, 4), |(n, t)| ((n + t) % 3) as f32);
+    let one = trained(&y, 0.2, Fit::new().step_weights(steps.clone()));
+    for ((n, t), _) in steps.indexed_iter().filter(|(_, weight)| **weight == 0.0) {
+        y.slice_mut(ndarray::s![n, t, ..]).fill(77.0);
+    }
+    assert_eq!(trained(&y, 0.2, Fit::new().step_weights(steps)), one);
+    assert_ne!(one, plain);
+}
+
+on_both!(pytorchs_values_and_gradients, rows_have_factors, targets_of_other_widths_are_learnt, sequences_have_weights);
 
 /// The plan in f64: every gradient against the difference of two values.
 #[test]

@@ -12,7 +12,7 @@ use crate::schedule::{LayerPlan, NetworkPlan, Purpose, network};
 use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload};
-use ndarray::{Array3, ArrayD, ArrayView, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
+use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -111,6 +111,8 @@ impl Sequential {
 struct Training {
     loss: Loss,
     update: Update,
+    /// Whether the host weighs rows.
+    weighted: bool,
     /// Steps done.
     steps: u64,
     /// The optimiser's memory, by buffer name.
@@ -194,7 +196,7 @@ impl Model {
             )));
         }
         let log = self.device.tensor("losses", LOG).await?;
-        self.training = Some(Training { loss, update, steps: 0, memory: HashMap::new(), log });
+        self.training = Some(Training { loss, update, weighted: false, steps: 0, memory: HashMap::new(), log });
         self.plans.forget(|kind| kind != Kind::Predict);
         Ok(())
     }
@@ -231,6 +233,15 @@ impl Model {
     /// A model that was not compiled.
     pub fn learning_rate(&self) -> Result<f64> {
         self.training.as_ref().map(|training| training.update.optimiser.lr).ok_or_else(not_compiled)
+    }
+
+    /// Whether the steps to come weigh their rows.
+    pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if std::mem::replace(&mut training.weighted, weighted) != weighted {
+            self.plans.forget(|kind| kind == Kind::Train);
+        }
+        Ok(())
     }
 
     /// What it was compiled to make small.
@@ -419,11 +430,12 @@ impl Model {
         self.parameters.import(tensors)
     }
 
-    /// One optimiser step on a batch; the loss goes to the log.
+    /// One optimiser step on a batch; the loss goes to the log. Weights [B, T or 1] are given where steps are weighted.
     pub(crate) async fn train_step(
         &mut self,
         x: ArrayView3<'_, f32>,
         y: ArrayView3<'_, f32>,
+        weights: Option<ArrayView2<'_, f32>>,
         slot: usize,
     ) -> Result<()> {
         let (batch, steps, _) = x.dim();
@@ -436,6 +448,12 @@ impl Model {
         };
         upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
         upload(executable, target, y.permuted_axes([1, 0, 2]))?;
+        if let (Some(buffer), Some(weights)) = (plan.row_weights, weights) {
+            let terms = training.loss.terms(batch as u64 * plan.y.steps as u64, plan.y.features as u64);
+            let broadcast = (0..plan.y.steps as usize).flat_map(|t| weights.column(t % weights.ncols()).into_iter());
+            let factors: Vec<f32> = broadcast.map(|&weight| (weight as f64 / terms) as f32).collect();
+            executable.write((buffer, 0), &factors)?;
+        }
         executable.write((hyper, 0), &training.update.optimiser.hyper(training.steps))?;
         executable.run()?;
         executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
@@ -453,8 +471,8 @@ impl Model {
             Kind::Predict => Purpose::Predict,
             Kind::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: false },
             Kind::Train => {
-                let Training { loss, update, .. } = training?;
-                Purpose::Train { loss, update, weighted: false }
+                let Training { loss, update, weighted, .. } = training?;
+                Purpose::Train { loss, update, weighted: *weighted }
             }
         })
     }

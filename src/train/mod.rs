@@ -5,6 +5,7 @@ mod fit;
 mod loss;
 mod optimiser;
 mod regulariser;
+mod schedule;
 mod update;
 
 pub use callback::{Callback, Checkpoint, EarlyStopping, EpochEvent, Flow, StepEvent};
@@ -16,4 +17,5 @@ pub(crate) use optimiser::HYPER;
 pub use optimiser::{Optimiser, Rule, WeightDecay};
 pub use regulariser::Regulariser;
 pub(crate) use regulariser::{Action, parts};
+pub use schedule::{Curve, Schedule};
 pub use update::{Clip, Update};

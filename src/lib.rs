@@ -23,6 +23,7 @@
 //! - [`Sequential`] and [`Model`]: build, fit, evaluate, predict, save and load.
 //! - [`Lstm::build`] and [`LstmLayer`]: a bare LSTM with its states and all its gradients.
 //! - [`Stream`]: stateful inference, step by step.
+//! - [`metrics`]: scores of predictions.
 //! - [`data`]: windows, splits and scalers for time series.
 //! - [`plan::Plan`]: what the scheduler made of it, to print.
 //!
@@ -41,6 +42,7 @@ mod format;
 mod gpu;
 pub mod kernel;
 mod layer;
+pub mod metrics;
 mod model;
 pub mod plan;
 pub mod real;

@@ -23,6 +23,7 @@
 //! - [`Sequential`] and [`Model`]: build, fit, evaluate, predict, save and load.
 //! - [`Lstm::build`] and [`LstmLayer`]: a bare LSTM with its states and all its gradients.
 //! - [`Stream`]: stateful inference, step by step.
+//! - [`metrics`]: scores of predictions.
 //! - [`data`]: windows, splits and scalers for time series.
 //! - [`plan::Plan`]: what the scheduler made of it, to print.
 //!
@@ -42,6 +43,7 @@ mod format;
 mod gpu;
 pub mod kernel;
 mod layer;
+pub mod metrics;
 mod model;
 pub mod plan;
 pub mod random;
@@ -62,5 +64,6 @@ pub use model::{Model, Sequential};
 pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};
 pub use train::{
-    Callback, Checkpoint, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser, StepEvent, Validation,
+    Callback, Checkpoint, Clip, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser, Regulariser,
+    Rule, Schedule, StepEvent, Update, Validation, WeightDecay,
 };

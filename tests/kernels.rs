@@ -270,23 +270,51 @@ fn cases() -> Vec<Case> {
             accumulate: (round % 3 == 0) as u32,
         };
         all.push(case(&kernel::COLUMN_SUM, &[], sum));
+        // Kinds as in train/loss.rs: Huber has one level, the quantile loss several.
+        let kind = round as u32 % 8;
+        let (targets, levels) = (features, [0, 0, 1, 3, 0, 0, 0, 0][kind as usize]);
         let loss = p::Loss {
             rows,
-            width: features,
+            width: targets * levels.max(1),
+            targets,
+            levels,
+            weighted: round as u32 % 2,
             prediction_offset: 1,
             target_offset: 2,
             gradient_offset: 3,
             row_offset: 4,
             scale: 0.25,
         };
-        all.push(case(&kernel::LOSS, &[round as u32 % 3], loss));
+        let loss = match kind {
+            6 => p::Loss { targets: 1, ..loss },         // a class
+            7 => p::Loss { width: 2 * targets, ..loss }, // means and logarithms of variances
+            _ => loss,
+        };
+        all.push(case(&kernel::LOSS, &[kind], loss));
         let n = rows * features;
         let per_group = odd() * 10;
         let reduce = p::Reduce { n, offset: 3, per_group, out_offset: 1, square: round as u32 % 2 };
         all.push(case(&kernel::REDUCE, &[], reduce));
         all.push(case(&kernel::CLIP, &[], p::Clip { n: odd(), max_norm: [0.1, 100.0][round % 2] }));
-        all.push(case(&kernel::SGD, &[], p::Sgd { n, momentum: 0.9 }));
-        all.push(case(&kernel::ADAM, &[], p::Adam { n, beta1: 0.9, take1: 0.1, beta2: 0.999, take2: 0.001 }));
+        let (limit, l2) = ([f32::MAX, 0.2][round % 2], [0.0, 0.1][round / 2 % 2]);
+        all.push(case(&kernel::SGD, &[], p::Sgd { n, momentum: 0.9, nesterov: round as u32 % 2, limit, l2 }));
+        let means = (round % 3 > 0) as u32;
+        let adam = p::Adam { n, means, beta1: 0.9, take1: 0.1, beta2: 0.999, take2: 0.001, limit, l2 };
+        all.push(case(&kernel::ADAM, &[], adam));
+        all.push(case(&kernel::PENALTY, &[], p::Penalty { n, l1: 0.3, l2 }));
+        // Rows of a matrix as it stands, or columns of matrices one after another
+        let (rows, columns) = (odd(), odd());
+        let (inner_stride, stride, matrices) = if back { (columns, 1, 1) } else { (1, rows, 2) };
+        let bound = p::MaxNorm {
+            vectors: matrices * rows,
+            length: columns,
+            inner: rows,
+            outer_stride: rows * columns,
+            inner_stride,
+            stride,
+            limit: 0.5 + round as f32 / 10.0,
+        };
+        all.push(case(&kernel::MAX_NORM, &[], bound));
     }
     // Sizes that need a second row of workgroups: more than 65,535 groups of 256.
     let large = 65_535 * 256 + 300;
@@ -324,12 +352,17 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
     for ((binding, &buffer), &len) in kernel.bindings.iter().zip(&buffers).zip(&case.lens) {
         let mut values = draw.vec(len as usize);
         // Sums of squares and means of squares are never negative, probabilities neither.
-        if ["squares", "v", "target_"].contains(&binding.name) {
+        if ["squares", "v", "target_", "hyper", "level"].contains(&binding.name) {
             values.iter_mut().for_each(|value| *value = value.abs());
         }
         // Lengths of up to five steps, after the two words of a key.
         if binding.name == "words" {
             values.iter_mut().skip(2).for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
+        }
+        // A class.
+        if kernel.name == "loss" && case.constants == [6] && binding.name == "target_" {
+            let classes = case.params[1] as f32;
+            values.iter_mut().for_each(|value| *value = (*value * classes).floor());
         }
         // Two numbers to an element.
         if kernel.half_weights && ["r", "rt"].contains(&binding.name) {

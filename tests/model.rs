@@ -51,7 +51,7 @@ fn every_loss_and_optimiser_learns(device: &Device) {
                 .add(Dense::keras(6).activation(Activation::Relu))
                 .add(Dense::keras(target.ncols()));
             let mut model = layers.build(device, 5).unwrap();
-            model.compile(loss, optimiser.clone()).unwrap();
+            model.compile(loss.clone(), optimiser.clone()).unwrap();
             model.clip_norm(Some(1.0)).unwrap();
             let history = model.fit(x.view(), target.view(), Fit::new().epochs(25).batch_size(16)).unwrap();
             assert!(history.loss[24] < 0.6 * history.loss[0], "{loss:?} {optimiser:?}: {:?}", history.loss);

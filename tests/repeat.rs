@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3};
 use wgpu_lstm::cpu::Machine;
 use wgpu_lstm::plan::{Buffer, BufferId, Role};
 use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, lstm_gradients, network};
-use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Model, Optimiser, Sequential};
+use wgpu_lstm::{Clip, Dense, Device, Fit, Loss, Lstm, Model, Optimiser, Sequential, Update};
 
 fn trained(device: &Device) -> (Model, Vec<f32>) {
     let mut draw = Draw::new(9);
@@ -99,8 +99,8 @@ mod on_adapter_and_cpu {
             LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(5).bidirectional(true).into() },
             LayerPlan { name: "dense".into(), input: 10, layer: Dense::new(2).into() },
         ];
-        let optimiser = Optimiser::adam(0.01);
-        let purpose = Purpose::Train { loss: Loss::MeanAbsoluteError, optimiser: &optimiser, clip_norm: Some(0.1) };
+        let update = Update::new(Optimiser::adam(0.01)).clip(Clip::Norm(0.1));
+        let purpose = Purpose::Train { loss: &Loss::MeanAbsoluteError, update: &update, weighted: false };
         let network = network(&layers, Batch::new(3, 4), purpose, adapter().capabilities()).unwrap();
         let plan = &network.plan;
         let fresh = |device: &Device| {

@@ -3,7 +3,7 @@
 use wgpu_lstm::kernel::{self, Access, params};
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, lstm_gradients, network};
-use wgpu_lstm::{Bias, Capabilities, Cell, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy};
+use wgpu_lstm::{Bias, Capabilities, Cell, Clip, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy, Update};
 
 fn layers(lstm: Lstm, input: usize) -> Vec<LayerPlan> {
     let output = lstm.output();
@@ -14,8 +14,8 @@ fn layers(lstm: Lstm, input: usize) -> Vec<LayerPlan> {
 }
 
 fn training_plan(lstm: Lstm, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan, Error> {
-    let optimiser = Optimiser::adam(1e-3);
-    let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: Some(1.0) };
+    let update = Update::new(Optimiser::adam(1e-3)).clip(Clip::Norm(1.0));
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
     Ok(network(&layers(lstm, 5), Batch::new(batch, steps), purpose, capabilities)?.plan)
 }
 
@@ -277,8 +277,8 @@ fn memory_of_a_training_step_follows_the_formula() {
     for cell in [Cell::Standard, Cell::Article] {
         let lstm = || Lstm::new(hidden as usize).layers(layers as usize).cell(cell).return_sequences(true);
         let layer = |name: &str| LayerPlan { name: name.into(), input: input as usize, layer: lstm().into() };
-        let optimiser = Optimiser::adam(1e-3);
-        let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: None };
+        let update = Update::new(Optimiser::adam(1e-3));
+        let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
         let bytes = |steps| {
             let network =
                 network(&[layer("lstm")], Batch::new(batch as usize, steps), purpose, &Capabilities::default())

@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Instant;
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, network};
-use wgpu_lstm::{Device, Fit, Loss, Lstm, LstmOutput, Optimiser, Sequential};
+use wgpu_lstm::{Device, Fit, Loss, Lstm, LstmOutput, Optimiser, Sequential, Update};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -163,10 +163,10 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
     let mut random =
         |shape: (usize, usize, usize)| Array3::from_shape_simple_fn(shape, || generator.random_range(-1.0f32..1.0));
     let layers = [LayerPlan { name: "lstm".into(), input: i, layer: lstm.clone().into() }];
-    let adam = Optimiser::adam(1e-3);
+    let adam = Update::new(Optimiser::adam(1e-3));
     let purpose = match mode {
         Mode::Forward | Mode::Stream => Purpose::Stream,
-        Mode::Train => Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &adam, clip_norm: None },
+        Mode::Train => Purpose::Train { loss: &Loss::MeanSquaredError, update: &adam, weighted: false },
     };
     let plan = network(&layers, Batch::new(b, t), purpose, device.capabilities())?.plan;
     log::info!("{plan}");

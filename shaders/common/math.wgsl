@@ -10,3 +10,8 @@ fn safe_tanh(x: f32) -> f32 {
     let e = exp(-2.0 * abs(x));
     return sign(x) * (1.0 - e) / (1.0 + e);
 }
+
+// x cut off at ±limit; a NaN stays one.
+fn clipped(x: f32, limit: f32) -> f32 {
+    return select(select(x, -limit, x < -limit), limit, x > limit);
+}

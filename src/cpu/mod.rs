@@ -22,7 +22,7 @@ pub use loss::loss;
 pub(crate) use machine::lock;
 pub use machine::{Machine, Shared};
 pub use memory::{copy, fill, half};
-pub use optimiser::{adam, clip, sgd};
+pub use optimiser::{adam, clip, max_norm, penalty, sgd};
 pub use product::matmul;
 pub use recurrence::{scan_backward, scan_forward};
 pub use reduce::{column_sum, reduce};

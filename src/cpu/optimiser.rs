@@ -4,10 +4,11 @@ use super::Args;
 use super::workers::WORTH_A_THREAD;
 use crate::kernel::{
     Call,
-    params::{Adam, Clip, Sgd},
+    params::{Adam, Clip, MaxNorm, Penalty, Sgd},
 };
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
+use crate::train::HYPER;
 use pulp::Simd;
 
 /// Twin of `shaders/clip.wgsl`.
@@ -23,9 +24,46 @@ pub fn clip<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn sgd<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Sgd = call.params();
     let ([hyper, scale, gradient, weight, velocity], _) = args.parts(0);
+    let [momentum, limit, l2] = [p.momentum, p.limit, p.l2].map(F::of);
     for i in 0..p.n as usize {
-        velocity[i] = F::of(p.momentum) * velocity[i] + gradient[i] * scale[0];
-        weight[i] -= hyper[0] * velocity[i];
+        let g = clipped(gradient[i] * scale[0], limit) + l2 * weight[i];
+        velocity[i] = momentum * velocity[i] + g;
+        let v = if p.nesterov == 1 { g + momentum * velocity[i] } else { velocity[i] };
+        weight[i] = hyper[4] * weight[i] - hyper[0] * v;
+    }
+}
+
+/// Twin of `shaders/penalty.wgsl`.
+pub fn penalty<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Penalty = call.params();
+    let ([weight, gradient], _) = args.parts(0);
+    for (g, &w) in gradient[..p.n as usize].iter_mut().zip(&*weight) {
+        let sign = if w == F::zero() { F::zero() } else { w.signum() };
+        *g += F::of(p.l1) * sign + F::of(p.l2) * w;
+    }
+}
+
+/// Twin of `shaders/max_norm.wgsl`.
+pub fn max_norm<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: MaxNorm = call.params();
+    let ([weight], _) = args.parts(0);
+    for vector in 0..p.vectors {
+        let first = vector / p.inner * p.outer_stride + vector % p.inner * p.inner_stride;
+        let places = || (0..p.length).map(|k| (first + k * p.stride) as usize);
+        let norm = places().map(|at| weight[at] * weight[at]).sum::<F>().sqrt();
+        let factor = F::one().min(F::of(p.limit) / (norm + F::of(1e-7)));
+        places().for_each(|at| weight[at] *= factor);
+    }
+}
+
+/// x cut off at ±limit; a NaN stays one.
+fn clipped<F: Real>(x: F, limit: F) -> F {
+    if x > limit {
+        limit
+    } else if x < -limit {
+        -limit
+    } else {
+        x
     }
 }
 
@@ -37,15 +75,15 @@ pub fn adam<F: Real>(call: &Call, args: &mut Args<F>) {
     let threads = team.threads_for(n as u64 / WORTH_A_THREAD);
     let ([hyper, scale, gradient, weight, m, v], _) = args.parts(0);
     let length = n.div_ceil(threads).max(1);
-    let own = weight[..n].chunks_mut(length).zip(m[..n].chunks_mut(length)).zip(v[..n].chunks_mut(length));
-    let parts = gradient[..n].chunks(length).zip(own).map(|(gradient, ((weight, m), v))| Part {
+    let mut means = m[..p.means as usize * n].chunks_mut(length);
+    let parts = weight[..n].chunks_mut(length).zip(v[..n].chunks_mut(length)).zip(gradient[..n].chunks(length));
+    let parts = parts.map(|((weight, v), gradient)| Part {
         p,
-        rate: hyper[0],
-        epsilon: hyper[1],
+        hyper: std::array::from_fn(|k| hyper[k]),
         scale: scale[0],
         gradient,
         weight,
-        m,
+        m: means.next().unwrap_or_default(),
         v,
     });
     team.each(parts.collect(), dispatch);
@@ -54,11 +92,11 @@ pub fn adam<F: Real>(call: &Call, args: &mut Args<F>) {
 /// A thread's weights.
 struct Part<'a, F> {
     p: Adam,
-    rate: F,
-    epsilon: F,
+    hyper: [F; HYPER],
     scale: F,
     gradient: &'a [F],
     weight: &'a mut [F],
+    /// Empty where there is no mean of gradients.
     m: &'a mut [F],
     v: &'a mut [F],
 }
@@ -66,13 +104,23 @@ struct Part<'a, F> {
 impl<F: Real> Work for Part<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let [beta1, take1, beta2, take2] = [self.p.beta1, self.p.take1, self.p.beta2, self.p.take2].map(F::of);
-        let memory = self.m.iter_mut().zip(self.v.iter_mut());
-        for ((weight, &gradient), (m, v)) in self.weight.iter_mut().zip(self.gradient).zip(memory) {
-            let g = gradient * self.scale;
-            *m = beta1 * *m + take1 * g;
+        let Adam { beta1, take1, beta2, take2, limit, l2, .. } = self.p;
+        let [beta1, take1, beta2, take2, limit, l2] = [beta1, take1, beta2, take2, limit, l2].map(F::of);
+        let [of_mean, of_gradient, outside, inside, left] = self.hyper;
+        let memory = self.weight.iter_mut().zip(self.v.iter_mut());
+        let each = memory.zip(self.gradient).map(|((weight, v), &gradient)| {
+            let g = clipped(gradient * self.scale, limit) + l2 * *weight;
             *v = beta2 * *v + take2 * g * g;
-            *weight -= self.rate * *m / (v.sqrt() + self.epsilon);
+            let reach = (*v + inside).sqrt() + outside;
+            (weight, g, reach)
+        });
+        if self.m.is_empty() {
+            each.for_each(|(weight, g, reach)| *weight = left * *weight - of_gradient * g / reach);
+        } else {
+            each.zip(self.m).for_each(|((weight, g, reach), m)| {
+                *m = beta1 * *m + take1 * g;
+                *weight = left * *weight - (of_gradient * g + of_mean * *m) / reach;
+            });
         }
     }
 }

@@ -266,7 +266,10 @@ kernels! {
     /// Loss of every row and its gradient.
     LOSS = loss {
         params: p::Loss,
-        bindings: &[read("prediction"), read("target_"), read_write("gradient"), read_write("row_loss")],
+        bindings: &[
+            read("prediction"), read("target_"), read("level"), read("row_weight"), read_write("gradient"),
+            read_write("row_loss"),
+        ],
         constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
     }
     /// Sums, or sums of squares, of slices; run twice it sums anything in a fixed order.
@@ -281,16 +284,28 @@ kernels! {
         bindings: &[read("squares"), read_write("scale")],
         constants: &[], workgroup: [1, 1, 1], cell: false,
     }
-    /// Stochastic gradient descent with momentum.
+    /// Stochastic gradient descent with momentum, plain or Nesterov's.
     SGD = sgd {
         params: p::Sgd,
         bindings: &[read("hyper"), read("scale"), read("gradient"), read_write("weight"), read_write("velocity")],
         constants: &[], workgroup: [256, 1, 1], cell: false,
     }
-    /// Adam.
+    /// Adam and its kin: Nadam and RMSprop.
     ADAM = adam {
         params: p::Adam,
         bindings: &[read("hyper"), read("scale"), read("gradient"), read_write("weight"), read_write("m"), read_write("v")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Gradient of a penalty on weights, added.
+    PENALTY = penalty {
+        params: p::Penalty,
+        bindings: &[read("weight"), read_write("gradient")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Bounds the norms of vectors of weights.
+    MAX_NORM = max_norm {
+        params: p::MaxNorm,
+        bindings: &[read_write("weight")],
         constants: &[], workgroup: [256, 1, 1], cell: false,
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{Call, Region, Scalar, Touch};
 use crate::cell::Settings;
+use crate::train::HYPER;
 
 /// Workgroups of an elementwise kernel of `n` threads: two dimensions, since one holds only 65,535 groups.
 fn elementwise(n: u64, workgroup: u64) -> [u64; 3] {
@@ -783,15 +784,21 @@ params! {
     Loss {
         /// Rows.
         rows: u32,
-        /// Features, or classes, of a row.
+        /// Features, or classes, of a row of the prediction.
         width: u32,
+        /// Features of a row of the target.
+        targets: u32,
+        /// Quantiles, or 1 for Huber's δ, or 0.
+        levels: u32,
+        /// 1: each row has a factor of its own instead of `scale`.
+        weighted: u32,
         /// First element of the prediction [rows, width].
         prediction_offset: u32,
-        /// First element of the target [rows, width].
+        /// First element of the target [rows, targets].
         target_offset: u32,
         /// First element of the gradient [rows, width].
         gradient_offset: u32,
-        /// First element of the row losses, `[rows]`.
+        /// First element of the row losses and of the rows' factors, `[rows]`.
         row_offset: u32,
         /// Factor that makes the sum a mean.
         scale: f32,
@@ -806,7 +813,9 @@ impl Loss {
     pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         vec![
             Touch::reads(Region::span(self.prediction_offset, self.rows, self.width)),
-            Touch::reads(Region::span(self.target_offset, self.rows, self.width)),
+            Touch::reads(Region::span(self.target_offset, self.rows, self.targets)),
+            Touch::reads(Region::span(0, 1, self.levels)),
+            Touch::reads(Region::span(self.row_offset, self.weighted, self.rows)),
             Touch::writes(Region::span(self.gradient_offset, self.rows, self.width)),
             Touch::writes(Region::span(self.row_offset, 1, self.rows)),
         ]
@@ -879,12 +888,18 @@ impl Clip {
 }
 
 params! {
-    /// `v = momentum·v + g·scale`, `w -= lr·v`; lr is `hyper[0]`.
+    /// `v = momentum·v + g`, `w = hyper[4]·w − hyper[0]·v`, where g is the scaled and clipped gradient and l2·w.
     Sgd {
         /// Weights.
         n: u32,
         /// Momentum.
         momentum: f32,
+        /// 1: the step is g + momentum·v.
+        nesterov: u32,
+        /// Elements of the gradient are cut off at ± this.
+        limit: f32,
+        /// Factor of the weight in the gradient.
+        l2: f32,
     }
 }
 
@@ -895,19 +910,22 @@ impl Sgd {
 
     pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
         let (own, all) = (|n| Touch::reads(Region::span(0, 1, n)), Touch::updates(Region::span(0, 1, self.n), true));
-        vec![own(1), own(1), own(self.n), all, all]
+        vec![own(HYPER as u32), own(1), own(self.n), all, all]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
-        5 * self.n as u64
+        8 * self.n as u64
     }
 }
 
 params! {
-    /// `m = β1·m + (1 − β1)·g`, `v = β2·v + (1 − β2)·g²`, `w -= hyper[0]·m / (√v + hyper[1])`.
+    /// `m = β1·m + (1 − β1)·g`, `v = β2·v + (1 − β2)·g²`,
+    /// `w = hyper[4]·w − (hyper[0]·m + hyper[1]·g) / (√(v + hyper[3]) + hyper[2])`, with g as in [`Sgd`].
     Adam {
         /// Weights.
         n: u32,
+        /// 1: there is a mean of gradients m; 0: its buffer is not touched.
+        means: u32,
         /// β1.
         beta1: f32,
         /// 1 − β1, rounded once: 1 − 0.999 taken in f32 is wrong in the fifth digit.
@@ -916,6 +934,10 @@ params! {
         beta2: f32,
         /// 1 − β2.
         take2: f32,
+        /// Elements of the gradient are cut off at ± this.
+        limit: f32,
+        /// Factor of the weight in the gradient.
+        l2: f32,
     }
 }
 
@@ -925,11 +947,74 @@ impl Adam {
     }
 
     pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
-        let (own, all) = (|n| Touch::reads(Region::span(0, 1, n)), Touch::updates(Region::span(0, 1, self.n), true));
-        vec![own(2), own(1), own(self.n), all, all, all]
+        let (own, all) = (|n| Touch::reads(Region::span(0, 1, n)), |n| Touch::updates(Region::span(0, 1, n), true));
+        vec![own(HYPER as u32), own(1), own(self.n), all(self.n), all(self.means * self.n), all(self.n)]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
-        12 * self.n as u64
+        16 * self.n as u64
+    }
+}
+
+params! {
+    /// `g += l1·sign(w) + l2·w`.
+    Penalty {
+        /// Weights.
+        n: u32,
+        /// λ of l1.
+        l1: f32,
+        /// 2·λ of l2.
+        l2: f32,
+    }
+}
+
+impl Penalty {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.n as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let all = Region::span(0, 1, self.n);
+        vec![Touch::reads(all), Touch::updates(all, true)]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        4 * self.n as u64
+    }
+}
+
+params! {
+    /// Scales vectors down to at most a norm: `w *= min(1, limit / (norm + 1e-7))`.
+    MaxNorm {
+        /// Vectors.
+        vectors: u32,
+        /// Elements of each.
+        length: u32,
+        /// Vectors of a matrix: vector v is (v / inner, v % inner).
+        inner: u32,
+        /// From one matrix to the next.
+        outer_stride: u32,
+        /// From one vector to the next.
+        inner_stride: u32,
+        /// From one element of a vector to the next.
+        stride: u32,
+        /// Largest norm allowed.
+        limit: f32,
+    }
+}
+
+impl MaxNorm {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.vectors as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let (matrices, inner) = split_axis(self.vectors, self.inner);
+        let axes = [(matrices, self.outer_stride), (inner, self.inner_stride), (self.length, self.stride)];
+        vec![Touch::updates(Region::strided(0, axes.map(|(n, stride)| (n, stride as i32))), true)]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        3 * self.vectors as u64 * self.length as u64
     }
 }

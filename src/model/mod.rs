@@ -10,9 +10,9 @@ use crate::layer::{HostTensor, Layer, Parameters};
 use crate::plan::{Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use crate::stream::Stream;
-use crate::train::{self, Fit, History, Loss, Optimiser};
+use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload};
-use ndarray::{Array3, ArrayD, ArrayView, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
+use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -110,8 +110,9 @@ impl Sequential {
 #[derive(Debug)]
 struct Training {
     loss: Loss,
-    optimiser: Optimiser,
-    clip_norm: Option<f32>,
+    update: Update,
+    /// Whether the host weighs rows.
+    weighted: bool,
     /// Steps done.
     steps: u64,
     /// The optimiser's memory, by buffer name.
@@ -169,28 +170,33 @@ impl Model {
         &self.device
     }
 
-    /// Chooses loss and optimiser for [`Model::fit`]; the optimiser starts anew.
+    /// Chooses loss and optimiser (an [`Optimiser`], or an [`Update`] with more) for [`Model::fit`]; the
+    /// optimiser starts anew.
     ///
     /// # Errors
-    /// Settings out of range.
+    /// Settings out of range, or that do not fit the model's output or its parameters.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn compile(&mut self, loss: Loss, optimiser: Optimiser) -> Result<()> {
-        pollster::block_on(self.compile_async(loss, optimiser))
+    pub fn compile(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
+        pollster::block_on(self.compile_async(loss, update))
     }
 
     /// [`Model::compile`] for places that cannot block.
-    pub async fn compile_async(&mut self, loss: Loss, optimiser: Optimiser) -> Result<()> {
-        optimiser.validate()?;
-        if let (Loss::SoftmaxCrossEntropy, Some(Layer::Dense(dense))) = (loss, self.config.layers.last())
+    pub async fn compile_async(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
+        let update = update.into();
+        update.validate(&self.layers)?;
+        loss.validate()?;
+        loss.target_width(self.config.output())?;
+        if let (true, Some(Layer::Dense(dense))) = (loss.takes_logits(), self.config.layers.last())
             && dense.activation != crate::activation::Activation::Linear
         {
             return Err(Error::Config(format!(
-                "softmax cross-entropy takes logits, but the last layer has the activation {:?}; use Linear",
+                "{} takes logits, but the last layer has the activation {:?}; use Linear",
+                loss.name(),
                 dense.activation
             )));
         }
         let log = self.device.tensor("losses", LOG).await?;
-        self.training = Some(Training { loss, optimiser, clip_norm: None, steps: 0, memory: HashMap::new(), log });
+        self.training = Some(Training { loss, update, weighted: false, steps: 0, memory: HashMap::new(), log });
         self.plans.forget(|kind| kind != Kind::Predict);
         Ok(())
     }
@@ -201,10 +207,10 @@ impl Model {
     /// # Errors
     /// A norm that is not above 0; a model that was not compiled.
     pub fn clip_norm(&mut self, norm: Option<f32>) -> Result<()> {
-        if let Some(norm) = norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
-            return Err(Error::Config(format!("clip_norm is {norm}; it must be finite and above 0")));
-        }
-        self.training_mut()?.clip_norm = norm;
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
+        update.validate(&self.layers)?;
+        training.update = update;
         self.plans.forget(|kind| kind == Kind::Train);
         Ok(())
     }
@@ -214,18 +220,33 @@ impl Model {
     /// # Errors
     /// A rate that is negative or not finite; a model that was not compiled.
     pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
-        let training = self.training_mut()?;
-        let mut optimiser = training.optimiser.clone();
-        match &mut optimiser {
-            Optimiser::Sgd { lr, .. } | Optimiser::Adam { lr, .. } => *lr = rate,
-        }
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        let optimiser = Optimiser { lr: rate, ..training.update.optimiser.clone() };
         optimiser.validate()?;
-        training.optimiser = optimiser;
+        training.update.optimiser = optimiser;
         Ok(())
     }
 
-    fn training_mut(&mut self) -> Result<&mut Training> {
-        self.training.as_mut().ok_or_else(not_compiled)
+    /// The learning rate of the next step.
+    ///
+    /// # Errors
+    /// A model that was not compiled.
+    pub fn learning_rate(&self) -> Result<f64> {
+        self.training.as_ref().map(|training| training.update.optimiser.lr).ok_or_else(not_compiled)
+    }
+
+    /// Whether the steps to come weigh their rows.
+    pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if std::mem::replace(&mut training.weighted, weighted) != weighted {
+            self.plans.forget(|kind| kind == Kind::Train);
+        }
+        Ok(())
+    }
+
+    /// What it was compiled to make small.
+    pub(crate) fn loss(&self) -> Result<&Loss> {
+        self.training.as_ref().map(|training| &training.loss).ok_or_else(not_compiled)
     }
 
     /// Trains on x [N, T, I] and y: [N, F] (or `[N]` where F is 1) for a model that returns the last step, [N, T, F] for
@@ -409,11 +430,12 @@ impl Model {
         self.parameters.import(tensors)
     }
 
-    /// One optimiser step on a batch; the loss goes to the log.
+    /// One optimiser step on a batch; the loss goes to the log. Weights [B, T or 1] are given where steps are weighted.
     pub(crate) async fn train_step(
         &mut self,
         x: ArrayView3<'_, f32>,
         y: ArrayView3<'_, f32>,
+        weights: Option<ArrayView2<'_, f32>>,
         slot: usize,
     ) -> Result<()> {
         let (batch, steps, _) = x.dim();
@@ -426,7 +448,13 @@ impl Model {
         };
         upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
         upload(executable, target, y.permuted_axes([1, 0, 2]))?;
-        executable.write((hyper, 0), &training.optimiser.hyper(training.steps))?;
+        if let (Some(buffer), Some(weights)) = (plan.row_weights, weights) {
+            let terms = training.loss.terms(batch as u64 * plan.y.steps as u64, plan.y.features as u64);
+            let broadcast = (0..plan.y.steps as usize).flat_map(|t| weights.column(t % weights.ncols()).into_iter());
+            let factors: Vec<f32> = broadcast.map(|&weight| (weight as f64 / terms) as f32).collect();
+            executable.write((buffer, 0), &factors)?;
+        }
+        executable.write((hyper, 0), &training.update.optimiser.hyper(training.steps))?;
         executable.run()?;
         executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
         Ok(())
@@ -441,10 +469,10 @@ impl Model {
         let training = self.training.as_ref().ok_or_else(not_compiled);
         Ok(match kind {
             Kind::Predict => Purpose::Predict,
-            Kind::Evaluate => Purpose::Evaluate(training?.loss),
+            Kind::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: false },
             Kind::Train => {
-                let Training { loss, optimiser, clip_norm, .. } = training?;
-                Purpose::Train { loss: *loss, optimiser, clip_norm: *clip_norm }
+                let Training { loss, update, weighted, .. } = training?;
+                Purpose::Train { loss, update, weighted: *weighted }
             }
         })
     }

@@ -4,13 +4,13 @@
 //!
 //! ```
 //! use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
-//! use wgpu_lstm::{Capabilities, Dense, Loss, Lstm, Optimiser};
+//! use wgpu_lstm::{Capabilities, Dense, Loss, Lstm, Optimiser, Update};
 //! let layers = [
 //!     LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(8).into() },
 //!     LayerPlan { name: "dense".into(), input: 8, layer: Dense::new(2).into() },
 //! ];
-//! let optimiser = Optimiser::adam(1e-3);
-//! let purpose = Purpose::Train { loss: Loss::MeanSquaredError, optimiser: &optimiser, clip_norm: None };
+//! let update = Update::new(Optimiser::adam(1e-3));
+//! let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
 //! let network = network(&layers, Batch::new(32, 100), purpose, &Capabilities::default())?; // B = 32, T = 100
 //! println!("{}", network.plan);
 //! # Ok::<(), wgpu_lstm::Error>(())

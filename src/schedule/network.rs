@@ -10,7 +10,7 @@ use super::update;
 use crate::error::{Error, Result};
 use crate::layer::{Dense, Layer, Lstm};
 use crate::plan::{BufferId, Capabilities, Plan, Role, Strategy};
-use crate::train::{Loss, Optimiser};
+use crate::train::{Loss, Update};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug)]
@@ -20,15 +20,20 @@ pub enum Purpose<'a> {
     /// The output, from states given and with the final states returned in the same buffers.
     Stream,
     /// The output and its loss.
-    Evaluate(Loss),
+    Evaluate {
+        /// The loss.
+        loss: &'a Loss,
+        /// Whether the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        weighted: bool,
+    },
     /// The loss, the gradients and the optimiser's step.
     Train {
         /// The loss.
-        loss: Loss,
-        /// The optimiser.
-        optimiser: &'a Optimiser,
-        /// Largest norm of all gradients together.
-        clip_norm: Option<f32>,
+        loss: &'a Loss,
+        /// The optimiser, and what is done beside its step.
+        update: &'a Update,
+        /// Whether the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        weighted: bool,
     },
 }
 
@@ -87,8 +92,11 @@ pub struct NetworkPlan {
     pub x: Sequence,
     /// Output [T or 1, B, F].
     pub y: Sequence,
-    /// Target, like the output, where there is a loss.
+    /// Target [T or 1, B, features], where there is a loss; see [`Loss::target_width`].
     pub target: Option<Sequence>,
+    /// Factor of each row's loss, [T or 1, B], where the purpose is weighted: its weight over the number of terms that the
+    /// loss is a mean of.
+    pub row_weights: Option<BufferId>,
     /// The mean loss, where there is one.
     pub loss: Option<BufferId>,
     /// States (h, c) of every LSTM layer, each [D, B, H], where the plan takes or gives them.
@@ -243,7 +251,7 @@ pub fn network(
     let title = match purpose {
         Purpose::Predict => "predict",
         Purpose::Stream => "stream",
-        Purpose::Evaluate(_) => "evaluate",
+        Purpose::Evaluate { .. } => "evaluate",
         Purpose::Train { .. } => "training step",
     };
     let mut builder = Builder::new(format!("{title}: T = {steps}, B = {batch}"), capabilities.clone());
@@ -294,18 +302,20 @@ pub fn network(
     }
     let y = flow;
     let (mut target, mut loss, mut hyper) = (None, None, None);
-    if let Purpose::Evaluate(kind) | Purpose::Train { loss: kind, .. } = purpose {
-        let truth = builder.sequence("target", [y.steps, batch, y.features], 0, Role::Input)?;
-        let (gradient, out) = update::loss(&mut builder, kind, &y, &truth, batch)?;
+    if let Purpose::Evaluate { loss: kind, weighted } | Purpose::Train { loss: kind, weighted, .. } = purpose {
+        let features = size("the number of target features", kind.target_width(y.features as usize)?)?;
+        let truth = builder.sequence("target", [y.steps, batch, features], 0, Role::Input)?;
+        let (gradient, out) = update::loss(&mut builder, kind, &y, &truth, batch, weighted)?;
         (target, loss) = (Some(truth), Some(out));
-        if let Purpose::Train { optimiser, clip_norm, .. } = purpose {
+        if let Purpose::Train { update, .. } = purpose {
             let trained = gradients(&mut builder, &sized, &weights, &traces, gradient, batch)?;
-            update::optimise(&mut builder, optimiser, clip_norm, &trained)?;
+            update::update(&mut builder, update, &trained, layers)?;
             hyper = builder.find("hyper");
         }
     }
     let words = builder.find("words");
-    Ok(NetworkPlan { plan: builder.finish()?, x, y, target, loss, states, hyper, words })
+    let row_weights = builder.find(update::ROW_WEIGHTS);
+    Ok(NetworkPlan { plan: builder.finish()?, x, y, target, row_weights, loss, states, hyper, words })
 }
 
 /// Backward through all layers; returns the weights with their gradients.

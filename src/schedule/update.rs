@@ -1,25 +1,39 @@
-//! Loss, gradient norm and the optimiser's step.
+//! Loss, penalties, clipping, the optimiser's step and bounds of norms.
 
 use super::builder::{Builder, Trained};
+use super::network::LayerPlan;
 use super::sequence::{Direction, Sequence};
 use crate::error::Result;
 use crate::kernel::{self, params};
 use crate::plan::{BufferId, Role};
-use crate::train::{Loss, Optimiser};
+use crate::train::{Action, Clip, HYPER, Loss, Regulariser, Rule, Update, parts};
 
-/// Plans the loss of a prediction: its gradient, and its mean in one element.
+/// The buffer of the rows' factors, [T, B] or [1, B], where a plan is weighted.
+pub const ROW_WEIGHTS: &str = "row weights";
+
+/// Plans the loss of a prediction: its gradient, and its mean in one element. Where it is weighted, the host gives each
+/// row's factor (in [`ROW_WEIGHTS`]) instead of the mean's 1 / terms.
 pub fn loss(
     builder: &mut Builder,
-    loss: Loss,
+    loss: &Loss,
     prediction: &Sequence,
     target: &Sequence,
     batch: u32,
+    weighted: bool,
 ) -> Result<(Sequence, BufferId)> {
     builder.section(format!("loss ({})", loss.name()));
     let width = prediction.features;
     let total = prediction.steps as u64 * batch as u64;
     let gradient = builder.sequence("dprediction", [prediction.steps, batch, width], 0, Role::Scratch)?;
     let rows = builder.buffer("loss by row", total, Role::Scratch)?;
+    let level = builder.buffer("loss levels", loss.levels().len() as u64, Role::Scratch)?;
+    for (&value, at) in loss.levels().iter().zip(0..) {
+        builder.fill(level, at..at + 1, value);
+    }
+    let row_weight = match weighted {
+        true => builder.buffer(ROW_WEIGHTS, total, Role::Input)?,
+        false => builder.buffer("no row weights", 1, Role::Scratch)?,
+    };
     let out = builder.buffer("loss", 1, Role::Output)?;
     let scale = (1.0 / loss.terms(total, width as u64)) as f32;
     let forward = Direction::forward(prediction.steps);
@@ -30,13 +44,17 @@ pub fn loss(
         let params = params::Loss {
             rows: part.len() as u32 * batch,
             width,
+            targets: target.features,
+            levels: loss.levels().len() as u32,
+            weighted: weighted as u32,
             prediction_offset,
             target_offset,
             gradient_offset,
             row_offset: part.start * batch,
             scale,
         };
-        builder.push(&kernel::LOSS, None, &[loss.index()], &params, &[from, truth, to, rows]);
+        let buffers = [from, truth, level, row_weight, to, rows];
+        builder.push(&kernel::LOSS, None, &[loss.index()], &params, &buffers);
     }
     let partial = builder.buffer("loss partial", slices(total as u32).1 as u64, Role::Scratch)?;
     let count = reduce(builder, rows, total as u32, partial, 0, false);
@@ -59,17 +77,18 @@ fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32
     count
 }
 
-/// Plans the optimiser's step, after clipping the gradients' norm where asked.
-pub fn optimise(
-    builder: &mut Builder,
-    optimiser: &Optimiser,
-    clip_norm: Option<f32>,
-    weights: &[Trained],
-) -> Result<()> {
+/// Plans everything between the gradients and the weights; `layers` say what the weights hold.
+pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layers: &[LayerPlan]) -> Result<()> {
+    let Update { optimiser, clip, regularisers } = update;
+    if !regularisers.is_empty() {
+        builder.section("penalties");
+        regularise(builder, regularisers, weights, layers, false);
+    }
     builder.section(format!("optimiser ({})", optimiser.name()));
     let scale = builder.buffer("gradient scale", 2, Role::Scratch)?;
-    match clip_norm {
-        Some(max_norm) => {
+    let limit = if let Some(Clip::Value(limit)) = *clip { limit } else { f32::MAX };
+    match *clip {
+        Some(Clip::Norm(max_norm)) => {
             let count: u32 = weights.iter().map(|trained| slices(trained.len).1).sum();
             let squares = builder.buffer("squared gradients", count as u64, Role::Scratch)?;
             let mut at = 0;
@@ -78,36 +97,82 @@ pub fn optimise(
             }
             builder.push(&kernel::CLIP, None, &[], &params::Clip { n: count, max_norm }, &[squares, scale]);
         }
-        None => builder.fill(scale, 0..2, 1.0),
+        Some(Clip::Value(_)) | None => builder.fill(scale, 0..2, 1.0),
     }
-    let hyper = builder.buffer("hyper", 2, Role::Input)?;
+    let hyper = builder.buffer("hyper", HYPER as u64, Role::Input)?;
+    let without_mean = match optimiser.rule {
+        Rule::RmsProp { .. } => Some(builder.buffer("no mean of gradients", 1, Role::Scratch)?),
+        _ => None,
+    };
     for trained in weights {
-        let n = trained.len;
+        let (n, l2) = (trained.len, optimiser.l2());
         let mut memory = |kind: &str| builder.buffer(format!("{kind} {}", trained.name), n as u64, Role::Optimiser);
-        match *optimiser {
-            Optimiser::Sgd { momentum, .. } => {
+        let (beta1, beta2) = match optimiser.rule {
+            Rule::Sgd { momentum, nesterov } => {
                 let velocity = memory("velocity")?;
+                let params = params::Sgd { n, momentum, nesterov: nesterov as u32, limit, l2 };
                 let buffers = [hyper, scale, trained.gradient, trained.weight, velocity];
-                builder.push(&kernel::SGD, None, &[], &params::Sgd { n, momentum }, &buffers);
+                builder.push(&kernel::SGD, None, &[], &params, &buffers);
+                continue;
             }
-            Optimiser::Adam { beta1, beta2, .. } => {
-                let (m, v) = (memory("m")?, memory("v")?);
-                let params = params::Adam {
-                    n,
-                    beta1: beta1 as f32,
-                    take1: (1.0 - beta1) as f32,
-                    beta2: beta2 as f32,
-                    take2: (1.0 - beta2) as f32,
-                };
-                builder.push(
-                    &kernel::ADAM,
-                    None,
-                    &[],
-                    &params,
-                    &[hyper, scale, trained.gradient, trained.weight, m, v],
-                );
+            Rule::Adam { beta1, beta2, .. } | Rule::Nadam { beta1, beta2, .. } => (beta1, beta2),
+            Rule::RmsProp { decay, .. } => (0.0, decay),
+        };
+        let params = params::Adam {
+            n,
+            means: without_mean.is_none() as u32,
+            beta1: beta1 as f32,
+            take1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            take2: (1.0 - beta2) as f32,
+            limit,
+            l2,
+        };
+        let m = without_mean.map_or_else(|| memory("m"), Ok)?;
+        let buffers = [hyper, scale, trained.gradient, trained.weight, m, memory("v")?];
+        builder.push(&kernel::ADAM, None, &[], &params, &buffers);
+    }
+    regularise(builder, regularisers, weights, layers, true);
+    Ok(())
+}
+
+/// Adds penalties' gradients, or after the step bounds norms.
+fn regularise(
+    builder: &mut Builder,
+    regularisers: &[Regulariser],
+    weights: &[Trained],
+    layers: &[LayerPlan],
+    after: bool,
+) {
+    for regulariser in regularisers {
+        for trained in weights.iter().filter(|trained| regulariser.acts_on(&trained.name, layers)) {
+            match regulariser.action {
+                Action::Penalty { l1, l2 } if !after => {
+                    let params = params::Penalty { n: trained.len, l1: l1 as f32, l2: (2.0 * l2) as f32 };
+                    builder.push(&kernel::PENALTY, None, &[], &params, &[trained.weight, trained.gradient]);
+                }
+                Action::MaxNorm(limit) if after => {
+                    let parts = parts(&trained.name, layers);
+                    let Some((name, [rows, columns])) = parts.first().map(|(name, shape)| (name, &shape[..])) else {
+                        continue;
+                    };
+                    let (rows, columns) = (*rows as u32, *columns as u32);
+                    // The matrices of a recurrent layer lie transposed, one after another; a dense layer's as it is.
+                    let transposed = *name != trained.name;
+                    let (inner_stride, stride) = if transposed { (1, rows) } else { (columns, 1) };
+                    let params = params::MaxNorm {
+                        vectors: parts.len() as u32 * rows,
+                        length: columns,
+                        inner: rows,
+                        outer_stride: rows * columns,
+                        inner_stride,
+                        stride,
+                        limit: limit as f32,
+                    };
+                    builder.push(&kernel::MAX_NORM, None, &[], &params, &[trained.weight]);
+                }
+                _ => {}
             }
         }
     }
-    Ok(())
 }

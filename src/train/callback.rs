@@ -26,6 +26,8 @@ pub struct StepEvent {
     pub steps: usize,
     /// Mean loss of the epoch so far.
     pub loss: f32,
+    /// Learning rate of the last of these steps.
+    pub learning_rate: f64,
 }
 
 /// At the end of an epoch.
@@ -41,6 +43,8 @@ pub struct EpochEvent {
     pub loss: f32,
     /// Loss on the validation data after the epoch.
     pub validation_loss: Option<f32>,
+    /// Learning rate of the epoch's last step.
+    pub learning_rate: f64,
     /// Seconds since the fit began.
     pub seconds: f64,
 }

@@ -1,10 +1,10 @@
 //! The training loop.
 
-use super::{Callback, EpochEvent, Flow, StepEvent};
+use super::{Callback, EpochEvent, Flow, Schedule, StepEvent};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::transfer::{finite, not_empty};
-use ndarray::{Array3, ArrayView3, Axis, s};
+use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
 use std::time::Instant;
@@ -36,12 +36,24 @@ pub struct Fit<'a> {
     pub(crate) shuffle: bool,
     pub(crate) seed: u64,
     pub(crate) validation: Validation,
+    pub(crate) schedule: Option<Schedule>,
+    /// [N, T] or [N, 1].
+    pub(crate) weights: Option<Array2<f32>>,
     pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
 }
 
 impl Default for Fit<'_> {
     fn default() -> Self {
-        Fit { epochs: 1, batch_size: 32, shuffle: true, seed: 0, validation: Validation::None, callbacks: Vec::new() }
+        Fit {
+            epochs: 1,
+            batch_size: 32,
+            shuffle: true,
+            seed: 0,
+            validation: Validation::None,
+            schedule: None,
+            weights: None,
+            callbacks: Vec::new(),
+        }
     }
 }
 
@@ -52,6 +64,7 @@ impl std::fmt::Debug for Fit<'_> {
             .field("batch_size", &self.batch_size)
             .field("shuffle", &self.shuffle)
             .field("seed", &self.seed)
+            .field("schedule", &self.schedule)
             .field("callbacks", &self.callbacks.len())
             .finish_non_exhaustive()
     }
@@ -93,6 +106,27 @@ impl<'a> Fit<'a> {
         Fit { validation: Validation::Data(x, y), ..self }
     }
 
+    /// Changes the learning rate by a schedule. [`History::schedule`] gives it back, for a fit that goes on.
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Fit { schedule: Some(schedule), ..self }
+    }
+
+    /// Weighs sequences, `[N]`: the loss of a batch is Σ w·l over the number of its terms, as Keras's `sample_weight` with
+    /// `sum_over_batch_size`. Finite and at least 0. The validation loss is not weighted.
+    ///
+    /// ```
+    /// use wgpu_lstm::Fit;
+    /// let fit = Fit::new().sample_weights(ndarray::array![1.0, 0.5, 2.0]); // three sequences
+    /// ```
+    pub fn sample_weights(self, weights: Array1<f32>) -> Self {
+        Fit { weights: Some(weights.insert_axis(Axis(1))), ..self }
+    }
+
+    /// Weighs steps, [N, T], of a model that returns sequences; otherwise as [`Fit::sample_weights`], which it replaces.
+    pub fn step_weights(self, weights: Array2<f32>) -> Self {
+        Fit { weights: Some(weights), ..self }
+    }
+
     /// Adds a callback; they are called in the order they were added.
     pub fn callback(mut self, callback: impl Callback + 'a) -> Self {
         self.callbacks.push(Box::new(callback));
@@ -107,6 +141,10 @@ pub struct History {
     pub loss: Vec<f32>,
     /// Loss on the validation data per epoch; empty without.
     pub validation_loss: Vec<f32>,
+    /// Learning rate of each epoch's last step.
+    pub learning_rate: Vec<f64>,
+    /// The schedule as it stands now, if there was one.
+    pub schedule: Option<Schedule>,
     /// Optimiser steps in all.
     pub steps: u64,
     /// Seconds in all.
@@ -124,6 +162,13 @@ pub(crate) async fn fit(
         return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
     }
     check_data(model, "x", "y", &x, &y)?;
+    check_weights(model, fit.weights.as_ref(), x.dim())?;
+    let mut schedule = fit.schedule.take();
+    if let Some(schedule) = &mut schedule {
+        schedule.validate()?;
+        model.set_learning_rate(schedule.begin(model.learning_rate()?))?;
+    }
+    model.set_weighted(fit.weights.is_some())?;
     let (x, y, validation) = split(model, x, y, std::mem::take(&mut fit.validation))?;
     let start = Instant::now();
     let (count, mut history) = (x.dim().0, History::default());
@@ -137,9 +182,16 @@ pub(crate) async fn fit(
         }
         let (mut sum, mut seen) = (0.0f64, 0usize);
         let batches: Vec<&[usize]> = order.chunks(fit.batch_size).collect();
+        let mut learning_rate = model.learning_rate()?;
         for (look, group) in batches.chunks(STEPS_A_LOOK).enumerate() {
             for (slot, batch) in group.iter().enumerate() {
-                model.train_step(x.select(Axis(0), batch).view(), y.select(Axis(0), batch).view(), slot).await?;
+                let [x, y] = [&x, &y].map(|all| all.select(Axis(0), batch));
+                let weights = fit.weights.as_ref().map(|all| all.select(Axis(0), batch));
+                learning_rate = model.learning_rate()?;
+                model.train_step(x.view(), y.view(), weights.as_ref().map(|all| all.view()), slot).await?;
+                if let Some(schedule) = schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
+                    advance(schedule, model, f64::NAN)?;
+                }
             }
             let losses = model.step_losses(group.len()).await?;
             for (slot, (&loss, batch)) in losses.iter().zip(group).enumerate() {
@@ -150,7 +202,8 @@ pub(crate) async fn fit(
                 seen += batch.len();
             }
             let step = look * STEPS_A_LOOK + group.len();
-            let event = StepEvent { epoch, epochs: fit.epochs, step, steps, loss: (sum / seen as f64) as f32 };
+            let event =
+                StepEvent { epoch, epochs: fit.epochs, step, steps, loss: (sum / seen as f64) as f32, learning_rate };
             fit.callbacks.iter_mut().for_each(|callback| callback.on_steps(&event));
         }
         history.steps += steps as u64;
@@ -161,8 +214,13 @@ pub(crate) async fn fit(
             None => None,
         };
         history.validation_loss.extend(validation_loss);
+        history.learning_rate.push(learning_rate);
         history.seconds = start.elapsed().as_secs_f64();
-        let event = EpochEvent { epoch, epochs: fit.epochs, steps, loss, validation_loss, seconds: history.seconds };
+        let seconds = history.seconds;
+        let event = EpochEvent { epoch, epochs: fit.epochs, steps, loss, validation_loss, learning_rate, seconds };
+        if let Some(schedule) = schedule.as_mut().filter(|schedule| !schedule.is_per_step()) {
+            advance(schedule, model, event.watched() as f64)?;
+        }
         let mut flow = Flow::Continue;
         for callback in &mut fit.callbacks {
             if callback.on_epoch(&event, model)? == Flow::Stop {
@@ -176,7 +234,34 @@ pub(crate) async fn fit(
     for callback in &mut fit.callbacks {
         callback.on_end(model)?;
     }
+    history.schedule = schedule;
     Ok(history)
+}
+
+/// Sets the learning rate of the next step.
+fn advance(schedule: &mut Schedule, model: &mut Model, watched: f64) -> Result<()> {
+    match schedule.advance(watched) {
+        Some(rate) => model.set_learning_rate(rate),
+        None => Ok(()),
+    }
+}
+
+/// Refuses weights that do not fit x [N, T, I] and the model's output, or are no weights.
+fn check_weights(model: &Model, weights: Option<&Array2<f32>>, (count, steps, _): (usize, usize, usize)) -> Result<()> {
+    let Some(weights) = weights else { return Ok(()) };
+    let steps = model.output_shape(steps).0;
+    if weights.nrows() != count || ![1, steps].contains(&weights.ncols()) {
+        return Err(Error::Shape(format!(
+            "the weights have shape {:?}; expected one for each of {count} sequences, or [N, T] = [{count}, {steps}]",
+            weights.shape()
+        )));
+    }
+    match weights.indexed_iter().find(|&(_, &weight)| !(weight >= 0.0 && weight.is_finite())) {
+        None => Ok(()),
+        Some(((n, t), weight)) => Err(Error::Config(format!(
+            "the weight of [sequence, step] = [{n}, {t}] is {weight}; it must be finite and at least 0"
+        ))),
+    }
 }
 
 /// Refuses data that do not fit the model or are not finite.
@@ -189,7 +274,8 @@ pub(crate) fn check_data(
 ) -> Result<()> {
     model.check_input(x_name, x)?;
     not_empty(y_name, "[N, T, F]", y.shape())?;
-    let (steps, features) = model.output_shape(x.dim().1);
+    let (steps, outputs) = model.output_shape(x.dim().1);
+    let features = model.loss()?.target_width(outputs)?;
     if y.dim() != (x.dim().0, steps, features) {
         return Err(Error::Shape(format!(
             "{y_name} has shape {:?}, expected [N, T, F] = {:?} for {x_name} of shape {:?}",
@@ -199,7 +285,8 @@ pub(crate) fn check_data(
         )));
     }
     finite(x_name, "[sequence, step, feature]", x)?;
-    finite(y_name, "[sequence, step, feature]", y)
+    finite(y_name, "[sequence, step, feature]", y)?;
+    model.loss()?.check_target(y_name, y, outputs)
 }
 
 type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<(Array3<f32>, Array3<f32>)>);

@@ -1,15 +1,19 @@
 //! What training makes small.
 
+use crate::error::{Error, Result};
+use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
-/// A loss, averaged over a batch.
+/// A loss, averaged over a batch. F is the number of features of the target, C the number of classes.
 ///
 /// ```
-/// use wgpu_lstm::{Loss, Optimiser};
-/// let loss = Loss::MeanSquaredError;
-/// let optimiser = Optimiser::adam(1e-3);
+/// use wgpu_lstm::Loss;
+/// let loss = Loss::Huber { delta: 1.0 };
+/// let bands = Loss::Quantile { quantiles: vec![0.1, 0.5, 0.9] };
+/// assert_eq!(bands.target_width(6)?, 2); // a prediction of 6 holds 3 quantiles of 2 features
+/// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
     /// Mean of squares over all elements, as
@@ -18,36 +22,165 @@ pub enum Loss {
     /// Mean of absolute values over all elements, as
     /// [`torch.nn.L1Loss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.L1Loss.html).
     MeanAbsoluteError,
+    /// Half the square of errors up to `delta`, and a straight line beyond; mean over all elements. As
+    /// [`torch.nn.HuberLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.HuberLoss.html) and
+    /// [`keras.losses.Huber`](https://keras.io/api/losses/regression_losses/#huber-class), whose defaults are 1.
+    Huber {
+        /// Where the line begins, in units of the target; finite and above 0.
+        delta: f32,
+    },
+    /// Pinball loss of several quantiles at once: max(q·e, (q − 1)·e) with e = target − prediction (Koenker and Bassett
+    /// 1978). The prediction is [.., F·Q], the Q quantiles of a feature side by side; the target is [.., F]. Mean over
+    /// all F·Q terms. As [`sklearn.metrics.mean_pinball_loss`](https://scikit-learn.org/stable/modules/generated/sklearn.metrics.mean_pinball_loss.html)
+    /// for each quantile.
+    Quantile {
+        /// The quantiles, each above 0 and below 1.
+        quantiles: Vec<f32>,
+    },
+    /// Cross-entropy between target probabilities (0 to 1) and the sigmoid of the prediction, which holds logits (no
+    /// activation on the last layer); mean over all elements. As
+    /// [`torch.nn.BCEWithLogitsLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html), or
+    /// Keras's `BinaryCrossentropy(from_logits=True)`.
+    BinaryCrossEntropy,
     /// Cross-entropy between target probabilities [.., C] (one-hot, or summing to 1) and the softmax of the
     /// prediction, which holds logits (no activation on the last layer); mean over rows. As
     /// [`torch.nn.CrossEntropyLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html)
     /// with probabilities, or Keras's `CategoricalCrossentropy(from_logits=True)`.
     SoftmaxCrossEntropy,
+    /// [`Loss::SoftmaxCrossEntropy`] for a target [.., 1] that holds the class, counted from 0, as a whole number; the
+    /// prediction is [.., C]. As
+    /// [`torch.nn.CrossEntropyLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html)
+    /// with classes, or Keras's `SparseCategoricalCrossentropy(from_logits=True)`.
+    SparseSoftmaxCrossEntropy,
+    /// Negative logarithm of a normal density, without its constant: ½·(log var + (target − mean)² / var), var at least
+    /// 1e-6; mean over the F terms. The prediction is [.., 2·F]: F means, then F logarithms of variances. As
+    /// [`torch.nn.GaussianNLLLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GaussianNLLLoss.html) with
+    /// `full=False` and var = exp(second half); as there, a variance below the least still has a gradient.
+    GaussianNll,
+}
+
+/// The shader's numbers of the losses.
+pub(crate) mod kind {
+    pub const SQUARED: u32 = 0;
+    pub const ABSOLUTE: u32 = 1;
+    pub const HUBER: u32 = 2;
+    pub const QUANTILE: u32 = 3;
+    pub const BINARY: u32 = 4;
+    pub const SOFTMAX: u32 = 5;
+    pub const SPARSE_SOFTMAX: u32 = 6;
+    pub const GAUSSIAN: u32 = 7;
 }
 
 impl Loss {
-    /// All, in the order of the shader's numbers.
-    pub const ALL: [Loss; 3] = [Loss::MeanSquaredError, Loss::MeanAbsoluteError, Loss::SoftmaxCrossEntropy];
-
     /// The shader's number.
-    pub(crate) fn index(self) -> u32 {
-        self as u32
-    }
-
-    /// Name for people.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn index(&self) -> u32 {
         match self {
-            Loss::MeanSquaredError => "mean squared error",
-            Loss::MeanAbsoluteError => "mean absolute error",
-            Loss::SoftmaxCrossEntropy => "softmax cross-entropy",
+            Loss::MeanSquaredError => kind::SQUARED,
+            Loss::MeanAbsoluteError => kind::ABSOLUTE,
+            Loss::Huber { .. } => kind::HUBER,
+            Loss::Quantile { .. } => kind::QUANTILE,
+            Loss::BinaryCrossEntropy => kind::BINARY,
+            Loss::SoftmaxCrossEntropy => kind::SOFTMAX,
+            Loss::SparseSoftmaxCrossEntropy => kind::SPARSE_SOFTMAX,
+            Loss::GaussianNll => kind::GAUSSIAN,
         }
     }
 
-    /// How many terms the mean is over.
-    pub(crate) fn terms(self, rows: u64, width: u64) -> f64 {
+    /// Name for people.
+    pub fn name(&self) -> &'static str {
         match self {
-            Loss::MeanSquaredError | Loss::MeanAbsoluteError => rows as f64 * width as f64,
-            Loss::SoftmaxCrossEntropy => rows as f64,
+            Loss::MeanSquaredError => "mean squared error",
+            Loss::MeanAbsoluteError => "mean absolute error",
+            Loss::Huber { .. } => "Huber",
+            Loss::Quantile { .. } => "quantile",
+            Loss::BinaryCrossEntropy => "binary cross-entropy",
+            Loss::SoftmaxCrossEntropy => "softmax cross-entropy",
+            Loss::SparseSoftmaxCrossEntropy => "sparse softmax cross-entropy",
+            Loss::GaussianNll => "Gaussian negative log-likelihood",
+        }
+    }
+
+    /// The quantiles, or Huber's δ: what the kernel is given beside the prediction and the target.
+    pub(crate) fn levels(&self) -> &[f32] {
+        match self {
+            Loss::Huber { delta } => std::slice::from_ref(delta),
+            Loss::Quantile { quantiles } => quantiles,
+            _ => &[],
+        }
+    }
+
+    /// Whether the prediction holds logits, which an activation would spoil.
+    pub(crate) fn takes_logits(&self) -> bool {
+        matches!(self, Loss::BinaryCrossEntropy | Loss::SoftmaxCrossEntropy | Loss::SparseSoftmaxCrossEntropy)
+    }
+
+    /// Features of the target for a prediction of `prediction` features.
+    ///
+    /// # Errors
+    /// A prediction whose features cannot be shared out among quantiles, or among means and variances.
+    pub fn target_width(&self, prediction: usize) -> Result<usize> {
+        let parts = match self {
+            Loss::SparseSoftmaxCrossEntropy => return Ok(1),
+            Loss::Quantile { quantiles } => quantiles.len(),
+            Loss::GaussianNll => 2,
+            _ => 1,
+        };
+        if parts == 0 || !prediction.is_multiple_of(parts) {
+            return Err(Error::Config(format!(
+                "the {} loss needs {parts} outputs for each feature of the target; the model has {prediction} outputs, \
+                 which is no multiple of {parts}",
+                self.name()
+            )));
+        }
+        Ok(prediction / parts)
+    }
+
+    /// How many terms the mean is over, for predictions of `width` features.
+    pub(crate) fn terms(&self, rows: u64, width: u64) -> f64 {
+        let of_a_row = match self {
+            Loss::SoftmaxCrossEntropy | Loss::SparseSoftmaxCrossEntropy => 1.0,
+            Loss::GaussianNll => width as f64 / 2.0,
+            _ => width as f64,
+        };
+        rows as f64 * of_a_row
+    }
+
+    /// Refuses settings out of range.
+    pub(crate) fn validate(&self) -> Result<()> {
+        match self {
+            Loss::Huber { delta } if !(*delta > 0.0 && delta.is_finite()) => {
+                Err(Error::Config(format!("delta of the Huber loss is {delta}; it must be finite and above 0")))
+            }
+            Loss::Quantile { quantiles } if quantiles.is_empty() => {
+                Err(Error::Config("the quantile loss has no quantile; give at least one, above 0 and below 1".into()))
+            }
+            Loss::Quantile { quantiles } => match quantiles.iter().find(|&&q| !(q > 0.0 && q < 1.0)) {
+                Some(q) => Err(Error::Config(format!("a quantile is {q}; it must be above 0 and below 1"))),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses targets [N, T, F] that the loss has no meaning for: classes that the prediction does not have, numbers that
+    /// are no probabilities.
+    pub(crate) fn check_target(&self, name: &str, target: &ArrayView3<f32>, prediction: usize) -> Result<()> {
+        let (expected, good): (String, Box<dyn Fn(f32) -> bool>) = match self {
+            Loss::SparseSoftmaxCrossEntropy => (
+                format!("a class, which is a whole number from 0 to {}", prediction - 1),
+                Box::new(move |t| t >= 0.0 && t < prediction as f32 && t.fract() == 0.0),
+            ),
+            Loss::BinaryCrossEntropy | Loss::SoftmaxCrossEntropy => {
+                ("a probability, from 0 to 1".into(), Box::new(|t| (0.0..=1.0).contains(&t)))
+            }
+            _ => return Ok(()),
+        };
+        match target.indexed_iter().find(|&(_, &t)| !good(t)) {
+            None => Ok(()),
+            Some(((n, t, f), value)) => Err(Error::Config(format!(
+                "{name} holds {value} at [sequence, step, feature] = [{n}, {t}, {f}]; the {} loss expects {expected}",
+                self.name()
+            ))),
         }
     }
 }

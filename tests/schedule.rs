@@ -395,6 +395,6 @@ fn constants_that_do_not_fit_the_sizes_are_refused() {
     let mut plan = training_plan(Lstm::new(6), 9, 3, &Capabilities::default()).unwrap();
     plan.check(&Capabilities::default()).unwrap();
     let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
-    scan.call.constants[3] = 4; // six units do not either
+    scan.call.constants[6] = 4; // six units do not either
     assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))));
 }

@@ -156,7 +156,9 @@ impl Layer<'_> {
             );
             builder.round_weights(scratch.rt, scratch.step_rt);
         }
-        builder.fill(scratch.zero, 0..1, 0.0);
+        if sizes.cell.input_gates.len() < GATES {
+            builder.fill(scratch.zero, 0..1, 0.0);
+        }
         self.last_states(builder, upstream);
         if let (Some(dx), 2) = (self.dx, sizes.directions) {
             // Which direction reaches a time first depends on its chunk, so both add.

@@ -59,7 +59,9 @@ pub use cell::Cell;
 pub use device::{Device, Executable};
 pub use error::{Error, Result};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
-pub use layer::{Bias, Dense, Gru, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState};
+pub use layer::{
+    Bias, Dense, Dropout, Gru, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState, Merge, Pool,
+};
 pub use model::{Model, Sequential};
 pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};

@@ -254,6 +254,33 @@ fn cases() -> Vec<Case> {
         ));
         let rows = odd() * 3;
         all.push(case(&kernel::FILL, &[], p::Fill { offset: round as u32, n: odd() * 9, value: -1.5 }));
+        let pool = p::PoolForward {
+            steps,
+            batch,
+            features,
+            x_offset: 3,
+            x_step: batch * (features + 2),
+            x_row: features + 2,
+            time: (round % 2) as u32 * 2,
+            total_steps: steps + 3,
+        };
+        let constants = [round as u32 % 3, (round % 4 > 1) as u32];
+        all.push(case(&kernel::POOL_FORWARD, &constants, pool));
+        let pool = p::PoolBackward {
+            steps,
+            batch,
+            features,
+            dx_offset: 4,
+            dy_offset: 1,
+            time: (round % 2) as u32 * 2,
+            total_steps: steps + 3,
+        };
+        all.push(case(&kernel::POOL_BACKWARD, &constants, pool));
+        let merge = [round as u32 % 3];
+        let params = p::MergeForward { rows: batch * steps, width: features, x_offset: 3, y_offset: 5 };
+        all.push(case(&kernel::MERGE_FORWARD, &merge, params));
+        let params = p::MergeBackward { rows: batch * steps, width: features, x_offset: 3, dy_offset: 5, dx_offset: 1 };
+        all.push(case(&kernel::MERGE_BACKWARD, &merge, params));
         let activation = round as u32 % 12;
         let (alpha, beta) = (0.3, 0.4);
         let features = odd();
@@ -363,6 +390,10 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         if kernel.name == "loss" && case.constants == [6] && binding.name == "target_" {
             let classes = case.params[1] as f32;
             values.iter_mut().for_each(|value| *value = (*value * classes).floor());
+        }
+        // Times, some of which are none.
+        if binding.name == "at" {
+            values.iter_mut().for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
         }
         // Two numbers to an element.
         if kernel.half_weights && ["r", "rt"].contains(&binding.name) {

@@ -233,6 +233,30 @@ kernels! {
         bindings: &[read("words"), read("src"), read_write("dst")],
         constants: &[], workgroup: [256, 1, 1], cell: false,
     }
+    /// One vector of each row's steps: the last, their mean or the largest.
+    POOL_FORWARD = pool_forward {
+        params: p::PoolForward,
+        bindings: &[read("words"), read("x"), read_write("y"), read_write("at")],
+        constants: &["KIND", "RAGGED"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Gradient of the steps of which one vector was taken.
+    POOL_BACKWARD = pool_backward {
+        params: p::PoolBackward,
+        bindings: &[read("words"), read("dy"), read("at"), read_write("dx")],
+        constants: &["KIND", "RAGGED"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// The two directions as one: sum, product or mean.
+    MERGE_FORWARD = merge_forward {
+        params: p::MergeForward,
+        bindings: &[read("x"), read_write("y")],
+        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Gradient of two directions that were merged.
+    MERGE_BACKWARD = merge_backward {
+        params: p::MergeBackward,
+        bindings: &[read("x"), read("dy"), read_write("dx")],
+        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
+    }
     /// Strided copy or accumulation of a four-dimensional block.
     COPY = copy {
         params: p::Copy,

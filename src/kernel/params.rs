@@ -568,6 +568,155 @@ impl Trim {
 }
 
 params! {
+    /// One vector of each row's steps.
+    PoolForward {
+        /// Steps of this chunk.
+        steps: u32,
+        /// B.
+        batch: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of x.
+        x_offset: u32,
+        /// Stride of x by step.
+        x_step: u32,
+        /// Stride of x by row.
+        x_row: u32,
+        /// Time of the first step; from 0 on, y is made anew.
+        time: u32,
+        /// T.
+        total_steps: u32,
+    }
+}
+
+impl PoolForward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.batch as u64 * self.features as u64, 256)
+    }
+
+    /// Constants of a call: KIND, RAGGED.
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let axes = [(self.steps, self.x_step as i32), (self.batch, self.x_row as i32), (self.features, 1)];
+        let out = Touch::updates(Region::span(0, self.batch, self.features), self.time > 0);
+        vec![
+            Touch::reads(Region::span(2, call.constants[1], self.batch)),
+            Touch::reads(Region::strided(self.x_offset, axes)),
+            out,
+            out,
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.steps as u64 * self.batch as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// The gradient of a chunk of steps from that of one vector.
+    PoolBackward {
+        /// Steps of this chunk.
+        steps: u32,
+        /// B.
+        batch: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of dx [steps, B, features].
+        dx_offset: u32,
+        /// First element of dy [B, features].
+        dy_offset: u32,
+        /// Time of the first step.
+        time: u32,
+        /// T.
+        total_steps: u32,
+    }
+}
+
+impl PoolBackward {
+    pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
+        elementwise(self.flops(call), 256)
+    }
+
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let own = |offset: u32, steps: u32| Region::span(offset, steps * self.batch, self.features);
+        vec![
+            Touch::reads(Region::span(2, call.constants[1], self.batch)),
+            Touch::reads(own(self.dy_offset, 1)),
+            Touch::reads(own(0, 1)),
+            Touch::writes(own(self.dx_offset, self.steps)),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.steps as u64 * self.batch as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// The two halves of rows as one.
+    MergeForward {
+        /// Rows.
+        rows: u32,
+        /// K.
+        width: u32,
+        /// First element of x [rows, 2K].
+        x_offset: u32,
+        /// First element of y [rows, K].
+        y_offset: u32,
+    }
+}
+
+impl MergeForward {
+    pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
+        elementwise(self.flops(call), 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![
+            Touch::reads(Region::span(self.x_offset, self.rows, 2 * self.width)),
+            Touch::writes(Region::span(self.y_offset, self.rows, self.width)),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.rows as u64 * self.width as u64
+    }
+}
+
+params! {
+    /// The gradient of both halves of rows.
+    MergeBackward {
+        /// Rows.
+        rows: u32,
+        /// K.
+        width: u32,
+        /// First element of x [rows, 2K].
+        x_offset: u32,
+        /// First element of dy [rows, K].
+        dy_offset: u32,
+        /// First element of dx [rows, 2K].
+        dx_offset: u32,
+    }
+}
+
+impl MergeBackward {
+    pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
+        elementwise(self.flops(call), 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![
+            Touch::reads(Region::span(self.x_offset, self.rows, 2 * self.width)),
+            Touch::reads(Region::span(self.dy_offset, self.rows, self.width)),
+            Touch::writes(Region::span(self.dx_offset, self.rows, 2 * self.width)),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        self.rows as u64 * self.width as u64
+    }
+}
+
+params! {
     /// `dst[i] = src[i]`, or `dst[i] += src[i]`, over a block `[n0, n1, n2, n3]` with free strides.
     Copy {
         /// Outermost size.

@@ -32,6 +32,29 @@ impl Bias {
     }
 }
 
+/// What becomes of the outputs of two directions, as in
+/// [Keras's Bidirectional](https://keras.io/api/layers/recurrent_layers/bidirectional/). Between layers they lie side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Merge {
+    /// Side by side: 2·K features.
+    #[default]
+    Concat,
+    /// Their sum: K features.
+    Sum,
+    /// Their product: K features.
+    Mul,
+    /// Their mean: K features.
+    Ave,
+}
+
+impl Merge {
+    /// The shaders' number, of all but the first.
+    pub(crate) fn index(self) -> u32 {
+        self as u32 - 1
+    }
+}
+
 /// An LSTM: H hidden units, L layers, one or two directions. With the defaults it is
 /// [`torch.nn.LSTM`](https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html); [`Lstm::keras`] is
 /// [Keras's LSTM](https://keras.io/api/layers/recurrent_layers/lstm/).
@@ -76,6 +99,7 @@ pub(crate) struct Options {
     pub activation: Activation,
     pub output_activation: Activation,
     pub forget_bias: bool,
+    pub merge: Merge,
     pub reverse: bool,
     pub go_backwards: bool,
     pub dropout: f64,
@@ -98,6 +122,7 @@ impl Default for Options {
             activation: Activation::Tanh,
             output_activation: Activation::Tanh,
             forget_bias: true,
+            merge: Merge::Concat,
             reverse: false,
             go_backwards: false,
             dropout: 0.0,
@@ -231,6 +256,18 @@ impl Lstm {
     /// Whether the forget gate's bias starts at 1 with [`Init::Keras`] (the default), else at 0.
     pub fn unit_forget_bias(self, unit: bool) -> Lstm {
         self.with(|options| options.forget_bias = unit)
+    }
+
+    /// What becomes of the outputs of two directions.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm, Merge};
+    /// let lstm = Lstm::new(8).bidirectional(true).merge(Merge::Sum).build(&Device::cpu(), 3, 0)?;
+    /// assert_eq!(lstm.forward(ndarray::Array3::zeros((2, 7, 3)).view(), None)?.output.dim(), (2, 7, 8));
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn merge(self, merge: Merge) -> Lstm {
+        self.with(|options| options.merge = merge)
     }
 
     /// Runs from the end of time to its start (ONNX's `direction` "reverse"); outputs stay in the order of time.
@@ -372,6 +409,9 @@ impl Lstm {
         if (options.reverse as usize) + (options.go_backwards as usize) + (self.bidirectional as usize) > 1 {
             return refuse("reverse, go_backwards and bidirectional exclude each other".into());
         }
+        if options.merge != Merge::Concat && !self.bidirectional {
+            return refuse("directions can only be merged where there are two; set bidirectional(true)".into());
+        }
         if options.go_backwards && self.layers > 1 {
             return refuse("go_backwards is for one layer; add several, as in Keras, or use reverse".into());
         }
@@ -407,8 +447,13 @@ impl Lstm {
         1 + self.bidirectional as usize
     }
 
-    /// Output features D·K.
+    /// Output features: D·K, or K where directions are merged.
     pub fn output(&self) -> usize {
+        if self.options.merge == Merge::Concat { self.stacked() } else { self.width() }
+    }
+
+    /// Features that go from layer to layer, D·K.
+    pub(crate) fn stacked(&self) -> usize {
         self.directions() * self.width()
     }
 }

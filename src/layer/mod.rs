@@ -1,18 +1,22 @@
 //! Layers: their configuration, their parameters and how these are initialised.
 
 mod dense;
+mod dropout;
 mod gru;
 mod init;
 mod lstm;
 mod parameters;
+mod pool;
 mod run;
 mod weights;
 
 pub use dense::Dense;
+pub use dropout::Dropout;
 pub use gru::Gru;
 pub use init::Init;
-pub use lstm::{Bias, Lstm};
+pub use lstm::{Bias, Lstm, Merge};
 pub(crate) use parameters::{Parameters, tensor_shapes};
+pub use pool::Pool;
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use weights::HostTensor;
 
@@ -27,6 +31,10 @@ pub enum Layer {
     Lstm(Lstm),
     /// A fully connected layer.
     Dense(Dense),
+    /// Dropout.
+    Dropout(Dropout),
+    /// One vector of a sequence.
+    Pool(Pool),
 }
 
 impl Layer {
@@ -36,15 +44,44 @@ impl Layer {
             Layer::Lstm(lstm) if lstm.cell == Cell::Gru => "gru",
             Layer::Lstm(_) => "lstm",
             Layer::Dense(_) => "dense",
+            Layer::Dropout(_) => "dropout",
+            Layer::Pool(_) => "pool",
         }
     }
 
-    /// Features of its output.
-    pub fn output(&self) -> usize {
+    /// Features of its output, from `input` features.
+    pub fn output(&self, input: usize) -> usize {
         match self {
             Layer::Lstm(lstm) => lstm.output(),
             Layer::Dense(dense) => dense.units,
+            Layer::Dropout(_) | Layer::Pool(_) => input,
         }
+    }
+
+    /// Whether it makes one vector of a sequence.
+    pub(crate) fn ends_sequence(&self) -> bool {
+        match self {
+            Layer::Lstm(lstm) => !lstm.return_sequences,
+            Layer::Pool(_) => true,
+            Layer::Dense(_) | Layer::Dropout(_) => false,
+        }
+    }
+
+    /// Whether it needs a sequence.
+    pub(crate) fn takes_sequence(&self) -> bool {
+        matches!(self, Layer::Lstm(_) | Layer::Pool(_))
+    }
+}
+
+impl From<Dropout> for Layer {
+    fn from(dropout: Dropout) -> Layer {
+        Layer::Dropout(dropout)
+    }
+}
+
+impl From<Pool> for Layer {
+    fn from(pool: Pool) -> Layer {
+        Layer::Pool(pool)
     }
 }
 

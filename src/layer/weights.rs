@@ -97,10 +97,11 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
             tensors.push(tensor(format!("{name}.bias"), bias));
             tensors
         }
+        Layer::Dropout(_) | Layer::Pool(_) => Vec::new(),
         Layer::Lstm(lstm) => (0..lstm.layers)
             .flat_map(|k| {
                 let cell = lstm.spec();
-                let input = if k == 0 { input } else { lstm.output() };
+                let input = if k == 0 { input } else { lstm.stacked() };
                 // the parts of each direction: kind, columns, inputs
                 let parts = |kinds: &[(&str, &'static [usize], Option<usize>)]| {
                     let each = ["", "_reverse"].into_iter().take(lstm.directions());
@@ -166,6 +167,7 @@ pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) ->
     let values = |part: &Part, random: &mut Pcg64| match layer {
         Layer::Lstm(lstm) => lstm_values(lstm, part, random),
         Layer::Dense(dense) => dense_values(dense, part, spec, random),
+        Layer::Dropout(_) | Layer::Pool(_) => Vec::new(),
     };
     (spec.parts.iter())
         .map(|part| HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: values(part, random) })

@@ -4,14 +4,14 @@ mod file;
 mod summary;
 
 use crate::cache::Plans;
-use crate::device::{Device, Tensor};
+use crate::device::{Device, Executable, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer, Parameters};
 use crate::plan::{Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Update};
-use crate::transfer::{Order, download, finite, not_empty, upload};
+use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -73,7 +73,7 @@ impl Sequential {
 
     /// Features of the output.
     pub fn output(&self) -> usize {
-        self.layers.last().map_or(self.input, Layer::output)
+        self.layers.iter().fold(self.input, |input, layer| layer.output(input))
     }
 
     /// The layers with their names (lstm, lstm_1, dense, ...) and input features.
@@ -88,19 +88,17 @@ impl Sequential {
             let count = counts.entry(layer.kind()).or_default();
             let name = if *count == 0 { layer.kind().to_string() } else { format!("{}_{count}", layer.kind()) };
             *count += 1;
-            if let Layer::Lstm(lstm) = layer {
-                if !whole {
-                    return Err(Error::Config(format!(
-                        "{name} needs a sequence, but the LSTM below it returns only its last step; set \
-                         return_sequences(true) on that one"
-                    )));
-                }
-                whole = lstm.return_sequences;
+            if layer.takes_sequence() && !whole {
+                return Err(Error::Config(format!(
+                    "{name} needs a sequence, but a layer below it gives one vector; if that is an LSTM, set \
+                     return_sequences(true) on it"
+                )));
             }
+            whole &= !layer.ends_sequence();
             let plan = LayerPlan { name, input, layer: layer.clone() };
             plan.validate()?;
             plans.push(plan);
-            input = layer.output();
+            input = layer.output(input);
         }
         Ok(plans)
     }
@@ -113,6 +111,8 @@ struct Training {
     update: Update,
     /// Whether the host weighs rows.
     weighted: bool,
+    /// What random bits depend on, beside the step.
+    seed: u32,
     /// Steps done.
     steps: u64,
     /// The optimiser's memory, by buffer name.
@@ -147,7 +147,7 @@ pub struct Model {
     device: Device,
     parameters: Parameters,
     training: Option<Training>,
-    plans: Plans<Kind, NetworkPlan>,
+    plans: Plans<(Kind, bool), NetworkPlan>,
     extra: BTreeMap<String, serde_json::Value>,
 }
 
@@ -196,8 +196,9 @@ impl Model {
             )));
         }
         let log = self.device.tensor("losses", LOG).await?;
-        self.training = Some(Training { loss, update, weighted: false, steps: 0, memory: HashMap::new(), log });
-        self.plans.forget(|kind| kind != Kind::Predict);
+        self.training =
+            Some(Training { loss, update, weighted: false, seed: 0, steps: 0, memory: HashMap::new(), log });
+        self.plans.forget(|(kind, _)| kind != Kind::Predict);
         Ok(())
     }
 
@@ -211,7 +212,7 @@ impl Model {
         let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
         update.validate(&self.layers)?;
         training.update = update;
-        self.plans.forget(|kind| kind == Kind::Train);
+        self.plans.forget(|(kind, _)| kind == Kind::Train);
         Ok(())
     }
 
@@ -239,8 +240,15 @@ impl Model {
     pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if std::mem::replace(&mut training.weighted, weighted) != weighted {
-            self.plans.forget(|kind| kind == Kind::Train);
+            self.plans.forget(|(kind, _)| kind == Kind::Train);
         }
+        Ok(())
+    }
+
+    /// Sets what random bits of the steps to come depend on.
+    pub(crate) fn set_seed(&mut self, seed: u64) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        training.seed = seed as u32 ^ (seed >> 32) as u32;
         Ok(())
     }
 
@@ -278,27 +286,51 @@ impl Model {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn evaluate<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>) -> Result<f32> {
         let y = self.target(y)?;
-        pollster::block_on(self.evaluate_async(x, y))
+        pollster::block_on(self.evaluate_async(x, y, None))
     }
 
-    /// [`Model::evaluate`] for places that cannot block, with y as [N, T, F].
-    pub async fn evaluate_async(&mut self, x: ArrayView3<'_, f32>, y: ArrayView3<'_, f32>) -> Result<f32> {
+    /// [`Model::evaluate`] of sequences that end before step `lengths[n]`, as [`Fit::lengths`] has them: steps past their ends do
+    /// not count.
+    ///
+    /// # Errors
+    /// As [`Model::fit`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn evaluate_ragged<D: Dimension>(
+        &mut self,
+        x: ArrayView3<f32>,
+        y: ArrayView<f32, D>,
+        lengths: &[usize],
+    ) -> Result<f32> {
+        let y = self.target(y)?;
+        pollster::block_on(self.evaluate_async(x, y, Some(lengths)))
+    }
+
+    /// [`Model::evaluate`] for places that cannot block, with y as [N, T, F]; with `lengths`, as [`Model::evaluate_ragged`].
+    pub async fn evaluate_async(
+        &mut self,
+        x: ArrayView3<'_, f32>,
+        y: ArrayView3<'_, f32>,
+        lengths: Option<&[usize]>,
+    ) -> Result<f32> {
         train::check_data(self, "x", "y", &x, &y)?;
         let (count, steps, _) = x.dim();
-        let mut sum = 0.0f64;
+        check_lengths(lengths, count, steps)?;
+        let (mut sum, mut terms) = (0.0f64, 0usize);
         for range in batches(count, steps) {
             let rows = s![range.clone(), .., ..];
-            self.ready(Kind::Evaluate, steps, range.len()).await?;
-            let (plan, executable) = self.plans.get(Kind::Evaluate, steps, range.len())?;
-            upload(executable, &plan.x, x.slice(rows).permuted_axes([1, 0, 2]))?;
-            if let Some(target) = &plan.target {
-                upload(executable, target, y.slice(rows).permuted_axes([1, 0, 2]))?;
-            }
-            executable.run()?;
+            let given = Given {
+                x: x.slice(rows),
+                y: Some(y.slice(rows)),
+                lengths: lengths.map(|all| &all[range.clone()]),
+                weights: None,
+            };
+            let counted = given.rows(self.returns_sequences());
+            let (plan, executable) = self.run(Kind::Evaluate, &given).await?;
             let loss = plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
-            sum += executable.read_async((loss, 0), 1).await?[0] as f64 * range.len() as f64;
+            sum += executable.read_async((loss, 0), 1).await?[0] as f64 * counted as f64;
+            terms += counted;
         }
-        Ok((sum / count as f64) as f32)
+        Ok((sum / terms.max(1) as f64) as f32)
     }
 
     /// The output for x [N, T, I]: [N, F] for a model that returns the last step, else [N, T, F].
@@ -307,20 +339,43 @@ impl Model {
     /// Shapes that do not fit, numbers that are not finite, sizes that the device cannot hold.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn predict(&mut self, x: ArrayView3<f32>) -> Result<ArrayD<f32>> {
-        pollster::block_on(self.predict_async(x))
+        pollster::block_on(self.predict_async(x, None))
     }
 
-    /// [`Model::predict`] for places that cannot block.
-    pub async fn predict_async(&mut self, x: ArrayView3<'_, f32>) -> Result<ArrayD<f32>> {
+    /// [`Model::predict`] for sequences that end before step `lengths[n]`: recurrent layers and pooling see no step after that.
+    /// Outputs of recurrent layers past a sequence's end are 0; what a dense layer makes of that stands in the output.
+    ///
+    /// # Errors
+    /// As [`Model::predict`]; lengths that are too many, too few or beyond T.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let mut model = Sequential::new(1).add(Lstm::new(8).bidirectional(true)).add(Dense::new(2)).build(&Device::cpu(), 7)?;
+    /// let (padded, alone) = (Array3::ones((1, 9, 1)), Array3::ones((1, 4, 1)));
+    /// assert_eq!(model.predict_ragged(padded.view(), &[4])?, model.predict(alone.view())?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn predict_ragged(&mut self, x: ArrayView3<f32>, lengths: &[usize]) -> Result<ArrayD<f32>> {
+        pollster::block_on(self.predict_async(x, Some(lengths)))
+    }
+
+    /// [`Model::predict`] for places that cannot block; with `lengths`, as [`Model::predict_ragged`].
+    pub async fn predict_async(&mut self, x: ArrayView3<'_, f32>, lengths: Option<&[usize]>) -> Result<ArrayD<f32>> {
         self.check_input("x", &x)?;
         finite("x", "[sequence, step, feature]", &x)?;
         let (count, steps, _) = x.dim();
+        check_lengths(lengths, count, steps)?;
         let mut parts: Vec<Array3<f32>> = Vec::new();
         for range in batches(count, steps) {
-            self.ready(Kind::Predict, steps, range.len()).await?;
-            let (plan, executable) = self.plans.get(Kind::Predict, steps, range.len())?;
-            upload(executable, &plan.x, x.slice(s![range.clone(), .., ..]).permuted_axes([1, 0, 2]))?;
-            executable.run()?;
+            let given = Given {
+                x: x.slice(s![range.clone(), .., ..]),
+                y: None,
+                lengths: lengths.map(|all| &all[range.clone()]),
+                weights: None,
+            };
+            let (plan, executable) = self.run(Kind::Predict, &given).await?;
             let mut y = Array3::default((0, 0, 0));
             download(executable, &plan.y, range.len(), Order::Batch, &mut y).await?;
             parts.push(y);
@@ -354,7 +409,7 @@ impl Model {
     /// # Errors
     /// Sizes that the device cannot hold; a model that was not compiled.
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
-        let purpose = self.purpose(Kind::Train)?;
+        let purpose = self.purpose((Kind::Train, false))?;
         Ok(network(&self.layers, Batch::new(batch, steps), purpose, self.device.capabilities())?.plan)
     }
 
@@ -430,34 +485,42 @@ impl Model {
         self.parameters.import(tensors)
     }
 
-    /// One optimiser step on a batch; the loss goes to the log. Weights [B, T or 1] are given where steps are weighted.
-    pub(crate) async fn train_step(
-        &mut self,
-        x: ArrayView3<'_, f32>,
-        y: ArrayView3<'_, f32>,
-        weights: Option<ArrayView2<'_, f32>>,
-        slot: usize,
-    ) -> Result<()> {
-        let (batch, steps, _) = x.dim();
-        self.ready(Kind::Train, steps, batch).await?;
-        let training = self.training.as_mut().ok_or_else(not_compiled)?;
-        training.steps += 1;
-        let (plan, executable) = self.plans.get(Kind::Train, steps, batch)?;
-        let (Some(target), Some(loss), Some(hyper)) = (&plan.target, plan.loss, plan.hyper) else {
-            return Err(Error::Plan("a training plan lacks a part".into()));
-        };
-        upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
-        upload(executable, target, y.permuted_axes([1, 0, 2]))?;
-        if let (Some(buffer), Some(weights)) = (plan.row_weights, weights) {
-            let terms = training.loss.terms(batch as u64 * plan.y.steps as u64, plan.y.features as u64);
-            let broadcast = (0..plan.y.steps as usize).flat_map(|t| weights.column(t % weights.ncols()).into_iter());
-            let factors: Vec<f32> = broadcast.map(|&weight| (weight as f64 / terms) as f32).collect();
-            executable.write((buffer, 0), &factors)?;
+    /// One optimiser step on a batch; the loss goes to the log.
+    pub(crate) async fn train_step(&mut self, given: &Given<'_>, slot: usize) -> Result<()> {
+        self.training.as_mut().ok_or_else(not_compiled)?.steps += 1;
+        self.run(Kind::Train, given).await?;
+        let (batch, steps, _) = given.x.dim();
+        let (plan, executable) = self.plans.get((Kind::Train, given.lengths.is_some()), steps, batch)?;
+        let loss = plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
+        let log = &self.training.as_ref().ok_or_else(not_compiled)?.log;
+        executable.copy_out((loss, 0), (log, slot as u64), 1)
+    }
+
+    /// Makes sure of a plan, hands it a batch and runs it.
+    async fn run(&mut self, kind: Kind, given: &Given<'_>) -> Result<(&NetworkPlan, &Executable)> {
+        let (batch, steps, _) = given.x.dim();
+        let key = (kind, given.lengths.is_some());
+        self.ready(key, steps, batch).await?;
+        let whole = self.returns_sequences();
+        let (plan, executable) = self.plans.get(key, steps, batch)?;
+        upload(executable, &plan.x, given.x.permuted_axes([1, 0, 2]))?;
+        if let (Some(target), Some(y)) = (&plan.target, given.y) {
+            upload(executable, target, y.permuted_axes([1, 0, 2]))?;
         }
-        executable.write((hyper, 0), &training.update.optimiser.hyper(training.steps))?;
+        if let Some(training) = &self.training {
+            if let Some(buffer) = plan.row_weights {
+                executable.write((buffer, 0), &given.factors(&training.loss, plan, whole))?;
+            }
+            if let Some(hyper) = plan.hyper {
+                executable.write((hyper, 0), &training.update.optimiser.hyper(training.steps))?;
+            }
+        }
+        if let Some(buffer) = plan.words {
+            let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, training.steps as u32]);
+            executable.write((buffer, 0), &words(key, given.lengths, batch, steps)?)?;
+        }
         executable.run()?;
-        executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
-        Ok(())
+        Ok((plan, executable))
     }
 
     /// The first losses of the log.
@@ -465,24 +528,27 @@ impl Model {
         self.training.as_ref().ok_or_else(not_compiled)?.log.read(0..count as u64).await
     }
 
-    fn purpose(&self, kind: Kind) -> Result<Purpose<'_>> {
+    fn purpose(&self, (kind, ragged): (Kind, bool)) -> Result<Purpose<'_>> {
         let training = self.training.as_ref().ok_or_else(not_compiled);
+        // Steps past the ends of sequences have no weight.
+        let ends = ragged && self.returns_sequences();
         Ok(match kind {
             Kind::Predict => Purpose::Predict,
-            Kind::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: false },
+            Kind::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
             Kind::Train => {
                 let Training { loss, update, weighted, .. } = training?;
-                Purpose::Train { loss, update, weighted: *weighted }
+                Purpose::Train { loss, update, weighted: *weighted || ends }
             }
         })
     }
 
     /// Makes sure that a plan is compiled.
-    async fn ready(&mut self, kind: Kind, steps: usize, batch: usize) -> Result<()> {
-        if self.plans.has(kind, steps, batch) {
+    async fn ready(&mut self, key: (Kind, bool), steps: usize, batch: usize) -> Result<()> {
+        if self.plans.has(key, steps, batch) {
             return Ok(());
         }
-        let plan = network(&self.layers, Batch::new(batch, steps), self.purpose(kind)?, self.device.capabilities())?;
+        let sizes = Batch::new(batch, steps).ragged(key.1);
+        let plan = network(&self.layers, sizes, self.purpose(key)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         if let Some(training) = &mut self.training {
             for buffer in plan.plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {
@@ -497,12 +563,12 @@ impl Model {
             memory.or_else(|| self.parameters.tensor(name))
         };
         let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
-        self.plans.keep(kind, steps, batch, plan, executable);
+        self.plans.keep(key, steps, batch, plan, executable);
         Ok(())
     }
 
     fn returns_sequences(&self) -> bool {
-        self.config.layers.iter().all(|layer| !matches!(layer, Layer::Lstm(lstm) if !lstm.return_sequences))
+        !self.config.layers.iter().any(Layer::ends_sequence)
     }
 
     /// Steps and features of the output for an input of `steps`.
@@ -536,6 +602,47 @@ impl Model {
         }
         not_empty(name, "[N, T, I]", x.shape())
     }
+}
+
+/// A batch as the host has it.
+pub(crate) struct Given<'a> {
+    /// [B, T, I].
+    pub x: ArrayView3<'a, f32>,
+    /// [B, T or 1, F].
+    pub y: Option<ArrayView3<'a, f32>>,
+    /// `[B]`.
+    pub lengths: Option<&'a [usize]>,
+    /// [B, T or 1].
+    pub weights: Option<ArrayView2<'a, f32>>,
+}
+
+impl Given<'_> {
+    /// Rows of the output that count: the steps that there are, if it is `whole` sequences, else one a sequence.
+    fn rows(&self, whole: bool) -> usize {
+        let (batch, steps, _) = self.x.dim();
+        match self.lengths {
+            Some(lengths) if whole => lengths.iter().sum(),
+            _ if whole => batch * steps,
+            _ => batch,
+        }
+    }
+
+    /// The factor of each row's loss, [T or 1, B]: its weight over the number of terms, nothing past the end of a sequence.
+    fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Vec<f32> {
+        let steps = plan.y.steps as usize;
+        let terms = loss.terms(self.rows(whole) as u64, plan.y.features as u64);
+        let factor = |t: usize, b: usize| {
+            let past = whole && self.lengths.is_some_and(|lengths| t >= lengths[b]);
+            let weight = self.weights.map_or(1.0, |weights| weights[[b, t % weights.ncols()]]);
+            if past { 0.0 } else { (weight as f64 / terms) as f32 }
+        };
+        (0..steps).flat_map(|t| (0..self.x.dim().0).map(move |b| factor(t, b))).collect()
+    }
+}
+
+/// Refuses lengths that do not fit.
+pub(crate) fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
+    words([0; 2], lengths, count, steps).map(drop)
 }
 
 fn not_compiled() -> Error {

@@ -8,19 +8,22 @@ use std::fmt::Write;
 pub(super) fn table(layers: &[LayerPlan], parameters: &Parameters) -> String {
     let mut rows = vec![["layer".to_string(), "what".into(), "output".into(), "parameters".into()]];
     let mut whole = true;
-    for LayerPlan { name, layer, .. } in layers {
+    for LayerPlan { name, input, layer } in layers {
         let what = match layer {
             Layer::Lstm(lstm) => {
-                whole = lstm.return_sequences;
                 let layers = if lstm.layers > 1 { format!(", {} layers", lstm.layers) } else { String::new() };
                 let directions = if lstm.bidirectional { ", bidirectional" } else { "" };
-                format!("LSTM({}{layers}{directions}, {} cell)", lstm.hidden, lstm.cell.spec().name)
+                format!("LSTM({}{layers}{directions}, {} cell)", lstm.hidden, lstm.spec().name)
             }
             Layer::Dense(dense) => {
                 format!("Dense({}, {})", dense.units, format!("{:?}", dense.activation).to_lowercase())
             }
+            Layer::Dropout(dropout) => format!("Dropout({})", dropout.probability),
+            Layer::Pool(pool) => format!("Pool({})", format!("{pool:?}").to_lowercase()),
         };
-        let output = if whole { format!("[B, T, {}]", layer.output()) } else { format!("[B, {}]", layer.output()) };
+        whole &= !layer.ends_sequence();
+        let output =
+            if whole { format!("[B, T, {}]", layer.output(*input)) } else { format!("[B, {}]", layer.output(*input)) };
         let prefix = format!("{name}.");
         rows.push([name.clone(), what, output, parameters.count(&prefix).to_string()]);
     }

@@ -1,14 +1,15 @@
 //! Plans for a whole network: predict, evaluate, stream, train; and for a bare stack with all its gradients.
 
 use super::backward::{self, StateGradients, Upstream};
-use super::builder::{Builder, Trained};
+use super::builder::{Builder, Drop, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
 use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
+use super::pool::{self, Pooled};
 use super::sequence::Sequence;
 use super::strategy;
 use super::update;
 use crate::error::{Error, Result};
-use crate::layer::{Dense, Layer, Lstm};
+use crate::layer::{Dense, Dropout, Layer, Lstm, Merge, Pool};
 use crate::plan::{BufferId, Capabilities, Plan, Role, Strategy};
 use crate::train::{Loss, Update};
 
@@ -78,7 +79,14 @@ impl LayerPlan {
     pub(crate) fn validate(&self) -> Result<()> {
         match &self.layer {
             Layer::Lstm(lstm) => lstm_sizes(&self.name, lstm, self.input, [1, 1], false).map(drop),
-            Layer::Dense(dense) => dense_sizes(&self.name, dense, self.input).map(drop),
+            Layer::Dense(dense) => {
+                dense.activation.validate(&format!("{}: the activation", self.name))?;
+                dense_sizes(&self.name, dense, self.input).map(drop)
+            }
+            Layer::Dropout(Dropout { probability }) if !(0.0..1.0).contains(probability) => Err(Error::Config(
+                format!("{}: the probability is {probability}; it must be at least 0 and below 1", self.name),
+            )),
+            Layer::Dropout(_) | Layer::Pool(_) => Ok(()),
         }
     }
 }
@@ -185,18 +193,28 @@ fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = 
 }
 
 enum Sized {
-    Lstm { sizes: LstmSizes, whole: bool },
+    Lstm { sizes: LstmSizes, whole: bool, merge: Merge },
     Dense(DenseSizes),
+    Dropout { name: String, probability: f64 },
+    Pool { name: String, pool: Pool },
 }
 
 enum Weights {
     Lstm(Vec<LayerWeights>),
     Dense(DenseWeights),
+    None,
 }
 
 enum Trace {
-    Lstm(Vec<LayerTrace>),
-    Dense { x: Sequence, y: Sequence },
+    /// With the output before its directions were merged.
+    Lstm(Vec<LayerTrace>, Sequence),
+    Dense {
+        x: Sequence,
+        y: Sequence,
+    },
+    /// Nothing, where nothing was dropped.
+    Dropout(Option<Drop>),
+    Pool(Pooled),
 }
 
 impl Sized {
@@ -204,6 +222,7 @@ impl Sized {
         match self {
             Sized::Lstm { sizes, .. } => forward::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
             Sized::Dense(sizes) => dense::declare_weights(builder, sizes, prefix, role).map(Weights::Dense),
+            Sized::Dropout { .. } | Sized::Pool { .. } => Ok(Weights::None),
         }
     }
 }
@@ -228,7 +247,16 @@ fn sized(
                 if !lstm.return_sequences {
                     along = 1;
                 }
-                Ok(Sized::Lstm { sizes, whole: lstm.return_sequences })
+                Ok(Sized::Lstm { sizes, whole: lstm.return_sequences, merge: lstm.options.merge })
+            }
+            Layer::Dropout(Dropout { probability }) => {
+                Ok(Sized::Dropout { name: name.clone(), probability: *probability })
+            }
+            Layer::Pool(pool) => {
+                builder
+                    .chunk_by(&format!("{name} [B, features] = [{batch}, {input}]"), batch as u64 * *input as u64)?;
+                along = 1;
+                Ok(Sized::Pool { name: name.clone(), pool: *pool })
             }
             Layer::Dense(dense) => {
                 let sizes = dense_sizes(name, dense, *input)?;
@@ -259,7 +287,7 @@ pub fn network(
     let sized = sized(&mut builder, layers, [batch, steps], ragged, train)?;
     let stacks = sized.iter().filter_map(|layer| match layer {
         Sized::Lstm { sizes, .. } => Some(sizes),
-        Sized::Dense(_) => None,
+        _ => None,
     });
     describe(&mut builder, steps, stacks);
 
@@ -271,7 +299,7 @@ pub fn network(
     for layer in &sized {
         let declared = layer.declare(&mut builder, "", Role::Weight)?;
         match (layer, &declared) {
-            (Sized::Lstm { sizes, whole }, Weights::Lstm(declared)) => {
+            (Sized::Lstm { sizes, whole, merge }, Weights::Lstm(declared)) => {
                 let initial = match purpose {
                     Purpose::Stream => Initial::States(declare_states(&mut builder, sizes, Role::State, "")?),
                     _ => Initial::Zero,
@@ -289,11 +317,29 @@ pub fn network(
                     Some(y) => y.clone(),
                     None => forward::last_step(&mut builder, sizes, top)?,
                 };
-                traces.push(Trace::Lstm(trace));
+                let apart = flow.clone();
+                if *merge != Merge::Concat {
+                    flow = pool::merge(&mut builder, &sizes.name, *merge, &apart, batch)?;
+                }
+                traces.push(Trace::Lstm(trace, apart));
             }
             (Sized::Dense(sizes), Weights::Dense(declared)) => {
                 let y = dense::forward(&mut builder, sizes, *declared, &flow, batch)?;
                 traces.push(Trace::Dense { x: flow, y: y.clone() });
+                flow = y;
+            }
+            (Sized::Dropout { name, probability }, Weights::None) => {
+                let drops = train && *probability > 0.0;
+                let drop = drops.then(|| Drop { probability: *probability, site: builder.site(), shared: false });
+                if let Some(drop) = drop {
+                    builder.section(format!("{name} forward"));
+                    flow = builder.dropout(&format!("{name}.y"), &flow, batch, drop)?;
+                }
+                traces.push(Trace::Dropout(drop));
+            }
+            (Sized::Pool { name, pool }, Weights::None) => {
+                let (y, pooled) = pool::forward(&mut builder, name, *pool, &flow, batch, ragged)?;
+                traces.push(Trace::Pool(pooled));
                 flow = y;
             }
             _ => return Err(Error::Plan("a layer declared another kind's weights".into())),
@@ -331,7 +377,16 @@ fn gradients(
     for (k, layer) in sized.iter().enumerate().rev() {
         let declared = layer.declare(builder, "grad ", Role::Gradient)?;
         let dx = match (layer, &weights[k], &traces[k], &declared) {
-            (Sized::Lstm { sizes, whole }, Weights::Lstm(weights), Trace::Lstm(traces), Weights::Lstm(declared)) => {
+            (
+                Sized::Lstm { sizes, whole, merge },
+                Weights::Lstm(weights),
+                Trace::Lstm(traces, apart),
+                Weights::Lstm(declared),
+            ) => {
+                if *merge != Merge::Concat {
+                    builder.section(format!("{} merge backward", sizes.name));
+                    upstream = pool::unmerge(builder, &sizes.name, *merge, apart, &upstream, batch)?;
+                }
                 for (weights, gradients) in weights.iter().zip(declared) {
                     pairs.extend([(weights.w, gradients.w), (weights.r, gradients.r)]);
                     if sizes.parameters() > 0 {
@@ -348,6 +403,16 @@ fn gradients(
                     pairs.push((weights.bias, declared.bias));
                 }
                 dense::backward(builder, sizes, *weights, *declared, x, y, &upstream, batch, k > 0)?
+            }
+            (Sized::Dropout { name, .. }, _, Trace::Dropout(drop), _) => match drop {
+                Some(drop) if k > 0 => {
+                    builder.section(format!("{name} backward"));
+                    Some(builder.dropout(&format!("{name}.dx"), &upstream, batch, *drop)?)
+                }
+                _ => None,
+            },
+            (Sized::Pool { name, pool }, _, Trace::Pool(pooled), _) => {
+                Some(pool::backward(builder, name, *pool, pooled, &upstream, batch)?)
             }
             _ => return Err(Error::Plan("a layer and its trace are of different kinds".into())),
         };
@@ -414,7 +479,8 @@ pub fn lstm_gradients(
     }
     describe(&mut builder, steps, std::iter::once(&sizes));
     let x = builder.sequence("x", [steps, batch, sizes.input], 0, Role::Input)?;
-    let dy = builder.sequence("dy", [steps, batch, sizes.directions * sizes.width], 0, Role::Input)?;
+    let merge = lstm.options.merge;
+    let dy = builder.sequence("dy", [steps, batch, lstm.output() as u32], 0, Role::Input)?;
     let initial = declare_states(&mut builder, &sizes, Role::Input, "")?;
     let finals = declare_states(&mut builder, &sizes, Role::Input, " final gradient")?;
     let d_initial = declare_states(&mut builder, &sizes, Role::Output, " initial gradient")?;
@@ -422,7 +488,11 @@ pub fn lstm_gradients(
     let gradients = forward::declare_weights(&mut builder, &sizes, "grad ", Role::Gradient)?;
     let traces = forward::lstm(&mut builder, &sizes, &weights, &x, &Initial::States(initial.clone()), true, true)?;
     let states = StateGradients { finals: finals.clone(), initials: d_initial.clone() };
-    let upstream = Upstream::Whole(dy.clone());
+    let apart = match (merge, traces.last().and_then(|top| top.y.as_ref())) {
+        (Merge::Concat, _) | (_, None) => dy.clone(),
+        (_, Some(y)) => pool::unmerge(&mut builder, &sizes.name, merge, y, &dy, batch)?,
+    };
+    let upstream = Upstream::Whole(apart);
     let dx = backward::lstm(&mut builder, &sizes, &weights, &traces, upstream, Some(&states), &gradients, true)?
         .ok_or_else(|| Error::Plan("the input's gradient was asked for".into()))?;
     let words = builder.find("words");

@@ -2,7 +2,7 @@
 
 use super::{Callback, EpochEvent, Flow, Schedule, StepEvent};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Given, Model, check_lengths};
 use crate::transfer::{finite, not_empty};
 use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;
@@ -22,6 +22,8 @@ pub enum Validation {
     Split(f64),
     /// Data of its own: x [N, T, I] and y [N, T, F] (T = 1 for a model that returns the last step).
     Data(Array3<f32>, Array3<f32>),
+    /// The same with the length of each sequence, `[N]`.
+    Ragged(Array3<f32>, Array3<f32>, Vec<usize>),
 }
 
 /// Settings of a fit.
@@ -39,6 +41,8 @@ pub struct Fit<'a> {
     pub(crate) schedule: Option<Schedule>,
     /// [N, T] or [N, 1].
     pub(crate) weights: Option<Array2<f32>>,
+    /// `[N]`.
+    pub(crate) lengths: Option<Vec<usize>>,
     pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
 }
 
@@ -52,6 +56,7 @@ impl Default for Fit<'_> {
             validation: Validation::None,
             schedule: None,
             weights: None,
+            lengths: None,
             callbacks: Vec::new(),
         }
     }
@@ -127,6 +132,28 @@ impl<'a> Fit<'a> {
         Fit { weights: Some(weights), ..self }
     }
 
+    /// Gives each sequence a length, `[N]`: it ends before that step, and what is padded after it takes no part in anything. A
+    /// model that returns sequences learns from the mean over the steps that there are. Validation data split off keeps
+    /// its lengths.
+    ///
+    /// ```
+    /// use ndarray::{Array2, Array3};
+    /// use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
+    /// let mut model = Sequential::new(2).add(Lstm::new(4)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// let (x, y) = (Array3::ones((3, 5, 2)), Array2::zeros((3, 1)));
+    /// model.fit(x.view(), y.view(), Fit::new().lengths(vec![5, 2, 4]))?;
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn lengths(self, lengths: Vec<usize>) -> Self {
+        Fit { lengths: Some(lengths), ..self }
+    }
+
+    /// Judges on other sequences that have lengths.
+    pub fn validation_ragged(self, x: Array3<f32>, y: Array3<f32>, lengths: Vec<usize>) -> Self {
+        Fit { validation: Validation::Ragged(x, y, lengths), ..self }
+    }
+
     /// Adds a callback; they are called in the order they were added.
     pub fn callback(mut self, callback: impl Callback + 'a) -> Self {
         self.callbacks.push(Box::new(callback));
@@ -169,7 +196,10 @@ pub(crate) async fn fit(
         model.set_learning_rate(schedule.begin(model.learning_rate()?))?;
     }
     model.set_weighted(fit.weights.is_some())?;
-    let (x, y, validation) = split(model, x, y, std::mem::take(&mut fit.validation))?;
+    check_lengths(fit.lengths.as_deref(), x.dim().0, x.dim().1)?;
+    model.set_seed(fit.seed)?;
+    let validation = std::mem::take(&mut fit.validation);
+    let (x, y, validation) = split(model, x, y, fit.lengths.as_deref(), validation)?;
     let start = Instant::now();
     let (count, mut history) = (x.dim().0, History::default());
     let steps = count.div_ceil(fit.batch_size);
@@ -188,7 +218,14 @@ pub(crate) async fn fit(
                 let [x, y] = [&x, &y].map(|all| all.select(Axis(0), batch));
                 let weights = fit.weights.as_ref().map(|all| all.select(Axis(0), batch));
                 learning_rate = model.learning_rate()?;
-                model.train_step(x.view(), y.view(), weights.as_ref().map(|all| all.view()), slot).await?;
+                let lengths = fit.lengths.as_ref().map(|all| batch.iter().map(|&n| all[n]).collect::<Vec<_>>());
+                let given = Given {
+                    x: x.view(),
+                    y: Some(y.view()),
+                    lengths: lengths.as_deref(),
+                    weights: weights.as_ref().map(|all| all.view()),
+                };
+                model.train_step(&given, slot).await?;
                 if let Some(schedule) = schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
                     advance(schedule, model, f64::NAN)?;
                 }
@@ -210,7 +247,7 @@ pub(crate) async fn fit(
         let loss = (sum / seen as f64) as f32;
         history.loss.push(loss);
         let validation_loss = match &validation {
-            Some((x, y)) => Some(model.evaluate_async(x.view(), y.view()).await?),
+            Some((x, y, lengths)) => Some(model.evaluate_async(x.view(), y.view(), lengths.as_deref()).await?),
             None => None,
         };
         history.validation_loss.extend(validation_loss);
@@ -289,20 +326,29 @@ pub(crate) fn check_data(
     model.loss()?.check_target(y_name, y, outputs)
 }
 
-type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<(Array3<f32>, Array3<f32>)>);
+type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<Held>);
+
+/// Validation data, with lengths where they have some.
+type Held = (Array3<f32>, Array3<f32>, Option<Vec<usize>>);
 
 /// Takes the validation data off.
 fn split<'a>(
     model: &Model,
     x: ArrayView3<'a, f32>,
     y: ArrayView3<'a, f32>,
+    lengths: Option<&[usize]>,
     validation: Validation,
 ) -> Result<Split<'a>> {
     match validation {
         Validation::None => Ok((x, y, None)),
         Validation::Data(vx, vy) => {
             check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
-            Ok((x, y, Some((vx, vy))))
+            Ok((x, y, Some((vx, vy, None))))
+        }
+        Validation::Ragged(vx, vy, lengths) => {
+            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
+            check_lengths(Some(&lengths), vx.dim().0, vx.dim().1)?;
+            Ok((x, y, Some((vx, vy, Some(lengths)))))
         }
         Validation::Split(share) => {
             let count = x.dim().0;
@@ -314,7 +360,8 @@ fn split<'a>(
                 )));
             }
             let (vx, vy) = (x.slice(s![kept.., .., ..]).to_owned(), y.slice(s![kept.., .., ..]).to_owned());
-            Ok((x.slice_move(s![..kept, .., ..]), y.slice_move(s![..kept, .., ..]), Some((vx, vy))))
+            let held = (vx, vy, lengths.map(|lengths| lengths[kept..].to_vec()));
+            Ok((x.slice_move(s![..kept, .., ..]), y.slice_move(s![..kept, .., ..]), Some(held)))
         }
     }
 }

@@ -1,0 +1,235 @@
+//! Stacks of layers: gradients of whole networks in f64 against central differences of their own loss, in the very plan that
+//! trains, and sequences of different lengths against each sequence alone.
+
+mod common;
+
+use common::{Draw, close};
+use ndarray::{Array2, Array3, Axis, s};
+use std::sync::Arc;
+use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::plan::{BufferId, Role};
+use wgpu_lstm::real::Real;
+use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
+use wgpu_lstm::{
+    Activation, Capabilities, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool, Sequential,
+    Update,
+};
+
+const INPUT: usize = 3;
+
+/// Layers with their names and inputs.
+fn stack(layers: Vec<Layer>) -> Vec<LayerPlan> {
+    let mut input = INPUT;
+    let mut plans = Vec::new();
+    for (k, layer) in layers.into_iter().enumerate() {
+        let output = layer.output(input);
+        plans.push(LayerPlan { name: format!("layer{k}"), input, layer });
+        input = output;
+    }
+    plans
+}
+
+fn stacks() -> Vec<Vec<Layer>> {
+    let lstm = || Lstm::new(4).return_sequences(true);
+    vec![
+        vec![lstm().into(), Pool::Mean.into(), Dense::new(2).activation(Activation::Softplus).into()],
+        vec![lstm().bidirectional(true).merge(Merge::Mul).into(), Pool::Max.into(), Dense::new(2).into()],
+        vec![lstm().bidirectional(true).merge(Merge::Ave).into(), Pool::Last.into(), Dense::new(2).into()],
+        vec![Dense::new(5).activation(Activation::Elu { alpha: 0.8 }).into(), lstm().into(), Dense::new(2).into()],
+        vec![lstm().into(), Dropout::new(0.4).into(), Gru::new(3).bidirectional(true).into(), Dense::new(2).into()],
+        vec![Lstm::new(4).bidirectional(true).merge(Merge::Sum).into(), Dropout::new(0.5).into(), Dense::new(2).into()],
+        vec![lstm().layers(2).dropout(0.3).input_dropout(0.2).recurrent_dropout(0.4).into(), Dense::new(2).into()],
+        vec![lstm().weight_dropout(0.4).zoneout(0.3, 0.2).into(), Dense::new(2).into()],
+        vec![Lstm::new(6).projection(3).layers(2).return_sequences(true).into(), Dense::new(2).into()],
+        vec![Lstm::new(5).peepholes(true).zoneout(0.2, 0.2).into(), Dense::new(2).into()],
+    ]
+}
+
+/// The columns that the GRU of the stacks (three units) does not have: they are 0 and have no gradient.
+fn no_parameter(what: &str, name: &str, at: usize) -> bool {
+    let column = at % 4;
+    let missing = if name.ends_with(".w") || name.ends_with(".bias") && at / 12 % 2 == 0 { 3 } else { 2 };
+    what.contains("Gru") && name.starts_with("layer2.l0") && column == missing
+}
+
+fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
+    let what = format!("{layers:?}, ragged {ragged}, limit {limit}");
+    let (batch, steps) = (3, 5);
+    let update = Update::new(Optimiser::sgd(0.1, 0.0));
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
+    let network =
+        network(&stack(layers), Batch::new(batch, steps).ragged(ragged), purpose, &capabilities).expect(&what);
+    let plan = Arc::new(network.plan);
+    // Everything before the optimiser.
+    let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
+    let machine = Machine::<f64>::new(plan.clone(), |_| None);
+    let mut draw = Draw::new(11);
+    let mut weights = Vec::new();
+    for (k, buffer) in plan.buffers.iter().enumerate() {
+        if !matches!(buffer.role, Role::Input | Role::Weight) {
+            continue;
+        }
+        let mut values: Vec<f64> = draw.vec(buffer.len as usize).into_iter().map(|value| 0.8 * value as f64).collect();
+        if Some(BufferId(k)) == network.words {
+            let words = [7, 1, 5, 0, 3];
+            values = words.map(f64::of_word).to_vec();
+        }
+        values
+            .iter_mut()
+            .enumerate()
+            .filter(|(at, _)| no_parameter(&what, &buffer.name, *at))
+            .for_each(|(_, v)| *v = 0.0);
+        machine.write((BufferId(k), 0), &values);
+        if buffer.role == Role::Weight {
+            weights.push((BufferId(k), values));
+        }
+    }
+    let loss = network.loss.unwrap();
+    let run = || {
+        machine.run(0..end);
+        machine.read((loss, 0), 1)[0]
+    };
+    run();
+    for (id, values) in weights {
+        let name = &plan.buffers[id.0].name;
+        let Some(gradient) = plan.find(&format!("grad {name}")) else { continue };
+        if plan.commands[..end].iter().all(|command| !command.buffers.contains(&gradient)) {
+            continue; // a bias that is not there
+        }
+        run();
+        let given = machine.read((gradient, 0), values.len() as u64);
+        for at in (0..values.len()).step_by(1 + values.len() / 40) {
+            if no_parameter(&what, name, at) {
+                assert_eq!(given[at], 0.0, "{what}: {name}[{at}]");
+                continue;
+            }
+            let step = 1e-6;
+            let moved = |by: f64| {
+                machine.write((id, at as u64), &[values[at] + by]);
+                run()
+            };
+            let expected = (moved(step) - moved(-step)) / (2.0 * step);
+            machine.write((id, at as u64), &[values[at]]);
+            // 1e-9 absolute: the rounding of a difference over 2e-6
+            assert!(
+                (given[at] - expected).abs() <= 1e-9 + 1e-6 * expected.abs(),
+                "{what}: gradient of {name}[{at}] is {}, expected {expected}",
+                given[at]
+            );
+        }
+    }
+}
+
+#[test]
+fn gradients_of_stacks() {
+    for ragged in [false, true] {
+        for layers in stacks() {
+            let projected =
+                layers.iter().any(|layer| matches!(layer, Layer::Lstm(lstm) if lstm.width() < lstm.hidden()));
+            if ragged && projected {
+                continue; // refused, by name
+            }
+            gradients_of(layers.clone(), ragged, 1 << 27);
+            gradients_of(layers, ragged, 1100); // time is split
+        }
+    }
+}
+
+fn ragged_batches(device: &Device) {
+    let lengths = [4, 0, 6, 1, 3];
+    let mut draw = Draw::new(3);
+    let x = draw.array3((lengths.len(), 6, INPUT));
+    for layers in stacks().into_iter().take(6) {
+        let what = format!("{layers:?}");
+        let model = layers.into_iter().fold(Sequential::new(INPUT), |model, layer| model.add(layer));
+        let mut model = model.build(device, 5).unwrap();
+        let together = model.predict_ragged(x.view(), &lengths).unwrap();
+        for (row, &length) in lengths.iter().enumerate().filter(|&(_, &length)| length > 0) {
+            let alone = model.predict(x.slice(s![row..row + 1, ..length, ..])).unwrap();
+            let own = together.index_axis(Axis(0), row);
+            let own = if own.ndim() == 2 { own.slice_axis(Axis(0), (0..length).into()) } else { own };
+            close(&what, own.iter(), alone.iter(), 2e-6, 2e-6);
+        }
+    }
+}
+
+/// What is padded changes nothing, and a loss over sequences is that of their steps.
+fn padding_changes_nothing(device: &Device) {
+    let (lengths, steps) = (vec![4, 2, 6, 1, 5, 3], 6);
+    let mut draw = Draw::new(4);
+    let (x, y) = (draw.array3((6, steps, INPUT)), draw.array3((6, steps, 2)));
+    let (mut other_x, mut other_y) = (x.clone(), y.clone());
+    for (row, &length) in lengths.iter().enumerate() {
+        other_x.slice_mut(s![row, length.., ..]).fill(9.0);
+        other_y.slice_mut(s![row, length.., ..]).fill(-7.0);
+    }
+    let trained = |x: &Array3<f32>, y: &Array3<f32>| {
+        let layers = Sequential::new(INPUT).add(Lstm::new(5).bidirectional(true).return_sequences(true));
+        let mut model = layers.add(Dense::new(2)).build(device, 1).unwrap();
+        model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01)).unwrap();
+        let fit = Fit::new().epochs(3).batch_size(4).lengths(lengths.clone()).seed(2);
+        let history = model.fit(x.view(), y.view(), fit).unwrap();
+        let loss = model.evaluate_ragged(x.view(), y.view(), &lengths).unwrap();
+        (model, history.loss, loss)
+    };
+    let ((mut model, losses, loss), (other, other_losses, other_loss)) = (trained(&x, &y), trained(&other_x, &other_y));
+    assert_eq!((losses, loss), (other_losses, other_loss));
+    assert_eq!(model.parameters().unwrap(), other.parameters().unwrap());
+    let (mut sum, mut terms) = (0.0, 0);
+    for (row, &length) in lengths.iter().enumerate() {
+        let part = s![row..row + 1, ..length, ..];
+        sum += model.evaluate(x.slice(part), y.slice(part)).unwrap() * length as f32;
+        terms += length;
+    }
+    assert!((sum / terms as f32 - loss).abs() < 1e-5, "{loss}, step by step {}", sum / terms as f32);
+}
+
+on_both!(ragged_batches, padding_changes_nothing);
+
+#[test]
+fn lengths_that_do_not_fit_are_refused() {
+    let mut model = Sequential::new(2).add(Lstm::new(3)).add(Dense::new(1)).build(&Device::cpu(), 0).unwrap();
+    model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01)).unwrap();
+    let (x, y) = (Array3::zeros((2, 4, 2)), Array2::zeros((2, 1)));
+    let fit = |lengths: Vec<usize>| Fit::new().lengths(lengths);
+    let error = model.fit(x.view(), y.view(), fit(vec![4])).unwrap_err().to_string();
+    assert!(error.contains("1 lengths") && error.contains("B = 2"), "{error}");
+    let error = model.fit(x.view(), y.view(), fit(vec![4, 5])).unwrap_err().to_string();
+    assert!(error.contains("sequence 1 is 5") && error.contains("T = 4"), "{error}");
+    assert!(
+        model.predict_ragged(x.view(), &[1, 9]).is_err() && model.evaluate_ragged(x.view(), y.view(), &[9, 9]).is_err()
+    );
+}
+
+#[test]
+fn options_that_exclude_each_other_are_refused() {
+    let refused = |lstm: Lstm| lstm.build(&Device::cpu(), 3, 0).unwrap_err().to_string();
+    let lstm = || Lstm::new(4);
+    for (lstm, wanted) in [
+        (lstm().projection(4), "below the 4 hidden units"),
+        (lstm().projection(0), "at least 1"),
+        (lstm().projection(2).zoneout(0.1, 0.0), "excludes zoneout"),
+        (lstm().cell(wgpu_lstm::Cell::Article).peepholes(true), "article cell has no peepholes"),
+        (Lstm::from(Gru::new(4)).clip(1.0), "gru cell has no"),
+        (lstm().clip(0.0), "above 0"),
+        (lstm().cell_clip(f32::NAN), "above 0"),
+        (lstm().recurrent_dropout(1.0), "below 1"),
+        (lstm().zoneout(-0.1, 0.0), "at least 0"),
+        (lstm().dropout(0.5), "between layers"),
+        (lstm().reverse(true).bidirectional(true), "exclude each other"),
+        (lstm().go_backwards(true).layers(2), "one layer"),
+        (lstm().merge(Merge::Sum), "where there are two"),
+        (lstm().gate_activation(Activation::Elu { alpha: -1.0 }), "at least 0"),
+    ] {
+        let error = refused(lstm);
+        assert!(error.contains(wanted), "{error}");
+    }
+    let error = Lstm::new(4).projection(2).build(&Device::cpu(), 3, 0).unwrap();
+    let error = error.forward_ragged(Array3::zeros((1, 2, 3)).view(), &[1], None).unwrap_err().to_string();
+    assert!(error.contains("not supported with a projection"), "{error}");
+    let error = Sequential::new(3).add(Dropout::new(1.5)).build(&Device::cpu(), 0).unwrap_err().to_string();
+    assert!(error.contains("below 1"), "{error}");
+    let error = Sequential::new(3).add(Lstm::new(2)).add(Pool::Max).build(&Device::cpu(), 0).unwrap_err().to_string();
+    assert!(error.contains("needs a sequence"), "{error}");
+}

@@ -170,6 +170,9 @@ pub(crate) async fn fit(
     }
     model.set_weighted(fit.weights.is_some())?;
     let (x, y, validation) = split(model, x, y, std::mem::take(&mut fit.validation))?;
+    for callback in &mut fit.callbacks {
+        callback.on_begin(model)?;
+    }
     let start = Instant::now();
     let (count, mut history) = (x.dim().0, History::default());
     let steps = count.div_ceil(fit.batch_size);

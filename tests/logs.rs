@@ -68,7 +68,7 @@ fn files_that_cannot_be_logs_are_refused_before_training() {
 fn checksum(bytes: &[u8]) -> u32 {
     let turn = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
     let crc = !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ byte as u32, turn));
-    ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[test]

@@ -66,6 +66,6 @@ pub use model::{Model, Sequential};
 pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};
 pub use train::{
-    Callback, Checkpoint, Clip, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser, Regulariser,
-    Rule, Schedule, StepEvent, Update, Validation, WeightDecay,
+    Callback, Checkpoint, Clip, CsvLog, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser,
+    Regulariser, Rule, Schedule, StepEvent, TensorBoard, Update, Validation, WeightDecay,
 };

@@ -9,8 +9,9 @@ mod common;
 use common::{Draw, close, fixture};
 use ndarray::{Array1, Array2, Array3};
 use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::plan::BufferId;
 use wgpu_lstm::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
-use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
+use wgpu_lstm::{Capabilities, Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
 
 fn losses() -> Vec<(&'static str, Loss)> {
     vec![
@@ -47,19 +48,26 @@ fn evaluated(
     let width = prediction.dim().2;
     let NetworkPlan { plan, x, target: truth, loss: out, row_weights, .. } =
         plan(loss, prediction.dim(), weights.is_some(), device);
-    let gradient = plan.find("dprediction").unwrap();
     let dense = plan.find("dense.weight").unwrap();
     let executable = device.compile(plan).unwrap();
     executable.write((dense, 0), &identity(width)).unwrap();
-    executable.write((x.chunks[0], 0), prediction.as_slice().unwrap()).unwrap();
-    executable.write((truth.unwrap().chunks[0], 0), target.as_slice().unwrap()).unwrap();
+    for (sequence, values) in [(&x, prediction), (truth.as_ref().unwrap(), target)] {
+        for (k, &chunk) in sequence.chunks.iter().enumerate() {
+            let range = sequence.chunk_range(k);
+            let values = values.slice(ndarray::s![range.start as usize..range.end as usize, .., ..]);
+            executable.write((chunk, 0), values.as_slice().unwrap()).unwrap();
+        }
+    }
     assert_eq!(row_weights.is_some(), weights.is_some());
     if let (Some(buffer), Some(weights)) = (row_weights, weights) {
         executable.write((buffer, 0), weights).unwrap();
     }
     executable.run().unwrap();
     let value = executable.read((out.unwrap(), 0), 1).unwrap()[0];
-    (value, executable.read((gradient, 0), prediction.len() as u64).unwrap())
+    let buffers = executable.plan().buffers.iter().zip(0..);
+    let gradient = buffers.filter(|(buffer, _)| buffer.name.starts_with("dprediction"));
+    let gradient = gradient.flat_map(|(buffer, k)| executable.read((BufferId(k), 0), buffer.len).unwrap());
+    (value, gradient.collect())
 }
 
 fn pytorchs_values_and_gradients(device: &Device) {
@@ -149,6 +157,23 @@ fn sequences_have_weights(device: &Device) {
 }
 
 on_both!(pytorchs_values_and_gradients, rows_have_factors, targets_of_other_widths_are_learnt, sequences_have_weights);
+
+/// Time split into chunks: the same values and gradients, by the same factors.
+#[test]
+fn chunks_of_time_change_nothing() {
+    let fixture = fixture("training_losses.safetensors");
+    let small = Device::cpu_with(Capabilities { max_binding_bytes: 200, ..Device::cpu().capabilities().clone() });
+    let mut split = 0;
+    for (name, loss) in losses() {
+        let [prediction, target] = ["prediction", "target"].map(|part| fixture.array3(&format!("{name}.{part}")));
+        split += (plan(&loss, prediction.dim(), true, &small).x.chunks.len() > 1) as usize;
+        let factors: Vec<f32> = (0..12).map(|row| row as f32).collect();
+        let [whole, parts] =
+            [&Device::cpu(), &small].map(|device| evaluated(device, &loss, &prediction, &target, Some(&factors)));
+        assert_eq!(whole, parts, "{name}");
+    }
+    assert!(split >= 4, "{split} were split");
+}
 
 /// The plan in f64: every gradient against the difference of two values.
 #[test]

@@ -232,6 +232,15 @@ impl Model {
     ///
     /// # Errors
     /// A model that was not compiled.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Loss, Optimiser, Sequential};
+    /// let mut model = Sequential::new(3).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// model.set_learning_rate(model.learning_rate()? / 10.0)?;
+    /// assert_eq!(model.learning_rate()?, 1e-4);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
     pub fn learning_rate(&self) -> Result<f64> {
         self.training.as_ref().map(|training| training.update.optimiser.lr).ok_or_else(not_compiled)
     }

@@ -3,7 +3,7 @@
 use super::builder::{Builder, Trained};
 use super::network::LayerPlan;
 use super::sequence::{Direction, Sequence};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{self, params};
 use crate::plan::{BufferId, Role};
 use crate::train::{Action, Clip, HYPER, Loss, Regulariser, Rule, Update, parts};
@@ -82,7 +82,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
     let Update { optimiser, clip, regularisers } = update;
     if !regularisers.is_empty() {
         builder.section("penalties");
-        regularise(builder, regularisers, weights, layers, false);
+        regularise(builder, regularisers, weights, layers, false)?;
     }
     builder.section(format!("optimiser ({})", optimiser.name()));
     let scale = builder.buffer("gradient scale", 2, Role::Scratch)?;
@@ -132,8 +132,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
         let buffers = [hyper, scale, trained.gradient, trained.weight, m, memory("v")?];
         builder.push(&kernel::ADAM, None, &[], &params, &buffers);
     }
-    regularise(builder, regularisers, weights, layers, true);
-    Ok(())
+    regularise(builder, regularisers, weights, layers, true)
 }
 
 /// Adds penalties' gradients, or after the step bounds norms.
@@ -143,8 +142,11 @@ fn regularise(
     weights: &[Trained],
     layers: &[LayerPlan],
     after: bool,
-) {
+) -> Result<()> {
     for regulariser in regularisers {
+        if !weights.iter().any(|trained| regulariser.acts_on(&trained.name, layers)) {
+            return Err(Error::Plan(format!("{regulariser:?} acts on no buffer of the plan")));
+        }
         for trained in weights.iter().filter(|trained| regulariser.acts_on(&trained.name, layers)) {
             match regulariser.action {
                 Action::Penalty { l1, l2 } if !after => {
@@ -175,4 +177,5 @@ fn regularise(
             }
         }
     }
+    Ok(())
 }

@@ -69,6 +69,14 @@ impl EpochEvent {
 /// }
 /// ```
 pub trait Callback {
+    /// When the fit begins, after its settings and data were found good.
+    ///
+    /// # Errors
+    /// An error ends the fit and is returned by it.
+    fn on_begin(&mut self, _model: &mut Model) -> Result<()> {
+        Ok(())
+    }
+
     /// After some steps: at least every 32, and at the end of the epoch.
     fn on_steps(&mut self, _event: &StepEvent) {}
 

@@ -200,6 +200,9 @@ pub(crate) async fn fit(
     model.set_seed(fit.seed)?;
     let validation = std::mem::take(&mut fit.validation);
     let (x, y, validation) = split(model, x, y, fit.lengths.as_deref(), validation)?;
+    for callback in &mut fit.callbacks {
+        callback.on_begin(model)?;
+    }
     let start = Instant::now();
     let (count, mut history) = (x.dim().0, History::default());
     let steps = count.div_ceil(fit.batch_size);

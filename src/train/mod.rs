@@ -1,14 +1,17 @@
 //! Training: losses, optimisers, the fit loop's settings and its callbacks.
 
 mod callback;
+mod csv_log;
 mod fit;
 mod loss;
 mod optimiser;
 mod regulariser;
 mod schedule;
+mod tensorboard;
 mod update;
 
 pub use callback::{Callback, Checkpoint, EarlyStopping, EpochEvent, Flow, StepEvent};
+pub use csv_log::CsvLog;
 pub use fit::{Fit, History, Validation};
 pub(crate) use fit::{check_data, fit};
 pub use loss::Loss;
@@ -18,4 +21,5 @@ pub use optimiser::{Optimiser, Rule, WeightDecay};
 pub use regulariser::Regulariser;
 pub(crate) use regulariser::{Action, parts};
 pub use schedule::{Curve, Schedule};
+pub use tensorboard::TensorBoard;
 pub use update::{Clip, Update};

@@ -11,6 +11,8 @@ use std::f64::consts::PI;
 /// use wgpu_lstm::{Fit, Schedule};
 /// let fit = Fit::new().epochs(90).schedule(Schedule::step(30, 0.1)); // a tenth every 30 epochs
 /// let warm = Schedule::cosine(10_000).floor(1e-5).warmup(500, 0.1); // in steps
+/// let slow = Schedule::exponential(0.999).per_step();
+/// assert!(slow.is_per_step() && !slow.per_epoch().is_per_step());
 /// let plateau = Schedule::plateau(0.5, 5).floor(1e-5); // half after 5 epochs without a better loss
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,90 @@
+//! Epochs as rows of a CSV file.
+
+use super::{Callback, EpochEvent, Flow};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+const HEADER: &str = "epoch,loss,validation_loss,learning_rate,seconds";
+
+/// Writes each epoch's number, losses, learning rate (of its last step) and seconds since the fit began as a row of a CSV
+/// file, at once; the validation loss is empty where there is none. As
+/// [Keras's CSVLogger](https://keras.io/api/callbacks/csv_logger/).
+///
+/// ```
+/// use wgpu_lstm::{CsvLog, Fit};
+/// let fit = Fit::new().callback(CsvLog::new("training.csv")); // replaces an older file
+/// let fit = Fit::new().callback(CsvLog::append("training.csv")); // for a run that goes on
+/// ```
+#[derive(Debug)]
+pub struct CsvLog {
+    path: PathBuf,
+    append: bool,
+    file: Option<File>,
+}
+
+impl CsvLog {
+    /// A new file; an older one is replaced when the fit begins.
+    pub fn new(path: impl Into<PathBuf>) -> CsvLog {
+        CsvLog { path: path.into(), append: false, file: None }
+    }
+
+    /// Adds rows to the file, or makes one where there is none. A last row that was cut off is taken out; a file with other
+    /// columns is refused.
+    pub fn append(path: impl Into<PathBuf>) -> CsvLog {
+        CsvLog { append: true, ..CsvLog::new(path) }
+    }
+
+    fn open(&self) -> Result<File> {
+        let kept = if self.append { whole_rows(&self.path)? } else { 0 };
+        let open = || {
+            if kept > 0 {
+                let file = File::options().append(true).open(&self.path)?;
+                file.set_len(kept)?;
+                return Ok(file);
+            }
+            let mut file = File::create(&self.path)?;
+            writeln!(file, "{HEADER}")?;
+            Ok(file)
+        };
+        open().map_err(Error::file("write", &self.path))
+    }
+}
+
+/// Bytes of the rows of a log that end; 0 where there is no file.
+fn whole_rows(path: &Path) -> Result<u64> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    let header = text.lines().next().unwrap_or(HEADER);
+    if header != HEADER {
+        return Err(Error::format(path, format!("begins with \"{header}\", a log of epochs with \"{HEADER}\"")));
+    }
+    Ok(text.rfind('\n').map_or(0, |end| end as u64 + 1))
+}
+
+impl Callback for CsvLog {
+    fn on_begin(&mut self, _: &mut Model) -> Result<()> {
+        self.file = Some(self.open()?);
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, event: &EpochEvent, _: &mut Model) -> Result<Flow> {
+        let EpochEvent { epoch, loss, validation_loss, learning_rate, seconds, .. } = event;
+        let validation = validation_loss.map(|loss| loss.to_string()).unwrap_or_default();
+        if let Some(file) = &mut self.file {
+            let row = format!("{epoch},{loss},{validation},{learning_rate},{seconds:.3}\n");
+            file.write_all(row.as_bytes()).map_err(Error::file("write", &self.path))?;
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn on_end(&mut self, _: &mut Model) -> Result<()> {
+        self.file = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Tells nine speakers apart by how they say a vowel: utterances of 7 to 29 steps, a bidirectional LSTM, its last states.
+//!
+//! ```text
+//! cargo run --release --example vowels
+//! cargo run --release --example vowels -- --seeds 1 --epochs 20 --device gpu
+//! ```
+
+#[path = "../common/mod.rs"]
+mod common;
+mod data;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use data::Part;
+use ndarray::Array2;
+use std::path::PathBuf;
+use std::time::Instant;
+use wgpu_lstm::metrics::{ConfusionMatrix, classes};
+use wgpu_lstm::{Clip, Dense, Dropout, Fit, Loss, Lstm, Optimiser, Sequential, Update};
+
+const SPEAKERS: usize = 9;
+
+/// Trains a classifier of the Japanese Vowels data and says how often it is right
+#[derive(Parser)]
+struct Arguments {
+    /// The data
+    #[arg(long, default_value = "examples/data/japanese-vowels-i16e4.npz")]
+    data: PathBuf,
+    /// Where to run
+    #[arg(long, value_enum, default_value = "auto")]
+    device: common::DeviceName,
+    /// How many models to train, with seeds 1, 2, ...
+    #[arg(long, default_value_t = 5)]
+    seeds: u64,
+    /// Times through the training data
+    #[arg(long, default_value_t = 50)]
+    epochs: usize,
+    /// Hidden units of each direction
+    #[arg(long, default_value_t = 100)]
+    hidden: usize,
+}
+
+fn main() -> Result<()> {
+    env_logger::init();
+    let arguments = Arguments::parse();
+    ensure!(arguments.seeds > 0, "--seeds is 0; it must be at least 1");
+    let [train, test] = data::load(&arguments.data)?;
+    let device = arguments.device.open()?;
+    println!(
+        "{} utterances to train on, {} to test, of up to {} steps; on {device}",
+        train.lengths.len(),
+        test.lengths.len(),
+        train.x.dim().1.max(test.x.dim().1)
+    );
+    let targets = Array2::from_shape_fn((train.speakers.len(), 1), |(n, _)| train.speakers[n] as f32);
+    let mut results = Vec::new();
+    for seed in 1..=arguments.seeds {
+        let start = Instant::now();
+        let mut model = Sequential::new(train.x.dim().2)
+            .add(Lstm::new(arguments.hidden).bidirectional(true))
+            .add(Dropout::new(0.3))
+            .add(Dense::new(SPEAKERS))
+            .build(&device, seed)?;
+        let update = Update::new(Optimiser::adam(3e-3)).clip(Clip::Norm(1.0));
+        model.compile(Loss::SparseSoftmaxCrossEntropy, update)?;
+        let fit = Fit::new().epochs(arguments.epochs).batch_size(32).seed(seed).lengths(train.lengths.clone());
+        let history = model.fit(train.x.view(), targets.view(), fit)?;
+        let matrix = judge(&mut model, &test)?;
+        println!(
+            "seed {seed}: accuracy {:.4} on the test part, last loss {:.4}, {:.1} s",
+            matrix.accuracy(),
+            history.loss.last().copied().unwrap_or(f32::NAN),
+            start.elapsed().as_secs_f64()
+        );
+        results.push(matrix);
+    }
+    results.sort_by(|a, b| a.accuracy().total_cmp(&b.accuracy()));
+    let median = &results[results.len() / 2];
+    println!(
+        "median accuracy {:.4}; its confusion matrix (rows: true speaker, columns: told):\n{median}",
+        median.accuracy()
+    );
+    Ok(())
+}
+
+fn judge(model: &mut wgpu_lstm::Model, test: &Part) -> Result<ConfusionMatrix> {
+    let scores = model.predict_ragged(test.x.view(), &test.lengths)?;
+    let told = classes(scores.view())?;
+    Ok(ConfusionMatrix::new(told.view(), test.speakers.view(), SPEAKERS)?)
+}

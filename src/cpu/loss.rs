@@ -33,6 +33,23 @@ pub fn loss<F: Real>(call: &Call, args: &mut Args<F>) {
 fn elements<F: Real>(kind: u32, y: &[F], t: &[F], level: &[F], g: &mut [F]) -> F {
     let levels = level.len().max(1);
     let mut sum = F::zero();
+    if levels == 1 {
+        let l = level.first().copied().unwrap_or_default();
+        let mut each = |kind: u32| {
+            for ((g, &y), &t) in g.iter_mut().zip(y).zip(t) {
+                let (term, slope) = term(kind, y, t, l);
+                sum += term;
+                *g = slope;
+            }
+        };
+        // The commonest one by itself: a loop of few instructions.
+        if kind == kind::SQUARED {
+            each(kind::SQUARED)
+        } else {
+            each(kind)
+        }
+        return sum;
+    }
     for (k, (g, &y)) in g.iter_mut().zip(y).enumerate() {
         let l = level.get(k % levels).copied().unwrap_or_default();
         let (term, slope) = term(kind, y, t[k / levels], l);
@@ -43,6 +60,7 @@ fn elements<F: Real>(kind: u32, y: &[F], t: &[F], level: &[F], g: &mut [F]) -> F
 }
 
 /// A term and its derivative by the prediction y; `l` is the quantile or Huber's δ.
+#[inline(always)]
 fn term<F: Real>(kind: u32, y: F, t: F, l: F) -> (F, F) {
     let (zero, one) = (F::zero(), F::one());
     let error = y - t;

@@ -107,20 +107,25 @@ impl<F: Real> Work for Part<'_, F> {
         let Adam { beta1, take1, beta2, take2, limit, l2, .. } = self.p;
         let [beta1, take1, beta2, take2, limit, l2] = [beta1, take1, beta2, take2, limit, l2].map(F::of);
         let [of_mean, of_gradient, outside, inside, left] = self.hyper;
-        let memory = self.weight.iter_mut().zip(self.v.iter_mut());
-        let each = memory.zip(self.gradient).map(|((weight, v), &gradient)| {
-            let g = clipped(gradient * self.scale, limit) + l2 * *weight;
+        let clips = self.p.limit < f32::MAX;
+        let each = |g: F, weight: F, v: &mut F| {
+            let g = g * self.scale;
+            let g = if clips { clipped(g, limit) } else { g } + l2 * weight;
             *v = beta2 * *v + take2 * g * g;
-            let reach = (*v + inside).sqrt() + outside;
-            (weight, g, reach)
-        });
+            (g, (*v + inside).sqrt() + outside)
+        };
+        let memory = self.weight.iter_mut().zip(self.gradient).zip(self.v.iter_mut());
         if self.m.is_empty() {
-            each.for_each(|(weight, g, reach)| *weight = left * *weight - of_gradient * g / reach);
+            for ((weight, &gradient), v) in memory {
+                let (g, reach) = each(gradient, *weight, v);
+                *weight = left * *weight - of_gradient * g / reach;
+            }
         } else {
-            each.zip(self.m).for_each(|((weight, g, reach), m)| {
+            for (((weight, &gradient), v), m) in memory.zip(self.m) {
+                let (g, reach) = each(gradient, *weight, v);
                 *m = beta1 * *m + take1 * g;
                 *weight = left * *weight - (of_gradient * g + of_mean * *m) / reach;
-            });
+            }
         }
     }
 }

@@ -4,7 +4,8 @@ use super::{Model, Sequential};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::safetensors;
-use crate::layer::{Layer, tensor_shapes};
+use crate::layer::{HostTensor, Layer, tensor_shapes};
+use crate::train::{Loss, Progress, Update};
 use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +20,21 @@ struct Header {
     version: u32,
     model: Sequential,
     extra: BTreeMap<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    training: Option<State>,
 }
+
+/// The state of training beside the optimiser's memory, which is tensors.
+#[derive(Serialize, Deserialize)]
+struct State {
+    loss: Loss,
+    update: Update,
+    steps: u64,
+    progress: Progress,
+}
+
+/// In front of the names of the optimiser's memory, which is kept as the device has it.
+const MEMORY: &str = "optimiser.";
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Model {
@@ -40,12 +55,58 @@ impl Model {
     /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let tensors = self.export()?;
+        self.write(path.as_ref(), None)
+    }
+
+    /// Saves the model with the state of its training: loss, optimiser with its memory and its steps, schedule and epoch. A model
+    /// loaded by [`Model::load_training`] goes on from there ([`Fit::resume`](crate::Fit::resume)) as if it had not stopped.
+    /// [`Model::load`] reads the file, too.
+    ///
+    /// # Errors
+    /// As [`Model::save`]; a model that was not compiled.
+    ///
+    /// ```
+    /// use ndarray::{Array2, Array3};
+    /// use wgpu_lstm::{Device, Fit, Loss, Lstm, Model, Optimiser, Sequential};
+    /// let path = std::env::temp_dir().join("wgpu-lstm-training-doc.safetensors");
+    /// let (x, y) = (Array3::ones((4, 5, 3)), Array2::zeros((4, 2)));
+    /// let mut model = Sequential::new(3).add(Lstm::new(2)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01))?;
+    /// model.fit(x.view(), y.view(), Fit::new().epochs(2))?;
+    /// model.save_training(&path)?;
+    /// model.fit(x.view(), y.view(), Fit::new().epochs(5).resume(true))?; // epochs 3, 4 and 5
+    /// let mut again = Model::load_training(&path, &Device::cpu())?;
+    /// again.fit(x.view(), y.view(), Fit::new().epochs(5).resume(true))?;
+    /// assert_eq!(model.parameters()?, again.parameters()?);
+    /// # std::fs::remove_file(path).unwrap();
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn save_training(&self, path: impl AsRef<Path>) -> Result<()> {
+        let training = self.training.as_ref().ok_or_else(super::not_compiled)?;
+        let state = State {
+            loss: training.loss.clone(),
+            update: training.update.clone(),
+            steps: training.steps,
+            progress: training.progress.clone(),
+        };
+        self.write(path.as_ref(), Some(state))
+    }
+
+    fn write(&self, path: &Path, training: Option<State>) -> Result<()> {
+        let mut tensors = self.export()?;
+        if let (Some(_), Some(own)) = (&training, &self.training) {
+            let mut memory: Vec<_> = own.memory.iter().collect();
+            memory.sort_by_key(|(name, _)| *name);
+            for (name, tensor) in memory {
+                let values = pollster::block_on(tensor.read_all())?;
+                tensors.push(HostTensor { name: format!("{MEMORY}{name}"), shape: vec![values.len()], values });
+            }
+        }
         for tensor in &tensors {
             finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
         }
-        let header = Header { version: VERSION, model: self.config.clone(), extra: self.extra.clone() };
+        let (model, extra) = (self.config.clone(), self.extra.clone());
+        let header = Header { version: VERSION, model, extra, training };
         let json = serde_json::to_string(&header)
             .map_err(|error| Error::format(path, format!("cannot hold the configuration: {error}")))?;
         safetensors::write(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
@@ -57,7 +118,52 @@ impl Model {
     /// A file that cannot be read, is cut off, was written by something else, or whose tensors do not fit its
     /// configuration.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
+        Ok(Self::read(path.as_ref(), device)?.0)
+    }
+
+    /// Loads a model with the state of its training, as [`Model::save_training`] wrote it.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; a file without the state of a training.
+    pub fn load_training(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
         let path = path.as_ref();
+        let (mut model, training, memory) = Self::read(path, device)?;
+        let State { loss, update, steps, progress } = training.ok_or_else(|| {
+            Error::format(path, "holds a model without the state of its training; it was not written by save_training")
+        })?;
+        let refused = |error: Error| Error::format(path, format!("has a state of training that does not fit: {error}"));
+        if let Some(schedule) = &progress.schedule {
+            schedule.validate().map_err(refused)?;
+        }
+        model.compile(loss, update).map_err(refused)?;
+        let mut tensors = HashMap::new();
+        for HostTensor { name, values, .. } in memory {
+            let name = name.trim_start_matches(MEMORY).to_string();
+            // "<kind> <buffer>", of a buffer that the model has
+            let held =
+                name.split_once(' ').and_then(|(_, buffer)| model.parameters.tensor(buffer)).map(|held| held.len);
+            if held != Some(values.len() as u64) {
+                return Err(Error::format(
+                    path,
+                    format!(
+                        "has {} numbers of the optimiser's memory \"{name}\"; the model has room for {held:?}",
+                        values.len()
+                    ),
+                ));
+            }
+            finite(&format!("tensor {name}"), "[element]", &ndarray::aview1(&values))?;
+            let tensor = pollster::block_on(device.tensor(&name, values.len() as u64))?;
+            tensor.write(0, &values);
+            tensors.insert(name, tensor);
+        }
+        if let Some(training) = &mut model.training {
+            (training.steps, training.progress, training.memory) = (steps, progress, tensors);
+        }
+        Ok(model)
+    }
+
+    /// The model, and what the file holds beside it.
+    fn read(path: &Path, device: &Device) -> Result<(Model, Option<State>, Vec<HostTensor>)> {
         let (tensors, metadata) = safetensors::read(path)?;
         let json = metadata.get(KEY).ok_or_else(|| {
             Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save"))
@@ -70,12 +176,20 @@ impl Model {
                 format!("has version {}, this crate reads version {VERSION}", header.version),
             ));
         }
+        let (memory, tensors): (Vec<_>, Vec<_>) = match header.training {
+            Some(_) => tensors.into_iter().partition(|tensor| tensor.name.starts_with(MEMORY)),
+            None => (Vec::new(), tensors),
+        };
         // A forged configuration must not allocate more than the file holds.
         let depth: usize = header
             .model
             .layers
             .iter()
-            .map(|layer| if let Layer::Lstm(lstm) = layer { lstm.layers } else { 1 })
+            .map(|layer| match layer {
+                Layer::Lstm(lstm) => lstm.layers,
+                Layer::Dense(_) => 1,
+                Layer::Dropout(_) | Layer::Pool(_) => 0,
+            })
             .fold(0, usize::saturating_add);
         if depth > tensors.len() {
             return Err(Error::format(path, format!("has {} tensors for {depth} layers", tensors.len())));
@@ -95,7 +209,7 @@ impl Model {
         let mut model = header.model.build(device, 0)?;
         model.import(tensors).map_err(|error| Error::format(path, format!("does not fit: {error}")))?;
         model.extra = header.extra;
-        Ok(model)
+        Ok((model, header.training, memory))
     }
 
     /// Loads the parameters of a file into this model, which must have the same sizes. The file may also come from

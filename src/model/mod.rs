@@ -10,7 +10,7 @@ use crate::layer::{HostTensor, Layer, Parameters};
 use crate::plan::{Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use crate::stream::Stream;
-use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Update};
+use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,8 @@ struct Training {
     seed: u32,
     /// Steps done.
     steps: u64,
+    /// How far fits have come.
+    progress: Progress,
     /// The optimiser's memory, by buffer name.
     memory: HashMap<String, Tensor>,
     /// Losses of the last steps, on the device.
@@ -196,8 +198,16 @@ impl Model {
             )));
         }
         let log = self.device.tensor("losses", LOG).await?;
-        self.training =
-            Some(Training { loss, update, weighted: false, seed: 0, steps: 0, memory: HashMap::new(), log });
+        self.training = Some(Training {
+            loss,
+            update,
+            weighted: false,
+            seed: 0,
+            steps: 0,
+            progress: Progress::default(),
+            memory: HashMap::new(),
+            log,
+        });
         self.plans.forget(|(kind, _)| kind != Kind::Predict);
         Ok(())
     }
@@ -258,6 +268,17 @@ impl Model {
     pub(crate) fn set_seed(&mut self, seed: u64) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         training.seed = seed as u32 ^ (seed >> 32) as u32;
+        Ok(())
+    }
+
+    /// How far fits have come.
+    pub(crate) fn progress(&self) -> Result<&Progress> {
+        self.training.as_ref().map(|training| &training.progress).ok_or_else(not_compiled)
+    }
+
+    /// Says how far a fit has come.
+    pub(crate) fn set_progress(&mut self, progress: Progress) -> Result<()> {
+        self.training.as_mut().ok_or_else(not_compiled)?.progress = progress;
         Ok(())
     }
 

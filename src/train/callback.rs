@@ -165,18 +165,25 @@ impl Callback for EarlyStopping {
 pub struct Checkpoint {
     path: PathBuf,
     best_only: bool,
+    training: bool,
     best: f32,
 }
 
 impl Checkpoint {
     /// After every epoch whose watched loss is the best so far.
     pub fn best(path: impl Into<PathBuf>) -> Checkpoint {
-        Checkpoint { path: path.into(), best_only: true, best: f32::INFINITY }
+        Checkpoint { path: path.into(), best_only: true, training: false, best: f32::INFINITY }
     }
 
     /// After every epoch.
     pub fn every_epoch(path: impl Into<PathBuf>) -> Checkpoint {
         Checkpoint { best_only: false, ..Checkpoint::best(path) }
+    }
+
+    /// Whether the file holds the state of training, too, so that a run that was stopped can go on; see
+    /// [`Model::save_training`](crate::Model::save_training).
+    pub fn training(self, training: bool) -> Checkpoint {
+        Checkpoint { training, ..self }
     }
 }
 
@@ -184,7 +191,7 @@ impl Callback for Checkpoint {
     fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> Result<Flow> {
         if !self.best_only || event.watched() < self.best {
             self.best = event.watched();
-            model.save(&self.path)?;
+            if self.training { model.save_training(&self.path)? } else { model.save(&self.path)? }
         }
         Ok(Flow::Continue)
     }

@@ -7,6 +7,7 @@ use crate::transfer::{finite, not_empty};
 use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// Steps between two looks at the loss; the device works ahead in between.
@@ -43,6 +44,7 @@ pub struct Fit<'a> {
     pub(crate) weights: Option<Array2<f32>>,
     /// `[N]`.
     pub(crate) lengths: Option<Vec<usize>>,
+    pub(crate) resume: bool,
     pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
 }
 
@@ -57,6 +59,7 @@ impl Default for Fit<'_> {
             schedule: None,
             weights: None,
             lengths: None,
+            resume: false,
             callbacks: Vec::new(),
         }
     }
@@ -154,6 +157,13 @@ impl<'a> Fit<'a> {
         Fit { validation: Validation::Ragged(x, y, lengths), ..self }
     }
 
+    /// Goes on after the last epoch of a model that came from [`Model::load_training`](crate::Model::load_training), up to
+    /// [`Fit::epochs`] in all, with the schedule as it stood then. With the same data and settings, the run ends with the same
+    /// bits as one that was not stopped; early stopping begins to count anew.
+    pub fn resume(self, resume: bool) -> Self {
+        Fit { resume, ..self }
+    }
+
     /// Adds a callback; they are called in the order they were added.
     pub fn callback(mut self, callback: impl Callback + 'a) -> Self {
         self.callbacks.push(Box::new(callback));
@@ -178,6 +188,17 @@ pub struct History {
     pub seconds: f64,
 }
 
+/// How far a fit has come; what a run that goes on must know beside the model and its optimiser's memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Of the order of sequences and of random bits.
+    pub seed: u64,
+    /// As it stands.
+    pub schedule: Option<Schedule>,
+}
+
 /// Runs the fit; y is [N, T, F].
 pub(crate) async fn fit(
     model: &mut Model,
@@ -191,7 +212,17 @@ pub(crate) async fn fit(
     check_data(model, "x", "y", &x, &y)?;
     check_weights(model, fit.weights.as_ref(), x.dim())?;
     let mut schedule = fit.schedule.take();
-    if let Some(schedule) = &mut schedule {
+    let mut done = 0;
+    if fit.resume {
+        let progress = model.progress()?;
+        if progress.seed != fit.seed {
+            return Err(Error::Config(format!(
+                "the run to resume has seed {}, this fit has {}; they must be the same",
+                progress.seed, fit.seed
+            )));
+        }
+        (done, schedule) = (progress.epoch, progress.schedule.clone());
+    } else if let Some(schedule) = &mut schedule {
         schedule.validate()?;
         model.set_learning_rate(schedule.begin(model.learning_rate()?))?;
     }
@@ -207,7 +238,7 @@ pub(crate) async fn fit(
     let (count, mut history) = (x.dim().0, History::default());
     let steps = count.div_ceil(fit.batch_size);
     let mut order: Vec<usize> = (0..count).collect();
-    for epoch in 1..=fit.epochs {
+    for epoch in done + 1..=fit.epochs {
         if fit.shuffle {
             // Each epoch's order depends on the seed and the epoch alone.
             order.sort_unstable();
@@ -261,6 +292,7 @@ pub(crate) async fn fit(
         if let Some(schedule) = schedule.as_mut().filter(|schedule| !schedule.is_per_step()) {
             advance(schedule, model, event.watched() as f64)?;
         }
+        model.set_progress(Progress { epoch, seed: fit.seed, schedule: schedule.clone() })?;
         let mut flow = Flow::Continue;
         for callback in &mut fit.callbacks {
             if callback.on_epoch(&event, model)? == Flow::Stop {

@@ -12,6 +12,7 @@ mod update;
 
 pub use callback::{Callback, Checkpoint, EarlyStopping, EpochEvent, Flow, StepEvent};
 pub use csv_log::CsvLog;
+pub(crate) use fit::Progress;
 pub use fit::{Fit, History, Validation};
 pub(crate) use fit::{check_data, fit};
 pub use loss::Loss;

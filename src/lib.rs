@@ -60,7 +60,8 @@ pub use device::{Device, Executable};
 pub use error::{Error, Result};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Bias, Dense, Dropout, Gru, Init, Layer, Lstm, LstmGradients, LstmLayer, LstmOutput, LstmState, Merge, Pool,
+    Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
+    LstmState, Merge, Pool,
 };
 pub use model::{Model, Sequential};
 pub use plan::{Capabilities, Strategy};

@@ -4,6 +4,7 @@ use crate::cache::Plans;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
+use crate::model::Sequential;
 use crate::plan::{Buffer, BufferId};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};
@@ -37,8 +38,8 @@ pub struct StreamState {
 /// ```
 #[derive(Debug)]
 pub struct Stream {
+    config: Sequential,
     layers: Vec<LayerPlan>,
-    input: usize,
     batch: usize,
     device: Device,
     weights: HashMap<String, Tensor>,
@@ -69,14 +70,19 @@ impl Held {
 
 impl Stream {
     pub(crate) async fn new(
+        config: &Sequential,
         layers: &[LayerPlan],
-        input: usize,
         device: &Device,
         weights: impl Fn(&str) -> Option<Tensor>,
         batch: usize,
     ) -> Result<Stream> {
         // The plan names the buffers that it shares: weights and states.
         for LayerPlan { name, layer, .. } in layers {
+            if let Layer::Pool(_) = layer {
+                return Err(Error::Config(format!(
+                    "{name} pools over time, which needs the whole sequence, so it cannot stream; use predict"
+                )));
+            }
             if let Layer::Lstm(lstm) = layer
                 && (lstm.bidirectional || lstm.options.reverse || lstm.options.go_backwards)
             {
@@ -99,8 +105,8 @@ impl Stream {
             states.push(State { h: held(h).await?, c: held(c).await? });
         }
         Ok(Stream {
+            config: config.clone(),
             layers: layers.to_vec(),
-            input,
             batch,
             device: device.clone(),
             weights,
@@ -122,16 +128,17 @@ impl Stream {
     /// [`Stream::feed`] for places that cannot block.
     pub async fn feed_async(&mut self, x: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
         let (batch, steps, features) = x.dim();
-        if batch != self.batch || features != self.input {
+        if batch != self.batch || features != self.config.input {
             return Err(Error::Shape(format!(
                 "the stream is fed [B, T, I] = {:?}; it has B = {} streams of I = {} features",
                 x.shape(),
                 self.batch,
-                self.input
+                self.config.input
             )));
         }
         not_empty("the stream's input", "[B, T, I]", x.shape())?;
         finite("the stream's input", "[stream, step, feature]", &x)?;
+        self.config.check_indices("the stream's input", &x)?;
         if !self.plans.has((), steps, batch) {
             let plan = network(&self.layers, Batch::new(batch, steps), Purpose::Stream, self.device.capabilities())?;
             let executable = self.device.compile_with(plan.plan.clone(), |name| self.shared(name)).await?;

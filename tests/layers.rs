@@ -11,15 +11,15 @@ use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 use wgpu_lstm::{
-    Activation, Capabilities, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool, Sequential,
-    Update,
+    Activation, Capabilities, Dense, Device, Dropout, Embedding, Fit, Gru, Layer, LayerNorm, Loss, Lstm, Merge,
+    Optimiser, Pool, Sequential, Update,
 };
 
 const INPUT: usize = 3;
 
 /// Layers with their names and inputs.
 fn stack(layers: Vec<Layer>) -> Vec<LayerPlan> {
-    let mut input = INPUT;
+    let mut input = if let Layer::Embedding(_) = layers[0] { 1 } else { INPUT };
     let mut plans = Vec::new();
     for (k, layer) in layers.into_iter().enumerate() {
         let output = layer.output(input);
@@ -41,6 +41,8 @@ fn stacks() -> Vec<Vec<Layer>> {
         vec![lstm().layers(2).dropout(0.3).input_dropout(0.2).recurrent_dropout(0.4).into(), Dense::new(2).into()],
         vec![lstm().weight_dropout(0.4).zoneout(0.3, 0.2).into(), Dense::new(2).into()],
         vec![Lstm::new(6).projection(3).layers(2).return_sequences(true).into(), Dense::new(2).into()],
+        vec![lstm().into(), LayerNorm::new().epsilon(1e-2).into(), Lstm::new(3).into(), LayerNorm::new().into()],
+        vec![Embedding::new(4, 3).into(), lstm().into(), Pool::Mean.into(), Dense::new(2).into()],
         vec![Lstm::new(5).peepholes(true).zoneout(0.2, 0.2).into(), Dense::new(2).into()],
     ]
 }
@@ -71,6 +73,9 @@ fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
             continue;
         }
         let mut values: Vec<f64> = draw.vec(buffer.len as usize).into_iter().map(|value| 0.8 * value as f64).collect();
+        if buffer.name.starts_with('x') && what.contains("Embedding") {
+            values.iter_mut().for_each(|value| *value = (value.abs() * 4.0).floor());
+        }
         if Some(BufferId(k)) == network.words {
             let words = [7, 1, 5, 0, 3];
             values = words.map(f64::of_word).to_vec();

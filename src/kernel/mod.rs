@@ -257,6 +257,30 @@ kernels! {
         bindings: &[read("x"), read("dy"), read_write("dx")],
         constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
     }
+    /// Layer normalisation of rows.
+    NORM_FORWARD = norm_forward {
+        params: p::NormForward,
+        bindings: &[read("weight"), read("bias"), read("x"), read_write("y")],
+        constants: &[], workgroup: [64, 1, 1], cell: false,
+    }
+    /// Gradient through layer normalisation.
+    NORM_BACKWARD = norm_backward {
+        params: p::NormBackward,
+        bindings: &[read("weight"), read("x"), read("dy"), read_write("dx"), read_write("dweight")],
+        constants: &[], workgroup: [64, 1, 1], cell: false,
+    }
+    /// Rows of a table, by index.
+    EMBED_FORWARD = embed_forward {
+        params: p::EmbedForward,
+        bindings: &[read("weight"), read("index"), read_write("y")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Gradient of a table's rows, by index.
+    EMBED_BACKWARD = embed_backward {
+        params: p::EmbedBackward,
+        bindings: &[read("dy"), read("index"), read_write("dweight")],
+        constants: &[], workgroup: [64, 1, 1], cell: false,
+    }
     /// Strided copy or accumulation of a four-dimensional block.
     COPY = copy {
         params: p::Copy,

@@ -717,6 +717,151 @@ impl MergeBackward {
 }
 
 params! {
+    /// Rows brought to mean 0 and variance 1, scaled and shifted.
+    NormForward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of x [rows, features].
+        x_offset: u32,
+        /// First element of y [rows, features].
+        y_offset: u32,
+        /// Added to the variance.
+        epsilon: f32,
+    }
+}
+
+impl NormForward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64, 64)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let own = |offset: u32, rows: u32| Region::span(offset, rows, self.features);
+        vec![
+            Touch::reads(own(0, 1)),
+            Touch::reads(own(0, 1)),
+            Touch::reads(own(self.x_offset, self.rows)),
+            Touch::writes(own(self.y_offset, self.rows)),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        8 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// Gradient of rows that were normalised, and the terms of the weight's gradient.
+    NormBackward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of x [rows, features].
+        x_offset: u32,
+        /// First element of dy [rows, features].
+        dy_offset: u32,
+        /// First element of dx [rows, features].
+        dx_offset: u32,
+        /// Added to the variance.
+        epsilon: f32,
+    }
+}
+
+impl NormBackward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64, 64)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let own = |offset: u32, rows: u32| Region::span(offset, rows, self.features);
+        vec![
+            Touch::reads(own(0, 1)),
+            Touch::reads(own(self.x_offset, self.rows)),
+            Touch::reads(own(self.dy_offset, self.rows)),
+            Touch::writes(own(self.dx_offset, self.rows)),
+            Touch::writes(own(0, self.rows)),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        20 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// Rows of a table, by index.
+    EmbedForward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// Entries of the table.
+        entries: u32,
+        /// First index, `[rows]`.
+        index_offset: u32,
+        /// First element of y [rows, features].
+        y_offset: u32,
+    }
+}
+
+impl EmbedForward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64 * self.features as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let own = |offset: u32, rows: u32| Region::span(offset, rows, self.features);
+        vec![
+            Touch::reads(own(0, self.entries)),
+            Touch::reads(Region::span(self.index_offset, 1, self.rows)),
+            Touch::writes(own(self.y_offset, self.rows)),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        0 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// Gradients added to rows of a table, by index.
+    EmbedBackward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// Entries of the table.
+        entries: u32,
+        /// First index, `[rows]`.
+        index_offset: u32,
+        /// First element of dy [rows, features].
+        dy_offset: u32,
+    }
+}
+
+impl EmbedBackward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        [self.features.div_ceil(64) as u64, 1, 1]
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let own = |offset: u32, rows: u32| Region::span(offset, rows, self.features);
+        vec![
+            Touch::reads(own(self.dy_offset, self.rows)),
+            Touch::reads(Region::span(self.index_offset, 1, self.rows)),
+            Touch::updates(own(0, self.entries), true),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        1 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
     /// `dst[i] = src[i]`, or `dst[i] += src[i]`, over a block `[n0, n1, n2, n3]` with free strides.
     Copy {
         /// Outermost size.

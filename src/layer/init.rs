@@ -47,8 +47,8 @@ pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Vec
     (0..rows).flat_map(|row| basis.iter().map(move |column| column[row] as f32)).collect()
 }
 
-/// Box and Muller.
-fn normal(random: &mut Pcg64) -> f64 {
+/// A normal number of deviation 1 (Box and Muller).
+pub(super) fn normal(random: &mut Pcg64) -> f64 {
     let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * random.random::<f64>()).cos()
 }

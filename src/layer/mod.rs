@@ -2,9 +2,11 @@
 
 mod dense;
 mod dropout;
+mod embedding;
 mod gru;
 mod init;
 mod lstm;
+mod norm;
 mod parameters;
 mod pool;
 mod run;
@@ -12,9 +14,11 @@ mod weights;
 
 pub use dense::Dense;
 pub use dropout::Dropout;
+pub use embedding::Embedding;
 pub use gru::Gru;
 pub use init::Init;
 pub use lstm::{Bias, Lstm, Merge};
+pub use norm::LayerNorm;
 pub(crate) use parameters::{Parameters, tensor_shapes};
 pub use pool::Pool;
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
@@ -35,6 +39,10 @@ pub enum Layer {
     Dropout(Dropout),
     /// One vector of a sequence.
     Pool(Pool),
+    /// Layer normalisation.
+    LayerNorm(LayerNorm),
+    /// Vectors by index.
+    Embedding(Embedding),
 }
 
 impl Layer {
@@ -46,6 +54,8 @@ impl Layer {
             Layer::Dense(_) => "dense",
             Layer::Dropout(_) => "dropout",
             Layer::Pool(_) => "pool",
+            Layer::LayerNorm(_) => "layer_norm",
+            Layer::Embedding(_) => "embedding",
         }
     }
 
@@ -54,7 +64,8 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => lstm.output(),
             Layer::Dense(dense) => dense.units,
-            Layer::Dropout(_) | Layer::Pool(_) => input,
+            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) => input,
+            Layer::Embedding(embedding) => embedding.features,
         }
     }
 
@@ -63,7 +74,7 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => !lstm.return_sequences,
             Layer::Pool(_) => true,
-            Layer::Dense(_) | Layer::Dropout(_) => false,
+            Layer::Dense(_) | Layer::Dropout(_) | Layer::LayerNorm(_) | Layer::Embedding(_) => false,
         }
     }
 
@@ -76,6 +87,18 @@ impl Layer {
 impl From<Dropout> for Layer {
     fn from(dropout: Dropout) -> Layer {
         Layer::Dropout(dropout)
+    }
+}
+
+impl From<LayerNorm> for Layer {
+    fn from(norm: LayerNorm) -> Layer {
+        Layer::LayerNorm(norm)
+    }
+}
+
+impl From<Embedding> for Layer {
+    fn from(embedding: Embedding) -> Layer {
+        Layer::Embedding(embedding)
     }
 }
 

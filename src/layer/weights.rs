@@ -3,7 +3,7 @@
 //! On the device an LSTM layer has W [D, I, 4H], R [D, H, 4H] and bias [D, biases, 4H], the four gates of a unit side
 //! by side: column 4·unit + gate. PyTorch has [4H, I] and [4H, H], row gate·H + unit.
 
-use super::init::{Init, glorot, orthogonal, uniform};
+use super::init::{Init, glorot, normal, orthogonal, uniform};
 use super::{Dense, Layer, Lstm};
 use crate::cell::{Cell, GATES};
 use rand_pcg::Pcg64;
@@ -98,6 +98,14 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
             tensors
         }
         Layer::Dropout(_) | Layer::Pool(_) => Vec::new(),
+        Layer::LayerNorm(_) => {
+            let part = |kind: &str| Part { name: format!("{name}.{kind}"), shape: vec![input], pack: Pack::Plain };
+            ["weight", "bias"].map(|kind| tensor(format!("{name}.{kind}"), vec![part(kind)])).to_vec()
+        }
+        Layer::Embedding(embedding) => {
+            let (name, shape) = (format!("{name}.weight"), vec![embedding.entries, embedding.features]);
+            vec![tensor(name.clone(), vec![Part { name, shape, pack: Pack::Plain }])]
+        }
         Layer::Lstm(lstm) => (0..lstm.layers)
             .flat_map(|k| {
                 let cell = lstm.spec();
@@ -168,6 +176,11 @@ pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) ->
         Layer::Lstm(lstm) => lstm_values(lstm, part, random),
         Layer::Dense(dense) => dense_values(dense, part, spec, random),
         Layer::Dropout(_) | Layer::Pool(_) => Vec::new(),
+        Layer::LayerNorm(_) => vec![if part.name.ends_with(".weight") { 1.0 } else { 0.0 }; part.len()],
+        Layer::Embedding(embedding) => match embedding.init {
+            Init::PyTorch => (0..part.len()).map(|_| normal(random) as f32).collect(),
+            Init::Keras => uniform(random, part.len(), 0.05),
+        },
     };
     (spec.parts.iter())
         .map(|part| HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: values(part, random) })

@@ -187,7 +187,7 @@ impl Model {
             .iter()
             .map(|layer| match layer {
                 Layer::Lstm(lstm) => lstm.layers,
-                Layer::Dense(_) => 1,
+                Layer::Dense(_) | Layer::LayerNorm(_) | Layer::Embedding(_) => 1,
                 Layer::Dropout(_) | Layer::Pool(_) => 0,
             })
             .fold(0, usize::saturating_add);

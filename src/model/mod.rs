@@ -76,6 +76,19 @@ impl Sequential {
         self.layers.iter().fold(self.input, |input, layer| layer.output(input))
     }
 
+    /// Refuses what is no index of the embedding, where the first layer is one.
+    pub(crate) fn check_indices(&self, name: &str, x: &ArrayView3<f32>) -> Result<()> {
+        let Some(Layer::Embedding(embedding)) = self.layers.first() else { return Ok(()) };
+        let good = |x: f32| x >= 0.0 && x < embedding.entries as f32 && x.fract() == 0.0;
+        match x.indexed_iter().find(|&(_, &x)| !good(x)) {
+            None => Ok(()),
+            Some(((n, t, _), value)) => Err(Error::Config(format!(
+                "{name} holds {value} at [sequence, step] = [{n}, {t}]; the embedding takes whole numbers from 0 to {}",
+                embedding.entries - 1
+            ))),
+        }
+    }
+
     /// The layers with their names (lstm, lstm_1, dense, ...) and input features.
     pub(crate) fn plan_layers(&self) -> Result<Vec<LayerPlan>> {
         if self.layers.is_empty() {
@@ -95,6 +108,12 @@ impl Sequential {
                 )));
             }
             whole &= !layer.ends_sequence();
+            if matches!(layer, Layer::Embedding(_)) && !(plans.is_empty() && self.input == 1) {
+                return Err(Error::Config(format!(
+                    "{name} takes indices, so it must be the first layer of a model of one input feature; here it takes {input} \
+                     features"
+                )));
+            }
             let plan = LayerPlan { name, input, layer: layer.clone() };
             plan.validate()?;
             plans.push(plan);
@@ -431,7 +450,7 @@ impl Model {
     /// [`Model::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
         let weights = |name: &str| self.parameters.tensor(name);
-        Stream::new(&self.layers, self.config.input, &self.device, weights, batch).await
+        Stream::new(&self.config, &self.layers, &self.device, weights, batch).await
     }
 
     /// The plan of a training step for B sequences of T steps, for looking at.
@@ -630,7 +649,8 @@ impl Model {
                 x.shape()
             )));
         }
-        not_empty(name, "[N, T, I]", x.shape())
+        not_empty(name, "[N, T, I]", x.shape())?;
+        self.config.check_indices(name, x)
     }
 }
 

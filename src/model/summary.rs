@@ -19,6 +19,8 @@ pub(super) fn table(layers: &[LayerPlan], parameters: &Parameters) -> String {
                 format!("Dense({}, {})", dense.units, format!("{:?}", dense.activation).to_lowercase())
             }
             Layer::Dropout(dropout) => format!("Dropout({})", dropout.probability),
+            Layer::LayerNorm(norm) => format!("LayerNorm({:e})", norm.epsilon),
+            Layer::Embedding(embedding) => format!("Embedding({}, {})", embedding.entries, embedding.features),
             Layer::Pool(pool) => format!("Pool({})", format!("{pool:?}").to_lowercase()),
         };
         whole &= !layer.ends_sequence();

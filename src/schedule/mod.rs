@@ -21,6 +21,7 @@ mod builder;
 mod dense;
 mod forward;
 mod network;
+mod norm;
 mod pool;
 mod sequence;
 mod strategy;

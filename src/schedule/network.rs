@@ -4,12 +4,13 @@ use super::backward::{self, StateGradients, Upstream};
 use super::builder::{Builder, Drop, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
 use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
+use super::norm::{self, NormWeights};
 use super::pool::{self, Pooled};
 use super::sequence::Sequence;
 use super::strategy;
 use super::update;
 use crate::error::{Error, Result};
-use crate::layer::{Dense, Dropout, Layer, Lstm, Merge, Pool};
+use crate::layer::{Dense, Dropout, Embedding, Layer, LayerNorm, Lstm, Merge, Pool};
 use crate::plan::{BufferId, Capabilities, Plan, Role, Strategy};
 use crate::train::{Loss, Update};
 
@@ -87,6 +88,11 @@ impl LayerPlan {
                 format!("{}: the probability is {probability}; it must be at least 0 and below 1", self.name),
             )),
             Layer::Dropout(_) | Layer::Pool(_) => Ok(()),
+            Layer::LayerNorm(norm) if !(norm.epsilon > 0.0 && norm.epsilon.is_finite()) => {
+                Err(Error::Config(format!("{}: epsilon is {}; it must be finite and above 0", self.name, norm.epsilon)))
+            }
+            Layer::LayerNorm(_) => size("the number of input features", self.input).map(drop),
+            Layer::Embedding(embedding) => embedding_sizes(embedding).map(drop),
         }
     }
 }
@@ -149,6 +155,11 @@ fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], r
     })
 }
 
+fn embedding_sizes(embedding: &Embedding) -> Result<[u32; 2]> {
+    let entries = size("the number of an embedding's entries", embedding.entries)?;
+    Ok([entries, size("the number of an embedding's features", embedding.features)?])
+}
+
 fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
     Ok(DenseSizes {
         name: name.to_string(),
@@ -197,11 +208,16 @@ enum Sized {
     Dense(DenseSizes),
     Dropout { name: String, probability: f64 },
     Pool { name: String, pool: Pool },
+    Norm { name: String, features: u32, epsilon: f32 },
+    Embedding { name: String, sizes: [u32; 2] },
 }
 
 enum Weights {
     Lstm(Vec<LayerWeights>),
     Dense(DenseWeights),
+    Norm(NormWeights),
+    /// [entries, features].
+    Embedding(BufferId),
     None,
 }
 
@@ -215,6 +231,10 @@ enum Trace {
     /// Nothing, where nothing was dropped.
     Dropout(Option<Drop>),
     Pool(Pooled),
+    /// With the layer's input.
+    Norm(Sequence),
+    /// With the indices.
+    Embedding(Sequence),
 }
 
 impl Sized {
@@ -223,6 +243,13 @@ impl Sized {
             Sized::Lstm { sizes, .. } => forward::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
             Sized::Dense(sizes) => dense::declare_weights(builder, sizes, prefix, role).map(Weights::Dense),
             Sized::Dropout { .. } | Sized::Pool { .. } => Ok(Weights::None),
+            Sized::Norm { name, features, .. } => {
+                norm::declare(builder, name, *features, prefix, role).map(Weights::Norm)
+            }
+            Sized::Embedding { name, sizes: [entries, features] } => {
+                let len = *entries as u64 * *features as u64;
+                builder.buffer(format!("{prefix}{name}.weight"), len, role).map(Weights::Embedding)
+            }
         }
     }
 }
@@ -251,6 +278,18 @@ fn sized(
             }
             Layer::Dropout(Dropout { probability }) => {
                 Ok(Sized::Dropout { name: name.clone(), probability: *probability })
+            }
+            Layer::LayerNorm(LayerNorm { epsilon }) => {
+                let features = size("the number of input features", *input)?;
+                builder
+                    .chunk_by(&format!("{name} [B, features] = [{batch}, {input}]"), batch as u64 * *input as u64)?;
+                Ok(Sized::Norm { name: name.clone(), features, epsilon: *epsilon })
+            }
+            Layer::Embedding(embedding) => {
+                let sizes = embedding_sizes(embedding)?;
+                let [_, features] = sizes;
+                builder.chunk_by(&format!("{name} [B, features]"), batch as u64 * features as u64)?;
+                Ok(Sized::Embedding { name: name.clone(), sizes })
             }
             Layer::Pool(pool) => {
                 builder
@@ -342,6 +381,16 @@ pub fn network(
                 traces.push(Trace::Pool(pooled));
                 flow = y;
             }
+            (Sized::Norm { name, epsilon, .. }, Weights::Norm(declared)) => {
+                let y = norm::forward(&mut builder, name, *epsilon, *declared, &flow, batch)?;
+                traces.push(Trace::Norm(flow));
+                flow = y;
+            }
+            (Sized::Embedding { name, sizes }, Weights::Embedding(declared)) => {
+                let y = norm::embed(&mut builder, name, *sizes, *declared, &flow, batch)?;
+                traces.push(Trace::Embedding(flow));
+                flow = y;
+            }
             _ => return Err(Error::Plan("a layer declared another kind's weights".into())),
         }
         weights.push(declared);
@@ -413,6 +462,20 @@ fn gradients(
             },
             (Sized::Pool { name, pool }, _, Trace::Pool(pooled), _) => {
                 Some(pool::backward(builder, name, *pool, pooled, &upstream, batch)?)
+            }
+            (Sized::Norm { name, epsilon, .. }, Weights::Norm(weights), Trace::Norm(x), Weights::Norm(declared)) => {
+                pairs.extend([(weights.weight, declared.weight), (weights.bias, declared.bias)]);
+                Some(norm::backward(builder, name, *epsilon, *weights, *declared, x, &upstream, batch)?)
+            }
+            (
+                Sized::Embedding { name, sizes },
+                Weights::Embedding(weight),
+                Trace::Embedding(x),
+                Weights::Embedding(gradient),
+            ) => {
+                pairs.push((*weight, *gradient));
+                norm::embed_gradient(builder, name, *sizes, *gradient, x, &upstream, batch);
+                None
             }
             _ => return Err(Error::Plan("a layer and its trace are of different kinds".into())),
         };

@@ -50,7 +50,7 @@ fn stacks() -> Vec<Vec<Layer>> {
 /// The columns that the GRU of the stacks (three units) does not have: they are 0 and have no gradient.
 fn no_parameter(what: &str, name: &str, at: usize) -> bool {
     let column = at % 4;
-    let missing = if name.ends_with(".w") || name.ends_with(".bias") && at / 12 % 2 == 0 { 3 } else { 2 };
+    let missing = if name.ends_with(".w") || name.ends_with(".bias") && (at / 12).is_multiple_of(2) { 3 } else { 2 };
     what.contains("Gru") && name.starts_with("layer2.l0") && column == missing
 }
 

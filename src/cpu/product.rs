@@ -236,6 +236,7 @@ impl<F: Real> Work for Part<'_, F> {
         }
         // few rows are not worth packing the other matrix
         let plain = b_k.stride(k).filter(|_| p.m as usize <= ROWS && p.b_n == 1 && n % COLUMNS == 0);
+        let plain = plain.map(|stride| stride.max(COLUMNS)); // that of a single term may be anything
         let (a_room, b_room) =
             std::mem::take(&mut self.scratch).split_at_mut(ROWS_A_PASS.min(self.rows.len()) * TERMS.min(k));
         for first in (0..k).step_by(TERMS) {

@@ -437,7 +437,7 @@ impl ScanBackward {
         let carry = (carries > 0) as u32;
         let state = Region::span(self.parameter_sums(h, extra), (1 + carry) * d, units);
         let sums = Region::span(0, (4 * (1 + extra as u32) + 1 + carry) * d, units);
-        let words = if carries % 2 == 1 { 2 + self.batch } else { 2 * (drop | carries / 2) };
+        let words = if carries % 2 == 1 { 2 + self.batch } else { 2 * (drop | (carries / 2)) };
         let saved_axes = [(steps, self.saved_step as i32), (saved * d * units, 1)];
         vec![
             Touch::reads(Region::strided(self.saved_offset, saved_axes)),
@@ -822,7 +822,7 @@ impl EmbedForward {
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
-        0 * self.rows as u64 * self.features as u64
+        0
     }
 }
 
@@ -857,7 +857,7 @@ impl EmbedBackward {
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
-        1 * self.rows as u64 * self.features as u64
+        self.rows as u64 * self.features as u64
     }
 }
 

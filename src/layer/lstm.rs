@@ -275,7 +275,8 @@ impl Lstm {
         self.with(|options| options.reverse = reverse)
     }
 
-    /// Runs from the end of time to its start, and outputs come in that order (Keras's `go_backwards`).
+    /// Runs from the end of time to its start, and outputs come in that order (Keras's `go_backwards`); of sequences that have
+    /// lengths, what is padded then comes first.
     pub fn go_backwards(self, go_backwards: bool) -> Lstm {
         self.with(|options| options.go_backwards = go_backwards)
     }

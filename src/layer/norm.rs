@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Brings the features of every step to mean 0 and variance 1, then scales and shifts them by learned numbers (Ba, Kiros and
 /// Hinton 2016). As [`torch.nn.LayerNorm`](https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html) over the last
-/// axis; parameters `weight` (1 at first) and `bias` (0 at first), each [F].
+/// axis; parameters `weight` (1 at first) and `bias` (0 at first), each `[F]`.
 ///
 /// ```
 /// use wgpu_lstm::{Dense, LayerNorm, Lstm, Sequential};

@@ -13,6 +13,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use data::Part;
 use ndarray::Array2;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 use wgpu_lstm::metrics::{ConfusionMatrix, classes};
@@ -42,11 +43,21 @@ struct Arguments {
 
 fn main() -> Result<()> {
     env_logger::init();
+    let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    match run(&mut std::io::stdout()) {
+        // A reader that has seen enough, as `head` does, is no failure.
+        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(()),
+        result => result,
+    }
+}
+
+fn run(out: &mut impl Write) -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(arguments.seeds > 0, "--seeds is 0; it must be at least 1");
     let [train, test] = data::load(&arguments.data)?;
     let device = arguments.device.open()?;
-    println!(
+    writeln!(
+        out,
         "{} utterances to train on, {} to test, of up to {} steps; on {device}",
         train.lengths.len(),
         test.lengths.len(),
@@ -66,17 +77,19 @@ fn main() -> Result<()> {
         let fit = Fit::new().epochs(arguments.epochs).batch_size(32).seed(seed).lengths(train.lengths.clone());
         let history = model.fit(train.x.view(), targets.view(), fit)?;
         let matrix = judge(&mut model, &test)?;
-        println!(
+        writeln!(
+            out,
             "seed {seed}: accuracy {:.4} on the test part, last loss {:.4}, {:.1} s",
             matrix.accuracy(),
             history.loss.last().copied().unwrap_or(f32::NAN),
             start.elapsed().as_secs_f64()
-        );
+        )?;
         results.push(matrix);
     }
     results.sort_by(|a, b| a.accuracy().total_cmp(&b.accuracy()));
     let median = &results[results.len() / 2];
-    println!(
+    writeln!(
+        out,
         "median accuracy {:.4}; its confusion matrix (rows: true speaker, columns: told):\n{median}",
         median.accuracy()
     );

@@ -62,7 +62,7 @@ fn run(out: &mut impl Write) -> Result<()> {
         train.lengths.len(),
         test.lengths.len(),
         train.x.dim().1.max(test.x.dim().1)
-    );
+    )?;
     let targets = Array2::from_shape_fn((train.speakers.len(), 1), |(n, _)| train.speakers[n] as f32);
     let mut results = Vec::new();
     for seed in 1..=arguments.seeds {
@@ -92,7 +92,7 @@ fn run(out: &mut impl Write) -> Result<()> {
         out,
         "median accuracy {:.4}; its confusion matrix (rows: true speaker, columns: told):\n{median}",
         median.accuracy()
-    );
+    )?;
     Ok(())
 }
 

@@ -47,14 +47,16 @@ fn check(device: &Device, seed: u64) {
     let mut draw = Draw::new(seed);
     let [t, b, input, hidden] = [1 + draw.below(7), 1 + draw.below(5), 1 + draw.below(6), 1 + draw.below(9)];
     let mut yes = |of: usize| draw.below(of) == 0;
-    let cell = if yes(5) {
+    let cell = if yes(6) {
         Cell::Gru
+    } else if yes(6) {
+        Cell::GruResetBefore
     } else if yes(8) {
         Cell::Article
     } else {
         Cell::Standard
     };
-    let plain = cell != Cell::Standard;
+    let lstm_cell = cell == Cell::Standard;
     let bidirectional = yes(3);
     let (reverse, go_backwards) = (!bidirectional && yes(5), !bidirectional && yes(6));
     let bias = if yes(4) {
@@ -64,7 +66,7 @@ fn check(device: &Device, seed: u64) {
     } else {
         Bias::Double
     };
-    let (peepholes, coupled, clips, cell_clips) = (yes(4), yes(5), yes(5), yes(6));
+    let (peepholes, coupled, clips, cell_clips, normed) = (yes(4), yes(5), yes(5), yes(6), yes(5));
     let (projects, other_activations, zones, ragged, small) = (hidden > 1 && yes(5), yes(3), yes(6), yes(2), yes(4));
     let layers = if go_backwards && !reverse { 1 } else { 1 + draw.below(3) };
     let go_backwards = go_backwards && !reverse;
@@ -72,7 +74,9 @@ fn check(device: &Device, seed: u64) {
     let mut lstm = Lstm::new(hidden).layers(layers).bidirectional(bidirectional).bias(bias).cell(cell);
     lstm = lstm.reverse(reverse).go_backwards(go_backwards);
     let oracle_cell = match cell {
+        Cell::Standard if normed => RecurrentCell::LayerNormLstm,
         Cell::Standard => RecurrentCell::Lstm,
+        Cell::GruResetBefore => RecurrentCell::GruResetBefore,
         Cell::Article => RecurrentCell::Article,
         Cell::Gru => RecurrentCell::GruResetAfter,
     };
@@ -81,15 +85,9 @@ fn check(device: &Device, seed: u64) {
     oracle.directions = 1 + bidirectional as usize;
     oracle.go_backwards = reverse || go_backwards;
     oracle.visiting_order = go_backwards;
-    let mut ragged = ragged;
-    if !plain {
-        lstm = lstm.peepholes(peepholes).coupled(coupled);
-        oracle.coupled = coupled;
+    if cell != Cell::Article {
         if clips {
             (lstm, oracle.clip) = (lstm.clip(0.8), f64::from(0.8f32));
-        }
-        if cell_clips {
-            (lstm, oracle.cell_clip) = (lstm.cell_clip(0.6), f64::from(0.6f32));
         }
         if other_activations {
             let [mut gate, candidate, output] = [(); 3].map(|()| activation(&mut draw));
@@ -98,14 +96,26 @@ fn check(device: &Device, seed: u64) {
             while ![HardSigmoid, ScaledTanh, Sigmoid, Softsign, Tanh].contains(&gate.1.kind) {
                 gate = activation(&mut draw);
             }
-            lstm = lstm.gate_activation(gate.0).candidate_activation(candidate.0).output_activation(output.0);
-            (oracle.gate, oracle.candidate, oracle.output_activation) = (gate.1, candidate.1, output.1);
+            lstm = lstm.gate_activation(gate.0).candidate_activation(candidate.0);
+            (oracle.gate, oracle.candidate) = (gate.1, candidate.1);
+            if lstm_cell {
+                (lstm, oracle.output_activation) = (lstm.output_activation(output.0), output.1);
+            }
         }
-        if projects {
+    }
+    if lstm_cell {
+        lstm = lstm.peepholes(peepholes).coupled(coupled);
+        oracle.coupled = coupled;
+        if cell_clips {
+            (lstm, oracle.cell_clip) = (lstm.cell_clip(0.6), f64::from(0.6f32));
+        }
+        if normed {
+            lstm = lstm.layer_norm(true);
+        } else if projects {
             let projection = 1 + draw.below(hidden - 1);
             (lstm, oracle.projection) = (lstm.projection(projection), projection);
-            ragged = false;
-        } else if zones {
+        }
+        if zones && lstm.width() == hidden {
             (lstm, oracle.zoneout_h, oracle.zoneout_c) = (lstm.zoneout(0.25, 0.125), 0.25, 0.125);
         }
     }

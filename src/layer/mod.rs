@@ -24,7 +24,6 @@ pub use pool::Pool;
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use weights::HostTensor;
 
-use crate::cell::Cell;
 use serde::{Deserialize, Serialize};
 
 /// A layer of a [`Sequential`](crate::Sequential) model.
@@ -49,7 +48,7 @@ impl Layer {
     /// The kind, as automatic names have it.
     pub fn kind(&self) -> &'static str {
         match self {
-            Layer::Lstm(lstm) if lstm.cell == Cell::Gru => "gru",
+            Layer::Lstm(lstm) if lstm.is_gru() => "gru",
             Layer::Lstm(_) => "lstm",
             Layer::Dense(_) => "dense",
             Layer::Dropout(_) => "dropout",

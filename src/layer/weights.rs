@@ -5,7 +5,7 @@
 
 use super::init::{Init, glorot, normal, orthogonal, uniform};
 use super::{Dense, Layer, Lstm};
-use crate::cell::{Cell, GATES};
+use crate::cell::GATES;
 use rand_pcg::Pcg64;
 
 /// A named tensor on the host, PyTorch's layout.
@@ -131,6 +131,20 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
                     tensor(format!("{name}.l{k}.r"), parts(&[("weight_hh", cell.recurrent_gates, Some(lstm.width()))])),
                     tensor(format!("{name}.l{k}.bias"), parts(&vectors)),
                 ];
+                if lstm.options.layer_norm {
+                    for (device, kind) in [("norm x", "norm_ih"), ("norm h", "norm_hh")] {
+                        let all = parts(&[(kind, &[0, 1, 2, 3], None)]);
+                        tensors.push(tensor(format!("{name}.l{k}.{device}"), all));
+                    }
+                    let each = ["", "_reverse"].into_iter().take(lstm.directions());
+                    let part = |(direction, kind): (&str, &str)| Part {
+                        name: format!("{name}.norm_c_{kind}_l{k}{direction}"),
+                        shape: vec![lstm.hidden],
+                        pack: Pack::Plain,
+                    };
+                    let all = each.flat_map(|direction| [(direction, "weight"), (direction, "bias")]).map(part);
+                    tensors.push(tensor(format!("{name}.l{k}.norm c"), all.collect()));
+                }
                 if let Some(projection) = lstm.options.projection {
                     let each = ["", "_reverse"].into_iter().take(lstm.directions());
                     let part = |direction: &str| Part {
@@ -188,6 +202,9 @@ pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) ->
 }
 
 fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
+    if part.name.contains(".norm_") {
+        return vec![if part.name.contains(".norm_c_bias") { 0.0 } else { 1.0 }; part.len()];
+    }
     match (lstm.init, part.shape.as_slice()) {
         (Init::PyTorch, _) => uniform(random, part.len(), 1.0 / (lstm.hidden as f64).sqrt()),
         (Init::Keras, &[rows, columns]) if part.name.contains("weight_hh") => orthogonal(random, rows, columns),
@@ -195,7 +212,7 @@ fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
         // Forget gate 1, in one bias only: the two are added.
         (Init::Keras, _) => {
             let forget = lstm.hidden..2 * lstm.hidden;
-            let first = part.name.contains("bias_ih") && lstm.options.forget_bias && lstm.cell != Cell::Gru;
+            let first = part.name.contains("bias_ih") && lstm.options.forget_bias && !lstm.is_gru();
             (0..part.len()).map(|row| if first && forget.contains(&row) { 1.0 } else { 0.0 }).collect()
         }
     }

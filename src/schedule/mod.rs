@@ -24,10 +24,12 @@ mod network;
 mod norm;
 mod pool;
 mod sequence;
+mod split_backward;
+mod split_forward;
 mod strategy;
 mod update;
 
 pub use builder::Builder;
-pub use forward::Drops;
+pub use forward::{Drops, Split};
 pub use network::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 pub use sequence::{Direction, Sequence};

@@ -3,7 +3,7 @@
 use super::backward::{self, StateGradients, Upstream};
 use super::builder::{Builder, Drop, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
-use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
+use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes, Norms};
 use super::norm::{self, NormWeights};
 use super::pool::{self, Pooled};
 use super::sequence::Sequence;
@@ -131,11 +131,6 @@ pub(crate) fn size(what: &str, value: usize) -> Result<u32> {
 
 fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], ragged: bool) -> Result<LstmSizes> {
     lstm.validate(name)?;
-    if ragged && lstm.options.projection.is_some() {
-        return Err(Error::Config(format!(
-            "{name}: sequences of different lengths are not supported with a projection"
-        )));
-    }
     Ok(LstmSizes {
         name: name.to_string(),
         cell: lstm.spec(),
@@ -145,6 +140,7 @@ fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], r
         input: size("the number of input features", input)?,
         hidden: size("the number of hidden units", lstm.hidden)?,
         width: size("the width of the hidden state", lstm.width())?,
+        split: lstm.split(),
         layers: size("the number of layers", lstm.layers)?,
         directions: lstm.directions() as u32,
         biases: lstm.bias.count() as u32,
@@ -174,16 +170,16 @@ fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
 fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = &'a LstmSizes>) {
     let mut all: Vec<String> = Vec::new();
     for sizes in layers {
-        let strategy = match sizes.projected() {
-            true => Strategy::PerStep,
-            false => Strategy::choose(sizes.hidden, sizes.steps, &builder.capabilities),
+        let strategy = match sizes.split {
+            Some(_) => Strategy::PerStep,
+            None => Strategy::choose(sizes.hidden, sizes.steps, &builder.capabilities),
         };
         let limit = builder.capabilities.whole_sequence_units;
-        let why = match builder.capabilities.strategy {
-            _ if sizes.projected() => "the hidden state is projected between steps".to_string(),
-            Some(_) => "as asked for".to_string(),
-            None if limit == u32::MAX => "the choice of this device".to_string(),
-            None => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
+        let why = match (sizes.split, builder.capabilities.strategy) {
+            (Some(split), _) => split.reason().to_string(),
+            (None, Some(_)) => "as asked for".to_string(),
+            (None, None) if limit == u32::MAX => "the choice of this device".to_string(),
+            (None, None) => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
         };
         let text = format!("{}: {} ({why})", sizes.name, strategy::describe(strategy));
         if !all.contains(&text) {
@@ -442,6 +438,10 @@ fn gradients(
                         pairs.push((weights.bias, gradients.bias));
                     }
                     pairs.extend(weights.projection.zip(gradients.projection));
+                    if let Some((weights, gradients)) = weights.norm.zip(gradients.norm) {
+                        let of = |norms: Norms| [norms.x, norms.h, norms.c];
+                        pairs.extend(of(weights).into_iter().zip(of(gradients)));
+                    }
                 }
                 let from = if *whole { Upstream::Whole(upstream.clone()) } else { Upstream::Last(upstream.clone()) };
                 backward::lstm(builder, sizes, weights, traces, from, None, declared, k > 0)?

@@ -28,6 +28,12 @@ pub struct Arguments {
     /// Rows held out at the end [default: 365, or a quarter of a series shorter than 1460 rows]
     #[arg(long, value_name = "N")]
     pub test: Option<usize>,
+    /// Forecasts a band that holds the truth four times out of five, and the median [default: as the saved model]
+    #[arg(long)]
+    pub intervals: bool,
+    /// Sees all columns of numbers, not only the one to forecast [default: as the saved model]
+    #[arg(long)]
+    pub multivariate: bool,
     /// Hidden units of a layer
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub hidden: usize,

@@ -40,9 +40,9 @@ pub struct Arguments {
     /// LSTM layers
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub layers: usize,
-    /// Times through the training rows
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub epochs: usize,
+    /// Times through the training rows [default: 20, or 12 with --multivariate]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
     /// Share of the training rows, at their end, to judge each epoch on: stops when they are forecast no better
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub validation: f64,

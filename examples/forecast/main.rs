@@ -216,7 +216,7 @@ fn check(arguments: &Arguments) -> Result<()> {
         ("test", arguments.test),
         ("hidden", Some(arguments.hidden)),
         ("layers", Some(arguments.layers)),
-        ("epochs", Some(arguments.epochs)),
+        ("epochs", arguments.epochs),
     ];
     match sizes.iter().find(|(_, size)| *size == Some(0)) {
         Some((name, _)) => bail!("--{name} is 0; it must be at least 1"),

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 struct Report {
     column: String,
     /// Columns that the forecasts see, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     others: Vec<String>,
     device: String,
     rows: usize,

@@ -36,6 +36,8 @@ fn stacks() -> Vec<Vec<Layer>> {
         vec![lstm().bidirectional(true).merge(Merge::Mul).into(), Pool::Max.into(), Dense::new(2).into()],
         vec![lstm().bidirectional(true).merge(Merge::Ave).into(), Pool::Last.into(), Dense::new(2).into()],
         vec![Dense::new(5).activation(Activation::Elu { alpha: 0.8 }).into(), lstm().into(), Dense::new(2).into()],
+        vec![lstm().into(), Dense::new(3).activation(Activation::Softmax).into(), Dense::new(2).into()],
+        vec![Lstm::new(4).into(), Dense::new(3).bias(false).activation(Activation::LogSoftmax).into()],
         vec![lstm().into(), Dropout::new(0.4).into(), Gru::new(3).bidirectional(true).into(), Dense::new(2).into()],
         vec![Lstm::new(4).bidirectional(true).merge(Merge::Sum).into(), Dropout::new(0.5).into(), Dense::new(2).into()],
         vec![lstm().layers(2).dropout(0.3).input_dropout(0.2).recurrent_dropout(0.4).into(), Dense::new(2).into()],
@@ -226,6 +228,10 @@ fn options_that_exclude_each_other_are_refused() {
         (lstm().go_backwards(true).layers(2), "one layer"),
         (lstm().merge(Merge::Sum), "where there are two"),
         (lstm().gate_activation(Activation::Elu { alpha: -1.0 }), "at least 0"),
+        (lstm().gate_activation(Activation::Softmax), "the gate activation is Softmax"),
+        (lstm().candidate_activation(Activation::LogSoftmax), "the candidate activation is LogSoftmax"),
+        (lstm().output_activation(Activation::Softmax), "only a Dense layer can have it"),
+        (Lstm::from(Gru::new(4)).activation(Activation::Softmax), "only a Dense layer can have it"),
     ] {
         let error = refused(lstm);
         assert!(error.contains(wanted), "{error}");

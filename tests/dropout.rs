@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Draw, adapter, close};
+use common::{Draw, adapter, close, masks};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 use wgpu_lstm::{Activation, Bias, Dense, Device, Dropout, Layer, Loss, Lstm, Optimiser, Update};
@@ -67,7 +67,9 @@ fn output(device: &Device, stack: &Stack, key: [u32; 2]) -> Vec<Vec<f32>> {
     }
     let x = |at: usize| (stack.x)(at / (B * F), at / F % B, at % F);
     put("x", &(0..T * B * F).map(x).collect::<Vec<f32>>());
-    put("words", &[f32::from_bits(key[0]), f32::from_bits(key[1])]);
+    if network.words.is_some() {
+        put("words", &key.map(f32::from_bits));
+    }
     executable.run().unwrap();
     let (y, width) = (&network.y, network.y.features as usize);
     let step = |t: u32| {
@@ -187,15 +189,15 @@ fn kept_cells(device: &Device, p: f64, key: [u32; 2]) -> Masks {
 
 type Observe = fn(&Device, f64, [u32; 2]) -> Masks;
 
-/// Every kind; whether each step has a mask of its own.
+/// Every kind, named as in [`masks::KINDS`]; whether each step has a mask of its own.
 const KINDS: [(&str, Observe, bool); 7] = [
     ("Dropout layer", of_layer, true),
     ("input_dropout", of_inputs, false),
-    ("dropout between layers", between, true),
+    ("dropout", between, true),
     ("recurrent_dropout", of_states, false),
     ("weight_dropout", of_weights, false),
-    ("zoneout of hidden states", kept_states, true),
-    ("zoneout of cell states", kept_cells, true),
+    ("zoneout_h", kept_states, true),
+    ("zoneout_c", kept_cells, true),
 ];
 
 /// Five standard deviations of a binomial count. Keys are fixed, so a count stays where it is; a right generator is outside in one
@@ -213,6 +215,11 @@ fn dropped(mask: &[bool]) -> usize {
 fn unrelated(what: &str, a: &[bool], b: &[bool], p: f64) {
     let agree = a.iter().zip(b).filter(|(a, b)| a == b).count();
     likely(&format!("{what}: elements that agree"), agree, a.len(), p * p + (1.0 - p) * (1.0 - p));
+}
+
+#[test]
+fn every_kind_is_looked_at() {
+    assert_eq!(KINDS.map(|(name, _, _)| name), masks::KINDS);
 }
 
 #[test]

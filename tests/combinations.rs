@@ -136,11 +136,12 @@ fn check(device: &Device, seed: u64) {
     };
     let moved = |values: &[f64], by: &[f64]| values.iter().zip(by).map(|(value, by)| value + by).collect::<Vec<f64>>();
     type Part = fn(&mut OracleRun) -> &mut Vec<f64>;
-    for (name, gradient, part) in [
-        ("x", &given.x, (|run| &mut run.x) as Part),
+    let parts: [(&str, &Array3<f32>, Part); 3] = [
+        ("x", &given.x, |run| &mut run.x),
         ("h_0", &given.initial.h, |run| &mut run.h_0),
         ("c_0", &given.initial.c, |run| &mut run.c_0),
-    ] {
+    ];
+    for (name, gradient, part) in parts {
         let values = part(&mut run).clone();
         along(name, gradient.as_slice().unwrap(), &mut |by| {
             *part(&mut run) = moved(&values, by);

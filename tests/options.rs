@@ -55,7 +55,9 @@ impl Tables {
         let (kind, options) = options(layer);
         for option in options {
             let row = self.0.entry(kind.clone()).or_default().entry(option).or_default();
-            executors.iter().for_each(|&executor| drop(row.by[pass as usize][executor].insert(index)));
+            for &executor in executors {
+                row.by[pass as usize][executor].insert(index);
+            }
             if ragged {
                 row.ragged.insert(index);
             }
@@ -115,7 +117,9 @@ fn every_option(tables: &mut Tables) {
     for plain in [Layer::from(Lstm::new(1)), Dense::new(1).into(), Embedding::new(1, 1).into()] {
         let settings = serde_json::to_value(&plain).unwrap();
         let own = tables.0.entry(plain.kind().into()).or_default();
-        let mut row = |name: String| drop(own.entry(name).or_default());
+        let mut row = |name: String| {
+            own.entry(name).or_default();
+        };
         for (key, value) in flat(&plain) {
             let skipped = ["cell", "entries", "features"].contains(&&key[..]);
             if NO_OPTION.contains(&&key[..]) || skipped {
@@ -231,7 +235,9 @@ fn statistics(tables: &mut Tables) {
         let option = options.iter().find(|option| option.contains(kind.as_str()) || option.contains("out")).cloned();
         let rows = tables.0.entry(kind).or_default().entry(option.unwrap_or_default()).or_default();
         let index = REFERENCES.iter().position(|&(letter, _)| letter == 'S').unwrap();
-        rows.by.iter_mut().flatten().for_each(|set| drop(set.insert(index)));
+        for set in rows.by.iter_mut().flatten() {
+            set.insert(index);
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 use wgpu_lstm::{
-    Activation, Capabilities, Dense, Device, Dropout, Embedding, Fit, Gru, Layer, LayerNorm, Loss, Lstm, Merge,
-    Optimiser, Pool, Sequential, Update,
+    Activation, Capabilities, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool, Sequential,
+    Update,
 };
 
 /// Layers with their names and inputs.
@@ -126,7 +126,7 @@ fn ragged_batches(device: &Device) {
     let lengths = [4, 0, 6, 1, 3];
     let mut draw = Draw::new(3);
     let x = draw.array3((lengths.len(), 6, INPUT));
-    for layers in stacks().into_iter().take(6) {
+    for layers in stacks().into_iter().take(8) {
         let what = format!("{layers:?}");
         let model = layers.into_iter().fold(Sequential::new(INPUT), |model, layer| model.add(layer));
         let mut model = model.build(device, 5).unwrap();

@@ -6,6 +6,7 @@ mod embedding;
 mod gru;
 mod init;
 mod lstm;
+mod masking;
 mod norm;
 mod parameters;
 mod pool;
@@ -18,6 +19,7 @@ pub use embedding::Embedding;
 pub use gru::Gru;
 pub use init::Init;
 pub use lstm::{Bias, Lstm, Merge};
+pub use masking::Masking;
 pub use norm::LayerNorm;
 pub(crate) use parameters::{Parameters, tensor_shapes};
 pub use pool::Pool;
@@ -42,6 +44,8 @@ pub enum Layer {
     LayerNorm(LayerNorm),
     /// Vectors by index.
     Embedding(Embedding),
+    /// Padding by value.
+    Masking(Masking),
 }
 
 impl Layer {
@@ -55,6 +59,7 @@ impl Layer {
             Layer::Pool(_) => "pool",
             Layer::LayerNorm(_) => "layer_norm",
             Layer::Embedding(_) => "embedding",
+            Layer::Masking(_) => "masking",
         }
     }
 
@@ -63,7 +68,7 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => lstm.output(),
             Layer::Dense(dense) => dense.units,
-            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) => input,
+            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) | Layer::Masking(_) => input,
             Layer::Embedding(embedding) => embedding.features,
         }
     }
@@ -73,7 +78,9 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => !lstm.return_sequences,
             Layer::Pool(_) => true,
-            Layer::Dense(_) | Layer::Dropout(_) | Layer::LayerNorm(_) | Layer::Embedding(_) => false,
+            Layer::Dense(_) | Layer::Dropout(_) | Layer::LayerNorm(_) | Layer::Embedding(_) | Layer::Masking(_) => {
+                false
+            }
         }
     }
 
@@ -98,6 +105,12 @@ impl From<LayerNorm> for Layer {
 impl From<Embedding> for Layer {
     fn from(embedding: Embedding) -> Layer {
         Layer::Embedding(embedding)
+    }
+}
+
+impl From<Masking> for Layer {
+    fn from(masking: Masking) -> Layer {
+        Layer::Masking(masking)
     }
 }
 

@@ -74,21 +74,21 @@ fn batches_of_keras(device: &Device) {
     for (name, reset) in [("each_epoch", Reset::EachEpoch), ("by_hand", Reset::ByHand)] {
         let fixture = fixture(&format!("stateful_keras_{name}.safetensors"));
         let mut model = model_of(&fixture, Bias::Single, device);
-        let (x, y) = (fixture.array3("x"), fixture.tensors["y"].view());
+        let (x, y) = (fixture.array3("x"), &fixture.tensors["y"]);
         let fit = || Fit::new().batch_size(fixture.size("B")).shuffle(false).stateful(reset);
         // Three epochs in two fits: states that are not reset go on from fit to fit.
-        let mut losses = model.fit(x.view(), y, fit().epochs(1)).unwrap().loss;
-        losses.extend(model.fit(x.view(), y, fit().epochs(fixture.size("E") - 1)).unwrap().loss);
+        let mut losses = model.fit(x.view(), y.view(), fit().epochs(1)).unwrap().loss;
+        losses.extend(model.fit(x.view(), y.view(), fit().epochs(fixture.size("E") - 1)).unwrap().loss);
         trained_as(name, &fixture, &model, &losses);
-        let evaluated = model.evaluate_stateful(x.view(), y, fixture.size("B")).unwrap();
+        let evaluated = model.evaluate_stateful(x.view(), y.view(), fixture.size("B")).unwrap();
         close(name, &[evaluated], &fixture.tensors["evaluated"], 1e-5, 1e-5);
         if reset == Reset::ByHand {
             // From zero states, the next epoch is another one.
             let start = model.parameters().unwrap();
             model.set_learning_rate(0.0).unwrap();
-            let on = model.fit(x.view(), y, fit()).unwrap().loss[0];
+            let on = model.fit(x.view(), y.view(), fit()).unwrap().loss[0];
             model.reset_states().unwrap();
-            let anew = model.fit(x.view(), y, fit()).unwrap().loss[0];
+            let anew = model.fit(x.view(), y.view(), fit()).unwrap().loss[0];
             assert_ne!(on, anew);
             assert!((anew - evaluated).abs() < 1e-6, "{anew} from zero states, {evaluated} evaluated so");
             assert_eq!(start, model.parameters().unwrap());

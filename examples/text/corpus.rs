@@ -12,7 +12,9 @@ pub fn read(path: &Path) -> Result<String> {
     ensure!(!bytes.is_empty(), "\"{name}\" is empty");
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text.trim_start_matches('\u{feff}').replace("\r\n", "\n")),
-        Err(error) => bail!("\"{name}\" is not UTF-8: byte {} is no part of a character", error.utf8_error().valid_up_to()),
+        Err(error) => {
+            bail!("\"{name}\" is not UTF-8: byte {} is no part of a character", error.utf8_error().valid_up_to())
+        }
     }
 }
 

@@ -3,10 +3,9 @@
 use crate::cache::Plans;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
-use crate::layer::Layer;
 use crate::model::Sequential;
 use crate::plan::{Buffer, BufferId};
-use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
+use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};
 use ndarray::{Array3, ArrayView3};
 use std::collections::HashMap;
@@ -76,22 +75,8 @@ impl Stream {
         weights: impl Fn(&str) -> Option<Tensor>,
         batch: usize,
     ) -> Result<Stream> {
+        check_carried(layers, "stream; use predict")?;
         // The plan names the buffers that it shares: weights and states.
-        for LayerPlan { name, layer, .. } in layers {
-            if let Layer::Pool(_) = layer {
-                return Err(Error::Config(format!(
-                    "{name} pools over time, which needs the whole sequence, so it cannot stream; use predict"
-                )));
-            }
-            if let Layer::Lstm(lstm) = layer
-                && (lstm.bidirectional || lstm.options.reverse || lstm.options.go_backwards)
-            {
-                return Err(Error::Config(format!(
-                    "{name} is {}: its reverse direction needs the whole sequence, so it cannot stream; use predict",
-                    if lstm.bidirectional { "bidirectional" } else { "run backwards" }
-                )));
-            }
-        }
         let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let weights =
             plan.plan.buffers.iter().filter_map(|buffer| Some((buffer.name.clone(), weights(&buffer.name)?))).collect();

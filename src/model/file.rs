@@ -1,10 +1,12 @@
 //! Saving and loading models: one safetensors file, PyTorch's tensor names, the configuration in its metadata.
 
-use super::{Model, Sequential};
+use super::{Kind, Model, Sequential};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::safetensors;
 use crate::layer::{HostTensor, Layer, tensor_shapes};
+use crate::plan::Role;
+use crate::schedule::{Batch, Purpose, network};
 use crate::train::{Loss, Progress, Update};
 use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,9 @@ struct State {
 
 /// In front of the names of the optimiser's memory, which is kept as the device has it.
 const MEMORY: &str = "optimiser.";
+
+/// In front of the names of the states that training carries: "state.<B> <buffer>".
+const STATE: &str = "state.";
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Model {
@@ -101,6 +106,13 @@ impl Model {
                 let values = pollster::block_on(tensor.read_all())?;
                 tensors.push(HostTensor { name: format!("{MEMORY}{name}"), shape: vec![values.len()], values });
             }
+            let states = own.states.iter().filter(|((kind, ..), _)| *kind == Kind::Train);
+            let mut states: Vec<_> = states.map(|((_, batch, name), tensor)| (*batch, name, tensor)).collect();
+            states.sort_by_key(|&(batch, name, _)| (batch, name));
+            for (batch, name, tensor) in states {
+                let values = pollster::block_on(tensor.read_all())?;
+                tensors.push(HostTensor { name: format!("{STATE}{batch} {name}"), shape: vec![values.len()], values });
+            }
         }
         for tensor in &tensors {
             finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
@@ -136,8 +148,16 @@ impl Model {
             schedule.validate().map_err(refused)?;
         }
         model.compile(loss, update).map_err(refused)?;
-        let mut tensors = HashMap::new();
+        let (mut tensors, mut states) = (HashMap::new(), HashMap::new());
         for HostTensor { name, values, .. } in memory {
+            if let Some(name) = name.strip_prefix(STATE) {
+                let (batch, name) = model.find_state(name, values.len() as u64).map_err(refused)?;
+                finite(&format!("state {name}"), "[element]", &ndarray::aview1(&values))?;
+                let tensor = pollster::block_on(device.tensor(&name, values.len() as u64))?;
+                tensor.write(0, &values);
+                states.insert((Kind::Train, batch, name), tensor);
+                continue;
+            }
             let name = name.trim_start_matches(MEMORY).to_string();
             // "<kind> <buffer>", of a buffer that the model has
             let held =
@@ -157,9 +177,24 @@ impl Model {
             tensors.insert(name, tensor);
         }
         if let Some(training) = &mut model.training {
-            (training.steps, training.progress, training.memory) = (steps, progress, tensors);
+            (training.steps, training.progress) = (steps, progress);
+            (training.memory, training.states) = (tensors, states);
         }
         Ok(model)
+    }
+
+    /// B and the buffer's name of a state "<B> <buffer>" of so many elements, if the model has it.
+    fn find_state(&self, name: &str, len: u64) -> Result<(usize, String)> {
+        let wrong = || Error::Config(format!("there is no state \"{name}\" of {len} numbers"));
+        let (batch, name) = name.split_once(' ').ok_or_else(wrong)?;
+        let batch = batch.parse().map_err(|_| wrong())?;
+        let sizes = Batch::new(batch, 1).stateful(true);
+        let plan = network(&self.layers, sizes, Purpose::Predict, self.device.capabilities())?.plan;
+        let held = plan.find(name).map(|id| &plan.buffers[id.0]);
+        match held {
+            Some(buffer) if buffer.role == Role::State && buffer.len == len => Ok((batch, name.to_string())),
+            _ => Err(wrong()),
+        }
     }
 
     /// The model, and what the file holds beside it.
@@ -177,7 +212,9 @@ impl Model {
             ));
         }
         let (memory, tensors): (Vec<_>, Vec<_>) = match header.training {
-            Some(_) => tensors.into_iter().partition(|tensor| tensor.name.starts_with(MEMORY)),
+            Some(_) => tensors
+                .into_iter()
+                .partition(|tensor| [MEMORY, STATE].iter().any(|prefix| tensor.name.starts_with(prefix))),
             None => (Vec::new(), tensors),
         };
         // A forged configuration must not allocate more than the file holds.

@@ -9,13 +9,13 @@ use crate::device::{Device, Executable, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer, Parameters};
 use crate::plan::{Plan, Role};
-use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
+use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
 use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 /// Layers one after another: what a [`Model`] is built from.
 ///
@@ -142,6 +142,8 @@ struct Training {
     progress: Progress,
     /// The optimiser's memory, by buffer name.
     memory: HashMap<String, Tensor>,
+    /// States of recurrent layers that batches hand on, by purpose, B and buffer name.
+    states: HashMap<(Kind, usize, String), Tensor>,
     /// Losses of the last steps, on the device.
     log: Tensor,
 }
@@ -172,16 +174,24 @@ pub struct Model {
     device: Device,
     parameters: Parameters,
     training: Option<Training>,
-    plans: Plans<(Kind, bool), NetworkPlan>,
+    plans: Plans<Key, NetworkPlan>,
     extra: BTreeMap<String, serde_json::Value>,
+}
+
+/// What plans are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Predict,
+    Evaluate,
+    Train,
 }
 
 /// Plans that a model keeps, beside their sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Predict,
-    Evaluate,
-    Train,
+struct Key {
+    kind: Kind,
+    ragged: bool,
+    stateful: bool,
 }
 
 impl Model {
@@ -231,9 +241,10 @@ impl Model {
             steps: 0,
             progress: Progress::default(),
             memory: HashMap::new(),
+            states: HashMap::new(),
             log,
         });
-        self.plans.forget(|(kind, _)| kind != Kind::Predict);
+        self.plans.forget(|Key { kind, .. }| kind != Kind::Predict);
         Ok(())
     }
 
@@ -247,7 +258,7 @@ impl Model {
         let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
         update.validate(&self.layers)?;
         training.update = update;
-        self.plans.forget(|(kind, _)| kind == Kind::Train);
+        self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
         Ok(())
     }
 
@@ -284,7 +295,7 @@ impl Model {
     pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if std::mem::replace(&mut training.weighted, weighted) != weighted {
-            self.plans.forget(|(kind, _)| kind == Kind::Train);
+            self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
         }
         Ok(())
     }
@@ -294,6 +305,30 @@ impl Model {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         training.seed = seed as u32 ^ (seed >> 32) as u32;
         Ok(())
+    }
+
+    /// Sets the states that training carries from batch to batch to zero, as Keras's `reset_states`; see [`Fit::stateful`](crate::Fit::stateful).
+    ///
+    /// # Errors
+    /// A model that was not compiled.
+    pub fn reset_states(&mut self) -> Result<()> {
+        self.reset_states_of(Kind::Train)
+    }
+
+    fn reset_states_of(&mut self, kind: Kind) -> Result<()> {
+        let training = self.training.as_ref().ok_or_else(not_compiled)?;
+        for (_, state) in training.states.iter().filter(|((of, ..), _)| *of == kind) {
+            state.write(0, &vec![0.0; state.len as usize]);
+        }
+        Ok(())
+    }
+
+    /// Refuses layers whose states cannot be carried from one part of a sequence to the next.
+    pub(crate) fn check_carried(&self) -> Result<()> {
+        if !self.config.layers.iter().any(|layer| matches!(layer, Layer::Lstm(_))) {
+            return Err(Error::Config("the model has no recurrent layer, so there is no state to carry".into()));
+        }
+        check_carried(&self.layers, "carry its state from batch to batch")
     }
 
     /// How far fits have come.
@@ -360,6 +395,37 @@ impl Model {
         pollster::block_on(self.evaluate_async(x, y, Some(lengths)))
     }
 
+    /// [`Model::evaluate`] in batches of `batch_size` that go on from one another, as [`Fit::stateful`] trains: the states begin
+    /// at zero and are carried from batch to batch. [`Model::stream`] predicts so.
+    ///
+    /// # Errors
+    /// As [`Model::fit`]; a batch size that does not divide N.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn evaluate_stateful<D: Dimension>(
+        &mut self,
+        x: ArrayView3<f32>,
+        y: ArrayView<f32, D>,
+        batch_size: usize,
+    ) -> Result<f32> {
+        let y = self.target(y)?;
+        pollster::block_on(self.evaluate_stateful_async(x, y, None, batch_size))
+    }
+
+    /// [`Model::evaluate_stateful`] for places that cannot block, with y as [N, T, F]; with `lengths`, as
+    /// [`Model::evaluate_ragged`].
+    pub async fn evaluate_stateful_async(
+        &mut self,
+        x: ArrayView3<'_, f32>,
+        y: ArrayView3<'_, f32>,
+        lengths: Option<&[usize]>,
+        batch_size: usize,
+    ) -> Result<f32> {
+        self.check_carried()?;
+        check_divides("x", x.dim().0, batch_size)?;
+        self.reset_states_of(Kind::Evaluate)?;
+        self.evaluate_in(x, y, lengths, Some(batch_size)).await
+    }
+
     /// [`Model::evaluate`] for places that cannot block, with y as [N, T, F]; with `lengths`, as [`Model::evaluate_ragged`].
     pub async fn evaluate_async(
         &mut self,
@@ -367,17 +433,29 @@ impl Model {
         y: ArrayView3<'_, f32>,
         lengths: Option<&[usize]>,
     ) -> Result<f32> {
+        self.evaluate_in(x, y, lengths, None).await
+    }
+
+    /// The loss, in batches of this size that hand their states on, or in batches that do not.
+    async fn evaluate_in(
+        &mut self,
+        x: ArrayView3<'_, f32>,
+        y: ArrayView3<'_, f32>,
+        lengths: Option<&[usize]>,
+        stateful: Option<usize>,
+    ) -> Result<f32> {
         train::check_data(self, "x", "y", &x, &y)?;
         let (count, steps, _) = x.dim();
         let lengths = self.config.lengths("x", &x, lengths)?;
         let (mut sum, mut terms) = (0.0f64, 0usize);
-        for range in batches(count, steps) {
+        for range in batches(count, stateful.unwrap_or_else(|| batch_size(steps))) {
             let rows = s![range.clone(), .., ..];
             let given = Given {
                 x: x.slice(rows),
                 y: Some(y.slice(rows)),
                 lengths: lengths.as_ref().map(|all| &all[range.clone()]),
                 weights: None,
+                stateful: stateful.is_some(),
             };
             let counted = given.rows(self.returns_sequences());
             let (plan, executable) = self.run(Kind::Evaluate, &given).await?;
@@ -423,12 +501,13 @@ impl Model {
         let (count, steps, _) = x.dim();
         let lengths = self.config.lengths("x", &x, lengths)?;
         let mut parts: Vec<Array3<f32>> = Vec::new();
-        for range in batches(count, steps) {
+        for range in batches(count, batch_size(steps)) {
             let given = Given {
                 x: x.slice(s![range.clone(), .., ..]),
                 y: None,
                 lengths: lengths.as_ref().map(|all| &all[range.clone()]),
                 weights: None,
+                stateful: false,
             };
             let (plan, executable) = self.run(Kind::Predict, &given).await?;
             let mut y = Array3::default((0, 0, 0));
@@ -465,7 +544,7 @@ impl Model {
     /// Sizes that the device cannot hold; a model that was not compiled.
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
         let ragged = self.config.mask().is_some();
-        let purpose = self.purpose((Kind::Train, ragged))?;
+        let purpose = self.purpose(Kind::Train, ragged)?;
         Ok(network(&self.layers, Batch::new(batch, steps).ragged(ragged), purpose, self.device.capabilities())?.plan)
     }
 
@@ -546,7 +625,7 @@ impl Model {
         self.training.as_mut().ok_or_else(not_compiled)?.steps += 1;
         self.run(Kind::Train, given).await?;
         let (batch, steps, _) = given.x.dim();
-        let (plan, executable) = self.plans.get((Kind::Train, given.lengths.is_some()), steps, batch)?;
+        let (plan, executable) = self.plans.get(given.key(Kind::Train), steps, batch)?;
         let loss = plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
         let log = &self.training.as_ref().ok_or_else(not_compiled)?.log;
         executable.copy_out((loss, 0), (log, slot as u64), 1)
@@ -555,7 +634,7 @@ impl Model {
     /// Makes sure of a plan, hands it a batch and runs it.
     async fn run(&mut self, kind: Kind, given: &Given<'_>) -> Result<(&NetworkPlan, &Executable)> {
         let (batch, steps, _) = given.x.dim();
-        let key = (kind, given.lengths.is_some());
+        let key = given.key(kind);
         self.ready(key, steps, batch).await?;
         let whole = self.returns_sequences();
         let (plan, executable) = self.plans.get(key, steps, batch)?;
@@ -585,7 +664,7 @@ impl Model {
         self.training.as_ref().ok_or_else(not_compiled)?.log.read(0..count as u64).await
     }
 
-    fn purpose(&self, (kind, ragged): (Kind, bool)) -> Result<Purpose<'_>> {
+    fn purpose(&self, kind: Kind, ragged: bool) -> Result<Purpose<'_>> {
         let training = self.training.as_ref().ok_or_else(not_compiled);
         // Steps past the ends of sequences have no weight.
         let ends = ragged && self.returns_sequences();
@@ -600,12 +679,13 @@ impl Model {
     }
 
     /// Makes sure that a plan is compiled.
-    async fn ready(&mut self, key: (Kind, bool), steps: usize, batch: usize) -> Result<()> {
+    async fn ready(&mut self, key: Key, steps: usize, batch: usize) -> Result<()> {
         if self.plans.has(key, steps, batch) {
             return Ok(());
         }
-        let sizes = Batch::new(batch, steps).ragged(key.1);
-        let plan = network(&self.layers, sizes, self.purpose(key)?, self.device.capabilities())?;
+        let Key { kind, ragged, stateful } = key;
+        let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful);
+        let plan = network(&self.layers, sizes, self.purpose(kind, ragged)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         if let Some(training) = &mut self.training {
             for buffer in plan.plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {
@@ -614,9 +694,17 @@ impl Model {
                     training.memory.insert(buffer.name.clone(), tensor);
                 }
             }
+            for buffer in plan.plan.buffers.iter().filter(|buffer| buffer.role == Role::State) {
+                if let Entry::Vacant(place) = training.states.entry((kind, batch, buffer.name.clone())) {
+                    place.insert(self.device.tensor(&buffer.name, buffer.len).await?);
+                }
+            }
         }
         let shared = |name: &str| {
-            let memory = self.training.as_ref().and_then(|training| training.memory.get(name).cloned());
+            let memory = self.training.as_ref().and_then(|training| {
+                let state = || training.states.get(&(kind, batch, name.to_string()));
+                training.memory.get(name).or_else(state).cloned()
+            });
             memory.or_else(|| self.parameters.tensor(name))
         };
         let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
@@ -624,7 +712,7 @@ impl Model {
         Ok(())
     }
 
-    fn returns_sequences(&self) -> bool {
+    pub(crate) fn returns_sequences(&self) -> bool {
         !self.config.layers.iter().any(Layer::ends_sequence)
     }
 
@@ -672,11 +760,17 @@ pub(crate) struct Given<'a> {
     pub lengths: Option<&'a [usize]>,
     /// [B, T or 1].
     pub weights: Option<ArrayView2<'a, f32>>,
+    /// Whether it goes on from the states that the batch before it left.
+    pub stateful: bool,
 }
 
 impl Given<'_> {
+    fn key(&self, kind: Kind) -> Key {
+        Key { kind, ragged: self.lengths.is_some(), stateful: self.stateful }
+    }
+
     /// Rows of the output that count: the steps that there are, if it is `whole` sequences, else one a sequence.
-    fn rows(&self, whole: bool) -> usize {
+    pub fn rows(&self, whole: bool) -> usize {
         let (batch, steps, _) = self.x.dim();
         match self.lengths {
             Some(lengths) if whole => lengths.iter().sum(),
@@ -707,8 +801,22 @@ fn not_compiled() -> Error {
     Error::Config("the model has no loss and no optimiser yet; call compile first".into())
 }
 
-/// Batches for a pass without training: large, but of bounded memory.
-fn batches(count: usize, steps: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let size = (65_536 / steps).clamp(1, 256);
+/// Refuses a batch size that leaves a last, smaller batch: its states would belong to other sequences.
+pub(crate) fn check_divides(name: &str, count: usize, batch_size: usize) -> Result<()> {
+    if batch_size == 0 || !count.is_multiple_of(batch_size) {
+        return Err(Error::Config(format!(
+            "{name} has {count} sequences, which batches of {batch_size} do not divide; carried from batch to batch, a state \
+             stays with its place in the batch"
+        )));
+    }
+    Ok(())
+}
+
+/// Batch size of a pass without training: large, but of bounded memory.
+fn batch_size(steps: usize) -> usize {
+    (65_536 / steps).clamp(1, 256)
+}
+
+fn batches(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..count).step_by(size).map(move |first| first..(first + size).min(count))
 }

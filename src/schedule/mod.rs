@@ -31,5 +31,6 @@ mod update;
 
 pub use builder::Builder;
 pub use forward::{Drops, Split};
+pub(crate) use network::check_carried;
 pub use network::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 pub use sequence::{Direction, Sequence};

@@ -50,18 +50,42 @@ pub struct Batch {
     rows: usize,
     steps: usize,
     ragged: bool,
+    stateful: bool,
 }
 
 impl Batch {
     /// B sequences of T steps.
     pub fn new(rows: usize, steps: usize) -> Batch {
-        Batch { rows, steps, ragged: false }
+        Batch { rows, steps, ragged: false, stateful: false }
     }
 
     /// Whether each sequence has a length of its own, which the host writes to the plan's words.
     pub fn ragged(self, ragged: bool) -> Batch {
         Batch { ragged, ..self }
     }
+
+    /// Whether the batch goes on where another ended: recurrent layers begin with the states in [`NetworkPlan::states`] and leave
+    /// their final states there. No gradient flows through them (Williams and Peng 1990). [`Purpose::Stream`] does so anyway.
+    pub fn stateful(self, stateful: bool) -> Batch {
+        Batch { stateful, ..self }
+    }
+}
+
+/// Refuses layers that need the whole sequence, so that a part of it cannot go on where another ended; `what` cannot be done then.
+pub(crate) fn check_carried(layers: &[LayerPlan], what: &str) -> Result<()> {
+    let refuse =
+        |why: String| Err(Error::Config(format!("{why}, which needs the whole sequence, so it cannot {what}")));
+    for LayerPlan { name, layer, .. } in layers {
+        match layer {
+            Layer::Pool(_) => return refuse(format!("{name} pools over time")),
+            Layer::Lstm(lstm) if lstm.bidirectional => return refuse(format!("{name} is bidirectional")),
+            Layer::Lstm(Lstm { options, .. }) if options.reverse || options.go_backwards => {
+                return refuse(format!("{name} runs backwards"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A layer with its name and its input features.
@@ -331,11 +355,15 @@ fn sized(
 /// Plans a network for a batch of `batch` sequences of `steps` steps.
 pub fn network(
     layers: &[LayerPlan],
-    Batch { rows, steps, ragged }: Batch,
+    Batch { rows, steps, ragged, stateful }: Batch,
     purpose: Purpose,
     capabilities: &Capabilities,
 ) -> Result<NetworkPlan> {
     let (batch, steps) = (size("the batch", rows)?, size("the number of time steps", steps)?);
+    if stateful {
+        check_carried(layers, "carry its state from batch to batch")?;
+    }
+    let carries = stateful || matches!(purpose, Purpose::Stream);
     let title = match purpose {
         Purpose::Predict => "predict",
         Purpose::Stream => "stream",
@@ -360,9 +388,9 @@ pub fn network(
         let declared = layer.declare(&mut builder, "", Role::Weight)?;
         match (layer, &declared) {
             (Sized::Lstm { sizes, whole, merge }, Weights::Lstm(declared)) => {
-                let initial = match purpose {
-                    Purpose::Stream => Initial::States(declare_states(&mut builder, sizes, Role::State, "")?),
-                    _ => Initial::Zero,
+                let initial = match carries {
+                    true => Initial::States(declare_states(&mut builder, sizes, Role::State, "")?),
+                    false => Initial::Zero,
                 };
                 let trace = forward::lstm(&mut builder, sizes, declared, &flow, &initial, train, *whole)?;
                 if let Initial::States(pairs) = initial {
@@ -555,7 +583,7 @@ pub struct LstmGradientPlan {
 /// Plans a stack forward and backward for given gradients of its output and final states.
 pub fn lstm_gradients(
     layer: &LayerPlan,
-    Batch { rows, steps, ragged }: Batch,
+    Batch { rows, steps, ragged, .. }: Batch,
     capabilities: &Capabilities,
 ) -> Result<LstmGradientPlan> {
     let Layer::Lstm(lstm) = &layer.layer else {

@@ -2,12 +2,13 @@
 
 use super::{Callback, EpochEvent, Flow, Schedule, StepEvent};
 use crate::error::{Error, Result};
-use crate::model::{Given, Model};
+use crate::model::{Given, Model, check_divides};
 use crate::transfer::{finite, not_empty};
 use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::time::Instant;
 
 /// Steps between two looks at the loss; the device works ahead in between.
@@ -27,6 +28,16 @@ pub enum Validation {
     Ragged(Array3<f32>, Array3<f32>, Vec<usize>),
 }
 
+/// When states that are carried from batch to batch go back to zero; see [`Fit::stateful`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// At the start of each epoch.
+    EachEpoch,
+    /// Only by [`Model::reset_states`]: states go on from epoch to epoch and from fit to fit with batches of the same size, and
+    /// [`Model::save_training`] saves them.
+    ByHand,
+}
+
 /// Settings of a fit.
 ///
 /// ```
@@ -44,6 +55,8 @@ pub struct Fit<'a> {
     pub(crate) weights: Option<Array2<f32>>,
     /// `[N]`.
     pub(crate) lengths: Option<Vec<usize>>,
+    pub(crate) truncated: Option<usize>,
+    pub(crate) stateful: Option<Reset>,
     pub(crate) resume: bool,
     pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
 }
@@ -59,6 +72,8 @@ impl Default for Fit<'_> {
             schedule: None,
             weights: None,
             lengths: None,
+            truncated: None,
+            stateful: None,
             resume: false,
             callbacks: Vec::new(),
         }
@@ -152,6 +167,51 @@ impl<'a> Fit<'a> {
         Fit { lengths: Some(lengths), ..self }
     }
 
+    /// Cuts sequences into windows of `steps` steps (the last holds the rest) and takes an optimiser step per window: truncated
+    /// backpropagation through time (Williams and Peng 1990). States are carried from window to window, from zero at the start
+    /// of each batch; no gradient flows through them, as with PyTorch's `hidden.detach()`. Memory on the device is that of a
+    /// window. Random masks that all steps of a sequence share (of inputs, hidden states and recurrent weights) are drawn anew for
+    /// each window. A window that no sequence of its batch reaches takes no step. Validation is on whole sequences from zero states.
+    ///
+    /// For models that return sequences and whose recurrent layers run forward only.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
+    /// let layers = Sequential::new(1).add(Lstm::new(4).return_sequences(true)).add(Dense::new(1));
+    /// let mut model = layers.build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// let (x, y) = (Array3::ones((2, 100, 1)), Array3::zeros((2, 100, 1)));
+    /// let history = model.fit(x.view(), y.view(), Fit::new().truncated(30))?; // 30, 30, 30 and 10 steps
+    /// assert_eq!(history.steps, 4);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn truncated(self, steps: usize) -> Self {
+        Fit { truncated: Some(steps), ..self }
+    }
+
+    /// Carries states from batch to batch, as Keras's [`stateful=True`](https://keras.io/api/layers/recurrent_layers/lstm/):
+    /// sequence b of a batch goes on where sequence b of the batch before it ended; no gradient flows through the states. Needs
+    /// [`Fit::shuffle`]`(false)` and a batch size that divides N, and recurrent layers that run forward only. Validation goes
+    /// through batches of the same size in the same way, from zero states of its own ([`Model::evaluate_stateful`]); use
+    /// [`Model::stream`] to predict. With [`Fit::truncated`], the batches' windows go on from batch to batch, too.
+    ///
+    /// ```
+    /// use ndarray::{Array3, s};
+    /// use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Reset, Sequential};
+    /// let mut model = Sequential::new(1).add(Lstm::new(4)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// // Two series of 31 steps in three parts of 10, in the order series 0, series 1, series 0, ...
+    /// let series = Array3::from_shape_fn((2, 31, 1), |(n, t, _)| (n + t) as f32 / 31.0);
+    /// let x = Array3::from_shape_fn((6, 10, 1), |(n, t, _)| series[[n % 2, n / 2 * 10 + t, 0]]);
+    /// let y = Array3::from_shape_fn((6, 1, 1), |(n, ..)| series[[n % 2, n / 2 * 10 + 10, 0]]);
+    /// model.fit(x.view(), y.slice(s![.., 0, ..]), Fit::new().batch_size(2).shuffle(false).stateful(Reset::EachEpoch))?;
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn stateful(self, reset: Reset) -> Self {
+        Fit { stateful: Some(reset), ..self }
+    }
+
     /// Judges on other sequences that have lengths.
     pub fn validation_ragged(self, x: Array3<f32>, y: Array3<f32>, lengths: Vec<usize>) -> Self {
         Fit { validation: Validation::Ragged(x, y, lengths), ..self }
@@ -209,6 +269,7 @@ pub(crate) async fn fit(
     if fit.batch_size == 0 {
         return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
     }
+    check_carried(model, &fit)?;
     check_data(model, "x", "y", &x, &y)?;
     check_weights(model, fit.weights.as_ref(), x.dim())?;
     let mut schedule = fit.schedule.take();
@@ -231,12 +292,18 @@ pub(crate) async fn fit(
     model.set_seed(fit.seed)?;
     let validation = std::mem::take(&mut fit.validation);
     let (x, y, validation) = split(model, x, y, fit.lengths.as_deref(), validation)?;
+    if fit.stateful.is_some() {
+        check_divides("x", x.dim().0, fit.batch_size)?;
+        if let Some((x, ..)) = &validation {
+            check_divides("validation x", x.dim().0, fit.batch_size)?;
+        }
+    }
     for callback in &mut fit.callbacks {
         callback.on_begin(model)?;
     }
     let start = Instant::now();
-    let (count, mut history) = (x.dim().0, History::default());
-    let steps = count.div_ceil(fit.batch_size);
+    let ((count, all_steps, _), mut history) = (x.dim(), History::default());
+    let carries = fit.truncated.is_some() || fit.stateful.is_some();
     let mut order: Vec<usize> = (0..count).collect();
     for epoch in done + 1..=fit.epochs {
         if fit.shuffle {
@@ -244,20 +311,35 @@ pub(crate) async fn fit(
             order.sort_unstable();
             order.shuffle(&mut Pcg64::new(fit.seed as u128, epoch as u128));
         }
-        let (mut sum, mut seen) = (0.0f64, 0usize);
-        let batches: Vec<&[usize]> = order.chunks(fit.batch_size).collect();
+        if fit.stateful == Some(Reset::EachEpoch) {
+            model.reset_states()?;
+        }
+        let (mut sum, mut seen) = (0.0f64, 0.0f64);
+        let pieces = pieces(&order, &fit, all_steps);
+        let steps = pieces.len();
         let mut learning_rate = model.learning_rate()?;
-        for (look, group) in batches.chunks(STEPS_A_LOOK).enumerate() {
-            for (slot, batch) in group.iter().enumerate() {
-                let [x, y] = [&x, &y].map(|all| all.select(Axis(0), batch));
-                let weights = fit.weights.as_ref().map(|all| all.select(Axis(0), batch));
+        for (look, group) in pieces.chunks(STEPS_A_LOOK).enumerate() {
+            for (slot, Piece { rows, steps, .. }) in group.iter().enumerate() {
+                if carries && fit.stateful.is_none() && steps.start == 0 {
+                    model.reset_states()?;
+                }
+                let part =
+                    |all: &ArrayView3<f32>, steps: Range<usize>| all.slice(s![.., steps, ..]).select(Axis(0), rows);
+                let target = if y.dim().1 == all_steps { steps.clone() } else { 0..y.dim().1 };
+                let (x, y) = (part(&x, steps.clone()), part(&y, target));
+                let weights = fit.weights.as_ref().map(|all| {
+                    let own = if all.ncols() == all_steps { steps.clone() } else { 0..all.ncols() };
+                    all.slice(s![.., own]).select(Axis(0), rows)
+                });
                 learning_rate = model.learning_rate()?;
-                let lengths = fit.lengths.as_ref().map(|all| batch.iter().map(|&n| all[n]).collect::<Vec<_>>());
+                let lengths =
+                    fit.lengths.as_ref().map(|all| rows.iter().map(|&n| held(all[n], steps)).collect::<Vec<_>>());
                 let given = Given {
                     x: x.view(),
                     y: Some(y.view()),
                     lengths: lengths.as_deref(),
                     weights: weights.as_ref().map(|all| all.view()),
+                    stateful: carries,
                 };
                 model.train_step(&given, slot).await?;
                 if let Some(schedule) = schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
@@ -265,23 +347,27 @@ pub(crate) async fn fit(
                 }
             }
             let losses = model.step_losses(group.len()).await?;
-            for (slot, (&loss, batch)) in losses.iter().zip(group).enumerate() {
+            for (slot, (&loss, piece)) in losses.iter().zip(group).enumerate() {
                 if !loss.is_finite() {
                     return Err(Error::Diverged { epoch, step: look * STEPS_A_LOOK + slot + 1, loss });
                 }
-                sum += loss as f64 * batch.len() as f64;
-                seen += batch.len();
+                sum += loss as f64 * piece.sequences;
+                seen += piece.sequences;
             }
             let step = look * STEPS_A_LOOK + group.len();
-            let event =
-                StepEvent { epoch, epochs: fit.epochs, step, steps, loss: (sum / seen as f64) as f32, learning_rate };
+            let event = StepEvent { epoch, epochs: fit.epochs, step, steps, loss: (sum / seen) as f32, learning_rate };
             fit.callbacks.iter_mut().for_each(|callback| callback.on_steps(&event));
         }
         history.steps += steps as u64;
-        let loss = (sum / seen as f64) as f32;
+        let loss = (sum / seen) as f32;
         history.loss.push(loss);
         let validation_loss = match &validation {
-            Some((x, y, lengths)) => Some(model.evaluate_async(x.view(), y.view(), lengths.as_deref()).await?),
+            Some((x, y, lengths)) => Some(match fit.stateful {
+                Some(_) => {
+                    model.evaluate_stateful_async(x.view(), y.view(), lengths.as_deref(), fit.batch_size).await?
+                }
+                None => model.evaluate_async(x.view(), y.view(), lengths.as_deref()).await?,
+            }),
             None => None,
         };
         history.validation_loss.extend(validation_loss);
@@ -308,6 +394,62 @@ pub(crate) async fn fit(
     }
     history.schedule = schedule;
     Ok(history)
+}
+
+/// What an optimiser step learns from: a batch, or a window of one.
+struct Piece<'a> {
+    /// The sequences.
+    rows: &'a [usize],
+    /// Their steps.
+    steps: Range<usize>,
+    /// What it counts in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
+    sequences: f64,
+}
+
+/// The pieces of an epoch, in their order.
+fn pieces<'a>(order: &'a [usize], fit: &Fit<'_>, all_steps: usize) -> Vec<Piece<'a>> {
+    let window = fit.truncated.unwrap_or(all_steps).min(all_steps);
+    let length = |&n: &usize| fit.lengths.as_ref().map_or(all_steps, |lengths| lengths[n]);
+    let batches = order.chunks(fit.batch_size);
+    let windows = batches.flat_map(|rows| {
+        let longest = rows.iter().map(length).max().unwrap_or(0).max(1);
+        let there = move |steps: &Range<usize>| rows.iter().map(|n| held(length(n), steps)).sum::<usize>();
+        let all = there(&(0..all_steps)).max(1) as f64;
+        (0..longest).step_by(window).map(move |first| {
+            let steps = first..(first + window).min(all_steps);
+            let share = if window < all_steps { there(&steps) as f64 / all } else { 1.0 };
+            Piece { rows, steps, sequences: rows.len() as f64 * share }
+        })
+    });
+    windows.collect()
+}
+
+/// Steps of a sequence of this length that lie in a window.
+fn held(length: usize, window: &Range<usize>) -> usize {
+    length.clamp(window.start, window.end) - window.start
+}
+
+/// Refuses to carry states where that has no meaning.
+fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
+    if let Some(window) = fit.truncated {
+        if window == 0 {
+            return Err(Error::Config("truncated was given windows of 0 steps; they must have at least 1".into()));
+        }
+        if !model.returns_sequences() {
+            return Err(Error::Config(
+                "truncated needs a model with an output at every step, but this one ends its sequences; set \
+                 return_sequences(true) on its recurrent layers, or cut the sequences and use stateful"
+                    .into(),
+            ));
+        }
+    }
+    if fit.stateful.is_some() && fit.shuffle {
+        return Err(Error::Config(
+            "stateful carries states from batch to batch, so sequences must stay in their order; set shuffle(false)"
+                .into(),
+        ));
+    }
+    if fit.truncated.is_some() || fit.stateful.is_some() { model.check_carried() } else { Ok(()) }
 }
 
 /// Sets the learning rate of the next step.

@@ -13,7 +13,7 @@ mod update;
 pub use callback::{Callback, Checkpoint, EarlyStopping, EpochEvent, Flow, StepEvent};
 pub use csv_log::CsvLog;
 pub(crate) use fit::Progress;
-pub use fit::{Fit, History, Validation};
+pub use fit::{Fit, History, Reset, Validation};
 pub(crate) use fit::{check_data, fit};
 pub use loss::Loss;
 pub(crate) use loss::kind;

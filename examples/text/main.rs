@@ -1,0 +1,110 @@
+//! Learns a text character by character, and writes.
+//!
+//! ```text
+//! cargo run --release --example text
+//! cargo run --release --example text -- --data my.txt --hidden 512 --layers 2 --epochs 40
+//! cargo run --release --example text -- --load text-out/model.safetensors --prompt "Alice" --temperature 0.5
+//! ```
+
+mod arguments;
+mod baseline;
+#[path = "../common/mod.rs"]
+mod common;
+mod corpus;
+mod writer;
+
+use anyhow::{Context, Result, ensure};
+use arguments::Arguments;
+use clap::Parser;
+use corpus::Alphabet;
+use std::io::Write;
+use writer::Writer;
+
+/// Characters of the default prompt.
+const PROMPT: usize = 100;
+
+fn main() -> Result<()> {
+    env_logger::init();
+    let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    match run(&mut std::io::stdout()) {
+        // A reader that has seen enough, as `head` does, is no failure.
+        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(()),
+        result => result,
+    }
+}
+
+fn run(out: &mut impl Write) -> Result<()> {
+    let arguments = Arguments::parse();
+    arguments.check()?;
+    let text: Vec<char> = corpus::read(&arguments.data)?.chars().collect();
+    let held = (text.len() as f64 * arguments.held_out).ceil() as usize;
+    let (train, held_out) = text.split_at(text.len() - held);
+    let least = arguments.streams * arguments.window + 1;
+    ensure!(
+        train.len() >= least && held >= 2,
+        "\"{}\" has {} characters, of which {} are to train on and {held} are held out; {} streams with windows of {} need \
+         at least {least} to train on, and 2 held out",
+        arguments.data.display(),
+        text.len(),
+        train.len(),
+        arguments.streams,
+        arguments.window
+    );
+    let device = arguments.device.open()?;
+    let loaded = arguments.load.as_deref().map(|path| Writer::load(path, &device)).transpose()?;
+    let alphabet = match &loaded {
+        Some(writer) => writer.alphabet.clone(),
+        None => Alphabet::new(train, arguments.characters),
+    };
+    if let Some(prompt) = &arguments.prompt {
+        alphabet.check("--prompt", prompt)?;
+    }
+    let (train, held_out) = (alphabet.encode(train), alphabet.encode(held_out));
+    writeln!(
+        out,
+        "{} characters to train on, {held} held out, of which {} are unknown; the model tells {} apart; on {device}",
+        train.len(),
+        held_out.iter().filter(|&&number| number == 0).count(),
+        alphabet.len()
+    )?;
+
+    let mut writer = match loaded {
+        Some(writer) => writer,
+        None => {
+            // Before the training, so that it is not lost on a folder that cannot be written
+            let folder = &arguments.out;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
+            let mut writer = Writer::new(&arguments, alphabet, &device)?;
+            writeln!(out, "\n{}\n", writer.summary())?;
+            writer.train(&arguments, &train, |writer, epoch, bits, seconds| {
+                let (judged, _) = writer.judge(&held_out)?;
+                let epochs = arguments.epochs;
+                Ok(writeln!(
+                    out,
+                    "epoch {epoch}/{epochs}: {bits:.3} bits a character in training, {judged:.3} held out, {seconds:.1} s"
+                )?)
+            })?;
+            let path = folder.join("model.safetensors");
+            writer.save(&path)?;
+            writeln!(out, "model: {}", path.display())?;
+            writer
+        }
+    };
+
+    let (bits, judged) = writer.judge(&held_out)?;
+    writeln!(out, "\nbits a character in {judged} characters that are held out:\n  LSTM             {bits:.3}")?;
+    for order in [0, 2, 4] {
+        let bits = baseline::bits(&train, &held_out[..=judged], order, writer.alphabet.len());
+        writeln!(out, "  counts, order {order}  {bits:.3}")?;
+    }
+
+    let prompt: Vec<char> = match &arguments.prompt {
+        Some(prompt) => prompt.chars().collect(),
+        None => text[text.len() - held..].iter().copied().take(PROMPT).collect(),
+    };
+    let written = writer.write(&writer.alphabet.encode(&prompt), &arguments)?;
+    writeln!(out, "\nwritten at temperature {}, after what stands in brackets:\n", arguments.temperature)?;
+    writeln!(out, "[{}]{written}", prompt.into_iter().collect::<String>())?;
+    Ok(())
+}

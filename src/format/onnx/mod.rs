@@ -34,13 +34,14 @@ mod recurrent;
 mod scope;
 mod tensor;
 mod value;
+#[cfg(not(target_arch = "wasm32"))]
 mod write;
 
 pub use scope::{Port, Size};
 pub use tensor::read_tensor;
 pub use value::{Element, Value};
 #[cfg(not(target_arch = "wasm32"))]
-pub use write::{save, save_layer};
+pub use write::{save, save_layer, save_layer_with_states};
 
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -122,11 +122,11 @@ fn graphs(device: &Device) {
     names.iter().filter(|name| *name != "graph_inner" && not_yet(name).is_none()).for_each(|name| check(name, device));
 }
 
-/// Exports of PyTorch, by both of its exporters, fed with sizes that these did not see.
+/// Exports of PyTorch, by both of its exporters, and of Keras by tf2onnx, fed with sizes that these did not see.
 fn exports(device: &Device) {
-    let names = names("pytorch_");
-    assert!(names.len() > 12);
-    names.iter().for_each(|name| check(name, device));
+    let names: Vec<String> = ["pytorch_", "tf2onnx_"].iter().flat_map(|prefix| names(prefix)).collect();
+    assert!(names.len() > 15);
+    names.iter().filter(|name| *name != "tf2onnx_gru_loop").for_each(|name| check(name, device));
 }
 
 /// A lifted layer gives what its node gives.
@@ -543,6 +543,8 @@ fn says(error: String, parts: &[&str]) {
 #[test]
 fn what_is_not_supported_is_named() {
     says(fails(&[node("Conv", &["x"], &["y"], &[])]), &["node \"y\" (Conv)", "not supported"]);
+    let error = load("tf2onnx_gru_loop", &Device::cpu()).run(values("tf2onnx_gru_loop")[0].clone()).unwrap_err();
+    assert!(error.to_string().contains("Loop"), "{error}");
     says(fails(&[node("Relu", &["x"], &["y"], &[int("slope", 1)])]), &["Relu", "attribute slope"]);
     says(fails(&[node("Gemm", &["x", "x"], &["y"], &[ints("alpha", &[1])])]), &["alpha", "INTS, expected FLOAT"]);
     says(fails(&[node("Squeeze", &["x"], &["y"], &[ints("axes", &[0])])]), &["attribute axes", "opset 17"]);
@@ -698,7 +700,7 @@ mod harm {
     }
 
     fn files() -> Vec<Vec<u8>> {
-        ["graph_", "pytorch_", "node_"]
+        ["graph_", "pytorch_", "node_", "tf2onnx_"]
             .iter()
             .flat_map(|prefix| names(prefix))
             .map(|name| std::fs::read(folder().join(format!("{name}.onnx"))).unwrap())

@@ -4,7 +4,7 @@
 //! Recurrent nodes run on the device, everything else on the host. Operator sets 7 to 28 of the default domain are read.
 //! Supported, with all their attributes but those of training: LSTM, GRU, Add, Cast, Clip, Concat, Constant, ConstantOfShape, Div,
 //! Dropout, Elu, Expand, Flatten, Gather, Gemm, HardSigmoid, Identity, LayerNormalization, LeakyRelu, LogSoftmax, MatMul, Mul,
-//! ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Softplus, Softsign, Split, Squeeze, Sub, Tanh,
+//! ReduceMax, ReduceMean, ReduceProd, ReduceSum, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Softplus, Softsign, Split, Squeeze, Sub, Tanh,
 //! ThresholdedRelu, Transpose, Unsqueeze, on f32, f64, i32, i64 and bool. What else a graph holds is named when it is asked to
 //! run.
 //!
@@ -224,8 +224,9 @@ impl Graph {
         };
         // Bytes of each value that a node made and that is still needed
         let mut held: HashMap<String, u64> = HashMap::new();
+        let mut taken = 0u64;
         for (node, done) in scope.nodes.iter_mut().zip(&scope.done_after) {
-            let room = limit.saturating_sub(held.values().sum());
+            let room = limit.saturating_sub(taken);
             let own = |name: &String| if name.is_empty() { Ok(None) } else { find(&values, name).map(Some) };
             let given: Vec<Option<Arc<Value>>> = node.inputs.iter().map(own).collect::<Outcome<_>>().map_err(wrong)?;
             let title = node.title();
@@ -251,13 +252,14 @@ impl Graph {
                 let value =
                     made.next().ok_or_else(|| wrong(format!("has {title}, which does not make its output {k}")))?;
                 if !name.is_empty() {
+                    taken += value.bytes();
                     held.insert(name.clone(), value.bytes());
                     values.insert(name.clone(), Arc::new(value));
                 }
             }
             for name in done {
                 values.remove(name);
-                held.remove(name);
+                taken -= held.remove(name).unwrap_or_default();
             }
         }
         let mut outputs = BTreeMap::new();
@@ -275,24 +277,23 @@ impl Graph {
         for (scope, here) in self.scopes.iter().enumerate() {
             for node in &here.nodes {
                 let Some(kind) = Kind::of(&node.op) else { continue };
-                let (mut input, mut config) = (None, Err(String::new()));
-                match &node.what {
+                let (input, config) = match &node.what {
                     What::Recurrent(recurrent) => {
                         let sizes = weights_of(&mut constants, scope, node).and_then(|inputs| {
                             let inputs: Vec<_> = inputs.iter().map(Option::as_ref).collect();
                             recurrent.sizes(&inputs)
                         });
-                        let hidden = sizes.as_ref().map(|sizes| sizes.hidden).ok().or(recurrent.hidden);
-                        input = sizes.as_ref().map(|sizes| sizes.input).ok();
-                        config = match (hidden, sizes) {
-                            (Some(hidden), _) => recurrent.config(hidden),
-                            (None, Err(reason)) => Err(reason),
-                            (None, Ok(sizes)) => recurrent.config(sizes.hidden),
-                        };
+                        // Weights may be inputs; then the node itself may say how many units it has.
+                        let hidden =
+                            sizes.as_ref().map(|sizes| sizes.hidden).or_else(|reason| recurrent.hidden.ok_or(reason));
+                        (
+                            sizes.as_ref().map(|sizes| sizes.input).ok(),
+                            hidden.map_err(String::clone).and_then(|hidden| recurrent.config(hidden)),
+                        )
                     }
-                    What::Unsupported(reason) => config = Err(reason.clone()),
-                    What::Host(_) => {}
-                }
+                    What::Unsupported(reason) => (None, Err(reason.clone())),
+                    What::Host(_) => continue,
+                };
                 all.push(RecurrentNode { name: node.name.clone(), op: kind.name(), input, config });
             }
         }

@@ -230,6 +230,9 @@ impl Recurrent {
             return Err(format!("{} has {} features, W has {}", name(inputs, X), x.dim().2, sizes.input).into());
         }
         let (steps, batch) = if self.batch_first { (x.dim().1, x.dim().0) } else { (x.dim().0, x.dim().1) };
+        if x.is_empty() {
+            return Err(format!("{} is empty; every size must be at least 1", name(inputs, X)).into());
+        }
         let (count, hidden) = (self.directions.len(), sizes.hidden);
         // The products of the gates, histories and outputs
         let bytes =

@@ -58,6 +58,7 @@ static OPERATORS: &[Operator] = &[
     op("Mul", 2..=2, 1, |_, _| elementwise::arithmetic(elementwise::MUL)),
     op("ReduceMax", 1..=2, 1, |a, _| normal::reduce(a, normal::MAX)),
     op("ReduceMean", 1..=2, 1, |a, _| normal::reduce(a, normal::MEAN)),
+    op("ReduceProd", 1..=2, 1, |a, _| normal::reduce(a, normal::PRODUCT)),
     op("ReduceSum", 1..=2, 1, |a, _| normal::reduce(a, normal::SUM)),
     op("Relu", 1..=1, 1, |a, _| elementwise::activation(a, "Relu")),
     op("Reshape", 2..=2, 1, shape::reshape),

@@ -99,49 +99,36 @@ pub(super) struct Reduction {
     join: fn(f64, f64) -> f64,
     /// What becomes of the result of so many.
     finish: fn(f64, usize) -> f64,
+    /// Start and join of whole numbers, where these have a result.
+    whole: Option<(i64, fn(i64, i64) -> i64)>,
 }
 
-pub(super) const SUM: Reduction = Reduction { since: 13, start: 0.0, join: |a, b| a + b, finish: |sum, _| sum };
+pub(super) const SUM: Reduction =
+    Reduction { since: 13, start: 0.0, join: |a, b| a + b, finish: |sum, _| sum, whole: Some((0, i64::wrapping_add)) };
 pub(super) const MEAN: Reduction =
-    Reduction { since: 18, start: 0.0, join: |a, b| a + b, finish: |sum, count| sum / count as f64 };
+    Reduction { since: 18, start: 0.0, join: |a, b| a + b, finish: |sum, count| sum / count as f64, whole: None };
 pub(super) const MAX: Reduction = Reduction {
     since: 18,
     start: f64::NEG_INFINITY,
     // NaN stays.
     join: |a, b| if a >= b || a.is_nan() { a } else { b },
     finish: |largest, _| largest,
+    whole: None,
+};
+pub(super) const PRODUCT: Reduction = Reduction {
+    since: 18,
+    start: 1.0,
+    join: |a, b| a * b,
+    finish: |product, _| product,
+    whole: Some((1, i64::wrapping_mul)),
 };
 
-/// ReduceMean, ReduceSum and ReduceMax, in f64.
+/// ReduceMean, ReduceSum, ReduceMax and ReduceProd: floats in f64, whole numbers in i64.
 pub(super) fn reduce(attributes: &mut Attributes, reduction: Reduction) -> Outcome<Kernel> {
     let given = Given::of(attributes, "axes", reduction.since, 1)?;
     let keep = attributes.flag("keepdims")?.unwrap_or(true);
     let noop = attributes.opset >= reduction.since && attributes.flag("noop_with_empty_axes")?.unwrap_or(false);
-    fn of<T: Element + Float>(
-        call: &Call,
-        array: &ArrayD<T>,
-        over: &[usize],
-        keep: bool,
-        Reduction { start, join, finish, .. }: Reduction,
-    ) -> Outcome<Value> {
-        let shape = array.shape();
-        let kept: Vec<usize> = (0..shape.len()).filter(|k| !over.contains(k)).collect();
-        let order: Vec<usize> = kept.iter().chain(over).copied().collect();
-        let size = |k: usize| if over.contains(&k) { keep.then_some(1) } else { Some(shape[k]) };
-        let reduced: Vec<usize> = (0..shape.len()).filter_map(size).collect();
-        // The input in another order, and the output
-        call.fits::<[T; 2]>(shape)?;
-        let rows = row_major(array.view().permuted_axes(&order[..]).into_owned());
-        let rows = rows.as_slice().ok_or("its input is not in order")?;
-        let count: usize = over.iter().map(|&k| shape[k]).product();
-        let results: usize = kept.iter().map(|&k| shape[k]).product();
-        let row = |k: usize| {
-            let values = rows[k * count..(k + 1) * count].iter().map(|x| x.to_f64().unwrap_or(f64::NAN));
-            T::from(finish(values.fold(start, join), count)).unwrap_or_else(T::nan)
-        };
-        let values = (0..results).map(row).collect();
-        ArrayD::from_shape_vec(IxDyn(&reduced), values).map(T::value).map_err(|error| error.to_string())
-    }
+    let Reduction { start, join, finish, whole, .. } = reduction;
     run(move |call| {
         let value = call.input(0)?;
         let count = value.shape().len();
@@ -150,10 +137,42 @@ pub(super) fn reduce(attributes: &mut Attributes, reduction: Reduction) -> Outco
             _ if noop => return call.fits_as(value, value.shape()).map(|()| value.clone()),
             _ => (0..count).collect(),
         };
-        match value {
-            Value::F32(array) => of(call, array, &over, keep, reduction),
-            Value::F64(array) => of(call, array, &over, keep, reduction),
-            _ => Err(format!("{} must be f32 or f64", call.name(0))),
+        let floats = |values: &mut dyn Iterator<Item = f64>, count: usize| finish(values.fold(start, join), count);
+        match (value, whole) {
+            (Value::F32(array), _) => {
+                rows(call, array, &over, keep, |row| floats(&mut row.iter().map(|&x| x.into()), row.len()) as f32)
+            }
+            (Value::F64(array), _) => rows(call, array, &over, keep, |row| floats(&mut row.iter().copied(), row.len())),
+            (Value::I32(array), Some((start, join))) => {
+                rows(call, array, &over, keep, |row| row.iter().fold(start, |a, &b| join(a, b.into())) as i32)
+            }
+            (Value::I64(array), Some((start, join))) => {
+                rows(call, array, &over, keep, |row| row.iter().copied().fold(start, join))
+            }
+            _ => Err(format!("{} cannot be reduced so", call.name(0))),
         }
     })
+}
+
+/// Makes one number of all that lie along some axes.
+fn rows<T: Element>(
+    call: &Call,
+    array: &ArrayD<T>,
+    over: &[usize],
+    keep: bool,
+    reduce: impl Fn(&[T]) -> T,
+) -> Outcome<Value> {
+    let shape = array.shape();
+    let kept: Vec<usize> = (0..shape.len()).filter(|k| !over.contains(k)).collect();
+    let order: Vec<usize> = kept.iter().chain(over).copied().collect();
+    let size = |k: usize| if over.contains(&k) { keep.then_some(1) } else { Some(shape[k]) };
+    let reduced: Vec<usize> = (0..shape.len()).filter_map(size).collect();
+    // The input in another order, and the output
+    call.fits::<[T; 2]>(shape)?;
+    let rows = row_major(array.view().permuted_axes(&order[..]).into_owned());
+    let rows = rows.as_slice().ok_or("its input is not in order")?;
+    let count: usize = over.iter().map(|&k| shape[k]).product();
+    let results: usize = kept.iter().map(|&k| shape[k]).product();
+    let values = (0..results).map(|k| reduce(&rows[k * count..(k + 1) * count])).collect();
+    ArrayD::from_shape_vec(IxDyn(&reduced), values).map(T::value).map_err(|error| error.to_string())
 }

@@ -3,6 +3,8 @@
 mod file;
 mod summary;
 
+pub(crate) use file::KEY;
+
 use crate::cache::Plans;
 use crate::device::{Device, Executable, Tensor};
 use crate::error::{Error, Result};

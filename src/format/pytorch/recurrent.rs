@@ -156,7 +156,11 @@ pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
     let kinds: HashSet<&str> = expected.iter().map(|(_, kind, _)| kind.as_str()).collect();
     match own.keys().find(|&kind| !kinds.contains(kind)) {
         Some(extra) => Err(format!("has tensor {}, which does not belong to an {found}", under(prefix, extra))),
-        None => Ok(found),
+        None => {
+            let refused = |error: crate::Error| format!("has a layer that is not possible: {error}");
+            found.config.validate(&format!("\"{prefix}\"")).map_err(refused)?;
+            Ok(found)
+        }
     }
 }
 

@@ -1,9 +1,4 @@
 //! Any bytes as an ONNX file: read, described, lifted from and run in 4 MiB.
-//!
-//! ```text
-//! mkdir -p fuzz/corpus/onnx && cp tests/fixtures/onnx/*.onnx fuzz/corpus/onnx
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none onnx -- -max_total_time=600 -rss_limit_mb=1024 -max_len=16384
-//! ```
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -63,10 +63,12 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     fn value(array: ArrayD<Self>) -> Value;
     /// The array of a value of this type.
     fn of(value: &Value) -> Option<&ArrayD<Self>>;
+    /// The number as f32, rounded where it does not hold it.
+    fn to_f32(self) -> f32;
 }
 
 macro_rules! element {
-    ($($type:ident $kind:ident $number:literal;)*) => {$(
+    ($($type:ident $kind:ident $number:literal $to_f32:expr;)*) => {$(
         impl Element for $type {
             const KIND: &'static str = stringify!($type);
             const DATA_TYPE: i32 = $number;
@@ -81,10 +83,21 @@ macro_rules! element {
                     _ => None,
                 }
             }
+
+            fn to_f32(self) -> f32 {
+                let to_f32: fn($type) -> f32 = $to_f32;
+                to_f32(self)
+            }
         }
     )*};
 }
-element! { f32 F32 1; i32 I32 6; i64 I64 7; bool Bool 9; f64 F64 11; }
+element! {
+    f32 F32 1 |x| x;
+    i32 I32 6 |x| x as f32;
+    i64 I64 7 |x| x as f32;
+    bool Bool 9 |x| x.into();
+    f64 F64 11 |x| x as f32;
+}
 
 impl<T: Element, D: Dimension> From<Array<T, D>> for Value {
     fn from(array: Array<T, D>) -> Value {
@@ -144,6 +157,17 @@ impl Value {
     /// ```
     pub fn array<T: Element>(&self) -> Option<&ArrayD<T>> {
         T::of(self)
+    }
+
+    /// The numbers as f32, rounded where it does not hold them; true is 1.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use wgpu_lstm::format::onnx::Value;
+    /// assert_eq!(Value::from(array![3i64, -1]).to_f32(), array![3.0, -1.0].into_dyn());
+    /// ```
+    pub fn to_f32(&self) -> ArrayD<f32> {
+        any!(self, array => array.mapv(Element::to_f32))
     }
 
     /// The same numbers in the element type of this number, by Rust's `as`; what is not 0 is true. Nothing for types that

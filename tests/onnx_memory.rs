@@ -59,6 +59,16 @@ fn reading_takes_memory_in_proportion_to_the_file() {
         ("names", in_node(field(1, &[])), 400.0),
         ("attributes", in_node(field(5, &[])), 400.0),
         ("graphs in an attribute", in_attribute(field(11, &[])), 400.0),
+        ("graphs in nodes", in_graph(field(1, &field(5, &field(6, &[])))), 400.0),
+        (
+            "graphs in a node of a long name",
+            [
+                field(7, &field(1, &[field(3, &[b'n'; 100_000]), many(field(5, &field(6, &[])))].concat())),
+                opset.clone(),
+            ]
+            .concat(),
+            400.0,
+        ),
         ("strings", in_attribute(field(9, &[])), 400.0),
         ("whole numbers", in_attribute(vec![0x40, 0]), 400.0),
         ("operator sets", many(field(8, &[])), 400.0),

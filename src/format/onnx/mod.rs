@@ -120,12 +120,12 @@ impl Graph {
         }
         let mut scopes = Vec::new();
         let file = scope::File { opset, beside };
-        scope::build(graph, &file, "", None, &mut Vec::new(), &mut scopes).map_err(wrong)?;
+        scope::build(graph, &file, String::new(), None, &mut Vec::new(), &mut scopes).map_err(wrong)?;
         let producer = [model.producer_name, model.producer_version].join(" ").trim().to_string();
         Ok(Graph { path: path.into(), device: device.clone(), opset, producer, scopes, limit: 4 << 30 })
     }
 
-    /// Bounds the memory of a run: what values that nodes make may take together, 4 GiB by default. A node may need up to three
+    /// Bounds the memory of a run: what values that nodes make may take together, 4 GiB by default. A node may need up to ten
     /// times as much while it works. Inputs and weights do not count.
     pub fn memory_limit(self, bytes: u64) -> Graph {
         Graph { limit: bytes, ..self }
@@ -294,7 +294,7 @@ impl Graph {
                     What::Unsupported(reason) => (None, Err(reason.clone())),
                     What::Host(_) => continue,
                 };
-                all.push(RecurrentNode { name: node.name.clone(), op: kind.name(), input, config });
+                all.push(RecurrentNode { name: here.full_name(node), op: kind.name(), input, config });
             }
         }
         all
@@ -327,7 +327,10 @@ impl Graph {
             of.map(|(index, _)| (scope, index)).collect()
         };
         let all: Vec<(usize, usize)> = self.scopes.iter().enumerate().flat_map(recurrent).collect();
-        let title = |&(scope, index): &(usize, usize)| &self.scopes[scope].nodes[index].name[..];
+        let title = |&(scope, index): &(usize, usize)| {
+            let here = &self.scopes[scope];
+            here.full_name(&here.nodes[index])
+        };
         let exact = all.iter().filter(|place| title(place) == name).collect::<Vec<_>>();
         let ending = format!("/{}", name.trim_start_matches('/'));
         let found = match exact[..] {

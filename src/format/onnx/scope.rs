@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// A node, understood as far as it is supported.
 pub(super) struct Node {
-    /// Its own name, that of its first output where it has none; unique in the file by what stands in front of it.
+    /// Its own name, or that of its first output where it has none; unique in its graph.
     pub name: String,
     pub op: String,
     /// Names; empty where an optional input is left out.
@@ -133,6 +133,8 @@ fn none_of(data_type: i32) -> Option<Value> {
 pub(super) struct Scope {
     /// The graph around it.
     pub parent: Option<usize>,
+    /// What stands in front of names of its nodes: the node that it is in, and of which attribute.
+    pub path: String,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
     pub nodes: Vec<Node>,
@@ -142,6 +144,25 @@ pub(super) struct Scope {
     pub made_by: HashMap<String, usize>,
     /// Values that nobody needs after a node.
     pub done_after: Vec<Vec<String>>,
+}
+
+impl Scope {
+    /// A node's name in the file.
+    pub fn full_name(&self, node: &Node) -> String {
+        format!("{}{}", self.path, node.name)
+    }
+}
+
+/// Bytes of a path that are kept, its end: names of nodes may be long, and graphs in them many.
+const LONGEST_PATH: usize = 100;
+
+/// The end of a path.
+fn shortened(path: String) -> String {
+    let first = path.len().saturating_sub(LONGEST_PATH);
+    match path.char_indices().find(|&(at, _)| at >= first) {
+        Some((at, _)) if at > 0 => path[at..].to_string(),
+        _ => path,
+    }
 }
 
 /// What all graphs of a file have in common.
@@ -155,7 +176,7 @@ pub(super) struct File {
 pub(super) fn build(
     graph: GraphProto,
     file: &File,
-    path: &str,
+    path: String,
     parent: Option<usize>,
     known: &mut Vec<HashSet<String>>,
     into: &mut Vec<Scope>,
@@ -164,8 +185,8 @@ pub(super) fn build(
         return Err(format!("has sparse initialisers in graph \"{}\", which are not supported", graph.name));
     }
     let own = into.len();
-    let mut scope = Scope { parent, ..Scope::default() };
-    let mut names = HashSet::new();
+    let mut scope = Scope { parent, path, ..Scope::default() };
+    let (mut names, mut inputs) = (HashSet::new(), HashSet::new());
     for initializer in graph.initializer {
         let TensorProto { name, .. } = &initializer;
         if name.is_empty() || !names.insert(name.clone()) {
@@ -176,18 +197,18 @@ pub(super) fn build(
     }
     for input in graph.input {
         let default = scope.constants.contains_key(&input.name);
-        if scope.inputs.iter().any(|other: &Port| other.name == input.name) || (!default && names.contains(&input.name))
-        {
+        if !inputs.insert(input.name.clone()) {
             return Err(format!("has two inputs named \"{}\"", input.name));
         }
         names.insert(input.name.clone());
         scope.inputs.push(Port::new(input, default));
     }
+    let path = scope.path.clone();
     into.push(Scope::default());
     known.push(names);
     let mut titles = HashSet::new();
     for (index, node) in graph.node.into_iter().enumerate() {
-        let node = build_node(node, file, path, own, known, into, &mut titles)?;
+        let node = build_node(node, file, &path, own, known, into, &mut titles)?;
         for output in node.outputs.iter().filter(|name| !name.is_empty()) {
             if known.last_mut().is_some_and(|names| !names.insert(output.clone())) {
                 return Err(format!("has two values named \"{output}\"; the second is made by {}", node.title()));
@@ -221,7 +242,6 @@ fn build_node(
         true => node.output.iter().find(|name| !name.is_empty()).cloned().unwrap_or_default(),
         false => node.name.clone(),
     };
-    title.insert_str(0, path);
     // Names of nodes need not be unique, but here they lead to nodes.
     if !titles.insert(title.clone()) {
         let output = node.output.first().cloned().unwrap_or_default();
@@ -243,7 +263,8 @@ fn build_node(
         let graphs = attribute.g.take().map(|graph| *graph).into_iter().chain(std::mem::take(&mut attribute.graphs));
         for graph in graphs {
             inner = true;
-            build(graph, file, &format!("{title}/{}/", attribute.name), Some(own), known, into)?;
+            let path = shortened(format!("{path}{title}/{}/", attribute.name));
+            build(graph, file, path, Some(own), known, into)?;
         }
         plain.push(attribute);
     }

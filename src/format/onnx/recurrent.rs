@@ -191,9 +191,7 @@ impl Recurrent {
     fn configs(&self, hidden: usize) -> Outcome<Vec<Lstm>> {
         let one = |direction: &Direction| {
             let mut lstm = Lstm::new(hidden).bias(if self.bias { Bias::Double } else { Bias::None });
-            if self.kind == Kind::Gru {
-                lstm = gru(lstm, self.reset_after)?;
-            }
+            lstm = lstm.cell(cell_of(self.kind, self.reset_after)?);
             if let Some(activations) = &direction.activations {
                 lstm = lstm.gate_activation(activations[0]).candidate_activation(activations[1]);
                 if let Some(&output) = activations.get(2) {
@@ -400,11 +398,23 @@ pub(super) struct Sizes {
     pub hidden: usize,
 }
 
-/// A GRU of these units.
-fn gru(lstm: Lstm, reset_after: bool) -> Outcome<Lstm> {
-    match reset_after {
-        true => Ok(lstm.cell(Cell::Gru)),
-        false => Err("linear_before_reset = 0 (the reset gate before the recurrent product) is not supported".into()),
+/// The cell of a node; of a GRU, by its `linear_before_reset`.
+fn cell_of(kind: Kind, reset_after: bool) -> Outcome<Cell> {
+    match (kind, reset_after) {
+        (Kind::Lstm, _) => Ok(Cell::Standard),
+        (Kind::Gru, true) => Ok(Cell::Gru),
+        (Kind::Gru, false) => {
+            Err("linear_before_reset = 0 (the reset gate before the recurrent product) is not supported".into())
+        }
+    }
+}
+
+/// The node of a cell, and `linear_before_reset`.
+pub(super) fn node_of(cell: Cell) -> Outcome<(Kind, bool)> {
+    match cell {
+        Cell::Standard => Ok((Kind::Lstm, false)),
+        Cell::Gru => Ok((Kind::Gru, true)),
+        Cell::Article => Err("ONNX has no operator for the article's cell".into()),
     }
 }
 

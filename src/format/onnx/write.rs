@@ -8,7 +8,6 @@ use super::recurrent::{self, Kind};
 use super::tensor;
 use super::value::{Element, Value};
 use crate::activation::Activation;
-use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::format::place::replace;
 use crate::layer::{Layer, Lstm, LstmLayer, Merge, Options, Pool};
@@ -121,11 +120,11 @@ fn save_bare(layer: &LstmLayer, path: &Path, with_states: bool) -> Result<()> {
     let input = parameters.get("weight_ih_l0").map_or(0, |weight| weight.shape()[1]);
     let mut writer = Writer::default();
     let mut states = vec!["h_n"];
-    let is_gru = config.cell == Cell::Gru;
-    states.extend((!is_gru).then_some("c_n"));
+    let refused = |reason: String| Error::Config(format!("the layer cannot be written as ONNX: {reason}"));
+    let (kind, _) = recurrent::node_of(config.cell).map_err(refused)?;
+    states.extend((kind == Kind::Lstm).then_some("c_n"));
     let initial = if with_states { vec!["h_0", "c_0"] } else { vec![] };
     let initial = &initial[..initial.len().min(states.len())];
-    let refused = |reason: String| Error::Config(format!("the layer cannot be written as ONNX: {reason}"));
     let lstm = Lstm { return_sequences: true, ..config.clone() };
     let out = writer.recurrent("lstm", &lstm, &parameters, INPUT.into(), initial).map_err(refused)?;
     writer.name_output(&out.output, OUTPUT);
@@ -290,7 +289,7 @@ impl Writer {
     /// A stack of recurrent layers on [B, T, I], from `initial` states [L·D, B, H] by name.
     fn recurrent(&mut self, name: &str, lstm: &Lstm, own: &Parameters, x: String, initial: &[&str]) -> Outcome<Made> {
         let attributes = attributes(lstm)?;
-        let kind = if lstm.cell == Cell::Gru { Kind::Gru } else { Kind::Lstm };
+        let (kind, _) = recurrent::node_of(lstm.cell)?;
         let directions = lstm.directions();
         let mut at = self.node("Transpose", name, &[&x], vec![ints("perm", &[1, 0, 2])]);
         let (mut h, mut c) = (Vec::new(), Vec::new());
@@ -425,18 +424,14 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
         zoneout_h,
         zoneout_c,
     } = lstm.options;
-    let gru = match lstm.cell {
-        Cell::Standard => false,
-        Cell::Gru => true,
-        Cell::Article => return Err("ONNX has no operator for the article's cell".into()),
-    };
+    let (kind, reset_after) = recurrent::node_of(lstm.cell)?;
     for (what, there) in [
         ("projection", projection.is_some()),
         ("clip of the cell state", cell_clip.is_some()),
         ("zoneout", zoneout_h > 0.0 || zoneout_c > 0.0),
     ] {
         if there {
-            return Err(format!("ONNX's {} has no {what}", if gru { "GRU" } else { "LSTM" }));
+            return Err(format!("ONNX's {} has no {what}", kind.name()));
         }
     }
     let direction = match (lstm.bidirectional, reverse || go_backwards) {
@@ -446,8 +441,8 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
     };
     let mut all = vec![int("hidden_size", lstm.hidden as i64), text("direction", direction)];
     let mut each = vec![gate_activation, activation];
-    if gru {
-        all.push(int("linear_before_reset", 1));
+    if kind == Kind::Gru {
+        all.push(int("linear_before_reset", reset_after.into()));
     } else {
         each.push(output_activation);
         all.extend(coupled.then(|| int("input_forget", 1)));

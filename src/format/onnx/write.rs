@@ -10,7 +10,7 @@ use super::value::{Element, Value};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::format::place::replace;
-use crate::layer::{Layer, Lstm, LstmLayer, Merge, Options, Pool};
+use crate::layer::{Dense, Embedding, Layer, LayerNorm, Lstm, LstmLayer, Merge, Options, Pool};
 use crate::model::Model;
 use crate::schedule::LayerPlan;
 use crate::transfer::finite;
@@ -225,15 +225,16 @@ impl Writer {
         let along_time = || vec![ints("axes", &[1]), int("keepdims", 0)];
         let y = match &plan.layer {
             Layer::Lstm(lstm) => self.recurrent(name, lstm, &own, x, &[])?.output,
-            Layer::Dense(dense) => {
+            // Fields are all named, so that none is forgotten that comes later.
+            &Layer::Dense(Dense { units: _, bias, activation, init: _ }) => {
                 let weight = get("weight")?.view().reversed_axes().to_owned();
                 let weight = self.constant(format!("{name}.weight"), &weight.into());
                 let mut y = self.node("MatMul", name, &[&x, &weight], vec![]);
-                if dense.bias {
+                if bias {
                     let bias = self.constant(format!("{name}.bias"), &get("bias")?.clone().into());
                     y = self.node("Add", name, &[&y, &bias], vec![]);
                 }
-                self.activation(name, dense.activation, y)
+                self.activation(name, activation, y)
             }
             Layer::Dropout(_) => x,
             Layer::Pool(Pool::Last) => {
@@ -242,13 +243,13 @@ impl Writer {
             }
             Layer::Pool(Pool::Mean) => self.node("ReduceMean", name, &[&x], along_time()),
             Layer::Pool(Pool::Max) => self.node("ReduceMax", name, &[&x], along_time()),
-            Layer::LayerNorm(norm) => {
+            &Layer::LayerNorm(LayerNorm { epsilon }) => {
                 let weight = self.constant(format!("{name}.weight"), &get("weight")?.clone().into());
                 let bias = self.constant(format!("{name}.bias"), &get("bias")?.clone().into());
-                let attributes = [last_axis(), vec![float("epsilon", norm.epsilon)]].concat();
+                let attributes = [last_axis(), vec![float("epsilon", epsilon)]].concat();
                 self.node("LayerNormalization", name, &[&x, &weight, &bias], attributes)
             }
-            Layer::Embedding(_) => {
+            Layer::Embedding(Embedding { entries: _, features: _, init: _ }) => {
                 let weight = self.constant(format!("{name}.weight"), &get("weight")?.clone().into());
                 let axis = self.integers(name, &[-1]);
                 let indices = self.node("Squeeze", name, &[&x, &axis], vec![]);

@@ -20,8 +20,8 @@ pub struct StreamState {
 }
 
 /// A session that remembers: feed it one step or a chunk at a time for B streams; the states stay on the device.
-/// Feeding a sequence in pieces gives what feeding it at once gives. Made by [`Model::stream`](crate::Model::stream);
-/// it shares the model's parameters, as they are when it is fed.
+/// Feeding a sequence in pieces gives what feeding it at once gives. Made by [`Model::stream`](crate::Model::stream)
+/// or [`LstmLayer::stream`](crate::LstmLayer::stream); it shares the parameters, as they are when it is fed.
 ///
 /// ```
 /// use ndarray::Array3;

@@ -39,7 +39,7 @@ pub mod cpu;
 pub mod data;
 mod device;
 mod error;
-mod format;
+pub mod format;
 mod gpu;
 pub mod kernel;
 mod layer;

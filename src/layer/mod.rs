@@ -17,6 +17,7 @@ pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gru::Gru;
 pub use init::Init;
+pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use norm::LayerNorm;
 pub(crate) use parameters::{Parameters, tensor_shapes};

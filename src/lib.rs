@@ -25,6 +25,7 @@
 //! - [`Stream`]: stateful inference, step by step.
 //! - [`metrics`]: scores of predictions.
 //! - [`data`]: windows, splits and scalers for time series.
+//! - [`format`](mod@format): files of PyTorch, Keras and ONNX, read and written.
 //! - [`plan::Plan`]: what the scheduler made of it, to print.
 //!
 //! Arrays are batch-first, [B, T, I]. Letters: T time steps, B batch, I input features, H hidden units, L layers, D

@@ -1,0 +1,1 @@
+//! [ONNX](https://onnx.ai) graphs of recurrent layers and what surrounds them.

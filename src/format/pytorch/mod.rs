@@ -1,0 +1,1 @@
+//! Weights of [PyTorch](https://docs.pytorch.org/docs/stable/notes/serialization.html).

@@ -62,7 +62,7 @@ pub use error::{Error, Result};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
     Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
-    LstmState, Merge, Pool,
+    LstmState, Masking, Merge, Pool,
 };
 pub use model::{Model, Sequential};
 pub use plan::{Capabilities, Strategy};

@@ -119,7 +119,7 @@ impl Stream {
     /// step.
     ///
     /// # Errors
-    /// Shapes that do not fit, numbers that are not finite, a device that failed.
+    /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn feed(&mut self, x: ArrayView3<f32>) -> Result<Array3<f32>> {
         pollster::block_on(self.feed_async(x))
@@ -139,6 +139,15 @@ impl Stream {
         not_empty("the stream's input", "[B, T, I]", x.shape())?;
         finite("the stream's input", "[stream, step, feature]", &x)?;
         self.config.check_indices("the stream's input", &x)?;
+        if let Some((stream, &step)) = (self.config.lengths("the stream's input", &x, None)?.iter().flatten())
+            .enumerate()
+            .find(|&(_, &length)| length < steps)
+        {
+            return Err(Error::Config(format!(
+                "the stream's input is masked at [stream, step] = [{stream}, {step}]; a stream has no padding, feed only steps \
+                 that count"
+            )));
+        }
         if !self.plans.has((), steps, batch) {
             let plan = network(&self.layers, Batch::new(batch, steps), Purpose::Stream, self.device.capabilities())?;
             let executable = self.device.compile_with(plan.plan.clone(), |name| self.shared(name)).await?;

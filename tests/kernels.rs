@@ -298,6 +298,11 @@ fn cases() -> Vec<Case> {
         all.push(case(&kernel::DENSE_FORWARD, &[activation], dense));
         let backward = p::DenseBackward { n: rows * features, y_offset: 1, dy_offset: 3, alpha, beta };
         all.push(case(&kernel::DENSE_BACKWARD, &[activation], backward));
+        let logarithm = [round as u32 % 2];
+        let softmax = p::SoftmaxForward { rows, features, y_offset: 2 };
+        all.push(case(&kernel::SOFTMAX_FORWARD, &logarithm, softmax));
+        let backward = p::SoftmaxBackward { rows, features, y_offset: 1, dy_offset: 3 };
+        all.push(case(&kernel::SOFTMAX_BACKWARD, &logarithm, backward));
         let sum = p::ColumnSum {
             rows,
             columns: features,

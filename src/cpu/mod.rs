@@ -19,7 +19,7 @@ mod rows;
 mod workers;
 
 pub use buffer::Buffer;
-pub use dense::{dense_backward, dense_forward};
+pub use dense::{dense_backward, dense_forward, softmax_backward, softmax_forward};
 pub use loss::loss;
 pub(crate) use machine::lock;
 pub use machine::{Machine, Shared};

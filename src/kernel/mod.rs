@@ -305,6 +305,18 @@ kernels! {
         bindings: &[read("y"), read_write("dy")],
         constants: &["ACTIVATION"], workgroup: [256, 1, 1], cell: false,
     }
+    /// Softmax of rows, or its logarithm, in place.
+    SOFTMAX_FORWARD = softmax_forward {
+        params: p::SoftmaxForward,
+        bindings: &[read_write("y")],
+        constants: &["LOG"], workgroup: [64, 1, 1], cell: false,
+    }
+    /// Gradient through softmax, or its logarithm, in place.
+    SOFTMAX_BACKWARD = softmax_backward {
+        params: p::SoftmaxBackward,
+        bindings: &[read("y"), read_write("dy")],
+        constants: &["LOG"], workgroup: [64, 1, 1], cell: false,
+    }
     /// Sum over rows: the gradient of a bias.
     COLUMN_SUM = column_sum {
         params: p::ColumnSum,

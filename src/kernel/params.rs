@@ -1039,6 +1039,63 @@ impl DenseBackward {
 }
 
 params! {
+    /// Softmax of rows, or its logarithm, in place.
+    SoftmaxForward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of y [rows, features].
+        y_offset: u32,
+    }
+}
+
+impl SoftmaxForward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64, 64)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![Touch::updates(Region::span(self.y_offset, self.rows, self.features), true)]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        6 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// Gradient through softmax of rows, or its logarithm, in place.
+    SoftmaxBackward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of y [rows, features].
+        y_offset: u32,
+        /// First element of dy [rows, features].
+        dy_offset: u32,
+    }
+}
+
+impl SoftmaxBackward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64, 64)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![
+            Touch::reads(Region::span(self.y_offset, self.rows, self.features)),
+            Touch::updates(Region::span(self.dy_offset, self.rows, self.features), true),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        4 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
     /// `sums[n] (+)= Σ_row a[row, n]`, written `copies` times.
     ColumnSum {
         /// Rows to sum.

@@ -362,6 +362,11 @@ impl Lstm {
             ("output activation", options.output_activation),
         ] {
             activation.validate(&format!("{name}: the {place}"))?;
+            if activation.is_of_rows() {
+                return refuse(format!(
+                    "the {place} is {activation:?}, which takes all units together; only a Dense layer can have it"
+                ));
+            }
         }
         for (what, probability) in [
             ("dropout", options.dropout),

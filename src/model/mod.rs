@@ -1,6 +1,7 @@
 //! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
 
 mod file;
+mod mask;
 mod summary;
 
 use crate::cache::Plans;
@@ -126,6 +127,9 @@ impl Sequential {
                      features"
                 )));
             }
+            if matches!(layer, Layer::Masking(_)) && !plans.is_empty() {
+                return Err(Error::Config(format!("{name} compares the model's input, so it must be the first layer")));
+            }
             let plan = LayerPlan { name, input, layer: layer.clone() };
             plan.validate()?;
             plans.push(plan);
@@ -219,11 +223,13 @@ impl Model {
         update.validate(&self.layers)?;
         loss.validate()?;
         loss.target_width(self.config.output())?;
-        if let (true, Some(Layer::Dense(dense))) = (loss.takes_logits(), self.config.layers.last())
+        // What comes before layers that only pass numbers on.
+        let last = self.config.layers.iter().rev().find(|layer| !matches!(layer, Layer::Dropout(_) | Layer::Pool(_)));
+        if let (true, Some(Layer::Dense(dense))) = (loss.takes_logits(), last)
             && dense.activation != crate::activation::Activation::Linear
         {
             return Err(Error::Config(format!(
-                "{} takes logits, but the last layer has the activation {:?}; use Linear",
+                "{} takes logits, but the last dense layer has the activation {:?}; use Linear",
                 loss.name(),
                 dense.activation
             )));
@@ -375,14 +381,14 @@ impl Model {
     ) -> Result<f32> {
         train::check_data(self, "x", "y", &x, &y)?;
         let (count, steps, _) = x.dim();
-        check_lengths(lengths, count, steps)?;
+        let lengths = self.config.lengths("x", &x, lengths)?;
         let (mut sum, mut terms) = (0.0f64, 0usize);
         for range in batches(count, steps) {
             let rows = s![range.clone(), .., ..];
             let given = Given {
                 x: x.slice(rows),
                 y: Some(y.slice(rows)),
-                lengths: lengths.map(|all| &all[range.clone()]),
+                lengths: lengths.as_ref().map(|all| &all[range.clone()]),
                 weights: None,
             };
             let counted = given.rows(self.returns_sequences());
@@ -427,13 +433,13 @@ impl Model {
         self.check_input("x", &x)?;
         finite("x", "[sequence, step, feature]", &x)?;
         let (count, steps, _) = x.dim();
-        check_lengths(lengths, count, steps)?;
+        let lengths = self.config.lengths("x", &x, lengths)?;
         let mut parts: Vec<Array3<f32>> = Vec::new();
         for range in batches(count, steps) {
             let given = Given {
                 x: x.slice(s![range.clone(), .., ..]),
                 y: None,
-                lengths: lengths.map(|all| &all[range.clone()]),
+                lengths: lengths.as_ref().map(|all| &all[range.clone()]),
                 weights: None,
             };
             let (plan, executable) = self.run(Kind::Predict, &given).await?;
@@ -470,8 +476,9 @@ impl Model {
     /// # Errors
     /// Sizes that the device cannot hold; a model that was not compiled.
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
-        let purpose = self.purpose((Kind::Train, false))?;
-        Ok(network(&self.layers, Batch::new(batch, steps), purpose, self.device.capabilities())?.plan)
+        let ragged = self.config.mask().is_some();
+        let purpose = self.purpose((Kind::Train, ragged))?;
+        Ok(network(&self.layers, Batch::new(batch, steps).ragged(ragged), purpose, self.device.capabilities())?.plan)
     }
 
     /// A table of the layers: their output shapes and numbers of parameters.
@@ -564,7 +571,8 @@ impl Model {
         self.ready(key, steps, batch).await?;
         let whole = self.returns_sequences();
         let (plan, executable) = self.plans.get(key, steps, batch)?;
-        upload(executable, &plan.x, given.x.permuted_axes([1, 0, 2]))?;
+        let x = self.config.blanked(given.x, given.lengths);
+        upload(executable, &plan.x, x.view().permuted_axes([1, 0, 2]))?;
         if let (Some(target), Some(y)) = (&plan.target, given.y) {
             upload(executable, target, y.permuted_axes([1, 0, 2]))?;
         }
@@ -703,7 +711,7 @@ impl Given<'_> {
 }
 
 /// Refuses lengths that do not fit.
-pub(crate) fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
+fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
     words([0; 2], lengths, count, steps).map(drop)
 }
 

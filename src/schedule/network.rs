@@ -91,6 +91,10 @@ impl LayerPlan {
             Layer::LayerNorm(norm) if !(norm.epsilon > 0.0 && norm.epsilon.is_finite()) => {
                 Err(Error::Config(format!("{}: epsilon is {}; it must be finite and above 0", self.name, norm.epsilon)))
             }
+            Layer::Masking(masking) if !masking.value.is_finite() => {
+                Err(Error::Config(format!("{}: the value is {}; it must be finite", self.name, masking.value)))
+            }
+            Layer::Masking(_) => Ok(()),
             Layer::LayerNorm(_) => size("the number of input features", self.input).map(drop),
             Layer::Embedding(embedding) => embedding_sizes(embedding).map(drop),
         }
@@ -204,12 +208,31 @@ fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = 
 }
 
 enum Sized {
-    Lstm { sizes: LstmSizes, whole: bool, merge: Merge },
+    Lstm {
+        sizes: LstmSizes,
+        whole: bool,
+        merge: Merge,
+    },
     Dense(DenseSizes),
-    Dropout { name: String, probability: f64 },
-    Pool { name: String, pool: Pool },
-    Norm { name: String, features: u32, epsilon: f32 },
-    Embedding { name: String, sizes: [u32; 2] },
+    Dropout {
+        name: String,
+        probability: f64,
+    },
+    Pool {
+        name: String,
+        pool: Pool,
+    },
+    Norm {
+        name: String,
+        features: u32,
+        epsilon: f32,
+    },
+    Embedding {
+        name: String,
+        sizes: [u32; 2],
+    },
+    /// Nothing to run: the host makes lengths of it.
+    Masking,
 }
 
 enum Weights {
@@ -235,6 +258,7 @@ enum Trace {
     Norm(Sequence),
     /// With the indices.
     Embedding(Sequence),
+    Masking,
 }
 
 impl Sized {
@@ -242,7 +266,7 @@ impl Sized {
         match self {
             Sized::Lstm { sizes, .. } => forward::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
             Sized::Dense(sizes) => dense::declare_weights(builder, sizes, prefix, role).map(Weights::Dense),
-            Sized::Dropout { .. } | Sized::Pool { .. } => Ok(Weights::None),
+            Sized::Dropout { .. } | Sized::Pool { .. } | Sized::Masking => Ok(Weights::None),
             Sized::Norm { name, features, .. } => {
                 norm::declare(builder, name, *features, prefix, role).map(Weights::Norm)
             }
@@ -279,6 +303,7 @@ fn sized(
             Layer::Dropout(Dropout { probability }) => {
                 Ok(Sized::Dropout { name: name.clone(), probability: *probability })
             }
+            Layer::Masking(_) => Ok(Sized::Masking),
             Layer::LayerNorm(LayerNorm { epsilon }) => {
                 let features = size("the number of input features", *input)?;
                 builder
@@ -376,6 +401,7 @@ pub fn network(
                 }
                 traces.push(Trace::Dropout(drop));
             }
+            (Sized::Masking, Weights::None) => traces.push(Trace::Masking),
             (Sized::Pool { name, pool }, Weights::None) => {
                 let (y, pooled) = pool::forward(&mut builder, name, *pool, &flow, batch, ragged)?;
                 traces.push(Trace::Pool(pooled));
@@ -460,6 +486,7 @@ fn gradients(
                 }
                 _ => None,
             },
+            (Sized::Masking, _, Trace::Masking, _) => None, // the first layer
             (Sized::Pool { name, pool }, _, Trace::Pool(pooled), _) => {
                 Some(pool::backward(builder, name, *pool, pooled, &upstream, batch)?)
             }

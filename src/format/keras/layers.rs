@@ -5,7 +5,7 @@ use super::chain::Link;
 use super::settings::{Settings, class};
 use super::weights::{Form, Source};
 use crate::activation::Activation;
-use crate::layer::{Bias, Dense, Dropout, Embedding, Gru, Layer, LayerNorm, Lstm, Merge, Pool};
+use crate::layer::{Bias, Dense, Dropout, Embedding, Gru, Layer, LayerNorm, Lstm, Masking, Merge, Pool};
 use serde_json::{Map, Value};
 
 /// The network so far.
@@ -18,6 +18,8 @@ pub(super) struct Network {
     pub holders: Vec<Holder>,
     /// What the last layer gives.
     flow: Flow,
+    /// Whether its steps carry a mask.
+    masked: bool,
     /// Whether `hard_sigmoid` is Keras 3's.
     keras3: bool,
 }
@@ -86,11 +88,13 @@ impl Network {
         }
         let settings = Settings::new(of, link.options)?;
         self.expect(&settings, link.class)?;
+        self.check_mask(&settings, link)?;
         match link.class {
             "LSTM" | "GRU" | "CuDNNLSTM" | "CuDNNGRU" => {
                 let unit = unit(&settings, link.class, self.keras3)?;
                 let lstm = sequence_options(&settings, unit.lstm)?;
                 settings.done()?;
+                self.check_backwards(&settings, &lstm, 1)?;
                 let cell = if link.class.starts_with("CuDNN") { "" } else { "cell" };
                 self.hold(link, vec![Source::new(self.layers.len(), 0, "", cell, unit.form)]);
                 self.push(lstm.into());
@@ -109,11 +113,17 @@ impl Network {
             }
             "Embedding" => {
                 let (entries, features) = (settings.size("input_dim")?, settings.size("output_dim")?);
-                settings.off("mask_zero")?;
+                self.masked = settings.flag("mask_zero", false)?;
                 settings.done()?;
                 self.hold(link, vec![Source::new(self.layers.len(), 0, "", "", Form::Embedding)]);
-                self.push(Embedding::keras(entries, features).into());
+                self.push(Embedding::keras(entries, features).mask_zero(self.masked).into());
                 self.flow = Flow::Sequences;
+            }
+            "Masking" => {
+                let value = settings.number("mask_value", 0.0)? as f32;
+                settings.done()?;
+                self.masked = true;
+                self.push(Masking::new(value).into());
             }
             "Dropout" => {
                 let rate = settings.number("rate", 0.0)?;
@@ -156,6 +166,9 @@ impl Network {
                 }
                 settings.off("keepdims")?;
                 settings.done()?;
+                if self.masked && link.class == "GlobalMaxPooling1D" {
+                    return settings.refuse("sees masked steps, too, which is not supported");
+                }
                 self.push(if link.class == "GlobalMaxPooling1D" { Pool::Max } else { Pool::Mean }.into());
                 self.flow = Flow::Vectors;
             }
@@ -208,13 +221,34 @@ impl Network {
         }
     }
 
+    /// Refuses layers that look at a mask but get another than the one that belongs to their input.
+    fn check_mask(&self, settings: &Settings, link: &Link) -> Result<()> {
+        let looks = matches!(link.class, "LSTM" | "GRU" | "RNN" | "Bidirectional" | "GlobalAveragePooling1D");
+        match link.masked.filter(|&masked| looks && masked != self.masked) {
+            None => Ok(()),
+            Some(true) => settings.refuse("is given a mask, but no layer below it makes one for its input"),
+            Some(false) => {
+                settings.refuse("is given no mask, though a layer below it makes one; that is not supported")
+            }
+        }
+    }
+
+    /// Refuses outputs in reversed time with a mask, which Keras leaves in the order of time: it then covers other steps.
+    fn check_backwards(&self, settings: &Settings, lstm: &Lstm, levels: usize) -> Result<()> {
+        if self.masked && lstm.options.go_backwards && (lstm.return_sequences || levels > 1) {
+            return settings
+                .refuse("goes backwards through masked sequences and returns all of them, which is not supported");
+        }
+        Ok(())
+    }
+
     fn hold(&mut self, link: &Link, sources: Vec<Source>) {
         self.holders.push(Holder { class: link.class.into(), name: Some(link.name.into()), sources });
     }
 
     fn push(&mut self, layer: Layer) {
         if layer.ends_sequence() {
-            self.flow = Flow::Vectors;
+            (self.flow, self.masked) = (Flow::Vectors, false);
         }
         self.layers.push(layer);
     }
@@ -336,6 +370,7 @@ impl Network {
         let (first, last) = (0, layers.len() - 1);
         let around = sequence_options(settings, layers[last].clone())?;
         settings.done()?;
+        self.check_backwards(settings, &around, layers.len())?;
         layers[last] = layers[last].clone().return_sequences(around.return_sequences);
         layers[first] = layers[first].clone().go_backwards(around.options.go_backwards);
         self.hold(link, sources);
@@ -383,10 +418,16 @@ fn unit(settings: &Settings, class: &str, keras3: bool) -> Result<Unit> {
 
 /// What surrounds a cell.
 fn sequence_options(settings: &Settings, lstm: Lstm) -> Result<Lstm> {
-    for key in ["return_state", "stateful", "time_major"] {
+    for key in ["return_state", "time_major"] {
         settings.off(key)?;
     }
-    settings.flag("zero_output_for_mask", false)?; // acts on masked steps only
+    if settings.flag("stateful", false)? {
+        return settings.refuse(
+            "has stateful = true, which a file cannot ask for here; save it with stateful = false and use Model::stream",
+        );
+    }
+    // Outputs of masked steps are 0 here, whatever it says; nothing but a sequence's masked end can show it.
+    settings.flag("zero_output_for_mask", false)?;
     let lstm = lstm.return_sequences(settings.flag("return_sequences", false)?);
     Ok(lstm.go_backwards(settings.flag("go_backwards", false)?))
 }
@@ -411,6 +452,8 @@ fn activation(settings: &Settings, key: &'static str, keras3: bool) -> Result<Ac
         Some("hard_sigmoid") => Activation::KERAS2_HARD_SIGMOID,
         Some("softsign") => Activation::Softsign,
         Some("softplus") => Activation::Softplus,
+        Some("softmax") => Activation::Softmax,
+        Some("log_softmax") => Activation::LogSoftmax,
         Some("elu") => Activation::Elu { alpha: 1.0 },
         Some("leaky_relu") if keras3 => Activation::LeakyRelu { alpha: 0.2 },
         _ => return settings.refuse(format!("has {key} = {value}, which is not supported")),

@@ -4,7 +4,7 @@ use super::Result;
 use super::weights::{Form, Source, snake};
 use crate::activation::Activation;
 use crate::cell::Cell;
-use crate::layer::{Dropout, Embedding, Layer, Lstm, Merge, Options, Pool};
+use crate::layer::{Dropout, Embedding, Layer, Lstm, Masking, Merge, Options, Pool};
 use crate::schedule::LayerPlan;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -24,6 +24,11 @@ pub(super) struct Piece {
 pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut whole = true;
+    let masked = match plans.first().map(|plan| &plan.layer) {
+        Some(Layer::Masking(_)) => true,
+        Some(Layer::Embedding(embedding)) => embedding.mask_zero,
+        _ => false,
+    };
     for (at, LayerPlan { name, layer, .. }) in plans.iter().enumerate() {
         let mut add = |class: &'static str, options: Result<Value>, sources: Vec<Source>| {
             let options = options.map(|options| match options {
@@ -34,7 +39,7 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
         };
         let alone = |form| vec![Source::new(at, 0, "", "", form)];
         match layer {
-            Layer::Lstm(lstm) => recurrent(at, lstm, plans.get(at + 1), &mut add),
+            Layer::Lstm(lstm) => recurrent(at, lstm, plans.get(at + 1), masked && whole, &mut add),
             Layer::Dense(dense) => {
                 let options = keras_name(dense.activation)
                     .map(|activation| json!({"units": dense.units, "activation": activation, "use_bias": dense.bias}));
@@ -45,11 +50,19 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
                 let options = json!({"axis": -1, "epsilon": f64::from(norm.epsilon), "center": true, "scale": true});
                 add("LayerNormalization", Ok(options), alone(Form::Norm { scale: true, center: true }));
             }
-            Layer::Embedding(Embedding { entries, features, .. }) => {
-                let options = json!({"input_dim": entries, "output_dim": features, "mask_zero": false});
+            Layer::Embedding(Embedding { entries, features, mask_zero, init: _ }) => {
+                let options = json!({"input_dim": entries, "output_dim": features, "mask_zero": mask_zero});
                 add("Embedding", Ok(options), alone(Form::Embedding));
             }
             Layer::Pool(Pool::Mean) => add("GlobalAveragePooling1D", Ok(json!({})), vec![]),
+            Layer::Masking(Masking { value }) => add("Masking", Ok(json!({"mask_value": value})), vec![]),
+            Layer::Pool(Pool::Max) if masked => {
+                add(
+                    "GlobalMaxPooling1D",
+                    Err("sees no masked step, which Keras's GlobalMaxPooling1D does".into()),
+                    vec![],
+                );
+            }
             Layer::Pool(Pool::Max) => add("GlobalMaxPooling1D", Ok(json!({})), vec![]),
             // The layer below returns its last step alone.
             Layer::Pool(Pool::Last) if at > 0 && gives_last(&plans[at - 1].layer) => {}
@@ -86,6 +99,7 @@ fn recurrent(
     at: usize,
     lstm: &Lstm,
     above: Option<&LayerPlan>,
+    masked: bool,
     add: &mut impl FnMut(&'static str, Result<Value>, Vec<Source>),
 ) {
     let gru = lstm.cell == Cell::Gru;
@@ -95,11 +109,17 @@ fn recurrent(
     for level in 0..lstm.layers {
         let top = level + 1 == lstm.layers;
         let whole = !top || lstm.return_sequences && !last;
-        let options = options(lstm).map(|mut options| {
+        let backwards = lstm.options.reverse || lstm.options.go_backwards;
+        let options = options(lstm).and_then(|mut options| {
+            if masked && backwards && (whole || level > 0) {
+                return Err("goes backwards through masked sequences, of which Keras turns the mask not round".into());
+            }
+            // As here; without a mask it means nothing.
+            options["zero_output_for_mask"] = masked.into();
             // Who sees time backwards gives it backwards, so that those above need not turn it round.
-            options["go_backwards"] = ((lstm.options.reverse || lstm.options.go_backwards) && level == 0).into();
+            options["go_backwards"] = (backwards && level == 0).into();
             options["return_sequences"] = whole.into();
-            options
+            Ok(options)
         });
         if lstm.bidirectional {
             let merge = match lstm.options.merge {
@@ -192,6 +212,8 @@ fn keras_name(activation: Activation) -> Result<&'static str> {
         Activation::KERAS_HARD_SIGMOID => "hard_sigmoid",
         Activation::Softsign => "softsign",
         Activation::Softplus => "softplus",
+        Activation::Softmax => "softmax",
+        Activation::LogSoftmax => "log_softmax",
         Activation::Elu { alpha: 1.0 } => "elu",
         Activation::LeakyRelu { alpha: 0.2 } => "leaky_relu",
         other => return Err(format!("has the activation {other:?}, for which Keras 3 has no name")),

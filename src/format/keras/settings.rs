@@ -77,8 +77,9 @@ impl<'a> Settings<'a> {
     pub fn size(&self, key: &'a str) -> Result<usize> {
         let value = self.take(key);
         match value.and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok()) {
-            Some(size) if size > 0 => Ok(size),
-            _ => self.refuse(format!("has {key} = {}; a size was expected", shown(value))),
+            // beyond which no layer goes
+            Some(size @ 1..0x1000_0000) => Ok(size),
+            _ => self.refuse(format!("has {key} = {}; a size from 1 to below 2^28 was expected", shown(value))),
         }
     }
 

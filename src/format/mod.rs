@@ -14,9 +14,10 @@
 
 #[cfg(feature = "keras")]
 pub mod keras;
+pub(crate) mod number;
 #[cfg(feature = "onnx")]
 pub mod onnx;
-mod place;
+pub(crate) mod place;
 #[cfg(feature = "pytorch")]
 pub mod pytorch;
 pub(crate) mod safetensors;

@@ -1,5 +1,6 @@
-//! [safetensors](https://github.com/huggingface/safetensors) files of f32 tensors.
+//! [safetensors](https://github.com/huggingface/safetensors) files.
 
+use super::number::Number;
 use super::place::replace;
 use crate::error::{Error, Result};
 use crate::layer::HostTensor;
@@ -19,7 +20,7 @@ pub(crate) fn write(path: &Path, tensors: &[HostTensor], metadata: HashMap<Strin
     replace(path, &bytes)
 }
 
-/// Reads all tensors and the metadata of a file.
+/// Reads all tensors, as f32, and the metadata of a file.
 pub(crate) fn read(path: &Path) -> Result<(Vec<HostTensor>, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
     let broken = |error: safetensors::SafeTensorError| {
@@ -29,14 +30,11 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<HostTensor>, HashMap<String, Stri
     let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let mut tensors = Vec::new();
     for (name, view) in file.iter() {
-        if view.dtype() != Dtype::F32 {
-            return Err(Error::format(path, format!("has tensor {name} of type {:?}; only F32 is read", view.dtype())));
-        }
-        let values = view
-            .data()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-            .collect();
+        let number = Number::from(view.dtype());
+        let Some(size) = number.size() else {
+            return Err(Error::format(path, format!("has tensor {name}, which {}", number.refusal())));
+        };
+        let values = view.data().chunks_exact(size).map(|bytes| number.decode(bytes)).collect();
         tensors.push(HostTensor { name: name.to_string(), shape: view.shape().to_vec(), values });
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))

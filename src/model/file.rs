@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// The metadata's key.
-const KEY: &str = "wgpu_lstm";
+pub(crate) const KEY: &str = "wgpu_lstm";
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]

@@ -4,6 +4,8 @@ mod file;
 mod mask;
 mod summary;
 
+pub(crate) use file::KEY;
+
 use crate::cache::Plans;
 use crate::device::{Device, Executable, Tensor};
 use crate::error::{Error, Result};
@@ -82,6 +84,11 @@ impl Sequential {
             plans: Plans::new(),
             extra: BTreeMap::new(),
         }
+    }
+
+    /// Features of a step of the input.
+    pub fn input(&self) -> usize {
+        self.input
     }
 
     /// Features of the output.
@@ -200,6 +207,18 @@ impl Model {
     /// The layers it was built from.
     pub fn config(&self) -> &Sequential {
         &self.config
+    }
+
+    /// Its layers from first to last, with the names under which their parameters are (lstm, lstm_1, dense, ...).
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let model = Sequential::new(3).add(Lstm::new(4)).add(Dense::new(2)).build(&Device::cpu(), 0)?;
+    /// assert_eq!(model.layers().map(|(name, _)| name).collect::<Vec<_>>(), ["lstm", "dense"]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn layers(&self) -> impl Iterator<Item = (&str, &Layer)> {
+        self.layers.iter().map(|plan| (plan.name.as_str(), &plan.layer))
     }
 
     /// Where it runs.

@@ -11,6 +11,7 @@
 mod common;
 #[path = "../common/formats.rs"]
 mod formats;
+mod keras;
 mod own;
 mod pytorch;
 
@@ -60,13 +61,15 @@ fn main() -> Result<()> {
     let mut model = match source {
         Format::Own => own::read(&from, &device)?,
         Format::Pytorch => pytorch::read(&from, &layers, &device)?,
-        Format::Keras | Format::Onnx => bail!("{source:?} files are not read yet"),
+        Format::Keras => keras::read(&from, &device)?,
+        Format::Onnx => bail!("{source:?} files are not read yet"),
     };
     // Writes, and reads what was written
     let mut again = match target {
         Format::Own => own::write(&model, &to)?,
         Format::Pytorch => pytorch::write(&model, &to)?,
-        Format::Keras | Format::Onnx => bail!("{target:?} files are not written yet"),
+        Format::Keras => keras::write(&model, &to)?,
+        Format::Onnx => bail!("{target:?} files are not written yet"),
     };
     let x = random_input(&model, seed)?;
     let (before, after) = (model.predict(x.view())?, again.predict(x.view())?);

@@ -13,6 +13,7 @@ mod arrays;
 mod common;
 #[path = "../common/formats.rs"]
 mod formats;
+mod keras;
 mod own;
 mod pytorch;
 
@@ -95,7 +96,8 @@ fn main() -> Result<()> {
         let text = match format {
             Format::Own => own::list(&arguments.model)?,
             Format::Pytorch => pytorch::list(&arguments.model)?,
-            Format::Keras | Format::Onnx => bail!("{format:?} files are not listed yet"),
+            Format::Keras => keras::list(&arguments.model)?,
+            Format::Onnx => bail!("{format:?} files are not listed yet"),
         };
         // A reader that has seen enough, as `head` does, is no failure.
         let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
@@ -115,7 +117,8 @@ fn main() -> Result<()> {
     let outputs = match format {
         Format::Own => own::run(&arguments.model, &request)?,
         Format::Pytorch => pytorch::run(&arguments.model, &request)?,
-        Format::Keras | Format::Onnx => bail!("{format:?} files are not run yet"),
+        Format::Keras => keras::run(&arguments.model, &request)?,
+        Format::Onnx => bail!("{format:?} files are not run yet"),
     };
     for (name, array) in &outputs {
         println!("{name} {:?}", array.shape());

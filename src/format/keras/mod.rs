@@ -131,14 +131,20 @@ pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()
 /// # Errors
 /// A layer or an option that Keras does not have, by name; parameters that are not finite; a file that cannot be written.
 pub fn save(model: &Model, path: impl AsRef<Path>) -> CrateResult<()> {
-    let path = path.as_ref();
+    super::place::replace(path.as_ref(), &to_bytes(model)?)
+}
+
+/// The bytes of the file that [`save`] writes.
+///
+/// # Errors
+/// As [`save`].
+pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
     let tensors = model.export()?;
     for tensor in &tensors {
         finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
     }
     let plans = model.config().plan_layers()?;
-    let bytes = written(model.config(), &plans, &tensors).map_err(Error::Config)?;
-    super::place::replace(path, &bytes)
+    written(model.config(), &plans, &tensors).map_err(Error::Config)
 }
 
 /// What a file holds: layers, tensors, and what of it is not supported. The file need not be one that [`load`] takes.

@@ -30,7 +30,7 @@ TOLERANCE = 1e-5
 def main():
     print(f"keras {keras.__version__} on {keras.backend.backend()}, h5py {h5py.__version__}, numpy {np.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        command = ["cargo", "test", "--test", "keras_files", "--", "--ignored", "--exact", "write_files_for_keras"]
+        command = ["cargo", "test", "--test", "files_keras", "--", "--ignored", "--exact", "write_files_for_keras"]
         subprocess.run(command, cwd=ROOT, env={**os.environ, "KERAS_INTEROP_OUT": folder}, check=True)
         files = sorted(pathlib.Path(folder).glob("*.keras"))
         assert files, "nothing was written"

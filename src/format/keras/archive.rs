@@ -9,8 +9,8 @@ const METADATA: &str = "metadata.json";
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.weights.h5";
 
-/// Bytes of text that are read.
-const TEXT: u64 = 64 << 20;
+/// Bytes of a configuration, which has about 2,000 a layer.
+pub(super) const TEXT: usize = 2 << 20;
 /// Weights may unpack to so many times the size of the archive; trained weights hardly shrink at all.
 const UNPACKED: u64 = 32;
 
@@ -52,8 +52,8 @@ impl Archive {
             String::from_utf8(bytes).map_err(|_| format!("has a member {name} that is no UTF-8"))
         };
         let most = UNPACKED * bytes.len() as u64 + (1 << 20);
-        let metadata = text(METADATA, member(METADATA, most.min(TEXT))?)?;
-        let config = text(CONFIG, member(CONFIG, most.min(TEXT))?)?;
+        let metadata = text(METADATA, member(METADATA, most.min(TEXT as u64))?)?;
+        let config = text(CONFIG, member(CONFIG, most.min(TEXT as u64))?)?;
         Ok(Archive { metadata, config, weights: member(WEIGHTS, most)? })
     }
 

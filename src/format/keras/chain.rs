@@ -15,8 +15,8 @@ pub(super) struct Link<'a> {
     pub masked: Option<bool>,
 }
 
-/// Layers of a model; none that is known has nearly as many.
-const MOST: usize = 4096;
+/// Layers of a model, or cells of a layer; none that is known has nearly as many.
+pub(super) const MOST: usize = 4096;
 
 /// The layers of a model from input to output.
 pub(super) fn chain(model: &Value) -> Result<Vec<Link<'_>>> {

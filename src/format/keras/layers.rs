@@ -1,7 +1,7 @@
 //! From Keras's layers to this crate's.
 
 use super::Result;
-use super::chain::Link;
+use super::chain::{Link, MOST};
 use super::settings::{Settings, class};
 use super::weights::{Form, Source};
 use crate::activation::Activation;
@@ -333,6 +333,9 @@ impl Network {
             let stack = Settings::new(format!("StackedRNNCells in RNN \"{}\"", link.name), options)?;
             let all = stack.take("cells").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             stack.done()?;
+            if all.len() > MOST {
+                return stack.refuse(format!("has {} cells; at most {MOST} are read", all.len()));
+            }
             let counted = |&class: &&str, before: &[(&str, &Map<String, Value>, String)]| {
                 before.iter().filter(|(other, ..)| *other == class).count()
             };

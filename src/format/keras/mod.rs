@@ -13,8 +13,9 @@
 //! several layers, with Dropout between them where the stack drops. What Keras does not have (projection, peepholes, zoneout, ...)
 //! is an error that names it.
 //!
-//! Files are not trusted: nothing in them is executed, every size is held against the bytes that are there, and weights unpack to
-//! at most 32 times the size of the archive plus 1 MiB. Beside the file, memory holds them at most about four times.
+//! Files are not trusted: nothing in them is executed, and every size is held against the bytes that are there. Weights unpack to at
+//! most 32 times the size of the archive plus 1 MiB, and memory holds them about five times at most. Configurations have at most
+//! 2 MiB, of which 200 MB may become.
 //!
 //! ```
 //! use ndarray::Array3;
@@ -50,14 +51,14 @@ use crate::layer::{HostTensor, tensor_shapes};
 use crate::model::{Model, Sequential};
 use crate::schedule::LayerPlan;
 use crate::transfer::finite;
-use archive::{Archive, is_archive};
+use archive::{Archive, TEXT, is_archive};
 use hdf5::{File, Writer};
 use layers::{Holder, Network};
 use outline::{Piece, numbered, outline, serialized};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use weights::Array;
+use weights::{Array, Form};
 
 /// What is wrong with a file; its path is added at the top.
 type Result<T> = std::result::Result<T, String>;
@@ -242,6 +243,10 @@ impl Opened<'_> {
 }
 
 fn json(text: &str, what: &str) -> Result<Value> {
+    // What is made of it takes up to a hundred times as much.
+    if text.len() > TEXT {
+        return Err(format!("has a {what} of {} bytes; at most {TEXT} are read", text.len()));
+    }
     serde_json::from_str(text).map_err(|error| format!("has a {what} that cannot be read: {error}"))
 }
 
@@ -278,25 +283,28 @@ fn plans(network: &Network) -> Result<(Sequential, Vec<LayerPlan>)> {
 /// All parameters, from the arrays that a file of `len` bytes has for each holder.
 fn tensors(file: &File, holders: &[Holder], plans: &[LayerPlan], len: usize) -> Result<Vec<HostTensor>> {
     let mut all = Vec::new();
+    let mut filled = 0usize;
     for (holder, arrays) in holders.iter().zip(arrays(file, holders, plans)?) {
         let mut arrays = arrays.into_iter();
         for source in &holder.sources {
             let plan = &plans[source.layer];
             let count = source.count(&plan.layer);
-            // Only such a layer has numbers that are not in the file.
-            if count == 0 && plan.input > len {
-                return Err(format!("has {} features without any weights in {len} bytes", plan.input));
+            // Only these have numbers that are not in the file.
+            if let Form::Norm { .. } = source.form {
+                filled = filled.saturating_add((2 - count).saturating_mul(plan.input));
+                if filled > len {
+                    return Err(format!("has layers with {filled} numbers that it does not hold, in {len} bytes"));
+                }
             }
             all.extend(source.read(plan, arrays.by_ref().take(count).collect())?);
         }
     }
     // Before a device is asked for room.
+    let shapes: HashMap<&str, &[usize]> = all.iter().map(|tensor| (&*tensor.name, &*tensor.shape)).collect();
     for (name, shape) in plans.iter().flat_map(tensor_shapes) {
-        match all.iter().find(|tensor| tensor.name == name) {
-            Some(tensor) if tensor.shape == shape => {}
-            Some(tensor) => {
-                return Err(format!("has {:?} numbers for tensor {name}, which has shape {shape:?}", tensor.shape));
-            }
+        match shapes.get(name.as_str()) {
+            Some(given) if *given == shape => {}
+            Some(given) => return Err(format!("has {given:?} numbers for tensor {name}, which has shape {shape:?}")),
             None => return Err(format!("has nothing for tensor {name} of shape {shape:?}")),
         }
     }

@@ -11,12 +11,16 @@ type Result<T> = std::result::Result<T, String>;
 const DEEPEST: usize = 32;
 /// Bytes of a name.
 const LONGEST: usize = 1024;
+/// Messages in an object's header; the older headers count them in 16 bits.
+const MESSAGES: usize = 65_535;
 
 /// A file's tree of names; data stays in the file's bytes until it is asked for.
 pub(in super::super) struct File<'a> {
     bytes: &'a [u8],
-    /// Bytes that may still be looked at; overlapping objects would else multiply a small file.
+    /// Bytes that may still be looked at as structure; overlapping objects would else multiply a small file.
     budget: Cell<u64>,
+    /// Bytes of numbers that may still be read: there are no more than the file has.
+    numbers: Cell<u64>,
     groups: BTreeMap<String, Group<'a>>,
     datasets: BTreeMap<String, Dataset<'a>>,
     heaps: RefCell<HashMap<u64, Heap<'a>>>,
@@ -153,7 +157,8 @@ impl<'a> File<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<File<'a>> {
         let mut file = File {
             bytes,
-            budget: Cell::new(8 * bytes.len() as u64 + 65_536),
+            budget: Cell::new(4 * bytes.len() as u64 + 65_536),
+            numbers: Cell::new(bytes.len() as u64),
             groups: BTreeMap::new(),
             datasets: BTreeMap::new(),
             heaps: RefCell::default(),
@@ -219,7 +224,8 @@ impl<'a> File<'a> {
             return Err(format!("has tensor {path} of type {}; only float32 is read", dataset.kind));
         };
         let data = dataset.data.as_ref().map_err(|why| format!("has tensor {path}, which {why}"))?;
-        self.spend(data.len())?;
+        let left = self.numbers.get().checked_sub(data.len() as u64);
+        self.numbers.set(left.ok_or("has more numbers in its arrays than it has room for: they overlap")?);
         let number = |bytes: &[u8]| {
             let bytes = [bytes[0], bytes[1], bytes[2], bytes[3]];
             if big_endian { f32::from_be_bytes(bytes) } else { f32::from_le_bytes(bytes) }
@@ -365,6 +371,9 @@ impl<'a> File<'a> {
                 let mut data = Reader(block.take(len.into())?);
                 if flags & 2 != 0 && kind != message::CONTINUATION {
                     return Err("has an HDF5 message that is shared, or a type of its own; Keras writes neither".into());
+                }
+                if all.len() >= MESSAGES {
+                    return Err(format!("has an HDF5 object header of more than {MESSAGES} messages"));
                 }
                 if kind != message::CONTINUATION {
                     all.push(Message { kind, data });

@@ -28,7 +28,7 @@ fn equal(what: &str, given: &ArrayD<f32>, expected: &ArrayD<f32>) {
 
 /// All whole models of a folder, against what Keras predicts with them.
 fn all_predict_the_same(folder_name: &str, device: &Device, expected: usize) {
-    let truth = fixture(&format!("{folder_name}_files.safetensors"));
+    let truth = fixture(&format!("file_{folder_name}_expected.safetensors"));
     let mut count = 0;
     for entry in std::fs::read_dir(folder().join(folder_name)).unwrap() {
         let path = entry.unwrap().path();
@@ -68,7 +68,7 @@ fn keras2_files_predict_what_keras_predicts(device: &Device) {
 
 on_both!(keras3_files_predict_what_keras_predicts, keras2_files_predict_what_keras_predicts);
 
-/// The model of `make_keras_files.py` and `make_keras2_files.py` by that name, built here.
+/// The model of `make_files_keras.py` and `make_files_keras2.py` by that name, built here.
 fn everything(keras3: bool) -> Sequential {
     let hard = Activation::KERAS2_HARD_SIGMOID;
     let gru = Gru::keras(3).bidirectional(true).return_sequences(true).input_dropout(0.1);
@@ -100,7 +100,7 @@ fn weights_go_into_a_model_of_the_same_layers() {
         ("keras", ["everything.weights.h5", "everything.keras", "everything.h5"]),
         ("keras2", ["everything_weights.h5", "everything.keras", "everything.h5"]),
     ] {
-        let truth = fixture(&format!("{folder_name}_files.safetensors"));
+        let truth = fixture(&format!("file_{folder_name}_expected.safetensors"));
         for file in files {
             let mut model = everything(folder_name == "keras").build(&Device::cpu(), 3).unwrap();
             keras::load_weights(&mut model, folder().join(folder_name).join(file)).unwrap();
@@ -168,7 +168,7 @@ fn refusal(bytes: &[u8]) -> String {
 fn an_edited_file_that_says_the_same_is_read() {
     let again = edited("everything.keras", |_| ());
     let mut model = keras::from_bytes(&again, &Device::cpu()).unwrap();
-    let truth = fixture("keras_files.safetensors");
+    let truth = fixture("file_keras_expected.safetensors");
     let y = model.predict(truth.array3("everything.x").view()).unwrap();
     equal("everything, packed", &y, &truth.tensors["everything.y"]);
 }

@@ -332,6 +332,33 @@ fn archives_that_are_not_what_they_should_be() {
     assert!(error.contains("twice"), "{error}");
 }
 
+#[test]
+fn forms_of_hdf5_that_keras_does_not_write() {
+    let read = |name: &str| {
+        let mut model = Sequential::new(3).add(Lstm::keras(2)).build(&Device::cpu(), 3).unwrap();
+        let loaded = keras::load_weights(&mut model, folder().join(format!("keras_odd/{name}.weights.h5")));
+        loaded.map(|()| model.parameters().unwrap()).map_err(|error| error.to_string())
+    };
+    let plain = read("plain").unwrap();
+    assert_eq!(read("latest").as_ref(), Ok(&plain));
+    assert_eq!(read("big_endian").as_ref(), Ok(&plain));
+    for (name, words) in [
+        ("half", "layers/lstm/cell/vars/0 of type float16"),
+        ("double", "layers/lstm/cell/vars/0 of type float64"),
+        ("whole", "layers/lstm/cell/vars/0 of type int32"),
+        ("chunks", "layers/lstm/cell/vars/0, which is stored in chunks"),
+        ("packed", "layers/lstm/cell/vars/0, which is compressed"),
+        ("soft_link", "soft link"),
+        ("other_file", "another file"),
+        ("hard_link", "more than one link"),
+        ("circle", "more than one link"),
+        ("dense_group", "heap of its own"),
+    ] {
+        let error = read(name).unwrap_err();
+        assert!(error.contains(words), "{name}: \"{error}\" does not say {words}");
+    }
+}
+
 /// Models of everything that Keras has a layer for.
 fn writable() -> Vec<(&'static str, Sequential)> {
     let hard = Activation::KERAS_HARD_SIGMOID;

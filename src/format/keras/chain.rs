@@ -20,12 +20,14 @@ pub(super) const MOST: usize = 4096;
 
 /// The layers of a model from input to output.
 pub(super) fn chain(model: &Value) -> Result<Vec<Link<'_>>> {
-    let (kind, config) = class(model).ok_or("has a configuration without class_name and config")?;
-    let layers = match kind {
-        "Sequential" | "Functional" | "Model" => config.get("layers").and_then(Value::as_array),
-        _ => return Err(format!("holds a {kind}; a Sequential or functional model was expected")),
-    };
-    let layers = layers.ok_or("has a configuration without layers")?;
+    let wrong = "has a configuration without class_name and config";
+    let kind = model.get("class_name").and_then(Value::as_str).ok_or(wrong)?;
+    if !matches!(kind, "Sequential" | "Functional" | "Model") {
+        return Err(format!("holds a {kind}; a Sequential or functional model was expected"));
+    }
+    let config = model.get("config").ok_or(wrong)?;
+    // Before Keras 2.3 the configuration of a Sequential was the list of its layers.
+    let layers = config.get("layers").unwrap_or(config).as_array().ok_or("has a configuration without layers")?;
     if layers.len() > MOST {
         return Err(format!("has {} layers; at most {MOST} are read", layers.len()));
     }
@@ -57,7 +59,7 @@ struct Call<'a> {
     spelled: bool,
 }
 
-fn functional<'a>(config: &'a Map<String, Value>, layers: &'a [Value]) -> Result<Vec<Link<'a>>> {
+fn functional<'a>(config: &'a Value, layers: &'a [Value]) -> Result<Vec<Link<'a>>> {
     let mut nodes = HashMap::new();
     for layer in layers {
         let node = link(layer)?;

@@ -52,6 +52,7 @@ use crate::model::{Model, Sequential};
 use crate::schedule::LayerPlan;
 use crate::transfer::finite;
 use archive::{Archive, TEXT, is_archive};
+use chain::MOST;
 use hdf5::{File, Writer};
 use layers::{Holder, Network};
 use outline::{Piece, numbered, outline, serialized};
@@ -439,7 +440,14 @@ fn written(config: &Sequential, plans: &[LayerPlan], tensors: &[HostTensor]) -> 
     let mut file = Writer::default();
     file.group("vars", Some("sequential"));
     let mut counts: HashMap<&str, usize> = HashMap::new();
-    for piece in outline(plans) {
+    let pieces = outline(plans);
+    if pieces.len() >= MOST {
+        return Err(format!(
+            "the model has {} layers for Keras; below {MOST} can be written, and read again",
+            pieces.len()
+        ));
+    }
+    for piece in pieces {
         let options = piece.options?;
         let count = counts.entry(piece.class).or_default();
         let group = format!("layers/{}", numbered(piece.class, *count));

@@ -77,7 +77,21 @@ mod tests {
             let len = good.len() as u64;
             let own = at as u64;
             let old = u64::from_le_bytes(good[at..at + 8].try_into().unwrap());
-            for value in [0, 1, 2, root, own, own - own % 16, old ^ 1 << 7, old ^ 1 << 32, len - 1, len, 1 << 40, 1 << 61, u64::MAX] {
+            for value in [
+                0,
+                1,
+                2,
+                root,
+                own,
+                own - own % 16,
+                old ^ 1 << 7,
+                old ^ 1 << 32,
+                len - 1,
+                len,
+                1 << 40,
+                1 << 61,
+                u64::MAX,
+            ] {
                 let mut bytes = good.clone();
                 bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
                 match read(&bytes) {

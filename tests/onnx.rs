@@ -88,38 +88,18 @@ fn check(name: &str, device: &Device) {
     }
 }
 
-/// GRUs that the layers do not have yet; what their error must say.
-fn not_yet(name: &str) -> Option<&'static str> {
-    let device = Device::cpu();
-    let gru = load(name, &device).recurrent().into_iter().find(|node| node.op == "GRU")?;
-    match gru.config {
-        Ok(_) => None,
-        Err(reason) if reason.contains("linear_before_reset") => Some("linear_before_reset"),
-        Err(reason) if reason.contains("clip") => Some("clip"),
-        Err(reason) => panic!("{name}: {reason}"),
-    }
-}
-
 /// All LSTM and GRU cases of the onnx package: weights, states and lengths are graph inputs.
 fn node_cases(device: &Device) {
     let names = names("node_");
     assert_eq!(names.len(), 12);
-    for name in names {
-        match not_yet(&name) {
-            None => check(&name, device),
-            Some(word) => {
-                let error = load(&name, device).run(values(&name)[0].clone()).unwrap_err().to_string();
-                assert!(error.contains(word) && error.contains("GRU"), "{error}");
-            }
-        }
-    }
+    names.iter().for_each(|name| check(name, device));
 }
 
 /// Graphs made for this test; the one with If is only lifted from.
 fn graphs(device: &Device) {
     let names = names("graph_");
     assert!(names.len() > 12);
-    names.iter().filter(|name| *name != "graph_inner" && not_yet(name).is_none()).for_each(|name| check(name, device));
+    names.iter().filter(|name| *name != "graph_inner").for_each(|name| check(name, device));
 }
 
 /// Exports of PyTorch, by both of its exporters, and of Keras by tf2onnx, fed with sizes that these did not see.

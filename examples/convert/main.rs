@@ -11,11 +11,12 @@
 mod common;
 #[path = "../common/formats.rs"]
 mod formats;
+mod keras;
 mod onnx;
 mod own;
 mod pytorch;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use formats::Format;
 use ndarray::Array3;
@@ -64,7 +65,7 @@ fn main() -> Result<()> {
         Format::Own => own::read(&from, &device)?,
         Format::Pytorch => pytorch::read(&from, &layers, &device)?,
         Format::Onnx => onnx::read(&from, &layers, &device)?,
-        Format::Keras => bail!("{source:?} files are not read yet"),
+        Format::Keras => keras::read(&from, &device)?,
     };
     let x = random_input(&model, seed)?;
     let before = model.predict(x.view())?;
@@ -73,7 +74,7 @@ fn main() -> Result<()> {
         Format::Own => own::write(&model, &to)?.predict(x.view())?,
         Format::Pytorch => pytorch::write(&model, &to)?.predict(x.view())?,
         Format::Onnx => onnx::write(&model, &to, x.view())?,
-        Format::Keras => bail!("{target:?} files are not written yet"),
+        Format::Keras => keras::write(&model, &to)?.predict(x.view())?,
     };
     ensure!(before.shape() == after.shape(), "outputs have shapes {:?} and {:?}", before.shape(), after.shape());
     let difference = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

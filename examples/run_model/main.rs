@@ -13,6 +13,7 @@ mod arrays;
 mod common;
 #[path = "../common/formats.rs"]
 mod formats;
+mod keras;
 mod onnx;
 mod own;
 mod pytorch;
@@ -97,7 +98,7 @@ fn main() -> Result<()> {
             Format::Own => own::list(&arguments.model)?,
             Format::Pytorch => pytorch::list(&arguments.model)?,
             Format::Onnx => onnx::list(&arguments.model)?,
-            Format::Keras => bail!("{format:?} files are not listed yet"),
+            Format::Keras => keras::list(&arguments.model)?,
         };
         // A reader that has seen enough, as `head` does, is no failure.
         let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
@@ -118,7 +119,7 @@ fn main() -> Result<()> {
         Format::Own => own::run(&arguments.model, &request)?,
         Format::Pytorch => pytorch::run(&arguments.model, &request)?,
         Format::Onnx => onnx::run(&arguments.model, &request)?,
-        Format::Keras => bail!("{format:?} files are not run yet"),
+        Format::Keras => keras::run(&arguments.model, &request)?,
     };
     for (name, array) in &outputs {
         println!("{name} {:?}", array.shape());

@@ -19,9 +19,13 @@ pub fn list(path: &Path) -> Result<String> {
 
 /// Runs the model: `output`.
 pub fn run(path: &Path, request: &Request) -> Result<Outputs> {
+    run_whole(Model::load(path, &request.device)?, "output", request)
+}
+
+/// Runs a model of one input and one output of that name.
+pub fn run_whole(mut model: Model, output: &str, request: &Request) -> Result<Outputs> {
     request.known(&["input"])?;
     ensure!(request.prefix.is_none(), "--prefix chooses a layer of weights; this file holds a whole model");
-    let mut model = Model::load(path, &request.device)?;
     let mut x = request.input("input")?.sequences()?;
     if request.time_major {
         x.swap_axes(0, 1);
@@ -33,5 +37,5 @@ pub fn run(path: &Path, request: &Request) -> Result<Outputs> {
     if request.time_major && y.ndim() == 3 {
         y.swap_axes(0, 1);
     }
-    Ok(vec![("output".into(), y)])
+    Ok(vec![(output.into(), y)])
 }

@@ -12,7 +12,7 @@
 //! Files are not trusted. Reading one executes nothing, allocates no more than a small multiple of the file's size (each module
 //! says how much), and ends with a model or with an [`Error`](crate::Error) that names the tensor or layer and what was expected.
 
-#[cfg(feature = "keras")]
+#[cfg(all(feature = "keras", not(target_arch = "wasm32")))]
 pub mod keras;
 pub(crate) mod number;
 #[cfg(feature = "onnx")]

@@ -18,7 +18,6 @@ pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gru::Gru;
 pub use init::Init;
-#[cfg(feature = "onnx")]
 pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;

@@ -25,6 +25,20 @@ impl Parameters {
         Ok(Parameters(tensors))
     }
 
+    /// Allocates the parameters of layers and fills them with what is given, as [`Parameters::import`] takes it.
+    pub async fn given(device: &Device, layers: &[LayerPlan], given: Vec<HostTensor>) -> Result<Parameters> {
+        let mut tensors = Vec::new();
+        for LayerPlan { name, input, layer } in layers {
+            for spec in specs(name, layer, *input) {
+                let tensor = device.tensor(&spec.name, spec.len).await?;
+                tensors.push((spec, tensor));
+            }
+        }
+        let parameters = Parameters(tensors);
+        parameters.import(given)?;
+        Ok(parameters)
+    }
+
     /// The tensor of that buffer name.
     pub fn tensor(&self, name: &str) -> Option<Tensor> {
         self.0.iter().find(|(spec, _)| spec.name == name).map(|(_, tensor)| tensor.clone())

@@ -63,7 +63,19 @@ impl Sequential {
     pub async fn build_async(self, device: &Device, seed: u64) -> Result<Model> {
         let layers = self.plan_layers()?;
         let parameters = Parameters::new(device, &layers, seed).await?;
-        Ok(Model {
+        Ok(self.model(device, layers, parameters))
+    }
+
+    /// Puts the model on a device with these parameters, none of which is drawn first.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn with_parameters(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
+        let layers = self.plan_layers()?;
+        let parameters = pollster::block_on(Parameters::given(device, &layers, parameters))?;
+        Ok(self.model(device, layers, parameters))
+    }
+
+    fn model(self, device: &Device, layers: Vec<LayerPlan>, parameters: Parameters) -> Model {
+        Model {
             config: self,
             layers,
             device: device.clone(),
@@ -71,7 +83,7 @@ impl Sequential {
             training: None,
             plans: Plans::new(),
             extra: BTreeMap::new(),
-        })
+        }
     }
 
     /// Features of a step of the input.

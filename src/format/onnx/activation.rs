@@ -59,6 +59,9 @@ pub(super) fn written(activation: Activation) -> Option<(&'static str, Option<f3
         Activation::Tanh => ("Tanh", None, None),
         Activation::Softsign => ("Softsign", None, None),
         Activation::Softplus => ("Softplus", None, None),
+        // Of dense layers alone, over the last axis, which is the operators' default
+        Activation::Softmax => ("Softmax", None, None),
+        Activation::LogSoftmax => ("LogSoftmax", None, None),
         Activation::Elu { alpha } => ("Elu", Some(alpha), None),
         Activation::LeakyRelu { alpha } => ("LeakyRelu", Some(alpha), None),
         Activation::ThresholdedRelu { alpha } => ("ThresholdedRelu", Some(alpha), None),

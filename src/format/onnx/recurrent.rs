@@ -172,7 +172,7 @@ impl Recurrent {
         };
         attributes.done()?;
         // What no layer can be made of is known from here on.
-        for lstm in recurrent.configs(recurrent.hidden.unwrap_or(1))? {
+        for lstm in recurrent.configs(recurrent.hidden.unwrap_or(1)) {
             lstm.validate("the layer").map_err(|error| error.to_string())?;
         }
         Ok(recurrent)
@@ -180,7 +180,7 @@ impl Recurrent {
 
     /// The configuration, where one layer runs all directions.
     pub fn config(&self, hidden: usize) -> Outcome<Lstm> {
-        let mut configs = self.configs(hidden)?;
+        let mut configs = self.configs(hidden);
         match (configs.pop(), configs.is_empty()) {
             (Some(config), true) => Ok(config),
             _ => Err("its directions have different activations, so it is no single layer".into()),
@@ -188,10 +188,10 @@ impl Recurrent {
     }
 
     /// One layer for all directions, or one for each where they differ.
-    fn configs(&self, hidden: usize) -> Outcome<Vec<Lstm>> {
+    fn configs(&self, hidden: usize) -> Vec<Lstm> {
         let one = |direction: &Direction| {
             let mut lstm = Lstm::new(hidden).bias(if self.bias { Bias::Double } else { Bias::None });
-            lstm = lstm.cell(cell_of(self.kind, self.reset_after)?);
+            lstm = lstm.cell(cell_of(self.kind, self.reset_after));
             if let Some(activations) = &direction.activations {
                 lstm = lstm.gate_activation(activations[0]).candidate_activation(activations[1]);
                 if let Some(&output) = activations.get(2) {
@@ -201,12 +201,10 @@ impl Recurrent {
             if let Some(clip) = self.clip {
                 lstm = lstm.clip(clip);
             }
-            Ok(lstm.coupled(self.coupled).peepholes(self.peepholes).reverse(direction.reverse))
+            lstm.coupled(self.coupled).peepholes(self.peepholes).reverse(direction.reverse)
         };
         match &self.directions[..] {
-            [forward, reverse] if forward.activations == reverse.activations => {
-                Ok(vec![one(forward)?.bidirectional(true)])
-            }
+            [forward, reverse] if forward.activations == reverse.activations => vec![one(forward).bidirectional(true)],
             all => all.iter().map(one).collect(),
         }
     }
@@ -304,7 +302,7 @@ impl Recurrent {
             Some(built) => built.layers,
             None => {
                 let mut layers = Vec::new();
-                for config in self.configs(sizes.hidden)? {
+                for config in self.configs(sizes.hidden) {
                     let layer = LstmLayer::new(config, device, sizes.input, 0).await.map_err(engine)?;
                     layers.push(layer.time_major(!self.batch_first));
                 }
@@ -399,13 +397,11 @@ pub(super) struct Sizes {
 }
 
 /// The cell of a node; of a GRU, by its `linear_before_reset`.
-fn cell_of(kind: Kind, reset_after: bool) -> Outcome<Cell> {
+fn cell_of(kind: Kind, reset_after: bool) -> Cell {
     match (kind, reset_after) {
-        (Kind::Lstm, _) => Ok(Cell::Standard),
-        (Kind::Gru, true) => Ok(Cell::Gru),
-        (Kind::Gru, false) => {
-            Err("linear_before_reset = 0 (the reset gate before the recurrent product) is not supported".into())
-        }
+        (Kind::Lstm, _) => Cell::Standard,
+        (Kind::Gru, true) => Cell::Gru,
+        (Kind::Gru, false) => Cell::GruResetBefore,
     }
 }
 
@@ -414,6 +410,7 @@ pub(super) fn node_of(cell: Cell) -> Outcome<(Kind, bool)> {
     match cell {
         Cell::Standard => Ok((Kind::Lstm, false)),
         Cell::Gru => Ok((Kind::Gru, true)),
+        Cell::GruResetBefore => Ok((Kind::Gru, false)),
         Cell::Article => Err("ONNX has no operator for the article's cell".into()),
     }
 }

@@ -249,7 +249,10 @@ impl Writer {
                 let attributes = [last_axis(), vec![float("epsilon", epsilon)]].concat();
                 self.node("LayerNormalization", name, &[&x, &weight, &bias], attributes)
             }
-            Layer::Embedding(Embedding { entries: _, features: _, init: _ }) => {
+            Layer::Masking(_) | Layer::Embedding(Embedding { mask_zero: true, .. }) => {
+                return Err("tells padding from values, which no operator of ONNX does; give lengths instead".into());
+            }
+            Layer::Embedding(Embedding { entries: _, features: _, mask_zero: false, init: _ }) => {
                 let weight = self.constant(format!("{name}.weight"), &get("weight")?.clone().into());
                 let axis = self.integers(name, &[-1]);
                 let indices = self.node("Squeeze", name, &[&x, &axis], vec![]);
@@ -407,6 +410,7 @@ impl Writer {
 fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
     let Options {
         projection,
+        layer_norm,
         peepholes: _, // an input
         coupled,
         clip,
@@ -428,6 +432,7 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
     let (kind, reset_after) = recurrent::node_of(lstm.cell)?;
     for (what, there) in [
         ("projection", projection.is_some()),
+        ("layer normalisation", layer_norm),
         ("clip of the cell state", cell_clip.is_some()),
         ("zoneout", zoneout_h > 0.0 || zoneout_c > 0.0),
     ] {

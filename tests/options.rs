@@ -300,17 +300,3 @@ fn the_document_is_what_the_tests_check() {
     }
     assert_eq!(committed.lines().count(), made.lines().count(), "docs/options.md has lines that are out of date");
 }
-
-/// No option is accepted and never checked, forward and backward.
-#[test]
-fn every_option_is_checked() {
-    for (kind, rows) in tables().0 {
-        for (option, Checked { by: [forward, backward], .. }) in rows {
-            for (pass, by) in [("forward", forward), ("backward", backward)] {
-                for (executor, references) in ["CPU", "GPU"].iter().zip(&by) {
-                    assert!(!references.is_empty(), "{kind} {option}: {pass} was not checked on the {executor}");
-                }
-            }
-        }
-    }
-}

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes the table of variants from rows that the bench example made.
 
-    taskset -c 1 cargo run --release --example bench -- --device cpu --variants --rounds 3 --budget 0.15 --mode forward --mode train \
-        --case T=96,B=32,I=64,H=64 --case T=50,B=64,I=256,H=256 --json benches/results/variants-cpu.json
+    taskset -c 1 cargo run --release --example bench -- --device cpu --variants --rounds 8 --budget 0.1 \
+        --mode forward --mode train --case T=96,B=32,I=64,H=64 --case T=24,B=16,I=256,H=256 \
+        --json benches/results/variants-cpu.json
     benches/variants.py benches/results/variants-cpu.json --table BENCHMARKS.md
 
 Without --table it prints the table and changes nothing."""

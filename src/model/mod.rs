@@ -3,6 +3,7 @@
 mod file;
 mod summary;
 
+#[cfg(feature = "pytorch")]
 pub(crate) use file::KEY;
 
 use crate::cache::Plans;

@@ -4,6 +4,7 @@ mod file;
 mod mask;
 mod summary;
 
+#[cfg(feature = "pytorch")]
 pub(crate) use file::KEY;
 
 use crate::cache::Plans;

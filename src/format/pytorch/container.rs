@@ -60,6 +60,7 @@ pub(super) fn zip(bytes: &[u8]) -> Result<Saved<'_>, String> {
     if names.iter().any(|name| name.strip_prefix(root).is_some_and(|name| name == "constants.pkl")) {
         return Err("is a TorchScript archive, which holds a program; save its state_dict instead".into());
     }
+    let mut taken = 0;
     let mut entry = |name: &str| -> Result<Range<usize>, String> {
         let mut file =
             archive.by_name(name).map_err(|error| format!("has entry {name} that cannot be read: {error}"))?;
@@ -71,6 +72,10 @@ pub(super) fn zip(bytes: &[u8]) -> Result<Saved<'_>, String> {
             (end <= bytes.len()).then_some(start..end)
         });
         let place = place.ok_or_else(|| format!("has entry {name} of {} bytes; it is cut off", file.size()))?;
+        taken += place.len();
+        if taken > bytes.len() {
+            return Err(format!("has entries that overlap, up to {name}"));
+        }
         // Reading compares with the checksum.
         let read = std::io::copy(&mut file, &mut std::io::sink());
         let read = read.map_err(|error| format!("has entry {name} that is damaged: {error}"))?;
@@ -118,7 +123,7 @@ const MAGIC: [u8; 12] = [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa
 /// The parts of an older file: pickles of a magic number, a version, the system, the object and the storages' keys; then the
 /// storages in that order, each a count of elements (8 bytes) and their numbers.
 pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, String> {
-    if bytes.get(2..14) != Some(&MAGIC[..]) {
+    if !bytes[..bytes.len().min(32)].windows(MAGIC.len()).any(|own| own == MAGIC) {
         return Err("is a pickle that torch.save did not write".into());
     }
     let mut at = 0;

@@ -26,15 +26,16 @@
 //! are known, others are refused by name. Calls are kept as names with arguments, and only those that make tensors are understood. So
 //! whole pickled modules (`torch.save(model)`) can be read, too: their tensors are in the tables of their state.
 //!
-//! **What is allocated** beside the file's bytes: at most 4 bytes for each byte of the file in tensors ([`Weights::open`] refuses
-//! files whose tensors, shared storages counted as often as they are used, have more elements than the file has bytes), and what
-//! describes a pickle of at most 16 MiB and 2²⁰ values. Packed zip entries are refused; `torch.save` does not pack.
+//! **What is allocated** beside the file's bytes: at most 4 bytes for each of them in tensors ([`Weights::open`] refuses files whose
+//! tensors, shared storages counted as often as they are used, have more elements than the file has bytes), and at most 256 bytes for
+//! each byte of a pickle, which may have 16 MiB and describe 2²⁰ values. Packed zip entries are refused; `torch.save` does not pack.
 
 mod container;
 mod pickle;
 mod recurrent;
 mod state;
 mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
 mod write;
 
 pub use recurrent::Recurrent;

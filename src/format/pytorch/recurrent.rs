@@ -1,7 +1,9 @@
 //! Recurrent layers by the names and shapes of their tensors.
 
 use crate::cell::Cell;
-use crate::layer::{Bias, HostTensor, Layer, Lstm, tensor_shapes};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::layer::HostTensor;
+use crate::layer::{Bias, Layer, Lstm, tensor_shapes};
 use crate::schedule::LayerPlan;
 use std::collections::{BTreeMap, HashSet};
 
@@ -168,6 +170,7 @@ pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
 ///
 /// # Errors
 /// An option that PyTorch's layers do not have.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn for_pytorch(lstm: &Lstm, tensors: Vec<HostTensor>) -> Result<Vec<HostTensor>, String> {
     let plain = {
         let Lstm { hidden, layers, bidirectional, bias, cell, return_sequences, init, .. } = lstm.clone();

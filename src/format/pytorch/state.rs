@@ -54,7 +54,7 @@ impl Walk<'_> {
         }
         self.seen += 1;
         if self.seen > MOST {
-            return Err(format!("holds more than {MOST} values beside its pickle's structure, at {:.60}", name));
+            return Err(format!("holds more than {MOST} values, at {:.60}", name));
         }
         let pickle = self.pickle;
         match &pickle.values[id] {

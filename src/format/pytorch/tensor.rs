@@ -53,6 +53,9 @@ impl Tensor {
     pub fn values(&self, bytes: &[u8]) -> Vec<f32> {
         let (Some(size), Some(len)) = (self.number.size(), self.len()) else { return Vec::new() };
         let storage = &bytes[self.storage.clone()];
+        // Along an axis of one element a stride means nothing, however large.
+        let strides: Vec<usize> =
+            self.shape.iter().zip(&self.strides).map(|(&size, &stride)| if size == 1 { 0 } else { stride }).collect();
         let mut values = Vec::with_capacity(len);
         let mut index = vec![0; self.shape.len()];
         let mut at = self.offset;
@@ -60,11 +63,11 @@ impl Tensor {
             values.push(self.number.decode(&storage[at * size..(at + 1) * size]));
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
-                at += self.strides[axis];
+                at += strides[axis];
                 if index[axis] < self.shape[axis] {
                     break;
                 }
-                at -= self.strides[axis] * self.shape[axis];
+                at -= strides[axis] * self.shape[axis];
                 index[axis] = 0;
             }
         }

@@ -8,7 +8,6 @@ use crate::model::Model;
 use std::collections::HashMap;
 use std::path::Path;
 
-#[cfg(not(target_arch = "wasm32"))]
 impl LstmLayer {
     /// Writes a safetensors file whose tensors
     /// [`nn.LSTM.load_state_dict`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.load_state_dict)
@@ -44,7 +43,6 @@ impl LstmLayer {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 impl Model {
     /// Writes a safetensors file of all parameters, named `<layer>.<PyTorch's name>` (`lstm.weight_ih_l0`, `dense.weight`, ...), for
     /// `load_state_dict` of a module with children of these names. Activations are no part of it, as of any state dict.

@@ -184,6 +184,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("everything.keras", option(1, "return_state"), json!(true), &["LSTM", "enc", "return_state"]),
         ("everything.keras", option(1, "stateful"), json!(true), &["enc", "stateful"]),
         ("everything.keras", option(1, "activation"), json!("gelu"), &["enc", "activation", "gelu"]),
+        ("everything.keras", option(1, "activation"), json!("softmax"), &["lstm", "Softmax"]),
         ("everything.keras", option(1, "recurrent_activation"), json!("swish"), &["recurrent_activation", "swish"]),
         ("everything.keras", option(1, "dtype"), json!("mixed_float16"), &["enc", "mixed_float16"]),
         ("everything.keras", option(1, "dtype/config/name"), json!("bfloat16"), &["enc", "bfloat16"]),

@@ -11,7 +11,8 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use wgpu_lstm::format::keras;
 use wgpu_lstm::{
-    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, LayerNorm, Lstm, Merge, Model, Pool, Sequential,
+    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, LayerNorm, Lstm, Masking, Merge, Model, Pool,
+    Sequential,
 };
 
 fn folder() -> PathBuf {
@@ -58,11 +59,11 @@ fn all_predict_the_same(folder_name: &str, device: &Device, expected: usize) {
 }
 
 fn keras3_files_predict_what_keras_predicts(device: &Device) {
-    all_predict_the_same("keras", device, 17);
+    all_predict_the_same("keras", device, 18);
 }
 
 fn keras2_files_predict_what_keras_predicts(device: &Device) {
-    all_predict_the_same("keras2", device, 6);
+    all_predict_the_same("keras2", device, 7);
 }
 
 on_both!(keras3_files_predict_what_keras_predicts, keras2_files_predict_what_keras_predicts);
@@ -183,6 +184,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("everything.keras", option(1, "return_state"), json!(true), &["LSTM", "enc", "return_state"]),
         ("everything.keras", option(1, "stateful"), json!(true), &["enc", "stateful"]),
         ("everything.keras", option(1, "activation"), json!("gelu"), &["enc", "activation", "gelu"]),
+        ("everything.keras", option(1, "activation"), json!("softmax"), &["lstm", "Softmax"]),
         ("everything.keras", option(1, "recurrent_activation"), json!("swish"), &["recurrent_activation", "swish"]),
         ("everything.keras", option(1, "dtype"), json!("mixed_float16"), &["enc", "mixed_float16"]),
         ("everything.keras", option(1, "dtype/config/name"), json!("bfloat16"), &["enc", "bfloat16"]),
@@ -406,6 +408,30 @@ fn writable() -> Vec<(&'static str, Sequential)> {
                 .add(Lstm::new(5).input_dropout(0.1).recurrent_dropout(0.2))
                 .add(Dense::new(2)),
         ),
+        (
+            "masked",
+            Sequential::new(4)
+                .add(Masking::new(-1.5))
+                .add(Lstm::new(3).layers(2).return_sequences(true))
+                .add(Gru::new(3).bidirectional(true).return_sequences(true))
+                .add(LayerNorm::new())
+                .add(Dense::new(3).activation(Activation::Softmax)),
+        ),
+        (
+            "masked words",
+            Sequential::new(1)
+                .add(Embedding::new(7, 4).mask_zero(true))
+                .add(Lstm::new(3).bidirectional(true).return_sequences(true))
+                .add(Pool::Mean)
+                .add(Dense::new(3).activation(Activation::LogSoftmax)),
+        ),
+        (
+            "reset before",
+            Sequential::new(4)
+                .add(Gru::keras(3).reset_after(false).bias(Bias::Single).return_sequences(true))
+                .add(Gru::new(4).reset_after(false).bidirectional(true).merge(Merge::Sum).return_sequences(true))
+                .add(Gru::keras(3).activation(Activation::Softsign).gate_activation(hard).recurrent_dropout(0.1)),
+        ),
         ("many", (0..40).fold(Sequential::new(4), |model, _| model.add(Lstm::keras(3).return_sequences(true)))),
     ]
 }
@@ -463,6 +489,9 @@ fn what_keras_does_not_have_is_not_written() {
         (Sequential::new(3).add(Lstm::new(4).gate_activation(Activation::KERAS2_HARD_SIGMOID)), "HardSigmoid"),
         (Sequential::new(3).add(whole().reverse(true)), "reverse"),
         (Sequential::new(3).add(whole().bidirectional(true)).add(Pool::Last), "last step"),
+        (Sequential::new(3).add(Masking::new(0.0)).add(whole()).add(Pool::Max), "GlobalMaxPooling1D"),
+        (Sequential::new(3).add(Masking::new(0.0)).add(Lstm::new(4).layers(2).reverse(true)), "masked"),
+        (Sequential::new(3).add(Lstm::new(4).layer_norm(true)), "layer normalisation"),
         (
             Sequential::new(3).add(whole()).add(Dense::new(2).activation(Activation::Affine { alpha: 2.0, beta: 1.0 })),
             "Affine",

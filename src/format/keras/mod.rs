@@ -1,13 +1,13 @@
 //! Keras's model files: [`.keras`](https://keras.io/api/models/model_saving_apis/model_saving_and_loading/) (architecture and weights, a
 //! zip), `.weights.h5` (weights alone), and the older `.h5` of Keras 1 and 2, which Keras 3 still writes.
 //!
-//! **Read** are Sequential models, and functional ones that are one straight chain, of InputLayer, Embedding, Masking, LSTM, GRU, CuDNNLSTM,
-//! CuDNNGRU, RNN of LSTMCell, GRUCell or a stack of them, Bidirectional, Dense, TimeDistributed(Dense), Dropout,
+//! **Read** are Sequential models, and functional ones that are one straight chain, of InputLayer, Embedding, Masking, LSTM, GRU,
+//! CuDNNLSTM, CuDNNGRU, RNN of LSTMCell, GRUCell or a stack of them, Bidirectional, Dense, TimeDistributed(Dense), Dropout,
 //! LayerNormalization, Activation (right after a Dense), Flatten (of vectors), GlobalAveragePooling1D and GlobalMaxPooling1D, in
-//! float32. They predict what Keras predicts, but for outputs in masked steps, which are 0 here (see
-//! [`Masking`](crate::Masking)). A layer or an option beyond that is an error that names it; what only matters for
-//! training from here on (initialisers, regularisers, constraints, `trainable`, the optimiser) is not taken over.
-//! [`describe`] lists what a file holds and what of it is not supported.
+//! float32. They predict what Keras predicts, for any T; outputs of recurrent layers in masked steps are 0 here (see
+//! [`Masking`](crate::Masking)). A layer or an option beyond that is an error that names it; what only matters for training from
+//! here on (initialisers, regularisers, constraints, `trainable`, the optimiser) is not taken over. [`describe`] lists what a file
+//! holds and what of it is not supported.
 //!
 //! **Written** is `.keras`, for Keras 3. It has one bias for each gate of an LSTM, so two of PyTorch's are added. A stack becomes
 //! several layers, with Dropout between them where the stack drops. What Keras does not have (projection, peepholes, zoneout, ...)

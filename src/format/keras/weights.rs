@@ -96,7 +96,8 @@ impl Source {
                 let kernel = next("kernel")?.of(&[inputs, columns])?;
                 let recurrent = next("recurrent kernel")?.of(&[units, columns])?;
                 let bias = if lstm.bias.count() > 0 { Some(next("bias")?) } else { None };
-                let cudnn = bias.as_ref().is_some_and(|bias| bias.shape == [2 * columns]);
+                let cudnn =
+                    self.form != Form::GruResetBefore && bias.as_ref().is_some_and(|bias| bias.shape == [2 * columns]);
                 let tensor = |kind: &str, shape: Vec<usize>, values: Vec<f32>| HostTensor {
                     name: name(&format!("{kind}_l{}{}", self.level, self.direction)),
                     shape,

@@ -699,7 +699,7 @@ mod harm {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
         #[test]
         fn cut_files_are_no_panic(file in 0..files().len(), at in 0.0..1.0f64) {

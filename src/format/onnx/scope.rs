@@ -262,10 +262,13 @@ fn build_node(
     let mut inner: Option<String> = None;
     for mut attribute in node.attribute {
         let graphs = attribute.g.take().map(|graph| *graph).into_iter().chain(std::mem::take(&mut attribute.graphs));
-        for graph in graphs {
+        let graphs: Vec<GraphProto> = graphs.collect();
+        if !graphs.is_empty() {
             let path = inner.get_or_insert_with(|| shortened(format!("{path}{title}/")));
             let path = shortened(format!("{path}{}/", attribute.name));
-            build(graph, file, path, Some(own), known, into)?;
+            for graph in graphs {
+                build(graph, file, path.clone(), Some(own), known, into)?;
+            }
         }
         plain.push(attribute);
     }

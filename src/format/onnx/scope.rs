@@ -258,18 +258,22 @@ fn build_node(
         }
     }
     let mut plain = Vec::new();
-    let mut inner = false;
+    // In front of names in graphs inside; put together once, since there may be many
+    let mut inner: Option<String> = None;
     for mut attribute in node.attribute {
         let graphs = attribute.g.take().map(|graph| *graph).into_iter().chain(std::mem::take(&mut attribute.graphs));
-        for graph in graphs {
-            inner = true;
-            let path = shortened(format!("{path}{title}/{}/", attribute.name));
-            build(graph, file, path, Some(own), known, into)?;
+        let graphs: Vec<GraphProto> = graphs.collect();
+        if !graphs.is_empty() {
+            let path = inner.get_or_insert_with(|| shortened(format!("{path}{title}/")));
+            let path = shortened(format!("{path}{}/", attribute.name));
+            for graph in graphs {
+                build(graph, file, path.clone(), Some(own), known, into)?;
+            }
         }
         plain.push(attribute);
     }
     let what = match &node.domain[..] {
-        _ if inner => Err("it has graphs inside, which are not run".into()),
+        _ if inner.is_some() => Err("it has graphs inside, which are not run".into()),
         "" | "ai.onnx" => understand(&node.op_type, &node.input, &node.output, plain, file),
         domain => Err(format!("operators of the domain \"{domain}\" are not supported")),
     };

@@ -217,9 +217,6 @@ fn options_that_exclude_each_other_are_refused() {
         let error = refused(lstm);
         assert!(error.contains(wanted), "{error}");
     }
-    let error = Lstm::new(4).projection(2).build(&Device::cpu(), 3, 0).unwrap();
-    let error = error.forward_ragged(Array3::zeros((1, 2, 3)).view(), &[1], None).unwrap_err().to_string();
-    assert!(error.contains("not supported with a projection"), "{error}");
     let error = Sequential::new(3).add(Dropout::new(1.5)).build(&Device::cpu(), 0).unwrap_err().to_string();
     assert!(error.contains("below 1"), "{error}");
     let error = Sequential::new(3).add(Lstm::new(2)).add(Pool::Max).build(&Device::cpu(), 0).unwrap_err().to_string();

@@ -16,7 +16,7 @@ pub fn open(path: &Path, device: &Device) -> Result<Model> {
     let weights = Weights::open(path)?;
     let has = |name: &str| weights.tensors().any(|tensor| tensor.name == name);
     let layers: &[&str] = match (has("layer_norm.weight"), has("fc.weight")) {
-        (false, true) => &["lstm", "fc"],                        // V1, V2
+        (false, true) => &["lstm", "fc"],                            // V1, V2
         (true, false) => &["lstm", "layer_norm", "linear_layers.0"], // V3
         _ => anyhow::bail!("\"{}\" holds no network of metapredict that this example knows", path.display()),
     };
@@ -24,7 +24,11 @@ pub fn open(path: &Path, device: &Device) -> Result<Model> {
     ensure!(!has("linear_layers.1.weight"), "\"{}\" has several linear layers; V1, V2 and V3 have one", path.display());
     let model = weights.model(layers, device)?;
     let (input, output) = (model.config().input(), model.config().output());
-    ensure!((input, output) == (AMINO_ACIDS.len(), 1), "\"{}\" takes {input} features and gives {output}", path.display());
+    ensure!(
+        (input, output) == (AMINO_ACIDS.len(), 1),
+        "\"{}\" takes {input} features and gives {output}",
+        path.display()
+    );
     Ok(model)
 }
 

@@ -11,14 +11,14 @@ use std::ops::Range;
 const DEEPEST: usize = 64;
 /// Bytes of a tensor's name.
 const LONGEST_NAME: usize = 1024;
-/// Tensors and other values that are looked at.
-const MOST: usize = 1 << 16;
+/// What a tensor costs of [`Walk::budget`]; a pickle spends some forty bytes on one.
+const TENSOR: usize = 8;
 
 /// All tensors that a file's object holds, in its order. Of a checkpoint that has a `state_dict` they are those of it.
 pub(super) fn tensors(saved: &Saved) -> Result<Vec<Tensor>, String> {
     let Saved { pickle, storages } = saved;
     let root = pickle.entry(pickle.root, "state_dict").unwrap_or(pickle.root);
-    let mut walk = Walk { pickle, storages, found: Vec::new(), seen: 0 };
+    let mut walk = Walk { pickle, storages, found: Vec::new(), budget: pickle.len };
     walk.value(root, "", 0)?;
     if walk.found.is_empty() {
         return Err(format!("holds no tensors; it holds {}", describe(pickle, root)));
@@ -43,23 +43,24 @@ struct Walk<'a> {
     pickle: &'a Pickle<'a>,
     storages: &'a HashMap<String, Range<usize>>,
     found: Vec<Tensor>,
-    seen: usize,
+    /// Dicts may share others, and so describe far more than a pickle has bytes; what is taken from them may not.
+    budget: usize,
 }
 
 impl Walk<'_> {
     /// Takes the tensors of a value, called `name`.
     fn value(&mut self, id: Id, name: &str, depth: usize) -> Result<(), String> {
         if depth > DEEPEST {
-            return Err(format!("holds dicts in each other deeper than {DEEPEST}, at {:.60}", name));
-        }
-        self.seen += 1;
-        if self.seen > MOST {
-            return Err(format!("holds more than {MOST} values, at {:.60}", name));
+            return Err(format!("holds dicts in each other deeper than {DEEPEST}, at {name:.60}"));
         }
         let pickle = self.pickle;
         match &pickle.values[id] {
-            Value::Dict(entries) => self.entries(entries, name, depth),
+            Value::Dict(entries) => {
+                self.spend(1, name)?;
+                self.entries(entries, name, depth)
+            }
             Value::Sequence(items) => {
+                self.spend(1, name)?;
                 for (index, &item) in items.iter().enumerate() {
                     self.value(item, &joined(name, &index.to_string())?, depth + 1)?;
                 }
@@ -68,16 +69,26 @@ impl Walk<'_> {
             &Value::Call { callee, arguments, state, .. } => match pickle.global(callee) {
                 Some((module, function)) if module.starts_with("torch") && function.starts_with("_rebuild") => {
                     let tensor = self.tensor(function, arguments, name, depth)?;
+                    self.spend(TENSOR, name)?;
                     self.found.push(tensor);
                     Ok(())
                 }
                 _ => match state {
-                    Some(state) => self.module(state, name, depth),
+                    Some(state) => {
+                        self.spend(1, name)?;
+                        self.module(state, name, depth)
+                    }
                     None => Ok(()),
                 },
             },
             _ => Ok(()),
         }
+    }
+
+    fn spend(&mut self, cost: usize, name: &str) -> Result<(), String> {
+        let left = self.budget.checked_sub(cost + name.len() / 32);
+        self.budget = left.ok_or_else(|| format!("holds more than its pickle has bytes for, at {name:.60}"))?;
+        Ok(())
     }
 
     fn entries(&mut self, entries: &[(Id, Id)], name: &str, depth: usize) -> Result<(), String> {

@@ -55,12 +55,9 @@ impl Walk<'_> {
         }
         let pickle = self.pickle;
         match &pickle.values[id] {
-            Value::Dict(entries) => {
-                self.spend(1, name)?;
-                self.entries(entries, name, depth)
-            }
+            Value::Dict(entries) => self.entries(entries, name, depth),
             Value::Sequence(items) => {
-                self.spend(1, name)?;
+                self.spend(1 + items.len(), name)?;
                 for (index, &item) in items.iter().enumerate() {
                     self.value(item, &joined(name, &index.to_string())?, depth + 1)?;
                 }
@@ -74,10 +71,7 @@ impl Walk<'_> {
                     Ok(())
                 }
                 _ => match state {
-                    Some(state) => {
-                        self.spend(1, name)?;
-                        self.module(state, name, depth)
-                    }
+                    Some(state) => self.module(state, name, depth),
                     None => Ok(()),
                 },
             },
@@ -92,6 +86,7 @@ impl Walk<'_> {
     }
 
     fn entries(&mut self, entries: &[(Id, Id)], name: &str, depth: usize) -> Result<(), String> {
+        self.spend(1 + entries.len(), name)?;
         for &(key, value) in entries {
             let number;
             let key = match &self.pickle.values[key] {

@@ -186,6 +186,7 @@ fn shapes_must_fit_their_storages() {
         (own(0, &[4, 4], &[4, -1]), "no sizes"),
         (own(0, &[4, 4], &[4]), "strides [4]"),
         (own(-1, &[4, 4], &[4, 1]), "no sizes"),
+        (own(0, &[1; 17], &[1; 17]), "16 axes"),
     ] {
         match read(&bytes) {
             // No elements, so nothing is wrong with it

@@ -11,6 +11,8 @@ use std::ops::Range;
 const DEEPEST: usize = 64;
 /// Bytes of a tensor's name.
 const LONGEST_NAME: usize = 1024;
+/// Axes of a tensor.
+const AXES: usize = 16;
 /// What a tensor costs of [`Walk::budget`]; a pickle spends some forty bytes on one.
 const TENSOR: usize = 8;
 
@@ -107,6 +109,8 @@ impl Walk<'_> {
     fn module(&mut self, state: Id, name: &str, depth: usize) -> Result<(), String> {
         // An object may give (dict, slots).
         let state = self.pickle.sequence(state).and_then(|parts| parts.first().copied()).unwrap_or(state);
+        let Some(attributes) = self.pickle.dict(state) else { return Ok(()) };
+        self.spend(1 + attributes.len(), name)?;
         if self.pickle.entry(state, "_parameters").is_none() {
             return Ok(());
         }
@@ -142,11 +146,16 @@ impl Walk<'_> {
                     Some(_) => return refuse("that is conjugated, negated or has other metadata; plain ones are read"),
                 }
                 let sizes = |id: Id| -> Option<Vec<usize>> {
-                    pickle.sequence(id)?.iter().map(|&size| pickle.size(size)).collect()
+                    pickle
+                        .sequence(id)
+                        .filter(|sizes| sizes.len() <= AXES)?
+                        .iter()
+                        .map(|&size| pickle.size(size))
+                        .collect()
                 };
                 let (Some(shape), Some(strides), Some(offset)) = (sizes(shape), sizes(strides), pickle.size(offset))
                 else {
-                    return refuse("whose shape, strides or offset are no sizes");
+                    return refuse("whose shape, strides or offset are no sizes, or more than 16 axes");
                 };
                 let (mut number, storage) = self.storage(storage, name)?;
                 if v3 {

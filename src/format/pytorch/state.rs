@@ -11,16 +11,16 @@ use std::ops::Range;
 const DEEPEST: usize = 64;
 /// Bytes of a tensor's name.
 const LONGEST_NAME: usize = 1024;
-/// Tensors and other values that are looked at.
-const MOST: usize = 1 << 16;
-/// Bytes of what is known of tensors for each byte of a pickle: some are in it once and are referred to again and again.
-const HELD: usize = 64;
+/// Axes of a tensor.
+const AXES: usize = 16;
+/// What a tensor costs of [`Walk::budget`]; a pickle spends some forty bytes on one.
+const TENSOR: usize = 8;
 
 /// All tensors that a file's object holds, in its order. Of a checkpoint that has a `state_dict` they are those of it.
 pub(super) fn tensors(saved: &Saved) -> Result<Vec<Tensor>, String> {
     let Saved { pickle, storages } = saved;
     let root = pickle.entry(pickle.root, "state_dict").unwrap_or(pickle.root);
-    let mut walk = Walk { pickle, storages, found: Vec::new(), seen: 0, held: 0 };
+    let mut walk = Walk { pickle, storages, found: Vec::new(), budget: pickle.len };
     walk.value(root, "", 0)?;
     if walk.found.is_empty() {
         return Err(format!("holds no tensors; it holds {}", describe(pickle, root)));
@@ -45,25 +45,21 @@ struct Walk<'a> {
     pickle: &'a Pickle<'a>,
     storages: &'a HashMap<String, Range<usize>>,
     found: Vec<Tensor>,
-    seen: usize,
-    /// Bytes of `found`.
-    held: usize,
+    /// Dicts may share others, and so describe far more than a pickle has bytes; what is taken from them may not.
+    budget: usize,
 }
 
 impl Walk<'_> {
     /// Takes the tensors of a value, called `name`.
     fn value(&mut self, id: Id, name: &str, depth: usize) -> Result<(), String> {
         if depth > DEEPEST {
-            return Err(format!("holds dicts in each other deeper than {DEEPEST}, at {:.60}", name));
-        }
-        self.seen += 1;
-        if self.seen > MOST {
-            return Err(format!("holds more than {MOST} values, at {:.60}", name));
+            return Err(format!("holds dicts in each other deeper than {DEEPEST}, at {name:.60}"));
         }
         let pickle = self.pickle;
         match &pickle.values[id] {
             Value::Dict(entries) => self.entries(entries, name, depth),
             Value::Sequence(items) => {
+                self.spend(1 + items.len(), name)?;
                 for (index, &item) in items.iter().enumerate() {
                     self.value(item, &joined(name, &index.to_string())?, depth + 1)?;
                 }
@@ -72,10 +68,7 @@ impl Walk<'_> {
             &Value::Call { callee, arguments, state, .. } => match pickle.global(callee) {
                 Some((module, function)) if module.starts_with("torch") && function.starts_with("_rebuild") => {
                     let tensor = self.tensor(function, arguments, name, depth)?;
-                    self.held += size_of::<Tensor>() + name.len() + 2 * size_of::<usize>() * tensor.shape.len();
-                    if self.held > HELD * (1024 + self.pickle.len) {
-                        return Err(format!("refers to tensors more often than its size allows, at {name:.60}"));
-                    }
+                    self.spend(TENSOR, name)?;
                     self.found.push(tensor);
                     Ok(())
                 }
@@ -88,7 +81,14 @@ impl Walk<'_> {
         }
     }
 
+    fn spend(&mut self, cost: usize, name: &str) -> Result<(), String> {
+        let left = self.budget.checked_sub(cost + name.len() / 32);
+        self.budget = left.ok_or_else(|| format!("holds more than its pickle has bytes for, at {name:.60}"))?;
+        Ok(())
+    }
+
     fn entries(&mut self, entries: &[(Id, Id)], name: &str, depth: usize) -> Result<(), String> {
+        self.spend(1 + entries.len(), name)?;
         for &(key, value) in entries {
             let number;
             let key = match &self.pickle.values[key] {
@@ -109,6 +109,8 @@ impl Walk<'_> {
     fn module(&mut self, state: Id, name: &str, depth: usize) -> Result<(), String> {
         // An object may give (dict, slots).
         let state = self.pickle.sequence(state).and_then(|parts| parts.first().copied()).unwrap_or(state);
+        let Some(attributes) = self.pickle.dict(state) else { return Ok(()) };
+        self.spend(1 + attributes.len(), name)?;
         if self.pickle.entry(state, "_parameters").is_none() {
             return Ok(());
         }
@@ -144,11 +146,16 @@ impl Walk<'_> {
                     Some(_) => return refuse("that is conjugated, negated or has other metadata; plain ones are read"),
                 }
                 let sizes = |id: Id| -> Option<Vec<usize>> {
-                    pickle.sequence(id)?.iter().map(|&size| pickle.size(size)).collect()
+                    pickle
+                        .sequence(id)
+                        .filter(|sizes| sizes.len() <= AXES)?
+                        .iter()
+                        .map(|&size| pickle.size(size))
+                        .collect()
                 };
                 let (Some(shape), Some(strides), Some(offset)) = (sizes(shape), sizes(strides), pickle.size(offset))
                 else {
-                    return refuse("whose shape, strides or offset are no sizes");
+                    return refuse("whose shape, strides or offset are no sizes, or more than 16 axes");
                 };
                 let (mut number, storage) = self.storage(storage, name)?;
                 if v3 {

@@ -136,7 +136,7 @@ pub struct NetworkPlan {
     pub plan: Plan,
     /// Input [T, B, I].
     pub x: Sequence,
-    /// Output [T or 1, B, F].
+    /// Output [T or 1, B, F]; without chunks where training goes through [T, B, F] in segments, which are nowhere as a whole.
     pub y: Sequence,
     /// Target [T or 1, B, features], where there is a loss; see [`Loss::target_width`].
     pub target: Option<Sequence>,

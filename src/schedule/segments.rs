@@ -171,16 +171,19 @@ impl Segmented<'_> {
         let mut all = Vec::new();
         for layer in layers {
             let Sized::Lstm { sizes, .. } = layer else { continue };
-            let mut pairs = Vec::new();
+            let (mut finals, mut initials) = (Vec::new(), Vec::new());
             for layer in 0..sizes.layers {
                 let mut state = |kind: &str, len: u32| {
                     let id = builder.buffer(format!("{}.l{layer}.d{kind}", sizes.name), len as u64, Role::Scratch)?;
                     builder.fill(id, 0..len, 0.0);
                     Ok::<_, Error>(id)
                 };
-                pairs.push((state("h", sizes.h_slot())?, state("c", sizes.slot())?));
+                let (h, c) = (state("h", sizes.h_slot())?, state("c", sizes.slot())?);
+                initials.push((h, c));
+                // Where both are one state, the gradient of h is all of it.
+                finals.push((h, if sizes.cell.state_is_hidden { state("c after", sizes.slot())? } else { c }));
             }
-            all.push(StateGradients { finals: pairs.clone(), initials: pairs });
+            all.push(StateGradients { finals, initials });
         }
         Ok(all)
     }

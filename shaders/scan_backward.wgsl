@@ -15,6 +15,7 @@ struct Params {
     dy_step: u32,
     dy_direction: u32,
     dy_row: u32,
+    dy_whole: u32,
     saved_offset: u32,
     saved_step: u32,
     c_in: u32,
@@ -85,7 +86,7 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
     if DROP == 1u {
         dh *= select(p.drop_scale, 0.0, random_bits(key, vec2u(at, p.drop_site)).x < p.drop);
     }
-    if step >= p.dy_from && on {
+    if step >= p.dy_from && (on || p.dy_whole == 1u) {
         dh += dy[p.dy_offset + (step - p.dy_from) * p.dy_step + d * p.dy_direction + row * p.dy_row + unit];
     }
     let dc_at = 4u * (1u + EXTRA) * slot + at;

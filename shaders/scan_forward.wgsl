@@ -42,6 +42,7 @@ override ROWS: u32;
 override UNITS: u32;
 override SPAN: u32;
 override THREADS: u32;
+override TERMS: u32;   // of the recurrent product: K, or 0 where other kernels have added it to xw
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> xw: array<vec4f>;        // [steps, D, B, H] of 4 gates: W·x
@@ -98,6 +99,7 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     let on = takes_part(step, d, row);
     if !on {
         c_new = c_prev;
+        h_new = 0.0; // to be projected, and then replaced by the old state
         if K == H {
             h_new = h[h_in / 4u][h_in % 4u];
         }
@@ -176,7 +178,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             let many = select(1u, 4u, K % 4u == 0u); // units at a time
             if ROWS == 1u {
                 var rh = vec4f();
-                for (var k = 0u; k < K; k += many) {
+                for (var k = 0u; k < TERMS; k += many) {
                     if many == 4u {
                         rh += load_r(column + k * H) * four_h(at0.x + k, base);
                     } else {
@@ -191,7 +193,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 var rh1 = mat4x4f();
                 var rh2 = mat4x4f(); // of the second unit
                 var rh3 = mat4x4f();
-                for (var k = 0u; k < K; k += many) {
+                for (var k = 0u; k < TERMS; k += many) {
                     let own = load_r(column + k * H);
                     let h0 = load_h(at0 + k, base);
                     rh0 += own * h0;

@@ -64,6 +64,13 @@ pub enum Activation {
         /// β.
         beta: f32,
     },
+    /// eˣ over the sum of eˣ of a row, the last axis: probabilities that add up to 1. Of dense layers only, as
+    /// [Keras's softmax](https://keras.io/api/layers/activations/#softmax-function) and
+    /// [`torch.nn.Softmax(dim=-1)`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html). The cross-entropy losses
+    /// take what goes into it: train with [`Linear`](Activation::Linear) there.
+    Softmax,
+    /// The logarithm of [`Softmax`](Activation::Softmax). Of dense layers only.
+    LogSoftmax,
 }
 
 impl Activation {
@@ -75,7 +82,8 @@ impl Activation {
     /// The number by which kernels know it, α and β.
     pub(crate) fn shape(self) -> Shape {
         let (kind, alpha, beta) = match self {
-            Activation::Linear => (LINEAR, 0.0, 0.0),
+            // What rows go through has kernels of its own; elements stay as they are.
+            Activation::Linear | Activation::Softmax | Activation::LogSoftmax => (LINEAR, 0.0, 0.0),
             Activation::Relu => (RELU, 0.0, 0.0),
             Activation::Sigmoid => (SIGMOID, 0.0, 0.0),
             Activation::Tanh => (TANH, 0.0, 0.0),
@@ -89,6 +97,11 @@ impl Activation {
             Activation::ScaledTanh { alpha, beta } => (SCALED_TANH, alpha, beta),
         };
         Shape { kind, alpha, beta }
+    }
+
+    /// Whether each output depends on a whole row of sums.
+    pub(crate) fn is_of_rows(self) -> bool {
+        matches!(self, Activation::Softmax | Activation::LogSoftmax)
     }
 
     /// Refuses parameters that are not finite, and those for which the slope cannot be told from the output.

@@ -25,6 +25,7 @@
 //! - [`Stream`]: stateful inference, step by step.
 //! - [`metrics`]: scores of predictions.
 //! - [`data`]: windows, splits and scalers for time series.
+//! - [`format`](mod@format): files of PyTorch, Keras and ONNX, read and written.
 //! - [`plan::Plan`]: what the scheduler made of it, to print.
 //!
 //! Arrays are batch-first, [B, T, I]. Letters: T time steps, B batch, I input features, H hidden units, L layers, D
@@ -39,7 +40,7 @@ pub mod cpu;
 pub mod data;
 mod device;
 mod error;
-mod format;
+pub mod format;
 mod gpu;
 pub mod kernel;
 mod layer;
@@ -61,7 +62,7 @@ pub use error::{Error, Result};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
     Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
-    LstmState, Merge, Pool,
+    LstmState, Masking, Merge, Pool,
 };
 pub use model::{Model, Sequential};
 pub use plan::{Capabilities, Strategy};

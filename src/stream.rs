@@ -20,8 +20,8 @@ pub struct StreamState {
 }
 
 /// A session that remembers: feed it one step or a chunk at a time for B streams; the states stay on the device.
-/// Feeding a sequence in pieces gives what feeding it at once gives. Made by [`Model::stream`](crate::Model::stream);
-/// it shares the model's parameters, as they are when it is fed.
+/// Feeding a sequence in pieces gives what feeding it at once gives. Made by [`Model::stream`](crate::Model::stream)
+/// or [`LstmLayer::stream`](crate::LstmLayer::stream); it shares the parameters, as they are when it is fed.
 ///
 /// ```
 /// use ndarray::Array3;
@@ -104,7 +104,7 @@ impl Stream {
     /// step.
     ///
     /// # Errors
-    /// Shapes that do not fit, numbers that are not finite, a device that failed.
+    /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn feed(&mut self, x: ArrayView3<f32>) -> Result<Array3<f32>> {
         pollster::block_on(self.feed_async(x))
@@ -124,6 +124,15 @@ impl Stream {
         not_empty("the stream's input", "[B, T, I]", x.shape())?;
         finite("the stream's input", "[stream, step, feature]", &x)?;
         self.config.check_indices("the stream's input", &x)?;
+        if let Some((stream, &step)) = (self.config.lengths("the stream's input", &x, None)?.iter().flatten())
+            .enumerate()
+            .find(|&(_, &length)| length < steps)
+        {
+            return Err(Error::Config(format!(
+                "the stream's input is masked at [stream, step] = [{stream}, {step}]; a stream has no padding, feed only steps \
+                 that count"
+            )));
+        }
         if !self.plans.has((), steps, batch) {
             let plan = network(&self.layers, Batch::new(batch, steps), Purpose::Stream, self.device.capabilities())?;
             let executable = self.device.compile_with(plan.plan.clone(), |name| self.shared(name)).await?;

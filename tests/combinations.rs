@@ -1,5 +1,5 @@
-//! Random combinations of the options of recurrent layers against the naive oracle. A case follows from its seed alone, so a
-//! failure is repeated by the line that it prints:
+//! Random combinations of the options of recurrent layers against the naive oracle: outputs, states and, with every kind of
+//! dropout, gradients. A case follows from its seed alone, so a failure is repeated by the line that it prints:
 //!
 //! ```text
 //! WGPU_LSTM_CASE=1234 cargo test --test combinations on_cpu
@@ -7,36 +7,21 @@
 
 mod common;
 
+use common::combination::{Case, ON_ADAPTER, ON_CPU, seeds};
 use common::recurrent_oracle::*;
-use common::{Draw, adapter, close};
+use common::{adapter, close};
 use ndarray::Array3;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
-use wgpu_lstm::{Activation, Bias, Capabilities, Cell, Device, Lstm, LstmState, Strategy};
+use wgpu_lstm::{Capabilities, Device, LstmLayer, LstmState, Strategy};
 
 /// f32 throughout, sums of some dozens of terms; activations whose slope is above 1 may pass errors on from step to step, up to
 /// seven of them.
 const TOLERANCE: f32 = 3e-5;
 
-/// One of the activations, for both.
-fn activation(draw: &mut Draw) -> (Activation, OracleActivation) {
-    let (alpha, beta) = (draw.next().abs(), draw.next());
-    let (kind, activation) = match draw.below(11) {
-        0 => (ActivationKind::Sigmoid, Activation::Sigmoid),
-        1 => (ActivationKind::Tanh, Activation::Tanh),
-        2 => (ActivationKind::Relu, Activation::Relu),
-        3 => (ActivationKind::HardSigmoid, Activation::HardSigmoid { alpha, beta }),
-        4 => (ActivationKind::Softsign, Activation::Softsign),
-        5 => (ActivationKind::Softplus, Activation::Softplus),
-        6 => (ActivationKind::Elu, Activation::Elu { alpha }),
-        7 => (ActivationKind::LeakyRelu, Activation::LeakyRelu { alpha }),
-        8 => (ActivationKind::Affine, Activation::Affine { alpha, beta }),
-        9 => (ActivationKind::ScaledTanh, Activation::ScaledTanh { alpha, beta }),
-        // The jump of a thresholded ReLU would make every rounding at its threshold a failure: fixtures hold it.
-        _ => (ActivationKind::Sigmoid, Activation::Sigmoid),
-    };
-    (activation, OracleActivation::new(kind, alpha as f64, beta as f64))
-}
+/// Gradients go back through the same steps and are sums over them; relative to the sum of the terms' sizes.
+const GRADIENTS: f64 = 1e-4;
+
+/// Of the differences: small, so that hardly one meets a corner of an activation or a clip; in f64 it leaves eight digits.
+const STEP: f64 = 1e-8;
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
@@ -44,71 +29,8 @@ fn wide(values: &[f32]) -> Vec<f64> {
 
 /// Runs the case of a seed.
 fn check(device: &Device, seed: u64) {
-    let mut draw = Draw::new(seed);
-    let [t, b, input, hidden] = [1 + draw.below(7), 1 + draw.below(5), 1 + draw.below(6), 1 + draw.below(9)];
-    let mut yes = |of: usize| draw.below(of) == 0;
-    let cell = if yes(5) {
-        Cell::Gru
-    } else if yes(8) {
-        Cell::Article
-    } else {
-        Cell::Standard
-    };
-    let plain = cell != Cell::Standard;
-    let bidirectional = yes(3);
-    let (reverse, go_backwards) = (!bidirectional && yes(5), !bidirectional && yes(6));
-    let bias = if yes(4) {
-        Bias::None
-    } else if yes(2) {
-        Bias::Single
-    } else {
-        Bias::Double
-    };
-    let (peepholes, coupled, clips, cell_clips) = (yes(4), yes(5), yes(5), yes(6));
-    let (projects, other_activations, zones, ragged, small) = (hidden > 1 && yes(5), yes(3), yes(6), yes(2), yes(4));
-    let layers = if go_backwards && !reverse { 1 } else { 1 + draw.below(3) };
-    let go_backwards = go_backwards && !reverse;
-
-    let mut lstm = Lstm::new(hidden).layers(layers).bidirectional(bidirectional).bias(bias).cell(cell);
-    lstm = lstm.reverse(reverse).go_backwards(go_backwards);
-    let oracle_cell = match cell {
-        Cell::Standard => RecurrentCell::Lstm,
-        Cell::Article => RecurrentCell::Article,
-        Cell::Gru => RecurrentCell::GruResetAfter,
-    };
-    let mut oracle = RecurrentOracle::new(oracle_cell, input, hidden);
-    oracle.layers = layers;
-    oracle.directions = 1 + bidirectional as usize;
-    oracle.go_backwards = reverse || go_backwards;
-    oracle.visiting_order = go_backwards;
-    let mut ragged = ragged;
-    if !plain {
-        lstm = lstm.peepholes(peepholes).coupled(coupled);
-        oracle.coupled = coupled;
-        if clips {
-            (lstm, oracle.clip) = (lstm.clip(0.8), f64::from(0.8f32));
-        }
-        if cell_clips {
-            (lstm, oracle.cell_clip) = (lstm.cell_clip(0.6), f64::from(0.6f32));
-        }
-        if other_activations {
-            let [mut gate, candidate, output] = [(); 3].map(|()| activation(&mut draw));
-            // Gates without a bound let states grow without one, and roundings with them; fixtures hold those.
-            use ActivationKind::{HardSigmoid, ScaledTanh, Sigmoid, Softsign, Tanh};
-            while ![HardSigmoid, ScaledTanh, Sigmoid, Softsign, Tanh].contains(&gate.1.kind) {
-                gate = activation(&mut draw);
-            }
-            lstm = lstm.gate_activation(gate.0).candidate_activation(candidate.0).output_activation(output.0);
-            (oracle.gate, oracle.candidate, oracle.output_activation) = (gate.1, candidate.1, output.1);
-        }
-        if projects {
-            let projection = 1 + draw.below(hidden - 1);
-            (lstm, oracle.projection) = (lstm.projection(projection), projection);
-            ragged = false;
-        } else if zones {
-            (lstm, oracle.zoneout_h, oracle.zoneout_c) = (lstm.zoneout(0.25, 0.125), 0.25, 0.125);
-        }
-    }
+    let Case { lstm, mut oracle, sizes: [t, b, input], ragged, chances, small, largest, mut draw } = Case::new(seed);
+    let go_backwards = oracle.visiting_order;
 
     let strategy = Strategy::ALL[draw.below(2)];
     let own = match device.adapter() {
@@ -128,7 +50,6 @@ fn check(device: &Device, seed: u64) {
     let layer = layer.unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut parameters = layer.parameters().unwrap();
     // PyTorch's first weights are small for large H; these reach the clips and the bends.
-    let largest = if other_activations { 0.4 } else { 0.9 };
     parameters.values_mut().for_each(|array| array.mapv_inplace(|_| largest * draw.next()));
     layer.set_parameters(parameters.clone()).unwrap();
     oracle.params = parameters.iter().map(|(k, v)| (k.clone(), v.iter().map(|&v| f64::from(v)).collect())).collect();
@@ -148,13 +69,16 @@ fn check(device: &Device, seed: u64) {
         ..OracleRun::default()
     };
     let mut expected = oracle.forward(&run);
-    if ragged && go_backwards {
-        // As Keras has it, what is padded comes first; the oracle puts it last.
-        let width = expected.output.len() / (b * t);
-        for (row, &length) in expected.output.chunks_exact_mut(t * width).zip(&lengths) {
-            row.rotate_right((t - length) * width);
+    // As Keras has it, what is padded comes first; the oracle puts it last.
+    let padding_first = |output: &mut [f64]| {
+        if ragged && go_backwards {
+            let width = output.len() / (b * t);
+            for (row, &length) in output.chunks_exact_mut(t * width).zip(&lengths) {
+                row.rotate_right((t - length) * width);
+            }
         }
-    }
+    };
+    padding_first(&mut expected.output);
     let out = match ragged {
         true => layer.forward_ragged(x.view(), &lengths, Some(&initial)),
         false => layer.forward(x.view(), Some(&initial)),
@@ -169,6 +93,72 @@ fn check(device: &Device, seed: u64) {
         let given: &Array3<f32> = given;
         close(&format!("{what}: {part}"), given, &narrow(expected), TOLERANCE, TOLERANCE);
     }
+
+    // Gradients of Σ output·d_output + Σ h_n·d_h + Σ c_n·d_c, by the masks of a key.
+    let key = [seed as u32, 3];
+    let mut layer = layer.random_key(key);
+    let d_output = Array3::from_shape_simple_fn(out.output.dim(), || draw.next());
+    let mut d_final = LstmState::zeros(&lstm, b);
+    d_final.h.mapv_inplace(|_| draw.next());
+    d_final.c.mapv_inplace(|_| draw.next());
+    let gradients = |layer: &LstmLayer| match ragged {
+        true => layer.gradients_ragged(x.view(), &lengths, Some(&initial), d_output.view(), Some(&d_final)),
+        false => layer.gradients(x.view(), Some(&initial), d_output.view(), Some(&d_final)),
+    };
+    let mut given = gradients(&layer);
+    if let Err(wgpu_lstm::Error::TooLarge { .. }) = given {
+        // Training keeps more of a step than the small device can bind.
+        layer = lstm.clone().build(device, input, seed).unwrap().random_key(key);
+        layer.set_parameters(parameters).unwrap();
+        given = gradients(&layer);
+    }
+    let given = given.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut run = chances.run(key, &oracle, &run);
+    let d_output = wide(d_output.as_slice().unwrap());
+    let [d_h, d_c] = [&d_final.h, &d_final.c].map(|array| wide(array.as_slice().unwrap()));
+    let loss = |oracle: &RecurrentOracle, run: &OracleRun| {
+        let mut result = oracle.forward(run);
+        padding_first(&mut result.output);
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        dot(&result.output, &d_output) + dot(&result.h_n, &d_h) + dot(&result.c_n, &d_c)
+    };
+    // Along one direction in each tensor, which has a part in every element: plus or minus one.
+    let mut along = |name: &str, gradient: &[f32], loss: &mut dyn FnMut(&[f64]) -> f64| {
+        let direction: Vec<f64> = gradient.iter().map(|_| if draw.next() < 0.0 { -1.0 } else { 1.0 }).collect();
+        let terms = || gradient.iter().zip(&direction).map(|(&gradient, direction)| f64::from(gradient) * direction);
+        let scaled = |by: f64| direction.iter().map(|direction| by * direction).collect::<Vec<f64>>();
+        let expected = (loss(&scaled(STEP)) - loss(&scaled(-STEP))) / (2.0 * STEP);
+        let (given, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
+        assert!(
+            (given - expected).abs() <= GRADIENTS * (1.0 + size),
+            "{what}, {chances:?}: gradient of {name} along a direction is {given}, expected {expected}; its terms sum to {size}"
+        );
+    };
+    let moved = |values: &[f64], by: &[f64]| values.iter().zip(by).map(|(value, by)| value + by).collect::<Vec<f64>>();
+    type Part = fn(&mut OracleRun) -> &mut Vec<f64>;
+    let parts: [(&str, &Array3<f32>, Part); 3] = [
+        ("x", &given.x, |run| &mut run.x),
+        ("h_0", &given.initial.h, |run| &mut run.h_0),
+        ("c_0", &given.initial.c, |run| &mut run.c_0),
+    ];
+    for (name, gradient, part) in parts {
+        let values = part(&mut run).clone();
+        along(name, gradient.as_slice().unwrap(), &mut |by| {
+            *part(&mut run) = moved(&values, by);
+            loss(&oracle, &run)
+        });
+        *part(&mut run) = values;
+    }
+    assert_eq!(given.parameters.keys().collect::<Vec<_>>(), oracle.params.keys().collect::<Vec<_>>(), "{what}");
+    for (name, gradient) in &given.parameters {
+        let values = oracle.params[name].clone();
+        let gradient: Vec<f32> = gradient.iter().copied().collect();
+        along(name, &gradient, &mut |by| {
+            oracle.params.insert(name.clone(), moved(&values, by));
+            loss(&oracle, &run)
+        });
+        oracle.params.insert(name.clone(), values);
+    }
 }
 
 /// So many cases of random seeds, or the one that is asked for.
@@ -176,29 +166,19 @@ fn cases(device: &Device, count: u32) {
     if let Ok(seed) = std::env::var("WGPU_LSTM_CASE") {
         return check(device, seed.parse().expect("WGPU_LSTM_CASE is a seed"));
     }
-    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
-    // The same seeds every time: a failure is found by everyone or by no one.
-    let mut runner =
-        TestRunner::new_with_rng(config, proptest::test_runner::TestRng::deterministic_rng(Default::default()));
-    runner
-        .run(&any::<u32>(), |seed| {
-            check(device, seed.into());
-            Ok(())
-        })
-        .unwrap_or_else(|error| panic!("{error}"));
+    seeds(count, |seed| check(device, seed));
 }
 
 mod on_cpu {
     #[test]
     fn five_hundred_combinations() {
-        super::cases(&wgpu_lstm::Device::cpu(), 500);
+        super::cases(&wgpu_lstm::Device::cpu(), super::ON_CPU);
     }
 }
 
 mod on_adapter {
-    /// Most of their time goes into the compilation of shaders.
     #[test]
     fn a_hundred_combinations() {
-        super::cases(&super::adapter(), 100);
+        super::cases(&super::adapter(), super::ON_ADAPTER);
     }
 }

@@ -160,7 +160,9 @@ fn cases() -> Vec<Case> {
                 ..bytemuck::Zeroable::zeroed()
             };
             let drop = (round % 5 == 2) as u32;
-            let constants = [h, k, train, drop, carries, kinds, rows, units, span, threads];
+            // Where another kernel made the product, it lies in W·x.
+            let terms = if steps == 1 && round % 7 == 1 && !projected { 0 } else { k };
+            let constants = [h, k, train, drop, carries, kinds, rows, units, span, threads, terms];
             all.push(case(kernel, &constants, params.with_settings(&settings)));
         }
         for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
@@ -176,6 +178,7 @@ fn cases() -> Vec<Case> {
                 dy_offset: 6,
                 dy_direction: if back { h } else { batch * h },
                 dy_row: if back { directions * h } else { h },
+                dy_whole: (round % 4 == 1) as u32,
                 saved_offset: 13,
                 saved_step: 6 * slot,
                 c_in: 0,
@@ -278,10 +281,104 @@ fn cases() -> Vec<Case> {
         all.push(case(&kernel::POOL_BACKWARD, &constants, pool));
         let count = batch * steps;
         let epsilon = 1e-3;
-        let params = p::NormForward { rows: count, features, x_offset: 3, y_offset: 2, epsilon };
-        all.push(case(&kernel::NORM_FORWARD, &[], params));
-        let params = p::NormBackward { rows: count, features, x_offset: 3, dy_offset: 2, dx_offset: 1, epsilon };
-        all.push(case(&kernel::NORM_BACKWARD, &[], params));
+        let (group, groups) = [(count, 1), (batch, directions), (1, 3)][round % 3];
+        let params = p::NormForward { rows: count, features, group, groups, x_offset: 3, y_offset: 2, epsilon };
+        all.push(case(&kernel::NORM_FORWARD, &[round as u32 / 2 % 2, round as u32 % 2], params));
+        let params = p::NormBackward {
+            rows: batch,
+            steps,
+            features,
+            group,
+            groups,
+            x_offset: 3,
+            dy_offset: 2,
+            dx_offset: 1,
+            epsilon,
+        };
+        all.push(case(&kernel::NORM_BACKWARD, &[round as u32 % 2], params));
+        // Steps that are more than one dispatch.
+        let (backwards, total_steps) = ((round % 9 == 4) as u32, 3);
+        let (site, zoneout_h, zoneout_c, alpha, beta) = (5, 1 << 30, 1 << 29, 0.3, 0.4);
+        let state = p::NormStateForward {
+            batch,
+            directions,
+            h_in: 3,
+            c_in: if back { slot } else { 0 },
+            c_out: if back { 0 } else { slot },
+            step: 1,
+            total_steps,
+            backwards,
+            site,
+            zoneout_h,
+            zoneout_c,
+            keep_h: 0.25,
+            keep_c: 0.5,
+            alpha,
+            beta,
+            epsilon,
+        };
+        let carries = round as u32 % 4;
+        all.push(case(&kernel::NORM_STATE_FORWARD, &[h, round as u32 / 2 % 2, carries, round as u32 % 12], state));
+        let state = p::NormStateBackward {
+            batch,
+            directions,
+            c_in: 2,
+            saved_offset: 3,
+            dh_offset: 4,
+            dc_offset: 5,
+            step: 1,
+            total_steps,
+            backwards,
+            site,
+            zoneout_h,
+            zoneout_c,
+            alpha,
+            beta,
+            cell_clip: [f32::MAX, 0.4][round % 2],
+            epsilon,
+            first: (round % 3 == 2) as u32,
+        };
+        all.push(case(&kernel::NORM_STATE_BACKWARD, &[h, carries, round as u32 % 12], state));
+        let clip = [f32::MAX, 0.9][round % 2];
+        let (hidden, biases) = (h, round as u32 % 3);
+        let reset = p::ResetForward {
+            batch,
+            directions,
+            hidden,
+            biases,
+            xw_offset: 8,
+            h_offset: 3,
+            s_offset: 2,
+            alpha,
+            beta,
+            clip,
+        };
+        all.push(case(&kernel::RESET_FORWARD, &[round as u32 % 12], reset));
+        let reset = p::ResetBackward {
+            batch,
+            directions,
+            hidden,
+            saved_offset: 1,
+            h_offset: 3,
+            dg_offset: 12,
+            clipped: round as u32 % 2,
+            alpha,
+            beta,
+            clip,
+        };
+        all.push(case(&kernel::RESET_BACKWARD, &[round as u32 % 12], reset));
+        let carry = p::Carry {
+            batch,
+            directions,
+            features,
+            src_offset: 3,
+            dst_offset: 2,
+            step: 1,
+            total_steps,
+            backwards,
+            add: round as u32 % 2,
+        };
+        all.push(case(&kernel::CARRY, &[], carry));
         let params = p::EmbedForward { rows: count, features, entries: 5, index_offset: 3, y_offset: 2 };
         all.push(case(&kernel::EMBED_FORWARD, &[], params));
         let params = p::EmbedBackward { rows: count, features, entries: 5, index_offset: 3, dy_offset: 2 };
@@ -298,6 +395,11 @@ fn cases() -> Vec<Case> {
         all.push(case(&kernel::DENSE_FORWARD, &[activation], dense));
         let backward = p::DenseBackward { n: rows * features, y_offset: 1, dy_offset: 3, alpha, beta };
         all.push(case(&kernel::DENSE_BACKWARD, &[activation], backward));
+        let logarithm = [round as u32 % 2];
+        let softmax = p::SoftmaxForward { rows, features, y_offset: 2 };
+        all.push(case(&kernel::SOFTMAX_FORWARD, &logarithm, softmax));
+        let backward = p::SoftmaxBackward { rows, features, y_offset: 1, dy_offset: 3 };
+        all.push(case(&kernel::SOFTMAX_BACKWARD, &logarithm, backward));
         let sum = p::ColumnSum {
             rows,
             columns: features,

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::stacks::{INPUT, stacks};
 use common::{Draw, close};
 use ndarray::{Array2, Array3, Axis, s};
 use std::sync::Arc;
@@ -11,11 +12,9 @@ use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 use wgpu_lstm::{
-    Activation, Capabilities, Dense, Device, Dropout, Embedding, Fit, Gru, Layer, LayerNorm, Loss, Lstm, Merge,
-    Optimiser, Pool, Sequential, Update,
+    Activation, Capabilities, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool, Sequential,
+    Update,
 };
-
-const INPUT: usize = 3;
 
 /// Layers with their names and inputs.
 fn stack(layers: Vec<Layer>) -> Vec<LayerPlan> {
@@ -27,24 +26,6 @@ fn stack(layers: Vec<Layer>) -> Vec<LayerPlan> {
         input = output;
     }
     plans
-}
-
-fn stacks() -> Vec<Vec<Layer>> {
-    let lstm = || Lstm::new(4).return_sequences(true);
-    vec![
-        vec![lstm().into(), Pool::Mean.into(), Dense::new(2).activation(Activation::Softplus).into()],
-        vec![lstm().bidirectional(true).merge(Merge::Mul).into(), Pool::Max.into(), Dense::new(2).into()],
-        vec![lstm().bidirectional(true).merge(Merge::Ave).into(), Pool::Last.into(), Dense::new(2).into()],
-        vec![Dense::new(5).activation(Activation::Elu { alpha: 0.8 }).into(), lstm().into(), Dense::new(2).into()],
-        vec![lstm().into(), Dropout::new(0.4).into(), Gru::new(3).bidirectional(true).into(), Dense::new(2).into()],
-        vec![Lstm::new(4).bidirectional(true).merge(Merge::Sum).into(), Dropout::new(0.5).into(), Dense::new(2).into()],
-        vec![lstm().layers(2).dropout(0.3).input_dropout(0.2).recurrent_dropout(0.4).into(), Dense::new(2).into()],
-        vec![lstm().weight_dropout(0.4).zoneout(0.3, 0.2).into(), Dense::new(2).into()],
-        vec![Lstm::new(6).projection(3).layers(2).return_sequences(true).into(), Dense::new(2).into()],
-        vec![lstm().into(), LayerNorm::new().epsilon(1e-2).into(), Lstm::new(3).into(), LayerNorm::new().into()],
-        vec![Embedding::new(4, 3).into(), lstm().into(), Pool::Mean.into(), Dense::new(2).into()],
-        vec![Lstm::new(5).peepholes(true).zoneout(0.2, 0.2).into(), Dense::new(2).into()],
-    ]
 }
 
 /// The columns that the GRU of the stacks (three units) does not have: they are 0 and have no gradient.
@@ -145,7 +126,7 @@ fn ragged_batches(device: &Device) {
     let lengths = [4, 0, 6, 1, 3];
     let mut draw = Draw::new(3);
     let x = draw.array3((lengths.len(), 6, INPUT));
-    for layers in stacks().into_iter().take(6) {
+    for layers in stacks().into_iter().take(8) {
         let what = format!("{layers:?}");
         let model = layers.into_iter().fold(Sequential::new(INPUT), |model, layer| model.add(layer));
         let mut model = model.build(device, 5).unwrap();
@@ -226,6 +207,10 @@ fn options_that_exclude_each_other_are_refused() {
         (lstm().go_backwards(true).layers(2), "one layer"),
         (lstm().merge(Merge::Sum), "where there are two"),
         (lstm().gate_activation(Activation::Elu { alpha: -1.0 }), "at least 0"),
+        (lstm().gate_activation(Activation::Softmax), "the gate activation is Softmax"),
+        (lstm().candidate_activation(Activation::LogSoftmax), "the candidate activation is LogSoftmax"),
+        (lstm().output_activation(Activation::Softmax), "only a Dense layer can have it"),
+        (Lstm::from(Gru::new(4)).activation(Activation::Softmax), "only a Dense layer can have it"),
     ] {
         let error = refused(lstm);
         assert!(error.contains(wanted), "{error}");

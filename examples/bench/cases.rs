@@ -1,10 +1,12 @@
 //! Sizes to time.
 
+use crate::variants::{PLAIN, Variant};
 use std::fmt;
 use std::str::FromStr;
+use wgpu_lstm::Lstm;
 
 /// Sizes of a stack and a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub t: usize,
     pub b: usize,
@@ -14,6 +16,8 @@ pub struct Case {
     pub d: usize,
     /// Recurrent weights in f16.
     pub half: bool,
+    /// The layer.
+    pub variant: &'static Variant,
 }
 
 /// Lists of cases.
@@ -27,7 +31,7 @@ pub enum Grid {
 
 impl Grid {
     pub fn cases(self) -> Vec<Case> {
-        let case = |(t, b, i, h, l)| Case { t, b, i, h, l, d: 1, half: false };
+        let case = |(t, b, i, h, l)| Case { t, b, i, h, l, d: 1, half: false, variant: PLAIN };
         match self {
             Grid::Small => [
                 (1, 1, 128, 128, 1),
@@ -52,6 +56,11 @@ impl Grid {
 }
 
 impl Case {
+    /// The layer, which returns every step.
+    pub fn lstm(&self) -> Lstm {
+        (self.variant.of)(Lstm::new(self.h).layers(self.l).bidirectional(self.d == 2).return_sequences(true))
+    }
+
     pub fn dtype(&self) -> &'static str {
         if self.half { "f16" } else { "f32" }
     }
@@ -60,7 +69,7 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Case { t, b, i, h, l, d, .. } = self;
-        write!(f, "T={t},B={b},I={i},H={h},L={l},D={d},dtype={}", self.dtype())
+        write!(f, "T={t},B={b},I={i},H={h},L={l},D={d},dtype={},variant={}", self.dtype(), self.variant.name)
     }
 }
 
@@ -68,7 +77,7 @@ impl FromStr for Case {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Case, String> {
-        let mut case = Case { t: 0, b: 0, i: 0, h: 0, l: 1, d: 1, half: false };
+        let mut case = Case { t: 0, b: 0, i: 0, h: 0, l: 1, d: 1, half: false, variant: PLAIN };
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("{part}: expected NAME=NUMBER"))?;
             if name == "dtype" {
@@ -77,6 +86,10 @@ impl FromStr for Case {
                     "f16" => true,
                     _ => return Err(format!("dtype {value} is neither f32 nor f16 (recurrent weights in f16)")),
                 };
+                continue;
+            }
+            if name == "variant" {
+                case.variant = Variant::find(value)?;
                 continue;
             }
             let size = match name {

@@ -1,7 +1,7 @@
 //! Runs a case often enough and says how long it took.
 
 use crate::cases::Case;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ndarray::{Array3, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Instant;
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, network};
-use wgpu_lstm::{Device, Fit, Loss, Lstm, LstmOutput, Optimiser, Sequential, Update};
+use wgpu_lstm::{Device, Fit, Loss, LstmOutput, Optimiser, Sequential, Strategy, Update};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,6 +55,7 @@ pub struct Row {
     pub l: usize,
     pub d: usize,
     pub dtype: &'static str,
+    pub variant: &'static str,
     pub strategy: &'static str,
     /// Kernel calls of a pass.
     pub dispatches: usize,
@@ -75,14 +76,14 @@ pub struct Row {
 }
 
 impl Row {
-    pub const HEAD: &str = "mode    |     T    B    I    H  L D | strategy       dispatches |       ms  (least   most) |  GFLOP/s | floor ms  share";
+    pub const HEAD: &str = "mode    |     T    B    I    H  L D | variant           | strategy       dispatches |       ms  (least   most) |  GFLOP/s | floor ms  share";
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:7} | {:5} {:4} {:4} {:4} {:2} {} | {:14} {:10} | {:8.4} ({:.4} {:.4}) | {:8.1} | {:8.4} {:5.0} %",
+            "{:7} | {:5} {:4} {:4} {:4} {:2} {} | {:17} | {:14} {:10} | {:8.4} ({:.4} {:.4}) | {:8.1} | {:8.4} {:5.0} %",
             self.mode,
             self.t,
             self.b,
@@ -90,6 +91,7 @@ impl fmt::Display for Row {
             self.h,
             self.l,
             self.d,
+            self.variant,
             self.strategy,
             self.dispatches,
             self.ms,
@@ -158,7 +160,8 @@ pub fn rates(device: &Device) -> Result<Rates> {
 /// Times a case.
 pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -> Result<Row> {
     let Case { t, b, i, h, l, d, .. } = case;
-    let lstm = Lstm::new(h).layers(l).bidirectional(d == 2).return_sequences(true);
+    let lstm = case.lstm();
+    let lengths = case.variant.lengths(b, t);
     let mut generator = Pcg64::seed_from_u64(1);
     let mut random =
         |shape: (usize, usize, usize)| Array3::from_shape_simple_fn(shape, || generator.random_range(-1.0f32..1.0));
@@ -168,7 +171,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         Mode::Forward | Mode::Stream => Purpose::Stream,
         Mode::Train => Purpose::Train { loss: &Loss::MeanSquaredError, update: &adam, weighted: false },
     };
-    let plan = network(&layers, Batch::new(b, t), purpose, device.capabilities())?.plan;
+    let plan = network(&layers, Batch::new(b, t).ragged(case.variant.ragged), purpose, device.capabilities())?.plan;
     log::info!("{plan}");
     let mut turn = 0;
     let all = match mode {
@@ -180,10 +183,11 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
             times(budget, || {
                 turn += 1;
                 let x = inputs[turn % 4].view();
-                clock(|| layer.forward_into(x, None, &mut into))
+                clock(|| pollster::block_on(layer.forward_into_async(x, lengths.as_deref(), None, &mut into)))
             })?
         }
         Mode::Stream => {
+            ensure!(lengths.is_none(), "a stream has no lengths; time them in the modes forward and train");
             let model = Sequential::new(i).add(lstm).build(device, 1)?;
             let mut stream = model.stream(b)?;
             let inputs: Vec<_> = (0..4).map(|_| random((b, t, i))).collect();
@@ -194,16 +198,20 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
             })?
         }
         Mode::Train => {
+            let width = lstm.output();
             let mut model = Sequential::new(i).add(lstm).build(device, 1)?;
             model.compile(Loss::MeanSquaredError, adam.clone())?;
             const BATCHES: usize = 4;
             let x = random((BATCHES * b, t, i));
-            let y = Array3::zeros((BATCHES * b, t, d * h));
+            let y = Array3::zeros((BATCHES * b, t, width));
             let mut per_step = |batches: usize| -> Result<f64> {
                 let (x, y) =
                     (x.slice_axis(Axis(0), (..batches * b).into()), y.slice_axis(Axis(0), (..batches * b).into()));
-                let fit = || Fit::new().epochs(1).batch_size(b).shuffle(false);
-                clock(|| model.fit(x, y, fit())).map(|ms| ms / batches as f64)
+                let mut fit = Fit::new().epochs(1).batch_size(b).shuffle(false);
+                if let Some(lengths) = &lengths {
+                    fit = fit.lengths(lengths.repeat(batches));
+                }
+                clock(|| model.fit(x, y, fit)).map(|ms| ms / batches as f64)
             };
             let batches = if per_step(1)? > 2000.0 { 1 } else { BATCHES };
             times(budget / batches as f64, || per_step(batches))?
@@ -225,7 +233,12 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         l,
         d,
         dtype: case.dtype(),
-        strategy: wgpu_lstm::Strategy::choose(h as u32, t as u32, device.capabilities()).name(),
+        variant: case.variant.name,
+        strategy: match case.lstm() {
+            lstm if lstm.width() < lstm.hidden() => Strategy::PerStep, // a projected state goes step by step
+            _ => Strategy::choose(h as u32, t as u32, device.capabilities()),
+        }
+        .name(),
         dispatches: plan.commands.len(),
         ms,
         gpu_ms,

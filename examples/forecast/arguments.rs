@@ -28,15 +28,21 @@ pub struct Arguments {
     /// Rows held out at the end [default: 365, or a quarter of a series shorter than 1460 rows]
     #[arg(long, value_name = "N")]
     pub test: Option<usize>,
+    /// Forecasts a band that holds the truth four times out of five, and the median [default: as the saved model]
+    #[arg(long)]
+    pub intervals: bool,
+    /// Sees all columns of numbers, not only the one to forecast [default: as the saved model]
+    #[arg(long)]
+    pub multivariate: bool,
     /// Hidden units of a layer
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub hidden: usize,
     /// LSTM layers
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub layers: usize,
-    /// Times through the training rows
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub epochs: usize,
+    /// Times through the training rows [default: 20, or 12 with --multivariate]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
     /// Share of the training rows, at their end, to judge each epoch on: stops when they are forecast no better
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub validation: f64,

@@ -1,7 +1,9 @@
 //! Forecasts that a model must beat. Each gives [N][horizon] for the rows that the forecasts start at.
 
+use super::forecaster::QUANTILES;
 use super::series::{Series, a_year_before};
-use chrono::Datelike;
+use chrono::{Datelike, NaiveDate};
+use ndarray::{Axis, s};
 use std::collections::HashMap;
 
 /// What a baseline is given: the series, its first held-out row, the window's sizes, and the row after each window.
@@ -24,6 +26,14 @@ pub fn all(task: &Task) -> Vec<Baseline> {
         ("climatology", climatology(task)),
         ("linear", linear(task)),
     ]
+}
+
+/// A named forecast of each of [`QUANTILES`], or why there is none.
+pub type Band = (&'static str, Result<[Vec<Vec<f32>>; 3], String>);
+
+/// Baselines of intervals.
+pub fn bands(task: &Task) -> Vec<Band> {
+    vec![("persistence", Ok(persistence_band(task))), ("climatology", climatology_band(task))]
 }
 
 impl Task<'_> {
@@ -50,43 +60,95 @@ fn year_ago(task: &Task) -> Result<Vec<Vec<f32>>, String> {
     task.each(value).ok_or_else(|| "a year before the held-out rows is not in the file".into())
 }
 
+/// The last value known, and what changes of the training rows add to it.
+fn persistence_band(task: &Task) -> [Vec<Vec<f32>>; 3] {
+    let values = &task.series.values;
+    let changes = (0..task.horizon)
+        .map(|ahead| sorted((1..task.train - ahead).map(|first| values[first + ahead] - values[first - 1]).collect()));
+    let changes: Vec<Vec<f32>> = changes.collect();
+    QUANTILES.map(|quantile| {
+        let add = |first: usize| changes.iter().map(|all| values[first - 1] + quantile_of(all, quantile)).collect();
+        task.first.iter().map(|&first| add(first)).collect()
+    })
+}
+
 /// The mean of that day of the year and the seven on either side, over the training years.
 fn climatology(task: &Task) -> Result<Vec<Vec<f32>>, String> {
+    let (days, like) = days_of_the_year(task)?;
+    let mean = |_, row: usize| {
+        let known = &like[days[row].ordinal0() as usize];
+        let sum: f64 = known.iter().map(|&value| value as f64).sum();
+        (!known.is_empty()).then(|| (sum / known.len() as f64) as f32)
+    };
+    task.each(mean).ok_or_else(|| MISSING.into())
+}
+
+/// The quantiles of what climatology is the mean of.
+fn climatology_band(task: &Task) -> Result<[Vec<Vec<f32>>; 3], String> {
+    let (days, like) = days_of_the_year(task)?;
+    let like: Vec<Vec<f32>> = like.into_iter().map(sorted).collect();
+    let of = |quantile| {
+        task.each(|_, row: usize| {
+            let known = &like[days[row].ordinal0() as usize];
+            (!known.is_empty()).then(|| quantile_of(known, quantile))
+        })
+    };
+    let [low, middle, high] = QUANTILES.map(of);
+    let all = low.zip(middle).zip(high).map(|((low, middle), high)| [low, middle, high]);
+    all.ok_or_else(|| MISSING.into())
+}
+
+const MISSING: &str = "the training rows miss part of the year";
+
+/// The days, and for each day of a year the values on it and on the seven days on either side in the training years.
+fn days_of_the_year(task: &Task) -> Result<(Vec<NaiveDate>, Vec<Vec<f32>>), String> {
     const YEAR: i64 = 366;
     let days = task.series.days().ok_or("the rows are not days")?;
     if task.train < 365 {
         return Err("the training rows are less than a year".into());
     }
-    let mut sums = vec![(0.0f64, 0u32); YEAR as usize];
+    let mut like = vec![Vec::new(); YEAR as usize];
     for (day, &value) in days.iter().zip(&task.series.values).take(task.train) {
         for near in -7..=7 {
-            let slot = &mut sums[(day.ordinal0() as i64 + near).rem_euclid(YEAR) as usize];
-            *slot = (slot.0 + value as f64, slot.1 + 1);
+            like[(day.ordinal0() as i64 + near).rem_euclid(YEAR) as usize].push(value);
         }
     }
-    let mean = |_, row: usize| {
-        let (sum, count) = sums[days[row].ordinal0() as usize];
-        (count > 0).then(|| (sum / count as f64) as f32)
-    };
-    task.each(mean).ok_or_else(|| "the training rows miss part of the year".into())
+    Ok((days, like))
 }
 
-/// A linear autoregression on the same window: for each row ahead its own weights and intercept, by ridge regression.
+fn sorted(mut values: Vec<f32>) -> Vec<f32> {
+    values.sort_by(f32::total_cmp);
+    values
+}
+
+/// A quantile of sorted values, between the two nearest (NumPy's default).
+fn quantile_of(sorted: &[f32], quantile: f32) -> f32 {
+    let at = quantile as f64 * (sorted.len() - 1) as f64;
+    let (below, share) = (sorted[at as usize], at.fract() as f32);
+    let above = sorted[(at as usize + 1).min(sorted.len() - 1)];
+    below + share * (above - below)
+}
+
+/// A linear regression on the same window, all columns that the model sees: for each row ahead its own weights and intercept,
+/// by ridge regression.
 fn linear(task: &Task) -> Result<Vec<Vec<f32>>, String> {
-    let values: Vec<f64> = task.series.values.iter().map(|&value| value as f64).collect();
-    let known = &values[..task.train];
-    let mean = known.iter().sum::<f64>() / known.len() as f64;
-    let deviation =
-        (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / known.len() as f64).sqrt().max(1e-12);
-    let scaled: Vec<f64> = values.iter().map(|value| (value - mean) / deviation).collect();
+    let mut scaled = task.series.features().mapv(f64::from); // [time, features]
+    let (mut mean, mut deviation) = (0.0, 1.0); // of the column to forecast, in the end
+    for mut column in scaled.axis_iter_mut(Axis(1)).rev() {
+        let known = column.slice(s![..task.train]);
+        mean = known.sum() / known.len() as f64;
+        deviation = (known.fold(0.0, |sum, value| sum + (value - mean).powi(2)) / known.len() as f64).sqrt().max(1e-12);
+        column.mapv_inplace(|value| (value - mean) / deviation);
+    }
     // The window before a row, and 1 for the intercept
-    let features = |first: usize| [&scaled[first - task.lookback..first], &[1.0]].concat();
+    let features = |first: usize| -> Vec<f64> {
+        scaled.slice(s![first - task.lookback..first, ..]).iter().copied().chain([1.0]).collect()
+    };
     let starts: Vec<usize> = (task.lookback..=task.train - task.horizon).collect();
     let rows: Vec<Vec<f64>> = starts.iter().map(|&first| features(first)).collect();
-    let weights: Option<Vec<Vec<f64>>> = (0..task.horizon)
-        .map(|ahead| ridge(&rows, &starts.iter().map(|&first| scaled[first + ahead]).collect::<Vec<_>>()))
-        .collect();
-    let weights = weights.ok_or("its equations cannot be solved")?;
+    let targets: Vec<Vec<f64>> =
+        (0..task.horizon).map(|ahead| starts.iter().map(|&first| scaled[[first + ahead, 0]]).collect()).collect();
+    let weights = ridge(&rows, &targets).ok_or("its equations cannot be solved")?;
     let forecast = |&first: &usize| {
         let x = features(first);
         let dot = |w: &Vec<f64>| w.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>();
@@ -95,16 +157,14 @@ fn linear(task: &Task) -> Result<Vec<Vec<f32>>, String> {
     Ok(task.first.iter().map(forecast).collect())
 }
 
-/// Weights w with the least |X·w − y|² + λ|w|², by the normal equations and Cholesky's factors. λ is small: it keeps the
-/// equations solvable where columns repeat each other.
-fn ridge(x: &[Vec<f64>], y: &[f64]) -> Option<Vec<f64>> {
+/// For each target y the weights w with the least |X·w − y|² + λ|w|², by the normal equations and Cholesky's factors. λ is
+/// small: it keeps the equations solvable where columns repeat each other.
+fn ridge(x: &[Vec<f64>], targets: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
     const LAMBDA: f64 = 1e-3;
     let n = x.first()?.len();
     let mut a = vec![vec![0.0; n]; n];
-    let mut b = vec![0.0; n];
-    for (row, &target) in x.iter().zip(y) {
+    for row in x {
         for i in 0..n {
-            b[i] += row[i] * target;
             for j in 0..=i {
                 a[i][j] += row[i] * row[j];
             }
@@ -121,27 +181,35 @@ fn ridge(x: &[Vec<f64>], y: &[f64]) -> Option<Vec<f64>> {
             a[i][j] = if i == j { if rest > 0.0 { rest.sqrt() } else { return None } } else { rest / a[j][j] };
         }
     }
-    for i in 0..n {
-        let sum: f64 = (0..i).map(|k| a[i][k] * b[k]).sum();
-        b[i] = (b[i] - sum) / a[i][i];
-    }
-    for i in (0..n).rev() {
-        let sum: f64 = (i + 1..n).map(|k| a[k][i] * b[k]).sum();
-        b[i] = (b[i] - sum) / a[i][i];
-    }
-    Some(b)
+    let solve = |y: &Vec<f64>| {
+        let mut b = vec![0.0; n];
+        for (row, &target) in x.iter().zip(y) {
+            b.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * target);
+        }
+        for i in 0..n {
+            let sum: f64 = (0..i).map(|k| a[i][k] * b[k]).sum();
+            b[i] = (b[i] - sum) / a[i][i];
+        }
+        for i in (0..n).rev() {
+            let sum: f64 = (i + 1..n).map(|k| a[k][i] * b[k]).sum();
+            b[i] = (b[i] - sum) / a[i][i];
+        }
+        b
+    };
+    Some(targets.iter().map(solve).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::series::Column;
     use super::*;
-    use chrono::{NaiveDate, TimeDelta};
+    use chrono::TimeDelta;
 
     /// Days from 2012-01-01 (a leap year).
     fn daily(values: Vec<f32>) -> Series {
         let start = NaiveDate::from_ymd_opt(2012, 1, 1).unwrap().and_hms_opt(0, 0, 0).unwrap();
         let times = (0..values.len()).map(|day| start + TimeDelta::days(day as i64)).collect();
-        Series { column: "y".into(), values, times: Some(times), step: Some(TimeDelta::days(1)) }
+        Series { column: "y".into(), values, others: Vec::new(), times: Some(times), step: Some(TimeDelta::days(1)) }
     }
 
     fn task<'a>(series: &'a Series, train: usize, first: &'a [usize]) -> Task<'a> {
@@ -176,11 +244,39 @@ mod tests {
     }
 
     #[test]
+    fn bands_are_quantiles_of_the_training_rows() {
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|q| quantile_of(&[1.0, 2.0, 4.0], q)), [1.0, 1.5, 2.0, 4.0]);
+        // Changes of one row ahead: 1, 2, 3, ... 9; what is held out has none
+        let mut values: Vec<f32> = (0..10).map(|k| (k * (k + 1) / 2) as f32).collect();
+        values.extend([1000.0; 4]);
+        let series = daily(values);
+        let [low, middle, high] = persistence_band(&task(&series, 10, &[10]));
+        assert_eq!([low[0][0], middle[0][0], high[0][0]], [45.0 + 1.8, 45.0 + 5.0, 45.0 + 8.2]);
+        let mut values = vec![0.0; 1200];
+        values[93..108].copy_from_slice(&[5.0; 15]); // all that day 100 of the first year is compared with
+        values[1100] = 1e6;
+        let series = daily(values);
+        let [low, middle, high] = climatology_band(&task(&series, 731, &[731 + 100])).unwrap();
+        assert_eq!([low[0][0], middle[0][0], high[0][0]], [0.0, 2.5, 5.0]); // 15 zeros of the next year, and these
+    }
+
+    #[test]
+    fn the_linear_model_sees_the_other_columns() {
+        let other: Vec<f32> = (0..400).map(|day| (day as f32 * 0.7).sin() * 5.0 + (day as f32 * 1.9).cos()).collect();
+        let mut series = daily((0..400).map(|day: usize| 3.0 + 2.0 * other[day.max(3) - 3]).collect());
+        series.others.push(Column { name: "x".into(), values: other });
+        let forecast = linear(&task(&series, 300, &[350])).unwrap();
+        for (given, truth) in forecast[0].iter().zip(&series.values[350..]) {
+            assert!((given - truth).abs() < 0.01, "{given} {truth}");
+        }
+    }
+
+    #[test]
     fn ridge_finds_known_weights() {
         let rows: Vec<Vec<f64>> =
             (0..200).map(|k| vec![(k as f64 * 0.7).sin() * 9.0, (k as f64 * 0.31).cos() * 9.0, 1.0]).collect();
         let y: Vec<f64> = rows.iter().map(|row| 2.0 * row[0] - 0.5 * row[1] + 3.0).collect();
-        for (given, expected) in ridge(&rows, &y).unwrap().iter().zip([2.0, -0.5, 3.0]) {
+        for (given, expected) in ridge(&rows, &[y]).unwrap()[0].iter().zip([2.0, -0.5, 3.0]) {
             assert!((given - expected).abs() < 1e-4, "{given} {expected}");
         }
     }

@@ -4,7 +4,7 @@ use super::arguments::Arguments;
 use super::series::Series;
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
@@ -17,15 +17,36 @@ use wgpu_lstm::{
 /// year 2014, with a model of the two years before; the year that is held out had no part in it.
 const RATE: f64 = 5e-3;
 
+/// Times through the training rows of one column, and of several, from which a model learns by heart sooner. Chosen as above.
+const EPOCHS: [usize; 2] = [20, 12];
+
+/// The quantiles of a forecast with intervals: the lower edge of the band, the median, the upper edge.
+pub const QUANTILES: [f32; 3] = [0.1, 0.5, 0.9];
+
 /// What is saved with the model, so that it can be used again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub column: String,
+    /// The columns that it sees beside that one.
+    #[serde(default)]
+    pub others: Vec<String>,
+    /// What it forecasts of each row: these quantiles, or where there are none, the value that makes squared errors least.
+    #[serde(default)]
+    pub quantiles: Vec<f32>,
     pub lookback: usize,
     pub horizon: usize,
     /// Rows from the start of the series that it was trained on.
     pub trained_rows: usize,
+    /// For the column, then for the others.
     scaler: Scaler,
+}
+
+/// Forecasts in the series' own unit, each [N][horizon].
+pub struct Forecasts {
+    /// The expected value, or the median where there is a band.
+    pub middle: Vec<Vec<f32>>,
+    /// The lower and the upper edge.
+    pub band: Option<[Vec<Vec<f32>>; 2]>,
 }
 
 /// A model with what it needs to read a series.
@@ -37,12 +58,20 @@ pub struct Forecaster {
 impl Forecaster {
     /// A new model for a series, its scaler fitted on the first `train` rows.
     pub fn new(arguments: &Arguments, series: &Series, train: usize, device: &Device) -> Result<Forecaster> {
-        let scaler = Scaler::standard(column(&series.values[..train]))?;
+        let features = series.features();
         let (lookback, horizon) = (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7));
-        let settings = Settings { column: series.column.clone(), lookback, horizon, trained_rows: train, scaler };
-        let mut model = Sequential::new(1)
+        let settings = Settings {
+            column: series.column.clone(),
+            others: series.others.iter().map(|column| column.name.clone()).collect(),
+            quantiles: if arguments.intervals { QUANTILES.to_vec() } else { Vec::new() },
+            lookback,
+            horizon,
+            trained_rows: train,
+            scaler: Scaler::standard(features.slice(s![..train, ..]))?,
+        };
+        let mut model = Sequential::new(features.ncols())
             .add(Lstm::new(arguments.hidden).layers(arguments.layers))
-            .add(Dense::new(horizon))
+            .add(Dense::new(settings.outputs()))
             .build(device, arguments.seed)?;
         model.set_extra("forecast", &settings)?;
         Ok(Forecaster { model, settings })
@@ -52,12 +81,24 @@ impl Forecaster {
     pub fn load(path: &Path, device: &Device) -> Result<Forecaster> {
         let model = Model::load(path, device)?;
         let settings: Settings = model.extra("forecast")?;
-        let (lookback, horizon) = (settings.lookback, settings.horizon);
+        let Settings { lookback, horizon, ref others, ref quantiles, ref scaler, .. } = settings;
         let outputs = model.config().output();
         ensure!(
-            lookback > 0 && horizon > 0 && settings.scaler.features() == 1 && outputs == horizon,
-            "\"{}\" is no forecaster of this example: it has {outputs} outputs, lookback {lookback} and horizon {horizon}",
+            quantiles.is_empty() || quantiles == &QUANTILES,
+            "\"{}\" forecasts the quantiles {quantiles:?}; this example knows {QUANTILES:?}",
             path.display()
+        );
+        ensure!(
+            lookback > 0
+                && horizon > 0
+                && scaler.features() == 1 + others.len()
+                && horizon.checked_mul(quantiles.len().max(1)) == Some(outputs),
+            "\"{}\" is no forecaster of this example: it has {outputs} outputs, lookback {lookback}, horizon {horizon}, {} \
+             quantiles and {} further columns, and a scaler of {} columns",
+            path.display(),
+            quantiles.len(),
+            others.len(),
+            scaler.features()
         );
         Ok(Forecaster { model, settings })
     }
@@ -72,10 +113,16 @@ impl Forecaster {
 
     /// Trains on the first `train` rows; returns the seconds it took.
     pub fn train(&mut self, arguments: &Arguments, series: &Series, train: usize) -> Result<f64> {
-        let scaled = self.settings.scaler.transform(column(&series.values[..train]))?;
-        let windows = Windows::new(self.settings.lookback, self.settings.horizon).cut(scaled.view())?;
-        self.model.compile(Loss::MeanSquaredError, Optimiser::adam(RATE))?;
-        let mut fit = Fit::new().epochs(arguments.epochs).seed(arguments.seed).callback(Progress::new());
+        let Settings { lookback, horizon, ref quantiles, ref scaler, .. } = self.settings;
+        let scaled = scaler.transform(series.features().slice(s![..train, ..]))?;
+        let windows = Windows::new(lookback, horizon).target(&[0]).cut(scaled.view())?;
+        let loss = match quantiles.is_empty() {
+            true => Loss::MeanSquaredError,
+            false => Loss::Quantile { quantiles: quantiles.clone() },
+        };
+        self.model.compile(loss, Optimiser::adam(RATE))?;
+        let epochs = arguments.epochs.unwrap_or(EPOCHS[arguments.multivariate as usize]);
+        let mut fit = Fit::new().epochs(epochs).seed(arguments.seed).callback(Progress::new());
         if arguments.validation != 0.0 {
             fit = fit.validation_split(arguments.validation).callback(EarlyStopping::new(10));
         }
@@ -83,21 +130,39 @@ impl Forecaster {
         Ok(history.seconds)
     }
 
-    /// Forecasts [N][horizon] of what follows each row of `first`, in the series' own unit.
-    pub fn forecast(&mut self, series: &Series, first: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let Settings { lookback, ref scaler, .. } = self.settings;
-        let scaled = scaler.transform(column(&series.values))?;
+    /// Forecasts of what follows each row of `first`.
+    pub fn forecast(&mut self, series: &Series, first: &[usize]) -> Result<Forecasts> {
+        let Settings { lookback, ref quantiles, ref scaler, .. } = self.settings;
+        let scaled = scaler.transform(series.features().view())?;
         let windows: Vec<ArrayView2<f32>> =
-            first.iter().map(|&first| scaled.slice(ndarray::s![first - lookback..first, ..])).collect();
+            first.iter().map(|&first| scaled.slice(s![first - lookback..first, ..])).collect();
         let y = self.model.predict(ndarray::stack(Axis(0), &windows)?.view())?;
-        let rows = y.outer_iter().map(|row| row.iter().map(|&value| scaler.invert(0, value)).collect());
-        Ok(rows.collect::<wgpu_lstm::Result<_>>()?)
+        let mut y = y.mapv(|scaled| scaler.invert(0, scaled)).into_iter().collect::<wgpu_lstm::Result<Vec<f32>>>()?;
+        let count = quantiles.len().max(1);
+        order(&mut y, count);
+        // y is [N, horizon, quantiles]
+        let of = |quantile: usize| -> Vec<Vec<f32>> {
+            let rows = y.chunks_exact(self.settings.outputs());
+            rows.map(|row| row.iter().skip(quantile).step_by(count).copied().collect()).collect()
+        };
+        Ok(match count {
+            1 => Forecasts { middle: of(0), band: None },
+            _ => Forecasts { middle: of(1), band: Some([of(0), of(2)]) },
+        })
     }
 }
 
-/// Values as a series [time, 1].
-fn column(values: &[f32]) -> ArrayView2<'_, f32> {
-    ndarray::aview1(values).insert_axis(Axis(1))
+impl Settings {
+    /// Numbers that the model gives for a window: for each row ahead its quantiles.
+    fn outputs(&self) -> usize {
+        self.horizon * self.quantiles.len().max(1)
+    }
+}
+
+/// Puts each `count` quantiles that belong together in order. Nothing in the loss keeps a model from giving a lower quantile
+/// above a higher one; put in order, their loss is never larger (Chernozhukov, Fernández-Val and Galichon 2010).
+fn order(y: &mut [f32], count: usize) {
+    y.chunks_exact_mut(count).for_each(|quantiles| quantiles.sort_by(f32::total_cmp));
 }
 
 /// Shows a bar with the losses, and lets the learning rate fall.
@@ -154,4 +219,14 @@ impl Callback for Progress {
 /// Truth [N][horizon] for the rows that follow each of `first`.
 pub fn truth(series: &Series, first: &[usize], horizon: usize) -> Array2<f32> {
     Array2::from_shape_fn((first.len(), horizon), |(n, ahead)| series.values[first[n] + ahead])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn quantiles_that_cross_are_put_in_order() {
+        let mut y = [1.0, 2.0, 3.0, 3.0, 1.0, 2.0];
+        super::order(&mut y, 3);
+        assert_eq!(y, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+    }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example forecast
 //! cargo run --release --example forecast -- --data my.csv --date day --column sales --lookback 60 --horizon 14
+//! cargo run --release --example forecast -- --intervals --multivariate
 //! cargo run --release --example forecast -- --load forecast-out/model.safetensors
 //! ```
 
@@ -22,9 +23,9 @@ use baselines::Task;
 use clap::Parser;
 use forecaster::Forecaster;
 use numbers::Numbers;
-use scores::Scores;
+use scores::{BandScores, Scores};
 use serde::Serialize;
-use series::Series;
+use series::{Others, Series};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,9 @@ use std::path::{Path, PathBuf};
 #[derive(Serialize)]
 struct Report {
     column: String,
+    /// Columns that the forecasts see, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<String>,
     device: String,
     rows: usize,
     test_rows: usize,
@@ -40,6 +44,9 @@ struct Report {
     /// Of training; absent with --load.
     seconds: Option<f64>,
     scores: Vec<Scores>,
+    /// Of the 80 % band; absent without --intervals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bands: Option<Vec<BandScores>>,
     /// The forecast of what comes after the last row.
     next: Vec<Next>,
 }
@@ -48,6 +55,9 @@ struct Report {
 struct Next {
     when: String,
     value: f32,
+    /// Of the 80 % band.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    band: Option<[f32; 2]>,
 }
 
 fn main() -> Result<()> {
@@ -67,7 +77,7 @@ fn run(out: &mut impl Write) -> Result<()> {
     writeln!(out, "running on {device}")?;
 
     let loaded = arguments.load.as_deref().map(|path| Forecaster::load(path, &device)).transpose()?;
-    let series = read(&arguments, loaded.as_ref())?;
+    let mut series = read(&arguments, loaded.as_ref())?;
     let rows = series.values.len();
     let test = arguments.test.unwrap_or(if rows < 4 * 365 { rows / 4 } else { 365 });
     let (lookback, horizon) = match &loaded {
@@ -75,6 +85,16 @@ fn run(out: &mut impl Write) -> Result<()> {
         None => (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7)),
     };
     let train = split(rows, test, lookback, horizon)?;
+    if loaded.is_none() {
+        for name in series.without_constants(train) {
+            writeln!(out, "without the column \"{name}\": it never changes in the rows to train on")?;
+        }
+        ensure!(
+            !arguments.multivariate || !series.others.is_empty(),
+            "no column beside \"{}\" changes in the rows to train on, so there is nothing for --multivariate to see",
+            series.column
+        );
+    }
     // Before the training, so that it is not lost on a folder that cannot be written
     let folder = &arguments.out;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
@@ -86,6 +106,10 @@ fn run(out: &mut impl Write) -> Result<()> {
             let mut forecaster = Forecaster::new(&arguments, &series, train, &device)?;
             writeln!(out, "\n{}\n", forecaster.summary())?;
             writeln!(out, "training on {} rows ({} to {})", train, series.name(0), series.name(train - 1))?;
+            if !series.others.is_empty() {
+                let names: Vec<&str> = series.others.iter().map(|column| column.name.as_str()).collect();
+                writeln!(out, "seeing {} and {}", series.column, names.join(", "))?;
+            }
             let spent = forecaster.train(&arguments, &series, train)?;
             writeln!(out, "trained in {spent:.1} s")?;
             seconds = Some(spent);
@@ -97,9 +121,10 @@ fn run(out: &mut impl Write) -> Result<()> {
     let first: Vec<usize> = (train..=rows - horizon).collect();
     let forecasts = forecaster.forecast(&series, &first)?;
     let truth = forecaster::truth(&series, &first, horizon);
-    let mut all = vec![Scores::new("LSTM", &forecasts, &truth)];
+    let mut all = vec![Scores::new("LSTM", &forecasts.middle, &truth)];
     let mut missing = Vec::new();
-    for (name, forecast) in baselines::all(&Task { series: &series, train, lookback, horizon, first: &first }) {
+    let task = Task { series: &series, train, lookback, horizon, first: &first };
+    for (name, forecast) in baselines::all(&task) {
         match forecast {
             Ok(forecast) => all.push(Scores::new(name, &forecast, &truth)),
             Err(reason) => missing.push(format!("without the baseline \"{name}\": {reason}")),
@@ -120,23 +145,42 @@ fn run(out: &mut impl Write) -> Result<()> {
         writeln!(out, "{line}")?;
     }
 
-    let next = forecaster.forecast(&series, &[rows])?.remove(0);
+    let mut bands = None;
+    if let Some([low, high]) = &forecasts.band {
+        let mut all = vec![BandScores::new("LSTM", [low, &forecasts.middle, high], &truth)?];
+        for (name, forecast) in baselines::bands(&task) {
+            if let Ok(forecast) = forecast {
+                all.push(BandScores::new(name, forecast.each_ref().map(Vec::as_slice), &truth)?);
+            }
+        }
+        writeln!(
+            out,
+            "the 80 % band: share of the truth inside, mean width, and pinball loss (mean over the quantiles 0.1, 0.5 and 0.9)\n"
+        )?;
+        writeln!(out, "{}", scores::band_table(&all))?;
+        bands = Some(all);
+    }
+
+    let ahead = forecaster.forecast(&series, &[rows])?;
     let numbers = Numbers::new(scores::scale(&all), 2);
     writeln!(out, "what comes next:")?;
-    let next: Vec<Next> =
-        next.into_iter().enumerate().map(|(ahead, value)| Next { when: series.name(rows + ahead), value }).collect();
-    for next in &next {
-        writeln!(out, "  {}  {}", next.when, numbers.show(next.value as f64))?;
+    let mut next = Vec::new();
+    for (at, &value) in ahead.middle[0].iter().enumerate() {
+        let band = ahead.band.as_ref().map(|edges| edges.each_ref().map(|edge| edge[0][at]));
+        let shown = band.map(|edges| edges.map(|edge| numbers.show(edge as f64)));
+        let shown = shown.map_or(String::new(), |[low, high]| format!("  ({low} to {high})"));
+        let when = series.name(rows + at);
+        writeln!(out, "  {when}  {}{shown}", numbers.show(value as f64))?;
+        next.push(Next { when, value, band });
     }
 
     let title =
         format!("{} and its forecasts{}", series.column, if unseen { ", made without seeing these rows" } else { "" });
     let picture = folder.join("forecast.svg");
-    let values: Vec<f32> = next.iter().map(|next| next.value).collect();
     if arguments.load.is_none() {
         forecaster.save(&model_path(folder))?;
     }
-    plot::draw(&picture, &series, &first, &forecasts, &values, &title)?;
+    plot::draw(&picture, &series, &first, &forecasts, &ahead, &title)?;
     writeln!(out, "\nplot:  {}", picture.display())?;
     if arguments.load.is_none() {
         writeln!(out, "model: {}", model_path(folder).display())?;
@@ -144,7 +188,20 @@ fn run(out: &mut impl Write) -> Result<()> {
     if let Some(path) = &arguments.json {
         let column = series.column.clone();
         let device = device.to_string();
-        let report = Report { column, device, rows, test_rows: test, lookback, horizon, seconds, scores: all, next };
+        let others = series.others.iter().map(|column| column.name.clone()).collect();
+        let report = Report {
+            column,
+            others,
+            device,
+            rows,
+            test_rows: test,
+            lookback,
+            horizon,
+            seconds,
+            scores: all,
+            bands,
+            next,
+        };
         let text = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, text).with_context(|| format!("cannot write \"{}\"", path.display()))?;
         writeln!(out, "table: {}", path.display())?;
@@ -160,7 +217,7 @@ fn check(arguments: &Arguments) -> Result<()> {
         ("test", arguments.test),
         ("hidden", Some(arguments.hidden)),
         ("layers", Some(arguments.layers)),
-        ("epochs", Some(arguments.epochs)),
+        ("epochs", arguments.epochs),
     ];
     match sizes.iter().find(|(_, size)| *size == Some(0)) {
         Some((name, _)) => bail!("--{name} is 0; it must be at least 1"),
@@ -187,6 +244,15 @@ fn read(arguments: &Arguments, loaded: Option<&Forecaster>) -> Result<Series> {
                 settings.column
             );
         }
+        ensure!(
+            !arguments.intervals || !settings.quantiles.is_empty(),
+            "the saved model has no intervals, --intervals asks for them; train one with --intervals"
+        );
+        ensure!(
+            !arguments.multivariate || !settings.others.is_empty(),
+            "the saved model sees \"{}\" alone, --multivariate asks for all columns; train one with --multivariate",
+            settings.column
+        );
     }
     let path = match &arguments.data {
         Some(path) => path.clone(),
@@ -194,7 +260,12 @@ fn read(arguments: &Arguments, loaded: Option<&Forecaster>) -> Result<Series> {
     };
     let saved = loaded.map(|forecaster| forecaster.settings.column.as_str());
     let column = arguments.column.as_deref().or(saved).unwrap_or("temp_max");
-    Series::read(&path, column, arguments.date.as_deref())
+    let others = match loaded {
+        Some(forecaster) => Others::Named(&forecaster.settings.others),
+        None if arguments.multivariate => Others::Numeric,
+        None => Others::Named(&[]),
+    };
+    Series::read(&path, column, arguments.date.as_deref(), others)
 }
 
 /// Rows to train on, if there are enough of both kinds.

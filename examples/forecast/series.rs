@@ -2,29 +2,49 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use chrono::{Days, NaiveDate, NaiveDateTime, TimeDelta};
+use ndarray::Array2;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A column of numbers, oldest first, and their dates where the file has them.
+/// A column of numbers, oldest first, others beside it, and their dates where the file has them.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Name of the column.
+    /// Name of the column to forecast.
     pub column: String,
-    /// The values.
+    /// Its values.
     pub values: Vec<f32>,
+    /// Columns that a forecast sees, too.
+    pub others: Vec<Column>,
     /// When each was taken.
     pub times: Option<Vec<NaiveDateTime>>,
     /// Time between two rows, where it is always the same.
     pub step: Option<TimeDelta>,
 }
 
+/// A column that is not forecast.
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: String,
+    pub values: Vec<f32>,
+}
+
+/// The columns to read beside the one to forecast.
+#[derive(Clone, Copy, Debug)]
+pub enum Others<'a> {
+    /// All that hold numbers. One that holds no number at all is text and left out.
+    Numeric,
+    /// These, in this order.
+    Named(&'a [String]),
+}
+
 impl Series {
-    /// Reads one column of a CSV file, and the one with the dates.
+    /// Reads a column of a CSV file, others beside it, and the one with the dates.
     ///
     /// # Errors
     /// A file that cannot be read, a column that does not exist, a cell that is no finite number or no date, dates that do
-    /// not grow, a gap between them: each with its line and column.
-    pub fn read(path: &Path, column: &str, date: Option<&str>) -> Result<Series> {
+    /// not grow, a gap between them: each with its line and column. For [`Others::Numeric`], two columns of one name or
+    /// no other column of numbers.
+    pub fn read(path: &Path, column: &str, date: Option<&str>, others: Others) -> Result<Series> {
         let file = || format!("\"{}\"", path.display());
         let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read {}", file()))?;
         let names: Vec<String> = reader
@@ -44,16 +64,41 @@ impl Series {
             Some(name) => Some(find(name)?),
             None => names.iter().position(|name| name.eq_ignore_ascii_case("date")),
         };
+        let wanted: Vec<usize> = match others {
+            Others::Named(wanted) => wanted.iter().map(|name| find(name)).collect::<Result<_>>()?,
+            Others::Numeric => {
+                if let Some(twice) =
+                    names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name))
+                {
+                    bail!("{} has two columns \"{twice}\"; give each its own name", file());
+                }
+                (0..names.len()).filter(|&at| at != value_at && Some(at) != date_at).collect()
+            }
+        };
+        let mut others_read: Vec<Column> =
+            wanted.iter().map(|&at| Column { name: names[at].clone(), values: Vec::new() }).collect();
+        // For each of them the first cell that is no number
+        let mut faults: Vec<Option<String>> = vec![None; wanted.len()];
         let (mut values, mut times, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for record in reader.records() {
             let record = record.with_context(|| format!("cannot read {}", file()))?;
             let line = record.position().map_or(0, |position| position.line());
             let place = |at: usize| format!("{}, line {line}, column \"{}\"", file(), names[at]);
-            let cell = record.get(value_at).unwrap_or("").trim();
-            ensure!(!cell.is_empty(), "{}: the cell is empty; fill gaps in the data first", place(value_at));
-            match cell.parse::<f32>() {
-                Ok(value) if value.is_finite() => values.push(value),
-                _ => bail!("{}: \"{cell}\" is not a finite number", place(value_at)),
+            let number = |at: usize| match record.get(at).unwrap_or("").trim() {
+                "" => Err(format!("{}: the cell is empty; fill gaps in the data first", place(at))),
+                cell => match cell.parse::<f32>() {
+                    Ok(value) if value.is_finite() => Ok(value),
+                    _ => Err(format!("{}: \"{cell}\" is not a finite number", place(at))),
+                },
+            };
+            values.push(number(value_at).map_err(anyhow::Error::msg)?);
+            for ((&at, column), fault) in wanted.iter().zip(&mut others_read).zip(&mut faults) {
+                match number(at) {
+                    Ok(value) => column.values.push(value),
+                    Err(reason) => {
+                        fault.get_or_insert(reason);
+                    }
+                }
             }
             if let Some(at) = date_at {
                 let cell = record.get(at).unwrap_or("").trim();
@@ -65,6 +110,19 @@ impl Series {
             }
         }
         ensure!(!values.is_empty(), "{} has no rows below its header", file());
+        let text = |column: &Column| matches!(others, Others::Numeric) && column.values.is_empty();
+        if let Some((_, Some(reason))) =
+            others_read.iter().zip(faults).find(|(column, fault)| fault.is_some() && !text(column))
+        {
+            bail!("{reason}");
+        }
+        others_read.retain(|column| !text(column));
+        ensure!(
+            matches!(others, Others::Named(_)) || !others_read.is_empty(),
+            "{} has no column of numbers beside \"{column}\", so there is nothing for --multivariate to see; its columns are {}",
+            file(),
+            names.join(", ")
+        );
         let times = date_at.map(|_| times);
         let step = match (&times, date_at) {
             (Some(times), Some(at)) => even_steps(times).map_err(|(row, what)| {
@@ -72,7 +130,22 @@ impl Series {
             })?,
             _ => None,
         };
-        Ok(Series { column: column.into(), values, times, step })
+        Ok(Series { column: column.into(), values, others: others_read, times, step })
+    }
+
+    /// What a forecast sees, [time, features]: the column to forecast, then the others.
+    pub fn features(&self) -> Array2<f32> {
+        Array2::from_shape_fn((self.values.len(), 1 + self.others.len()), |(row, feature)| match feature {
+            0 => self.values[row],
+            _ => self.others[feature - 1].values[row],
+        })
+    }
+
+    /// Takes out the other columns that never change in the first `train` rows, since nothing can be learnt from them;
+    /// returns their names.
+    pub fn without_constants(&mut self, train: usize) -> Vec<String> {
+        let constant = |column: &mut Column| column.values[..train].iter().all(|&value| value == column.values[0]);
+        self.others.extract_if(.., constant).map(|column| column.name).collect()
     }
 
     /// The dates, where there is one for each day.
@@ -153,9 +226,13 @@ mod tests {
     use super::*;
 
     fn read(text: &str, column: &str, date: Option<&str>) -> Result<Series> {
+        read_with(text, column, date, Others::Named(&[]))
+    }
+
+    fn read_with(text: &str, column: &str, date: Option<&str>, others: Others) -> Result<Series> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Series::read(file.path(), column, date)
+        Series::read(file.path(), column, date, others)
     }
 
     #[track_caller]
@@ -198,6 +275,37 @@ mod tests {
             gap += &format!("2015-01-{day:02},1\n");
         }
         refused(&gap, None, &["line 18", "2015-01-18", "2015-01-16", "gap"]);
+    }
+
+    #[test]
+    fn columns_of_numbers_are_found_and_others_left_out() {
+        let text = "a,date,y,sky,b\n1,2015-01-01,2,rain,3\n4,2015-01-02,5,,6\n";
+        let series = read_with(text, "y", None, Others::Numeric).unwrap();
+        assert_eq!(series.features(), ndarray::array![[2.0, 1.0, 3.0], [5.0, 4.0, 6.0]]);
+        let named = ["b".to_string()];
+        assert_eq!(read_with(text, "a", None, Others::Named(&named)).unwrap().features().row(1).to_vec(), [4.0, 6.0]);
+        assert_eq!(read(text, "y", None).unwrap().features().dim(), (2, 1));
+    }
+
+    #[test]
+    fn columns_that_do_not_change_where_a_model_learns_are_taken_out() {
+        let mut series = read_with("y,a,b\n1,2,3\n1,2,4\n1,5,4\n", "y", None, Others::Numeric).unwrap();
+        assert_eq!(series.without_constants(2), ["a"]);
+        assert_eq!(series.others[0].name, "b");
+    }
+
+    #[test]
+    fn columns_that_cannot_be_seen_are_refused() {
+        let refused = |text: &str, others: Others, part: &str| {
+            let error = format!("{:#}", read_with(text, "y", None, others).unwrap_err());
+            assert!(error.contains(part), "\"{part}\" is missing in: {error}");
+        };
+        refused("date,y,sky\n2015-01-01,1,rain\n", Others::Numeric, "no column of numbers beside \"y\"");
+        refused("y,a\n1,2\n3,\n", Others::Numeric, "line 3, column \"a\": the cell is empty");
+        refused("y,a\n1,fog\n3,4\n", Others::Numeric, "line 2, column \"a\": \"fog\" is not a finite number");
+        refused("y,a,a\n1,2,3\n", Others::Numeric, "two columns \"a\"");
+        refused("y,a\n1,2\n", Others::Named(&["b".into()]), "no column \"b\"");
+        refused("y,a\n1,fog\n", Others::Named(&["a".into()]), "line 2, column \"a\"");
     }
 
     #[test]

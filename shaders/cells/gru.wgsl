@@ -17,10 +17,10 @@ struct Backward {
 }
 
 fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32, extra: vec4f) -> Forward {
-    let r = sigmoid(wx.x + rh.x + b.x);
-    let z = sigmoid(wx.y + rh.y + b.y);
+    let r = gate(wx.x + rh.x + b.x);
+    let z = gate(wx.y + rh.y + b.y);
     let q = rh.w + b.w;
-    let n = safe_tanh(wx.z + b.z + r * q);
+    let n = candidate(wx.z + b.z + r * q);
     let h = (1.0 - z) * n + z * c_prev;
     return Forward(h, h, array<f32, SAVED>(r, z, n, q));
 }
@@ -31,7 +31,7 @@ fn cell_backward(saved: array<f32, SAVED>, c_prev: f32, c: f32, dh: f32, dc: f32
     let n = saved[2];
     let q = saved[3];
     let d = dh + dc;
-    let dn = d * (1.0 - z) * (1.0 - n * n); // before tanh
-    let gates = vec4f(dn * q * r * (1.0 - r), d * (c_prev - n) * z * (1.0 - z), dn, dn * r);
+    let dn = d * (1.0 - z) * candidate_slope(n); // before its activation
+    let gates = vec4f(dn * q * gate_slope(r), d * (c_prev - n) * gate_slope(z), dn, dn * r);
     return Backward(gates, gates, vec4f(), d * z);
 }

@@ -5,18 +5,29 @@ use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
 use crate::activation::Shape;
 use crate::real::Number;
 
-/// With peepholes (one more vector of four for each unit: for i, for f, unused, for o) or without.
-pub struct General<const PEEPHOLES: bool>;
+macro_rules! shader {
+    ($constants:literal) => {
+        concat!(
+            $constants,
+            include_str!("../../shaders/cells/open.wgsl"),
+            include_str!("../../shaders/cells/general.wgsl")
+        )
+    };
+}
+
+/// With peepholes (one more vector of four for each unit: for i, for f, unused, for o) or without; with the cell state normalised on
+/// its way to h, which then another kernel makes, of it and of the output gate that this gives for h, or not.
+pub struct General<const PEEPHOLES: bool, const NORMED: bool>;
 
 #[inline(always)]
-fn clamp<N: Number>(x: N, limit: f32) -> N {
+pub(super) fn clamp<N: Number>(x: N, limit: f32) -> N {
     x.at_most(x.constant(limit)).at_least(x.constant(-limit))
 }
 
 /// The slope of an activation behind the clip, in terms of its value: nothing where the clip has cut. Where a value equals
 /// the clip's by rounding alone, the slope is nothing in any case or the sum lies on the clip.
 #[inline(always)]
-fn slope<N: Number>(shape: Shape, clip: f32, y: N) -> N {
+pub(crate) fn slope_within<N: Number>(shape: Shape, clip: f32, y: N) -> N {
     if clip == f32::MAX {
         return shape.slope(y);
     }
@@ -25,12 +36,18 @@ fn slope<N: Number>(shape: Shape, clip: f32, y: N) -> N {
     low.below(y, y.below(high, shape.slope(y), y.nothing()), y.nothing())
 }
 
-impl<const PEEPHOLES: bool> CellMath for General<PEEPHOLES> {
-    const NAME: &'static str = if PEEPHOLES { "peephole" } else { "general" };
-    const SHADER: &'static str = if PEEPHOLES {
-        concat!("const EXTRA = 1u;\n", include_str!("../../shaders/cells/general.wgsl"))
-    } else {
-        concat!("const EXTRA = 0u;\n", include_str!("../../shaders/cells/general.wgsl"))
+impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, NORMED> {
+    const NAME: &'static str = match (PEEPHOLES, NORMED) {
+        (false, false) => "general",
+        (true, false) => "peephole",
+        (false, true) => "normed",
+        (true, true) => "normed_peephole",
+    };
+    const SHADER: &'static str = match (PEEPHOLES, NORMED) {
+        (false, false) => shader!("const EXTRA = 0u; const NORMED = 0u;\n"),
+        (true, false) => shader!("const EXTRA = 1u; const NORMED = 0u;\n"),
+        (false, true) => shader!("const EXTRA = 0u; const NORMED = 1u;\n"),
+        (true, true) => shader!("const EXTRA = 1u; const NORMED = 1u;\n"),
     };
     const SAVED: usize = 4; // i, f, g, o
     const EXTRA: bool = PEEPHOLES;
@@ -59,7 +76,7 @@ impl<const PEEPHOLES: bool> CellMath for General<PEEPHOLES> {
         let o = gate(ao);
         let mut saved = [c.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[i, f, g, o]);
-        Forward { h: o * settings.output.of(c), c, saved }
+        Forward { h: if NORMED { o } else { o * settings.output.of(c) }, c, saved }
     }
 
     #[inline(always)]
@@ -76,10 +93,13 @@ impl<const PEEPHOLES: bool> CellMath for General<PEEPHOLES> {
         // The state that went to h: zoneout may have put the old one in its place since.
         let whole = f * c_prev + i * g;
         let c = clamp(whole, settings.cell_clip);
-        let y = settings.output.of(c);
-        let gate = |d: N, y: N| d * slope(settings.gate, settings.clip, y);
-        let ao = gate(dh * y, o);
-        let mut d_c = dc + dh * o * settings.output.slope(y);
+        let gate = |d: N, y: N| d * slope_within(settings.gate, settings.clip, y);
+        let (ao, mut d_c) = if NORMED {
+            (gate(dh, o), dc)
+        } else {
+            let y = settings.output.of(c);
+            (gate(dh * y, o), dc + dh * o * settings.output.slope(y))
+        };
         if PEEPHOLES {
             d_c = d_c + ao * p[3];
         }
@@ -87,7 +107,7 @@ impl<const PEEPHOLES: bool> CellMath for General<PEEPHOLES> {
         let d_c = whole.magnitude().below(limit, d_c, none);
         let (di, af) = if settings.coupled { (g - c_prev, none) } else { (g, gate(d_c * c_prev, f)) };
         let ai = gate(d_c * di, i);
-        let ag = d_c * i * slope(settings.candidate, settings.clip, g);
+        let ag = d_c * i * slope_within(settings.candidate, settings.clip, g);
         let mut back = d_c * f;
         if PEEPHOLES {
             back = back + ai * p[0] + af * p[1];

@@ -3,24 +3,32 @@
 //! Its gates are r, z and n. n keeps its input part and its recurrent part apart, so that four columns are in use as in an
 //! LSTM: r, z, W·x of n, R·h' of n. The cell state is the hidden state, by which a unit hands h' on to itself.
 
+use super::general::{clamp, slope_within};
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
-use crate::real::{Number, sigmoid, tanh};
+use crate::real::Number;
 
 pub struct Gru;
 
 impl CellMath for Gru {
     const NAME: &'static str = "gru";
-    const SHADER: &'static str = include_str!("../../shaders/cells/gru.wgsl");
+    const SHADER: &'static str =
+        concat!(include_str!("../../shaders/cells/open.wgsl"), include_str!("../../shaders/cells/gru.wgsl"));
     const SAVED: usize = 4; // r, z, n, R·h' of n with its bias
     const INPUT_GATES: &'static [usize] = &[0, 1, 2];
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 3];
     const STATE_IS_HIDDEN: bool = true;
 
     #[inline(always)]
-    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, _: &More<N>) -> Forward<N> {
-        let [r, z] = std::array::from_fn(|k| sigmoid(wx[k] + rh[k] + b[k]));
+    fn forward<N: Number>(
+        wx: [N; GATES],
+        rh: [N; GATES],
+        b: [N; GATES],
+        c_prev: N,
+        More { settings, .. }: &More<N>,
+    ) -> Forward<N> {
+        let [r, z] = std::array::from_fn(|k| settings.gate.of(clamp(wx[k] + rh[k] + b[k], settings.clip)));
         let q = rh[3] + b[3];
-        let n = tanh(wx[2] + b[2] + r * q);
+        let n = settings.candidate.of(clamp(wx[2] + b[2] + r * q, settings.clip));
         let h = z.one_minus() * n + z * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[r, z, n, q]);
@@ -28,13 +36,19 @@ impl CellMath for Gru {
     }
 
     #[inline(always)]
-    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, _: N, dh: N, dc: N, _: &More<N>) -> Backward<N> {
+    fn backward<N: Number>(
+        saved: &[N; MAX_SAVED],
+        c_prev: N,
+        _: N,
+        dh: N,
+        dc: N,
+        More { settings, .. }: &More<N>,
+    ) -> Backward<N> {
         let [r, z, n, q, ..] = *saved;
         let d = dh + dc;
-        let dn = d * z.one_minus() * (n * n).one_minus(); // before tanh
-        let dz = d * (c_prev - n) * z * z.one_minus();
-        let dr = dn * q * r * r.one_minus();
-        let gates = [dr, dz, dn, dn * r];
+        let gate = |y: N| slope_within(settings.gate, settings.clip, y);
+        let dn = d * z.one_minus() * slope_within(settings.candidate, settings.clip, n); // before its activation
+        let gates = [dn * q * gate(r), d * (c_prev - n) * gate(z), dn, dn * r];
         Backward { gates, bias: gates, extra: [d.nothing(); GATES], c_prev: d * z }
     }
 }

@@ -15,12 +15,14 @@
 mod article;
 mod general;
 mod gru;
+mod gru_reset_before;
 mod lanes;
 mod row;
 mod settings;
 mod standard;
 
 pub use crate::activation::Shape;
+pub(crate) use general::slope_within;
 pub use row::{BackwardRow, ForwardRow};
 pub use settings::Settings;
 
@@ -73,6 +75,17 @@ pub enum Cell {
     ///
     /// [`Gru`](crate::Gru) makes a layer of it.
     Gru,
+    /// The GRU as it was first published (Cho et al. 2014), of the
+    /// [ONNX operator](https://onnx.ai/onnx/operators/onnx__GRU.html) with `linear_before_reset` 0 (its default) and of Keras
+    /// with `reset_after=False`:
+    ///
+    /// ```text
+    /// r = σ(W_r·x + R_r·h' + b_r)    n = tanh(W_n·x + R_n·(r ⊙ h') + b_n)
+    /// z = σ(W_z·x + R_z·h' + b_z)    h = (1 − z) ⊙ n + z ⊙ h'
+    /// ```
+    ///
+    /// [`Gru::reset_after`](crate::Gru::reset_after) asks for it. A step has two products, one after the other.
+    GruResetBefore,
 }
 
 impl Cell {
@@ -88,13 +101,16 @@ pub static CELLS: &[CellSpec] = &[
     CellSpec::of::<standard::Standard>(),
     CellSpec::of::<article::Article>(),
     CellSpec::of::<gru::Gru>(),
-    CellSpec::of::<general::General<false>>(),
-    CellSpec::of::<general::General<true>>(),
+    CellSpec::of::<gru_reset_before::GruResetBefore>(),
+    CellSpec::of::<general::General<false, false>>(),
+    CellSpec::of::<general::General<true, false>>(),
+    CellSpec::of::<general::General<false, true>>(),
+    CellSpec::of::<general::General<true, true>>(),
 ];
 
-/// The LSTM with any activations, clips and coupled gates: without peepholes, or with.
-pub(crate) fn general(peepholes: bool) -> &'static CellSpec {
-    &CELLS[3 + peepholes as usize]
+/// The LSTM with any activations, clips and coupled gates: without peepholes, or with; with its cell state normalised, or not.
+pub(crate) fn general(peepholes: bool, normed: bool) -> &'static CellSpec {
+    &CELLS[4 + peepholes as usize + 2 * normed as usize]
 }
 
 /// What one unit's step returns. `saved` holds [`CellMath::SAVED`] values for the backward step.
@@ -217,11 +233,12 @@ mod tests {
 
     #[test]
     fn the_list_follows_the_enum() {
-        for cell in [Cell::Standard, Cell::Article, Cell::Gru] {
+        for cell in [Cell::Standard, Cell::Article, Cell::Gru, Cell::GruResetBefore] {
             let json = serde_json::to_value(cell).unwrap();
             assert_eq!(json.as_str().unwrap(), cell.spec().name);
         }
-        assert_eq!([general(false).name, general(true).name], ["general", "peephole"]);
+        let names = [(false, false), (true, false), (false, true), (true, true)].map(|(p, n)| general(p, n).name);
+        assert_eq!(names, ["general", "peephole", "normed", "normed_peephole"]);
     }
 
     /// Settings that use everything that a cell leaves open.
@@ -277,6 +294,8 @@ mod tests {
                     };
                     let numeric = (loss(&up) - loss(&down)) / (2.0 * step);
                     let exact = match k {
+                        // its gradient comes from outside the cell
+                        0 | 4 | 8 if spec.name == "gru_reset_before" => continue,
                         0..4 if spec.input_gates.contains(&k) => back.gates[k],
                         4..8 if spec.recurrent_gates.contains(&(k - 4)) => back.gates[k - 4],
                         0..8 => continue, // a column that is always 0

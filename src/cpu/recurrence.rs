@@ -224,21 +224,21 @@ impl Pieces {
 }
 
 /// The words of a run: a key for random bits, then the lengths of sequences.
-struct Words<'a, F>(&'a [F]);
+pub(super) struct Words<'a, F>(pub &'a [F]);
 
 impl<F: Real> Words<'_, F> {
-    fn key(&self) -> [u32; 2] {
+    pub fn key(&self) -> [u32; 2] {
         [self.0[0].word(), self.0[1].word()]
     }
 
     /// Whether a row's sequence holds a time.
-    fn holds(&self, row: usize, time: usize) -> bool {
+    pub fn holds(&self, row: usize, time: usize) -> bool {
         time < self.0[2 + row].word() as usize
     }
 }
 
 /// The time of a step of the scan.
-fn time(step: usize, total: u32, direction: usize, backwards: u32) -> usize {
+pub(super) fn time(step: usize, total: u32, direction: usize, backwards: u32) -> usize {
     if direction == 1 || backwards == 1 { total as usize - 1 - step } else { step }
 }
 
@@ -256,7 +256,8 @@ struct ForwardPass<'a, F> {
     bias: &'a [F],
     /// Further parameters, [D, 4H]; empty where the cell has none.
     extra: &'a [F],
-    weights: Weights<'a, F>,
+    /// Nothing where the product has been added to W·x.
+    weights: Option<Weights<'a, F>>,
     words: Words<'a, F>,
     /// What h' is multiplied by before the product, [D, B, K]; empty: nothing.
     mask: &'a [F],
@@ -299,19 +300,22 @@ impl<F: Real> ForwardPass<'_, F> {
         let [batch, directions, steps] = [p.batch, p.directions, p.steps].map(|size| size as usize);
         let (xw_row, columns) = (GATES * hidden, GATES * units.start..GATES * units.end);
         let wide = columns.len().next_multiple_of(COLUMNS);
-        let weights = self.weights.side(direction, columns.clone());
+        let weights = self.weights.as_ref().map(|weights| weights.side(direction, columns.clone()));
         let bias = &self.bias[direction * xw_row..][columns.clone()];
         let extra = if self.extra.is_empty() { &[] } else { &self.extra[direction * xw_row..][columns.clone()] };
         let carries = self.carries;
+        own.rh.fill(F::zero());
         for step in 0..steps {
-            dispatch(Product {
-                state: own.h,
-                grouped: own.grouped,
-                terms: width,
-                weights,
-                out: own.rh,
-                columns: columns.len(),
-            });
+            if let Some(weights) = weights {
+                dispatch(Product {
+                    state: own.h,
+                    grouped: own.grouped,
+                    terms: width,
+                    weights,
+                    out: own.rh,
+                    columns: columns.len(),
+                });
+            }
             for (row, b) in rows.clone().enumerate() {
                 let at = ((step * directions + direction) * batch + b) * xw_row;
                 let index = step * rows.len() + row;
@@ -396,15 +400,16 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let kept = if train { spec.saved } else { 0 };
-    let projected = width != hidden;
+    let (projected, multiplies) = (width != hidden, call.constants[10] > 0);
 
     let wide = call.kernel.half_weights.then(|| widened(&args.buffers[1]));
     // Once for all steps and, for weights, until they change; else here.
     let own_packed = match wide {
-        Some(_) => None,
-        None => args.take_packed(1, matrices(directions, width, columns), batch * steps),
+        None if multiplies => args.take_packed(1, matrices(directions, width, columns), batch * steps),
+        _ => None,
     };
-    let packed = if own_packed.is_some() { 0 } else { Weights::<F>::room(directions, width, columns, batch) };
+    let packs = own_packed.is_none() && multiplies;
+    let packed = if packs { Weights::<F>::room(directions, width, columns, batch) } else { 0 };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
         let carries = carries as usize;
@@ -420,10 +425,10 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let mut room = || rooms.next().expect("a room of every length asked for");
     let own = room();
     let r = wide.as_deref().unwrap_or(r);
-    let weights = match &own_packed {
+    let weights = multiplies.then(|| match &own_packed {
         Some(packed) => Weights { data: packed.all(), packed: true, terms: width, columns },
         None => Weights::new(team, r, width, columns, own),
-    };
+    });
     let (sums, extra) = (room(), room());
     let parameters = biases + spec.extra as usize;
     for (direction, sums) in sums.chunks_exact_mut(columns).enumerate() {
@@ -603,7 +608,7 @@ impl<F: Real> BackwardPass<'_, F> {
                         *value = if dropped { F::zero() } else { *value * scale };
                     }
                 }
-                if step >= p.dy_from as usize && on {
+                if step >= p.dy_from as usize && (on || p.dy_whole == 1) {
                     let from = p.dy_offset as usize
                         + (step - p.dy_from as usize) * p.dy_step as usize
                         + direction * p.dy_direction as usize

@@ -1,9 +1,10 @@
-//! What happens to sequences row by row: dropout, and zeros past the end.
+//! What happens to sequences row by row: dropout, zeros past the end, states carried over.
 
 use super::Args;
+use super::recurrence::{Words, time};
 use crate::kernel::{
     Call,
-    params::{Dropout, Trim},
+    params::{Carry, Dropout, Trim},
 };
 use crate::random::bits;
 use crate::real::Real;
@@ -44,6 +45,23 @@ pub fn trim<F: Real>(call: &Call, args: &mut Args<F>) {
             } else {
                 to.fill(F::zero());
             }
+        }
+    }
+}
+
+/// Twin of `shaders/carry.wgsl`.
+pub fn carry<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Carry = call.params();
+    let ([words, src, dst], _) = args.parts(0);
+    let (batch, n) = (p.batch as usize, p.features as usize);
+    for row in 0..p.directions as usize * batch {
+        if Words(words).holds(row % batch, time(p.step as usize, p.total_steps, row / batch, p.backwards)) {
+            continue;
+        }
+        let from = &src[p.src_offset as usize + row * n..][..n];
+        let to = &mut dst[p.dst_offset as usize + row * n..][..n];
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = if p.add == 1 { *to + from } else { from };
         }
     }
 }

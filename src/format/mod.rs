@@ -1,3 +1,23 @@
-//! Model files.
+//! Model files: what others trained runs here, and what was trained here runs there.
+//!
+//! | module | reads | writes | feature |
+//! |---|---|---|---|
+//! | [`Model::save`](crate::Model::save), [`Model::load`](crate::Model::load) | the crate's own safetensors | the same | always there |
+//! | `pytorch` | `.pt`, `.pth`, Lightning's `.ckpt`, `.safetensors` | `.safetensors` | `pytorch` |
+//! | `keras` | `.keras`, `.weights.h5`, older `.h5` | `.keras` | `keras` |
+//! | `onnx` | `.onnx` | `.onnx` | `onnx` |
+//!
+//! All features are on by default; without them the library needs no crate for other formats.
+//!
+//! Files are not trusted. Reading one executes nothing, allocates no more than a small multiple of the file's size (each module
+//! says how much), and ends with a model or with an [`Error`](crate::Error) that names the tensor or layer and what was expected.
 
+#[cfg(feature = "keras")]
+pub mod keras;
+pub(crate) mod number;
+#[cfg(feature = "onnx")]
+pub mod onnx;
+pub(crate) mod place;
+#[cfg(feature = "pytorch")]
+pub mod pytorch;
 pub(crate) mod safetensors;

@@ -1,13 +1,14 @@
-//! [safetensors](https://github.com/huggingface/safetensors) files of f32 tensors.
+//! [safetensors](https://github.com/huggingface/safetensors) files.
 
+use super::number::Number;
+use super::place::replace;
 use crate::error::{Error, Result};
 use crate::layer::HostTensor;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
-/// Writes a file beside its place, then renames it there.
+/// Writes tensors and metadata.
 pub(crate) fn write(path: &Path, tensors: &[HostTensor], metadata: HashMap<String, String>) -> Result<()> {
     let views = tensors.iter().map(|host| {
         let view = TensorView::new(Dtype::F32, host.shape.clone(), bytemuck::cast_slice(&host.values));
@@ -16,25 +17,10 @@ pub(crate) fn write(path: &Path, tensors: &[HostTensor], metadata: HashMap<Strin
     let broken = |error: safetensors::SafeTensorError| Error::format(path, format!("cannot hold the tensors: {error}"));
     let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(broken)?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(broken)?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".saving-");
-    #[cfg(unix)]
-    {
-        // Readable like any file (the process's mask applies); temporary files are private by default.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(Error::file("write", path))?;
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::file("write", path))?;
-    file.persist(path).map_err(|error| Error::file("write", path)(error.error))?;
-    Ok(())
+    replace(path, &bytes)
 }
 
-/// Reads all tensors and the metadata of a file.
+/// Reads all tensors, as f32, and the metadata of a file.
 pub(crate) fn read(path: &Path) -> Result<(Vec<HostTensor>, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
     let broken = |error: safetensors::SafeTensorError| {
@@ -44,14 +30,11 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<HostTensor>, HashMap<String, Stri
     let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let mut tensors = Vec::new();
     for (name, view) in file.iter() {
-        if view.dtype() != Dtype::F32 {
-            return Err(Error::format(path, format!("has tensor {name} of type {:?}; only F32 is read", view.dtype())));
-        }
-        let values = view
-            .data()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-            .collect();
+        let number = Number::from(view.dtype());
+        let Some(size) = number.size() else {
+            return Err(Error::format(path, format!("has tensor {name}, which {}", number.refusal())));
+        };
+        let values = view.data().chunks_exact(size).map(|bytes| number.decode(bytes)).collect();
         tensors.push(HostTensor { name: name.to_string(), shape: view.shape().to_vec(), values });
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))

@@ -105,6 +105,7 @@ impl Kernel {
             include_str!("../../shaders/common/activation.wgsl"),
             include_str!("../../shaders/common/indexing.wgsl"),
             include_str!("../../shaders/common/random.wgsl"),
+            include_str!("../../shaders/common/total.wgsl"),
             if self.half_weights {
                 include_str!("../../shaders/common/weights_f16.wgsl")
             } else {
@@ -190,7 +191,7 @@ kernels! {
             read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved"), read("words"),
             read("mask"),
         ],
-        constants: &["H", "K", "TRAIN", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
+        constants: &["H", "K", "TRAIN", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS", "TERMS"], workgroup: [0, 1, 1], cell: true,
     }
     /// Time steps backward: gradient through the recurrent product, then through the cell.
     SCAN_BACKWARD = scan_backward {
@@ -261,13 +262,49 @@ kernels! {
     NORM_FORWARD = norm_forward {
         params: p::NormForward,
         bindings: &[read("weight"), read("bias"), read("x"), read_write("y")],
-        constants: &[], workgroup: [64, 1, 1], cell: false,
+        constants: &["BIAS", "ADD"], workgroup: [64, 1, 1], cell: false,
     }
     /// Gradient through layer normalisation.
     NORM_BACKWARD = norm_backward {
         params: p::NormBackward,
         bindings: &[read("weight"), read("x"), read("dy"), read_write("dx"), read_write("dweight")],
-        constants: &[], workgroup: [64, 1, 1], cell: false,
+        constants: &["ADD"], workgroup: [64, 1, 1], cell: false,
+    }
+    /// The hidden state of a step whose cell state is normalised on its way there.
+    NORM_STATE_FORWARD = norm_state_forward {
+        params: p::NormStateForward,
+        bindings: &[read("norm"), read_write("h"), read_write("c"), read("words")],
+        constants: &["H", "TRAIN", "CARRIES", "KIND"], workgroup: [64, 1, 1], cell: false,
+    }
+    /// Gradients of the output gate and the cell state of such a step.
+    NORM_STATE_BACKWARD = norm_state_backward {
+        params: p::NormStateBackward,
+        bindings: &[
+            read("norm"), read("c"), read("saved"), read("dh"), read("words"), read_write("sums"), read_write("past"),
+            read_write("out"),
+        ],
+        constants: &["H", "CARRIES", "KIND"], workgroup: [64, 1, 1], cell: false,
+    }
+    /// A reset gate that acts on the hidden state before the recurrent product.
+    RESET_FORWARD = reset_forward {
+        params: p::ResetForward,
+        bindings: &[read("rh"), read("bias"), read("h"), read_write("xw"), read_write("s")],
+        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Gradient through such a gate.
+    RESET_BACKWARD = reset_backward {
+        params: p::ResetBackward,
+        bindings: &[
+            read("ds"), read("saved"), read("h"), read_write("dg"), read_write("dr"), read_write("back"),
+            read_write("sums"),
+        ],
+        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// States, or their gradients, of rows whose sequence does not hold a time.
+    CARRY = carry {
+        params: p::Carry,
+        bindings: &[read("words"), read("src"), read_write("dst")],
+        constants: &[], workgroup: [256, 1, 1], cell: false,
     }
     /// Rows of a table, by index.
     EMBED_FORWARD = embed_forward {
@@ -304,6 +341,18 @@ kernels! {
         params: p::DenseBackward,
         bindings: &[read("y"), read_write("dy")],
         constants: &["ACTIVATION"], workgroup: [256, 1, 1], cell: false,
+    }
+    /// Softmax of rows, or its logarithm, in place.
+    SOFTMAX_FORWARD = softmax_forward {
+        params: p::SoftmaxForward,
+        bindings: &[read_write("y")],
+        constants: &["LOG"], workgroup: [64, 1, 1], cell: false,
+    }
+    /// Gradient through softmax, or its logarithm, in place.
+    SOFTMAX_BACKWARD = softmax_backward {
+        params: p::SoftmaxBackward,
+        bindings: &[read("y"), read_write("dy")],
+        constants: &["LOG"], workgroup: [64, 1, 1], cell: false,
     }
     /// Sum over rows: the gradient of a bias.
     COLUMN_SUM = column_sum {

@@ -291,17 +291,18 @@ impl ScanForward {
     /// Constants of a call: H, K (width of the recurrent state; where it is not H, `saved` gets what is to be projected, after
     /// the values kept for backward), TRAIN, DROP (1: h' is multiplied by a mask before the product), CARRIES (whether states
     /// are carried past the cell: 1 by rows that have ended, 2 by zoneout, 3 by both), KINDS ([`Settings::kinds`]), ROWS (batch
-    /// rows of a workgroup), UNITS (hidden units of one), SPAN (units of a thread at once), THREADS.
+    /// rows of a workgroup), UNITS (hidden units of one), SPAN (units of a thread at once), THREADS, TERMS (of the recurrent
+    /// product: K, or 0 where other kernels have added it to xw).
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
-        let [hidden, _, _, _, _, _, rows, units] = call.constants[..8] else { return [0; 3] };
+        let [hidden, _, _, _, _, _, rows, units, ..] = call.constants[..] else { return [0; 3] };
         recurrence_groups(hidden, units, self.batch, rows, self.directions)
     }
 
-    /// Nothing for several steps of a state that another kernel must project in between.
+    /// Nothing for several steps between which other kernels have work.
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
-        let [h, k, train, drop, carries] = call.constants[..5] else { return Vec::new() };
+        let [h, k, train, drop, carries, _, _, _, _, _, terms] = call.constants[..] else { return Vec::new() };
         let (d, projected) = (self.directions, h != k);
-        if projected && self.steps > 1 {
+        if (terms != k && terms != 0) || (projected || terms == 0) && self.steps > 1 {
             return Vec::new();
         }
         let units = self.batch * h;
@@ -315,7 +316,7 @@ impl ScanForward {
         let h_new = (!projected).then(|| Region::span(self.h_in + slot, self.steps * d, self.batch * k));
         vec![
             Touch::reads(Region::span(self.xw_offset, self.steps * d * self.batch, 4 * h)),
-            Touch::reads(Region::span(0, d * k, 4 * h / halves)),
+            Touch::reads(Region::span(0, d * terms, 4 * h / halves)),
             Touch::reads(Region::span(0, d * (self.biases + extra), 4 * h)),
             Touch { read: Some(Region::span(self.h_in, d, self.batch * k)), write: h_new },
             Touch { read: Some(slots(self.c_in, 1)), write: Some(slots(self.c_out, kept)) },
@@ -326,8 +327,8 @@ impl ScanForward {
     }
 
     pub(super) fn flops(&self, call: &Call) -> u64 {
-        let [h, k] = [call.constants[0] as u64, call.constants[1] as u64];
-        self.steps as u64 * self.directions as u64 * self.batch as u64 * h * (8 * k + 30)
+        let [h, terms] = [call.constants[0], call.constants[10]].map(u64::from);
+        self.steps as u64 * self.directions as u64 * self.batch as u64 * h * (8 * terms + 30)
     }
 }
 
@@ -356,6 +357,8 @@ params! {
         dy_direction: u32,
         /// Stride of dy by batch row.
         dy_row: u32,
+        /// 1: dy also holds what later steps send back, so rows whose sequence does not hold the time have it, too.
+        dy_whole: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
         /// From one step of saved to the next.
@@ -716,6 +719,11 @@ impl MergeBackward {
     }
 }
 
+/// Workgroups of a kernel that has one a row.
+fn a_group_a_row(rows: u32) -> [u64; 3] {
+    elementwise(rows as u64, 1)
+}
+
 params! {
     /// Rows brought to mean 0 and variance 1, scaled and shifted.
     NormForward {
@@ -723,6 +731,10 @@ params! {
         rows: u32,
         /// Features of a row.
         features: u32,
+        /// Rows, one after another, that share their weights.
+        group: u32,
+        /// Weights that rows take in turns.
+        groups: u32,
         /// First element of x [rows, features].
         x_offset: u32,
         /// First element of y [rows, features].
@@ -734,16 +746,18 @@ params! {
 
 impl NormForward {
     pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
-        elementwise(self.rows as u64, 64)
+        a_group_a_row(self.rows)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+    /// Constants of a call: BIAS (1: there is one), ADD (1: y is added to).
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let [bias, add] = call.constants[..] else { return Vec::new() };
         let own = |offset: u32, rows: u32| Region::span(offset, rows, self.features);
         vec![
-            Touch::reads(own(0, 1)),
-            Touch::reads(own(0, 1)),
+            Touch::reads(own(0, self.groups)),
+            Touch::reads(own(0, bias * self.groups)),
             Touch::reads(own(self.x_offset, self.rows)),
-            Touch::writes(own(self.y_offset, self.rows)),
+            Touch::updates(own(self.y_offset, self.rows), add == 1),
         ]
     }
 
@@ -753,17 +767,23 @@ impl NormForward {
 }
 
 params! {
-    /// Gradient of rows that were normalised, and the terms of the weight's gradient.
+    /// Gradient of rows that were normalised, and the terms of the weight's gradient, summed over steps.
     NormBackward {
-        /// Rows.
+        /// Rows of a step.
         rows: u32,
+        /// Steps.
+        steps: u32,
         /// Features of a row.
         features: u32,
-        /// First element of x [rows, features].
+        /// Rows, one after another, that share their weights.
+        group: u32,
+        /// Weights that rows take in turns.
+        groups: u32,
+        /// First element of x [steps, rows, features].
         x_offset: u32,
-        /// First element of dy [rows, features].
+        /// First element of dy [steps, rows, features].
         dy_offset: u32,
-        /// First element of dx [rows, features].
+        /// First element of dx [steps, rows, features].
         dx_offset: u32,
         /// Added to the variance.
         epsilon: f32,
@@ -772,22 +792,307 @@ params! {
 
 impl NormBackward {
     pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
-        elementwise(self.rows as u64, 64)
+        a_group_a_row(self.rows)
     }
 
-    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+    /// Constants of a call: ADD (1: the terms of the weight's gradient are added to).
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let [add] = call.constants[..] else { return Vec::new() };
         let own = |offset: u32, rows: u32| Region::span(offset, rows, self.features);
+        let all = self.steps * self.rows;
         vec![
-            Touch::reads(own(0, 1)),
-            Touch::reads(own(self.x_offset, self.rows)),
-            Touch::reads(own(self.dy_offset, self.rows)),
-            Touch::writes(own(self.dx_offset, self.rows)),
-            Touch::writes(own(0, self.rows)),
+            Touch::reads(own(0, self.groups)),
+            Touch::reads(own(self.x_offset, all)),
+            Touch::reads(own(self.dy_offset, all)),
+            Touch::writes(own(self.dx_offset, all)),
+            Touch::updates(own(0, self.rows), add == 1),
         ]
     }
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
-        20 * self.rows as u64 * self.features as u64
+        20 * self.steps as u64 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// The hidden state of a step from its output gate and its cell state, which is normalised on the way; what is carried past
+    /// the step.
+    NormStateForward {
+        /// B.
+        batch: u32,
+        /// D.
+        directions: u32,
+        /// Slot of h' [D, B, H]; the output gate lies in the next one, and h goes there.
+        h_in: u32,
+        /// Slot of c'.
+        c_in: u32,
+        /// Slot of c.
+        c_out: u32,
+        /// The step of the scan.
+        step: u32,
+        /// T.
+        total_steps: u32,
+        /// 1: direction 0 runs from the end of time.
+        backwards: u32,
+        /// Where random bits of zoneout are counted.
+        site: u32,
+        /// In training a unit keeps h' where its random bits are below this.
+        zoneout_h: u32,
+        /// The same for c'.
+        zoneout_c: u32,
+        /// In inference h is this share of h' and the rest of what the step made.
+        keep_h: f32,
+        /// The same for c.
+        keep_c: f32,
+        /// α of the output's activation.
+        alpha: f32,
+        /// β of it.
+        beta: f32,
+        /// Added to the variance.
+        epsilon: f32,
+    }
+}
+
+impl NormStateForward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        a_group_a_row(self.directions * self.batch)
+    }
+
+    /// Constants of a call: H, TRAIN, CARRIES as in [`ScanForward`], KIND (of the output's activation).
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let [h, train, carries, _] = call.constants[..] else { return Vec::new() };
+        let rows = self.directions * self.batch;
+        let slot = |at: u32, count: u32| Region::span(at, count * rows, h);
+        // Two slots of c, in either order.
+        let c = Region::strided(self.c_in.min(self.c_out), [(2, self.c_in.abs_diff(self.c_out) as i32), (rows * h, 1)]);
+        let words = if carries % 2 == 1 { 2 + self.batch } else { train * carries };
+        vec![
+            Touch::reads(Region::span(0, 2 * self.directions, h)),
+            Touch { read: Some(slot(self.h_in, 2)), write: Some(slot(self.h_in + rows * h, 1)) },
+            Touch { read: Some(c), write: Some(slot(self.c_out, 1)) },
+            Touch::reads(Region::span(0, 1, words)),
+        ]
+    }
+
+    pub(super) fn flops(&self, call: &Call) -> u64 {
+        20 * self.directions as u64 * self.batch as u64 * call.constants[0] as u64
+    }
+}
+
+params! {
+    /// The gradients of a step's output gate and of the cell state that it made; what goes past the step.
+    NormStateBackward {
+        /// B.
+        batch: u32,
+        /// D.
+        directions: u32,
+        /// Slot of c' [D, B, H].
+        c_in: u32,
+        /// The step's saved values [4, D, B, H]: i, f, g, o.
+        saved_offset: u32,
+        /// Gradient of h [D, B, H].
+        dh_offset: u32,
+        /// Gradient of c [2, D, B, H]; the second part went past the later step.
+        dc_offset: u32,
+        /// The step of the scan.
+        step: u32,
+        /// T.
+        total_steps: u32,
+        /// 1: direction 0 runs from the end of time.
+        backwards: u32,
+        /// Where random bits of zoneout are counted.
+        site: u32,
+        /// As in the forward pass.
+        zoneout_h: u32,
+        /// As in the forward pass.
+        zoneout_c: u32,
+        /// α of the output's activation.
+        alpha: f32,
+        /// β of it.
+        beta: f32,
+        /// Bounds the cell state.
+        cell_clip: f32,
+        /// Added to the variance.
+        epsilon: f32,
+        /// 1: overwrite the sums over time instead of adding to them.
+        first: u32,
+    }
+}
+
+impl NormStateBackward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        a_group_a_row(self.directions * self.batch)
+    }
+
+    /// Constants of a call: H, CARRIES, KIND.
+    pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
+        let [h, carries, _] = call.constants[..] else { return Vec::new() };
+        let rows = self.directions * self.batch;
+        let slots = |at: u32, count: u32| Region::span(at, count * rows, h);
+        let words = if carries % 2 == 1 { 2 + self.batch } else { carries };
+        let sums = slots(self.dc_offset, 2);
+        vec![
+            Touch::reads(Region::span(0, 2 * self.directions, h)),
+            Touch::reads(slots(self.c_in, 1)),
+            Touch::reads(slots(self.saved_offset, 4)),
+            Touch::reads(slots(self.dh_offset, 1)),
+            Touch::reads(Region::span(0, 1, words)),
+            Touch { read: Some(sums), write: Some(sums) },
+            Touch::writes(slots(0, 1)),
+            Touch { read: (self.first == 0).then(|| slots(rows * h, 2)), write: Some(slots(0, 4)) },
+        ]
+    }
+
+    pub(super) fn flops(&self, call: &Call) -> u64 {
+        60 * self.directions as u64 * self.batch as u64 * call.constants[0] as u64
+    }
+}
+
+params! {
+    /// The reset gate where it acts before the recurrent product: `s = r ⊙ h'`.
+    ResetForward {
+        /// B.
+        batch: u32,
+        /// D.
+        directions: u32,
+        /// H.
+        hidden: u32,
+        /// Biases per gate.
+        biases: u32,
+        /// W·x of the step [D, B, 4H]; R·h' of the gates r and z is added.
+        xw_offset: u32,
+        /// h' as products read it, [D, B, H].
+        h_offset: u32,
+        /// s [D, B, H].
+        s_offset: u32,
+        /// α of the gates' activation.
+        alpha: f32,
+        /// β of it.
+        beta: f32,
+        /// Bounds what goes into the activation.
+        clip: f32,
+    }
+}
+
+impl ResetForward {
+    fn units(&self) -> u64 {
+        self.directions as u64 * self.batch as u64 * self.hidden as u64
+    }
+
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.units(), 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let (rows, h) = (self.directions * self.batch, self.hidden);
+        vec![
+            Touch::reads(Region::span(0, rows, 4 * h)),
+            Touch::reads(Region::span(0, self.directions * self.biases, 4 * h)),
+            Touch::reads(Region::span(self.h_offset, rows, h)),
+            Touch::updates(Region::span(self.xw_offset, rows, 4 * h), true),
+            Touch::writes(Region::span(self.s_offset, rows, h)),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        10 * self.units()
+    }
+}
+
+params! {
+    /// The reset gate backward, from the gradient of s.
+    ResetBackward {
+        /// B.
+        batch: u32,
+        /// D.
+        directions: u32,
+        /// H.
+        hidden: u32,
+        /// r of the step [D, B, H].
+        saved_offset: u32,
+        /// h' as products read it, [D, B, H].
+        h_offset: u32,
+        /// Gate gradients of the step, [D, B, 4H], in two buffers.
+        dg_offset: u32,
+        /// 1: a clip bounds what goes into the activation.
+        clipped: u32,
+        /// α of the gates' activation.
+        alpha: f32,
+        /// β of it.
+        beta: f32,
+        /// The clip.
+        clip: f32,
+    }
+}
+
+impl ResetBackward {
+    fn units(&self) -> u64 {
+        self.directions as u64 * self.batch as u64 * self.hidden as u64
+    }
+
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.units(), 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let (rows, h) = (self.directions * self.batch, self.hidden);
+        let gates = |at: u32| Region::span(at, rows, 4 * h);
+        vec![
+            Touch::reads(Region::span(0, rows, h)),
+            Touch::reads(Region::span(self.saved_offset, rows, h)),
+            Touch::reads(Region::span(self.h_offset, rows, h)),
+            Touch::updates(gates(self.dg_offset), true),
+            Touch::writes(gates(self.dg_offset)),
+            Touch::writes(Region::span(0, rows, h)),
+            Touch::updates(gates(0), true),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        10 * self.units()
+    }
+}
+
+params! {
+    /// `dst[d, b, f]`, or what is added to it, of rows whose sequence does not hold a step's time.
+    Carry {
+        /// B.
+        batch: u32,
+        /// D.
+        directions: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of the source [D, B, features].
+        src_offset: u32,
+        /// First element of the destination.
+        dst_offset: u32,
+        /// The step of the scan.
+        step: u32,
+        /// T.
+        total_steps: u32,
+        /// 1: direction 0 runs from the end of time.
+        backwards: u32,
+        /// 1: add to the destination; 0: overwrite it.
+        add: u32,
+    }
+}
+
+impl Carry {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.directions as u64 * self.batch as u64 * self.features as u64, 256)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        let rows = |at: u32| Region::span(at, self.directions * self.batch, self.features);
+        vec![
+            Touch::reads(Region::span(2, 1, self.batch)),
+            Touch::reads(rows(self.src_offset)),
+            Touch::updates(rows(self.dst_offset), true),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        0
     }
 }
 
@@ -1035,6 +1340,63 @@ impl DenseBackward {
 
     pub(super) fn flops(&self, _: &Call) -> u64 {
         3 * self.n as u64
+    }
+}
+
+params! {
+    /// Softmax of rows, or its logarithm, in place.
+    SoftmaxForward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of y [rows, features].
+        y_offset: u32,
+    }
+}
+
+impl SoftmaxForward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64, 64)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![Touch::updates(Region::span(self.y_offset, self.rows, self.features), true)]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        6 * self.rows as u64 * self.features as u64
+    }
+}
+
+params! {
+    /// Gradient through softmax of rows, or its logarithm, in place.
+    SoftmaxBackward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// First element of y [rows, features].
+        y_offset: u32,
+        /// First element of dy [rows, features].
+        dy_offset: u32,
+    }
+}
+
+impl SoftmaxBackward {
+    pub(super) fn groups(&self, _: &Call) -> [u64; 3] {
+        elementwise(self.rows as u64, 64)
+    }
+
+    pub(super) fn touches(&self, _: &Call) -> Vec<Touch> {
+        vec![
+            Touch::reads(Region::span(self.y_offset, self.rows, self.features)),
+            Touch::updates(Region::span(self.dy_offset, self.rows, self.features), true),
+        ]
+    }
+
+    pub(super) fn flops(&self, _: &Call) -> u64 {
+        4 * self.rows as u64 * self.features as u64
     }
 }
 

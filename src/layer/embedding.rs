@@ -22,16 +22,34 @@ pub struct Embedding {
     pub(crate) entries: usize,
     pub(crate) features: usize,
     pub(crate) init: Init,
+    #[serde(default)]
+    pub(crate) mask_zero: bool,
 }
 
 impl Embedding {
     /// Vectors of `features` numbers for `entries` things, drawn as PyTorch does (normal, deviation 1).
     pub fn new(entries: usize, features: usize) -> Embedding {
-        Embedding { entries, features, init: Init::PyTorch }
+        Embedding { entries, features, init: Init::PyTorch, mask_zero: false }
     }
 
     /// The same, drawn as Keras does (uniform in ±0.05).
     pub fn keras(entries: usize, features: usize) -> Embedding {
         Embedding { init: Init::Keras, ..Embedding::new(entries, features) }
+    }
+
+    /// Whether index 0 is padding, as with Keras's `mask_zero`: each sequence then ends before its first 0. As
+    /// [`Masking`](crate::Masking) by the value 0, with what is said there.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use wgpu_lstm::{Device, Embedding, Lstm, Sequential};
+    /// let layers = Sequential::new(1).add(Embedding::new(27, 8).mask_zero(true)).add(Lstm::new(16));
+    /// let mut model = layers.build(&Device::cpu(), 0)?;
+    /// let (padded, alone) = (array![[[8.0], [9.0], [0.0]]], array![[[8.0], [9.0]]]); // [B, T, 1]
+    /// assert_eq!(model.predict(padded.view())?, model.predict(alone.view())?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn mask_zero(self, mask_zero: bool) -> Embedding {
+        Embedding { mask_zero, ..self }
     }
 }

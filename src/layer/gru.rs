@@ -1,6 +1,7 @@
 //! The GRU layer's configuration.
 
-use super::{Bias, Init, Layer, Lstm, LstmLayer};
+use super::{Bias, Init, Layer, Lstm, LstmLayer, Merge};
+use crate::activation::Activation;
 use crate::cell::Cell;
 use crate::device::Device;
 use crate::error::Result;
@@ -32,6 +33,39 @@ impl Gru {
     /// `hidden` units with Keras's initial weights (Glorot, orthogonal, biases 0) and its two biases.
     pub fn keras(hidden: usize) -> Gru {
         Gru(Lstm::new(hidden).cell(Cell::Gru).init(Init::Keras))
+    }
+
+    /// Whether the reset gate acts after the recurrent product (the default: [`Cell::Gru`]) or before it
+    /// ([`Cell::GruResetBefore`]: Keras's `reset_after=False`, ONNX's `linear_before_reset` 0).
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Gru};
+    /// let gru = Gru::new(4).reset_after(false).build(&Device::cpu(), 3, 0)?;
+    /// assert_eq!(gru.forward(ndarray::Array3::zeros((2, 7, 3)).view(), None)?.output.dim(), (2, 7, 4));
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn reset_after(self, reset_after: bool) -> Gru {
+        Gru(self.0.cell(if reset_after { Cell::Gru } else { Cell::GruResetBefore }))
+    }
+
+    /// Activation of the gates r and z: ONNX's f, Keras's `recurrent_activation`. Sigmoid by default.
+    pub fn gate_activation(self, activation: Activation) -> Gru {
+        Gru(self.0.gate_activation(activation))
+    }
+
+    /// Activation of n: ONNX's g, Keras's `activation`. Tanh by default.
+    pub fn activation(self, activation: Activation) -> Gru {
+        Gru(self.0.candidate_activation(activation))
+    }
+
+    /// Bounds what goes into the activations to ±clip; see [`Lstm::clip`].
+    pub fn clip(self, clip: f32) -> Gru {
+        Gru(self.0.clip(clip))
+    }
+
+    /// What becomes of the outputs of two directions; see [`Lstm::merge`].
+    pub fn merge(self, merge: Merge) -> Gru {
+        Gru(self.0.merge(merge))
     }
 
     /// L layers on top of each other.
@@ -77,6 +111,11 @@ impl Gru {
     /// Drops inputs; see [`Lstm::input_dropout`].
     pub fn input_dropout(self, probability: f64) -> Gru {
         Gru(self.0.input_dropout(probability))
+    }
+
+    /// Drops the hidden state on its way into the products; see [`Lstm::recurrent_dropout`].
+    pub fn recurrent_dropout(self, probability: f64) -> Gru {
+        Gru(self.0.recurrent_dropout(probability))
     }
 
     /// Drops recurrent weights; see [`Lstm::weight_dropout`].

@@ -6,7 +6,7 @@ use crate::cell::{self, Cell, CellSpec, Settings};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::plan::{Capabilities, Plan};
-use crate::schedule::{Batch, Drops, LayerPlan, Purpose, network};
+use crate::schedule::{Batch, Drops, LayerPlan, Purpose, Split, network};
 use serde::{Deserialize, Serialize};
 
 /// Biases of a layer's gates.
@@ -91,6 +91,7 @@ pub struct Lstm {
 #[serde(default)]
 pub(crate) struct Options {
     pub projection: Option<usize>,
+    pub layer_norm: bool,
     pub peepholes: bool,
     pub coupled: bool,
     pub clip: Option<f32>,
@@ -114,6 +115,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             projection: None,
+            layer_norm: false,
             peepholes: false,
             coupled: false,
             clip: None,
@@ -203,6 +205,21 @@ impl Lstm {
     /// ```
     pub fn projection(self, projection: usize) -> Lstm {
         self.with(|options| options.projection = Some(projection))
+    }
+
+    /// Normalises both products over the 4H gates, and the cell state over the units on its way to h (Ba, Kiros and Hinton 2016):
+    /// `a = LN(W·x) + LN(R·h') + b`, `h = o ⊙ tanh(LN(c))`, with ε = 1e-5. Parameters beside the plain ones, per layer and
+    /// direction: `norm_ih` and `norm_hh`, [4H], factors of the products (1 at first; what is added to them is the bias);
+    /// `norm_c_weight` and `norm_c_bias`, `[H]`. haste's `LayerNormLSTM` has the same equations.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(4).layer_norm(true).build(&Device::cpu(), 3, 0)?;
+    /// assert_eq!(lstm.parameters()?["norm_hh_l0"].shape(), [16]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn layer_norm(self, layer_norm: bool) -> Lstm {
+        self.with(|options| options.layer_norm = layer_norm)
     }
 
     /// Lets the gates see the cell state through one weight a unit: i and f the old one, o the new one (P of the
@@ -317,13 +334,23 @@ impl Lstm {
 
     /// The equations as data: the plain cell's, or those of the LSTM that leaves everything open.
     pub(crate) fn spec(&self) -> &'static CellSpec {
-        let Options { peepholes, coupled, clip, cell_clip, zoneout_h, zoneout_c, .. } = self.options;
-        let plain = self.settings() == Settings::default() && !peepholes && !coupled;
+        let Options { peepholes, layer_norm, zoneout_h, zoneout_c, .. } = self.options;
+        let plain = self.settings() == Settings::default() && !peepholes && !layer_norm;
         let zoneout = zoneout_h > 0.0 || zoneout_c > 0.0;
-        if plain && clip.is_none() && cell_clip.is_none() && !zoneout {
-            self.cell.spec()
-        } else {
-            cell::general(peepholes)
+        if self.is_gru() || (plain && !zoneout) { self.cell.spec() } else { cell::general(peepholes, layer_norm) }
+    }
+
+    /// Whether it is one of the two GRUs.
+    pub(crate) fn is_gru(&self) -> bool {
+        matches!(self.cell, Cell::Gru | Cell::GruResetBefore)
+    }
+
+    /// What keeps its steps from being one dispatch each.
+    pub(crate) fn split(&self) -> Option<Split> {
+        match self.cell {
+            Cell::GruResetBefore => Some(Split::Reset),
+            _ if self.options.projection.is_some() => Some(Split::Projection),
+            _ => self.options.layer_norm.then_some(Split::Norm),
         }
     }
 
@@ -362,6 +389,11 @@ impl Lstm {
             ("output activation", options.output_activation),
         ] {
             activation.validate(&format!("{name}: the {place}"))?;
+            if activation.is_of_rows() {
+                return refuse(format!(
+                    "the {place} is {activation:?}, which takes all units together; only a Dense layer can have it"
+                ));
+            }
         }
         for (what, probability) in [
             ("dropout", options.dropout),
@@ -381,14 +413,24 @@ impl Lstm {
             }
         }
         let zoneout = options.zoneout_h > 0.0 || options.zoneout_c > 0.0;
-        if self.cell != Cell::Standard && (self.spec().name != self.cell.spec().name || options.projection.is_some()) {
-            return refuse(format!(
-                "the {} cell has no peepholes, coupled gates, clips, other activations, projection or zoneout",
-                self.cell.spec().name
-            ));
+        let only_lstm =
+            options.peepholes || options.coupled || options.cell_clip.is_some() || zoneout || options.layer_norm;
+        let refused = match self.cell {
+            Cell::Standard => None,
+            Cell::Gru | Cell::GruResetBefore => (only_lstm
+                || options.projection.is_some()
+                || options.output_activation != Activation::Tanh)
+                .then_some("no peepholes, coupled gates, cell clip, output activation, projection, layer normalisation or zoneout"),
+            Cell::Article => (only_lstm || options.projection.is_some() || self.settings() != Settings::default())
+                .then_some(
+                    "no peepholes, coupled gates, clips, other activations, projection, layer normalisation or zoneout",
+                ),
+        };
+        if let Some(refused) = refused {
+            return refuse(format!("the {} cell has {refused}", self.cell.spec().name));
         }
-        if self.cell == Cell::Gru && options.recurrent_dropout > 0.0 {
-            return refuse("recurrent dropout of a GRU is not supported".into());
+        if options.layer_norm && options.projection.is_some() {
+            return refuse("layer normalisation and a projection exclude each other".into());
         }
         if let Some(projection) = options.projection {
             if projection == 0 || projection >= self.hidden {

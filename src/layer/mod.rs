@@ -6,6 +6,7 @@ mod embedding;
 mod gru;
 mod init;
 mod lstm;
+mod masking;
 mod norm;
 mod parameters;
 mod pool;
@@ -17,14 +18,16 @@ pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gru::Gru;
 pub use init::Init;
+#[cfg(feature = "onnx")]
+pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
+pub use masking::Masking;
 pub use norm::LayerNorm;
 pub(crate) use parameters::{Parameters, tensor_shapes};
 pub use pool::Pool;
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use weights::HostTensor;
 
-use crate::cell::Cell;
 use serde::{Deserialize, Serialize};
 
 /// A layer of a [`Sequential`](crate::Sequential) model.
@@ -43,19 +46,22 @@ pub enum Layer {
     LayerNorm(LayerNorm),
     /// Vectors by index.
     Embedding(Embedding),
+    /// Padding by value.
+    Masking(Masking),
 }
 
 impl Layer {
     /// The kind, as automatic names have it.
     pub fn kind(&self) -> &'static str {
         match self {
-            Layer::Lstm(lstm) if lstm.cell == Cell::Gru => "gru",
+            Layer::Lstm(lstm) if lstm.is_gru() => "gru",
             Layer::Lstm(_) => "lstm",
             Layer::Dense(_) => "dense",
             Layer::Dropout(_) => "dropout",
             Layer::Pool(_) => "pool",
             Layer::LayerNorm(_) => "layer_norm",
             Layer::Embedding(_) => "embedding",
+            Layer::Masking(_) => "masking",
         }
     }
 
@@ -64,7 +70,7 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => lstm.output(),
             Layer::Dense(dense) => dense.units,
-            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) => input,
+            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) | Layer::Masking(_) => input,
             Layer::Embedding(embedding) => embedding.features,
         }
     }
@@ -74,7 +80,9 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => !lstm.return_sequences,
             Layer::Pool(_) => true,
-            Layer::Dense(_) | Layer::Dropout(_) | Layer::LayerNorm(_) | Layer::Embedding(_) => false,
+            Layer::Dense(_) | Layer::Dropout(_) | Layer::LayerNorm(_) | Layer::Embedding(_) | Layer::Masking(_) => {
+                false
+            }
         }
     }
 
@@ -99,6 +107,12 @@ impl From<LayerNorm> for Layer {
 impl From<Embedding> for Layer {
     fn from(embedding: Embedding) -> Layer {
         Layer::Embedding(embedding)
+    }
+}
+
+impl From<Masking> for Layer {
+    fn from(masking: Masking) -> Layer {
+        Layer::Masking(masking)
     }
 }
 

@@ -22,9 +22,20 @@ impl Default for LayerNorm {
 }
 
 impl LayerNorm {
-    /// With PyTorch's ε of 1e-5; Keras's is 1e-3.
+    /// With PyTorch's ε of 1e-5.
     pub fn new() -> LayerNorm {
         LayerNorm::default()
+    }
+
+    /// With the ε of 1e-3 of [Keras's
+    /// LayerNormalization](https://keras.io/api/layers/normalization_layers/layer_normalization/).
+    ///
+    /// ```
+    /// use wgpu_lstm::LayerNorm;
+    /// assert_eq!(LayerNorm::keras(), LayerNorm::new().epsilon(1e-3));
+    /// ```
+    pub fn keras() -> LayerNorm {
+        LayerNorm { epsilon: 1e-3 }
     }
 
     /// What is added to the variance; above 0.

@@ -6,8 +6,10 @@ use super::{Layer, Lstm};
 use crate::cache::Plans;
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
+use crate::model::Sequential;
 use crate::plan::BufferId;
 use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
+use crate::stream::Stream;
 use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
@@ -140,6 +142,36 @@ impl LstmLayer {
             values: array.iter().copied().collect(),
         };
         self.parameters.import(parameters.into_iter().map(host).collect())
+    }
+
+    /// A stateful session of B streams, all states 0, that shares the layer's parameters: fed step by step, with the states kept on
+    /// the device. Its input and output are batch-first.
+    ///
+    /// # Errors
+    /// A layer that runs backwards, which needs the whole sequence; states that the device cannot bind.
+    ///
+    /// ```
+    /// use ndarray::{Array3, s};
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(4).build(&Device::cpu(), 3, 0)?;
+    /// let x = Array3::ones((2, 5, 3)); // [B, T, I]
+    /// let whole = lstm.forward(x.view(), None)?;
+    /// let mut stream = lstm.stream(2)?; // B = 2
+    /// stream.feed(x.slice(s![.., ..3, ..]))?;
+    /// let rest = stream.feed(x.slice(s![.., 3.., ..]))?;
+    /// assert!((rest - whole.output.slice(s![.., 3.., ..])).iter().all(|d| d.abs() < 1e-6));
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn stream(&self, batch: usize) -> Result<Stream> {
+        pollster::block_on(self.stream_async(batch))
+    }
+
+    /// [`LstmLayer::stream`] for places that cannot block.
+    pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
+        let config = Sequential::new(self.plan.input).add(self.plan.layer.clone());
+        let weights = |name: &str| self.parameters.tensor(name);
+        Stream::new(&config, std::slice::from_ref(&self.plan), &self.device, weights, batch).await
     }
 
     /// Runs sequences x [B, T, I] from given states (zeros by default).

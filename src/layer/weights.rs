@@ -5,7 +5,7 @@
 
 use super::init::{Init, glorot, normal, orthogonal, uniform};
 use super::{Dense, Layer, Lstm};
-use crate::cell::{Cell, GATES};
+use crate::cell::GATES;
 use rand_pcg::Pcg64;
 
 /// A named tensor on the host, PyTorch's layout.
@@ -97,7 +97,7 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
             tensors.push(tensor(format!("{name}.bias"), bias));
             tensors
         }
-        Layer::Dropout(_) | Layer::Pool(_) => Vec::new(),
+        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => Vec::new(),
         Layer::LayerNorm(_) => {
             let part = |kind: &str| Part { name: format!("{name}.{kind}"), shape: vec![input], pack: Pack::Plain };
             ["weight", "bias"].map(|kind| tensor(format!("{name}.{kind}"), vec![part(kind)])).to_vec()
@@ -131,6 +131,20 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
                     tensor(format!("{name}.l{k}.r"), parts(&[("weight_hh", cell.recurrent_gates, Some(lstm.width()))])),
                     tensor(format!("{name}.l{k}.bias"), parts(&vectors)),
                 ];
+                if lstm.options.layer_norm {
+                    for (device, kind) in [("norm x", "norm_ih"), ("norm h", "norm_hh")] {
+                        let all = parts(&[(kind, &[0, 1, 2, 3], None)]);
+                        tensors.push(tensor(format!("{name}.l{k}.{device}"), all));
+                    }
+                    let each = ["", "_reverse"].into_iter().take(lstm.directions());
+                    let part = |(direction, kind): (&str, &str)| Part {
+                        name: format!("{name}.norm_c_{kind}_l{k}{direction}"),
+                        shape: vec![lstm.hidden],
+                        pack: Pack::Plain,
+                    };
+                    let all = each.flat_map(|direction| [(direction, "weight"), (direction, "bias")]).map(part);
+                    tensors.push(tensor(format!("{name}.l{k}.norm c"), all.collect()));
+                }
                 if let Some(projection) = lstm.options.projection {
                     let each = ["", "_reverse"].into_iter().take(lstm.directions());
                     let part = |direction: &str| Part {
@@ -175,7 +189,7 @@ pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) ->
     let values = |part: &Part, random: &mut Pcg64| match layer {
         Layer::Lstm(lstm) => lstm_values(lstm, part, random),
         Layer::Dense(dense) => dense_values(dense, part, spec, random),
-        Layer::Dropout(_) | Layer::Pool(_) => Vec::new(),
+        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => Vec::new(),
         Layer::LayerNorm(_) => vec![if part.name.ends_with(".weight") { 1.0 } else { 0.0 }; part.len()],
         Layer::Embedding(embedding) => match embedding.init {
             Init::PyTorch => (0..part.len()).map(|_| normal(random) as f32).collect(),
@@ -188,6 +202,9 @@ pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) ->
 }
 
 fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
+    if part.name.contains(".norm_") {
+        return vec![if part.name.contains(".norm_c_bias") { 0.0 } else { 1.0 }; part.len()];
+    }
     match (lstm.init, part.shape.as_slice()) {
         (Init::PyTorch, _) => uniform(random, part.len(), 1.0 / (lstm.hidden as f64).sqrt()),
         (Init::Keras, &[rows, columns]) if part.name.contains("weight_hh") => orthogonal(random, rows, columns),
@@ -195,7 +212,7 @@ fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
         // Forget gate 1, in one bias only: the two are added.
         (Init::Keras, _) => {
             let forget = lstm.hidden..2 * lstm.hidden;
-            let first = part.name.contains("bias_ih") && lstm.options.forget_bias && lstm.cell != Cell::Gru;
+            let first = part.name.contains("bias_ih") && lstm.options.forget_bias && !lstm.is_gru();
             (0..part.len()).map(|row| if first && forget.contains(&row) { 1.0 } else { 0.0 }).collect()
         }
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// The metadata's key.
-const KEY: &str = "wgpu_lstm";
+pub(crate) const KEY: &str = "wgpu_lstm";
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -229,7 +229,7 @@ impl Model {
             .map(|layer| match layer {
                 Layer::Lstm(lstm) => lstm.layers,
                 Layer::Dense(_) | Layer::LayerNorm(_) | Layer::Embedding(_) => 1,
-                Layer::Dropout(_) | Layer::Pool(_) => 0,
+                Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => 0,
             })
             .fold(0, usize::saturating_add);
         if depth > tensors.len() {

@@ -1,7 +1,10 @@
 //! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
 
 mod file;
+mod mask;
 mod summary;
+
+pub(crate) use file::KEY;
 
 use crate::cache::Plans;
 use crate::device::{Device, Executable, Tensor};
@@ -71,6 +74,11 @@ impl Sequential {
         })
     }
 
+    /// Features of a step of the input.
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
     /// Features of the output.
     pub fn output(&self) -> usize {
         self.layers.iter().fold(self.input, |input, layer| layer.output(input))
@@ -113,6 +121,9 @@ impl Sequential {
                     "{name} takes indices, so it must be the first layer of a model of one input feature; here it takes {input} \
                      features"
                 )));
+            }
+            if matches!(layer, Layer::Masking(_)) && !plans.is_empty() {
+                return Err(Error::Config(format!("{name} compares the model's input, so it must be the first layer")));
             }
             let plan = LayerPlan { name, input, layer: layer.clone() };
             plan.validate()?;
@@ -198,6 +209,18 @@ impl Model {
         &self.config
     }
 
+    /// Its layers from first to last, with the names under which their parameters are (lstm, lstm_1, dense, ...).
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let model = Sequential::new(3).add(Lstm::new(4)).add(Dense::new(2)).build(&Device::cpu(), 0)?;
+    /// assert_eq!(model.layers().map(|(name, _)| name).collect::<Vec<_>>(), ["lstm", "dense"]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn layers(&self) -> impl Iterator<Item = (&str, &Layer)> {
+        self.layers.iter().map(|plan| (plan.name.as_str(), &plan.layer))
+    }
+
     /// Where it runs.
     pub fn device(&self) -> &Device {
         &self.device
@@ -219,11 +242,13 @@ impl Model {
         update.validate(&self.layers)?;
         loss.validate()?;
         loss.target_width(self.config.output())?;
-        if let (true, Some(Layer::Dense(dense))) = (loss.takes_logits(), self.config.layers.last())
+        // What comes before layers that only pass numbers on.
+        let last = self.config.layers.iter().rev().find(|layer| !matches!(layer, Layer::Dropout(_) | Layer::Pool(_)));
+        if let (true, Some(Layer::Dense(dense))) = (loss.takes_logits(), last)
             && dense.activation != crate::activation::Activation::Linear
         {
             return Err(Error::Config(format!(
-                "{} takes logits, but the last layer has the activation {:?}; use Linear",
+                "{} takes logits, but the last dense layer has the activation {:?}; use Linear",
                 loss.name(),
                 dense.activation
             )));
@@ -471,14 +496,14 @@ impl Model {
     ) -> Result<f32> {
         train::check_data(self, "x", "y", &x, &y)?;
         let (count, steps, _) = x.dim();
-        check_lengths(lengths, count, steps)?;
+        let lengths = self.config.lengths("x", &x, lengths)?;
         let (mut sum, mut terms) = (0.0f64, 0usize);
         for range in batches(count, stateful.unwrap_or_else(|| batch_size(steps))) {
             let rows = s![range.clone(), .., ..];
             let given = Given {
                 x: x.slice(rows),
                 y: Some(y.slice(rows)),
-                lengths: lengths.map(|all| &all[range.clone()]),
+                lengths: lengths.as_ref().map(|all| &all[range.clone()]),
                 weights: None,
                 stateful: stateful.is_some(),
             };
@@ -524,13 +549,13 @@ impl Model {
         self.check_input("x", &x)?;
         finite("x", "[sequence, step, feature]", &x)?;
         let (count, steps, _) = x.dim();
-        check_lengths(lengths, count, steps)?;
+        let lengths = self.config.lengths("x", &x, lengths)?;
         let mut parts: Vec<Array3<f32>> = Vec::new();
         for range in batches(count, batch_size(steps)) {
             let given = Given {
                 x: x.slice(s![range.clone(), .., ..]),
                 y: None,
-                lengths: lengths.map(|all| &all[range.clone()]),
+                lengths: lengths.as_ref().map(|all| &all[range.clone()]),
                 weights: None,
                 stateful: false,
             };
@@ -568,8 +593,9 @@ impl Model {
     /// # Errors
     /// Sizes that the device cannot hold; a model that was not compiled.
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
-        let purpose = self.purpose(Kind::Train, false)?;
-        let sizes = Batch::new(batch, steps).segment(self.segment(Kind::Train, steps));
+        let ragged = self.config.mask().is_some();
+        let purpose = self.purpose(Kind::Train, ragged)?;
+        let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(Kind::Train, steps));
         Ok(network(&self.layers, sizes, purpose, self.device.capabilities())?.plan)
     }
 
@@ -663,7 +689,8 @@ impl Model {
         self.ready(key, steps, batch).await?;
         let whole = self.returns_sequences();
         let (plan, executable) = self.plans.get(key, steps, batch)?;
-        upload(executable, &plan.x, given.x.permuted_axes([1, 0, 2]))?;
+        let x = self.config.blanked(given.x, given.lengths);
+        upload(executable, &plan.x, x.view().permuted_axes([1, 0, 2]))?;
         if let (Some(target), Some(y)) = (&plan.target, given.y) {
             upload(executable, target, y.permuted_axes([1, 0, 2]))?;
         }
@@ -825,7 +852,7 @@ impl Given<'_> {
 }
 
 /// Refuses lengths that do not fit.
-pub(crate) fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
+fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
     words([0; 2], lengths, count, steps).map(drop)
 }
 

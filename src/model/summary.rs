@@ -21,6 +21,7 @@ pub(super) fn table(layers: &[LayerPlan], parameters: &Parameters) -> String {
             Layer::Dropout(dropout) => format!("Dropout({})", dropout.probability),
             Layer::LayerNorm(norm) => format!("LayerNorm({:e})", norm.epsilon),
             Layer::Embedding(embedding) => format!("Embedding({}, {})", embedding.entries, embedding.features),
+            Layer::Masking(masking) => format!("Masking({})", masking.value),
             Layer::Pool(pool) => format!("Pool({})", format!("{pool:?}").to_lowercase()),
         };
         whole &= !layer.ends_sequence();

@@ -1,8 +1,9 @@
 //! Backward through an LSTM stack: one scan for the gate gradients, then dW, dR, dX and db as large products.
 
 use super::builder::Builder;
-use super::forward::{Drops, Kept, LayerTrace, LayerWeights, LstmSizes};
+use super::forward::{Drops, Kept, LayerTrace, LayerWeights, LstmSizes, Split};
 use super::sequence::{Direction, Sequence};
+use super::split_backward::SplitScratch;
 use super::strategy::{Launch, Pass};
 use crate::cell::GATES;
 use crate::error::{Error, Result};
@@ -32,26 +33,39 @@ pub struct StateGradients {
 }
 
 /// Scratch that all layers of a stack share.
-struct Scratch {
+pub(super) struct Scratch {
     /// Gate gradients of a chunk, [steps + 1, D, B, 4H] in the order of the scan.
-    dg: BufferId,
+    pub dg: BufferId,
     /// One slot of dg, carried from a chunk to the one before it.
     carry: BufferId,
     /// What the scan sums up: gradients of the bias and of the units' further parameters [1 + extra, D, B, 4H], then of the
-    /// cell state [D, B, H], and of the hidden state where it passes by the cell [D, B, H].
-    sums: BufferId,
+    /// cell state [D, B, H], and of the hidden state where it passes by the cell [D, B, H]; where the cell state is normalised,
+    /// of what passes by it.
+    pub sums: BufferId,
     /// Recurrent weights transposed, [D, 4H, H].
     rt: BufferId,
     /// The same as time steps read them.
     step_rt: BufferId,
     /// Output gradients of a chunk in the order of the scan, [steps, D, B, K].
-    dy: BufferId,
-    /// Gradient of what is projected, of one step, [D, B, H].
-    dm: BufferId,
+    pub dy: BufferId,
     /// Hidden states of a chunk as products read them, where some are dropped, [steps, D, B, K].
     dropped: BufferId,
     /// One zero.
     zero: BufferId,
+    /// What split steps need.
+    pub split: Option<SplitScratch>,
+}
+
+impl Scratch {
+    /// Gradients of W·x.
+    fn dg_x(&self) -> BufferId {
+        self.split.as_ref().and_then(|split| split.dg_x).unwrap_or(self.dg)
+    }
+
+    /// Gradients of R·h'.
+    pub fn dg_r(&self) -> BufferId {
+        self.split.as_ref().and_then(|split| split.dg_r).unwrap_or(self.dg)
+    }
 }
 
 /// Plans a stack backward and returns the gradient of its input where it is asked for.
@@ -68,24 +82,26 @@ pub fn lstm(
 ) -> Result<Option<Sequence>> {
     let (slot, columns) = (sizes.slot() as u64, G as u64 * sizes.hidden as u64);
     let chunk = builder.chunk_steps(sizes.steps) as u64;
-    let copies_dy = !sizes.history_is_output() || states.is_some() || sizes.projected();
+    let copies_dy = !sizes.history_is_output() || states.is_some() || sizes.split.is_some();
+    let split = SplitScratch::new(builder, sizes)?;
     let mut scratch = |name: &str, len: u64| builder.buffer(format!("{} {name}", sizes.name), len, Role::Scratch);
     let r_len = (sizes.directions * sizes.width) as u64 * columns;
     let when = |wanted: bool, len: u64| if wanted { len } else { 1 };
     let h_chunk = chunk * sizes.h_slot() as u64;
-    // A projected state is taken apart by a product of its own; its scan has none.
-    let rt_len = when(!sizes.projected(), r_len);
+    // The scan of a split step multiplies nothing.
+    let rt_len = when(sizes.split.is_none(), r_len);
+    let states_past = (sizes.carries() > 0 || sizes.split == Some(Split::Norm)) as u64;
     let rt = scratch("R transposed", rt_len)?;
     let scratch = Scratch {
         dg: scratch("gate gradients", (chunk + 1) * G as u64 * slot)?,
         carry: scratch("gate gradients carried", G as u64 * slot)?,
-        sums: scratch("sums", (G as u64 * (1 + sizes.cell.extra as u64) + 1 + (sizes.carries() > 0) as u64) * slot)?,
+        sums: scratch("sums", (G as u64 * (1 + sizes.cell.extra as u64) + 1 + states_past) * slot)?,
         rt,
         dy: scratch("dy by step", when(copies_dy, h_chunk))?,
-        dm: scratch("dm", when(sizes.projected(), slot))?,
         dropped: scratch("h dropped", when(sizes.drops.recurrent > 0.0, h_chunk))?,
         zero: scratch("zero", 1)?,
         step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, rt_len)?,
+        split,
     };
     let words = builder.words(sizes.batch)?;
     let mut upstream = upstream;
@@ -129,14 +145,14 @@ pub fn lstm(
     }
 }
 
-struct Layer<'a> {
-    sizes: &'a LstmSizes,
-    weights: &'a LayerWeights,
-    trace: &'a LayerTrace,
-    kept: &'a Kept,
-    gradients: &'a LayerWeights,
-    scratch: &'a Scratch,
-    words: BufferId,
+pub(super) struct Layer<'a> {
+    pub(super) sizes: &'a LstmSizes,
+    pub(super) weights: &'a LayerWeights,
+    pub(super) trace: &'a LayerTrace,
+    pub(super) kept: &'a Kept,
+    pub(super) gradients: &'a LayerWeights,
+    pub(super) scratch: &'a Scratch,
+    pub(super) words: BufferId,
     /// Gradient of recurrent weights of which some are dropped, [D, K, 4H].
     dr: Option<BufferId>,
     finals: Option<(BufferId, BufferId)>,
@@ -148,7 +164,7 @@ impl Layer<'_> {
     fn backward(&self, builder: &mut Builder, upstream: &Upstream) {
         let (sizes, scratch, h) = (self.sizes, self.scratch, &self.trace.h);
         let (slot, columns) = (sizes.slot(), G * sizes.hidden);
-        if !sizes.projected() {
+        if sizes.split.is_none() {
             // R transposed: [D, 4H, H] from [D, H, 4H]
             builder.copy(
                 [1, sizes.directions, columns, sizes.hidden],
@@ -172,7 +188,7 @@ impl Layer<'_> {
         }
         for chunk in (0..h.chunks.len()).rev() {
             let range = h.chunk_range(chunk);
-            if range.end < sizes.steps {
+            if range.end < sizes.steps && sizes.split.is_none() {
                 // The chunk after this one left its first step's gate gradients in slot 0.
                 let after = range.len() as u32 * G * slot;
                 builder.copy_run(G * slot, (scratch.dg, 0), (scratch.carry, 0));
@@ -183,11 +199,14 @@ impl Layer<'_> {
             let mut end = range.end;
             while end > range.start {
                 let first = end.saturating_sub(launch.steps).max(range.start);
-                match self.weights.projection {
-                    Some(projection) => self.projected_step(builder, launch, &dy, projection, first, range.start),
+                match &scratch.split {
+                    Some(split) => self.split_step(builder, launch, split, first, range.start),
                     None => self.scan(builder, launch, &dy, first..end, range.start),
                 }
                 end = first;
+            }
+            if let Some(split) = &scratch.split {
+                self.after_chunk(builder, split, range.clone());
             }
             self.weight_products(builder, range);
         }
@@ -198,7 +217,7 @@ impl Layer<'_> {
     }
 
     /// Where the gradient of the cell state lies in the sums.
-    fn dc(&self) -> u32 {
+    pub(super) fn dc(&self) -> u32 {
         G * (1 + self.sizes.cell.extra as u32) * self.sizes.slot()
     }
 
@@ -210,10 +229,16 @@ impl Layer<'_> {
             Some((_, dc_n)) => builder.copy_run(slot, (dc_n, 0), (sums, dc)),
             None => builder.fill(sums, dc..dc + slot, 0.0),
         }
+        let carried = (sums, dc + slot);
+        if sizes.split.is_some() {
+            if sizes.carries() > 0 || sizes.split == Some(Split::Norm) {
+                builder.fill(sums, carried.1..carried.1 + slot, 0.0);
+            }
+            return; // with the last output's gradient
+        }
         if sizes.carries() == 0 {
             return;
         }
-        let carried = (sums, dc + slot);
         match (upstream, self.finals) {
             // Sequences end at different steps, but the last slot has the last state of each.
             (Upstream::Last(dy), _) => {
@@ -235,7 +260,7 @@ impl Layer<'_> {
         let in_order =
             Gradient { at: (scratch.dy, 0), steps: range.clone(), step: slot, direction: batch * width, row: width };
         match upstream {
-            Upstream::Last(dy) if sizes.projected() => {
+            Upstream::Last(dy) if sizes.split.is_some() => {
                 builder.fill(scratch.dy, 0..range.len() as u32 * slot, 0.0);
                 if last_here {
                     let at = (scratch.dy, (range.len() as u32 - 1) * slot);
@@ -249,7 +274,7 @@ impl Layer<'_> {
                 let last = if last_here && sizes.carries() == 0 { sizes.steps - 1..sizes.steps } else { 0..0 };
                 Gradient { at: dy.at(0), steps: last, step: 0, direction: width, row: dy.row }
             }
-            Upstream::Whole(dy) if sizes.history_is_output() && self.finals.is_none() && !sizes.projected() => {
+            Upstream::Whole(dy) if sizes.history_is_output() && self.finals.is_none() && sizes.split.is_none() => {
                 // dy has the chunks of the histories: what is cut in time is cut alike.
                 Gradient { at: dy.at(range.start), steps: range, step: dy.step, direction: 0, row: dy.row }
             }
@@ -258,17 +283,38 @@ impl Layer<'_> {
                     let order = sizes.output_order(direction);
                     for part in order.segments(range.clone(), dy.chunk_steps) {
                         let (from, src) = dy.at(order.time(part.start));
+                        let src = src + direction.index * width;
+                        let dst = (part.start - range.start) * slot + direction.index * batch * width;
+                        if sizes.ragged && sizes.split.is_some() {
+                            // What later steps send back is added, also in rows that have no output here.
+                            let params = params::Trim {
+                                steps: part.len() as u32,
+                                batch,
+                                features: width,
+                                src_offset: src,
+                                src_step: order.stride(dy.step),
+                                src_row: dy.row as i32,
+                                dst_offset: dst,
+                                dst_step: slot as i32,
+                                dst_row: width as i32,
+                                time: builder.first_step() + direction.time(part.start),
+                                time_step: direction.stride(1),
+                            };
+                            builder.push(&kernel::TRIM, None, &[], &params, &[self.words, from, scratch.dy]);
+                            continue;
+                        }
                         builder.copy(
                             [1, part.len() as u32, batch, width],
-                            (from, src + direction.index * width),
+                            (from, src),
                             [0, order.stride(dy.step), dy.row as i32, 1],
-                            (scratch.dy, (part.start - range.start) * slot + direction.index * batch * width),
+                            (scratch.dy, dst),
                             [0, slot as i32, width as i32, 1],
                             false,
                         );
                     }
                 }
-                if let (true, 0, Some((dh_n, _))) = (last_here, sizes.carries(), self.finals) {
+                let at_the_end = sizes.carries() == 0 || sizes.split.is_some();
+                if let (true, true, Some((dh_n, _))) = (last_here, at_the_end, self.finals) {
                     let at = (range.len() as u32 - 1) * slot;
                     builder.copy([1, 1, 1, slot], (dh_n, 0), [0, 0, 0, 1], (scratch.dy, at), [0, 0, 0, 1], true);
                 }
@@ -277,46 +323,15 @@ impl Layer<'_> {
         }
     }
 
-    /// One step whose hidden state was projected: its whole gradient, then that of what was projected, then the cell.
-    fn projected_step(
+    /// What gate gradients send back through the recurrent product: c[B, K] (+)= dg[B, 4H]·R[d]ᵀ.
+    pub(super) fn back_through_r(
         &self,
         builder: &mut Builder,
-        launch: Launch,
-        dy: &Gradient,
-        projection: BufferId,
-        step: u32,
-        first: u32,
+        d: u32,
+        dg: u32,
+        (to, c_offset): (BufferId, u32),
+        adds: bool,
     ) {
-        let (sizes, scratch) = (self.sizes, self.scratch);
-        let LstmSizes { batch, hidden, width, .. } = *sizes;
-        let at = (step - first) * sizes.h_slot();
-        for direction in sizes.each_direction() {
-            let d = direction.index;
-            let own = at + d * batch * width;
-            if step + 1 < sizes.steps {
-                let from = self.gate_gradients(direction, step + 1 - first);
-                self.back_through_r(builder, d, from, (scratch.dy, own), true);
-            }
-            let product = params::Matmul {
-                a_offset: own,
-                b_offset: d * width * hidden,
-                c_offset: d * batch * hidden,
-                ..params::Matmul::plain(batch, hidden, width)
-            };
-            builder.matmul(product, scratch.dy, projection, scratch.dm);
-        }
-        let dm = Gradient {
-            at: (scratch.dm, 0),
-            steps: step..step + 1,
-            step: dy.step,
-            direction: batch * hidden,
-            row: hidden,
-        };
-        self.scan(builder, launch, &dm, step..step + 1, first);
-    }
-
-    /// What gate gradients send back through the recurrent product: c[B, K] (+)= dg[B, 4H]·R[d]ᵀ.
-    fn back_through_r(&self, builder: &mut Builder, d: u32, dg: u32, (to, c_offset): (BufferId, u32), adds: bool) {
         let LstmSizes { batch, width, .. } = *self.sizes;
         let columns = G * self.sizes.hidden;
         let product = params::Matmul {
@@ -328,11 +343,11 @@ impl Layer<'_> {
             c_offset,
             ..params::Matmul::plain(batch, width, columns)
         };
-        builder.matmul(product, self.scratch.dg, self.trace.r, to);
+        builder.matmul(product, self.scratch.dg_r(), self.trace.r, to);
     }
 
     /// The steps of a range, in one dispatch; `first` is the first step of their chunk.
-    fn scan(&self, builder: &mut Builder, launch: Launch, dy: &Gradient, range: Range<u32>, first: u32) {
+    pub(super) fn scan(&self, builder: &mut Builder, launch: Launch, dy: &Gradient, range: Range<u32>, first: u32) {
         let (sizes, scratch) = (self.sizes, self.scratch);
         let slot = sizes.slot();
         let (c_buffer, c_out) = self.kept.c.at(range.start);
@@ -341,19 +356,20 @@ impl Layer<'_> {
         let from = dy.steps.start.clamp(range.start, range.end);
         let has_dy = from < dy.steps.end.min(range.end);
         let Drops { zoneout_h, zoneout_c, .. } = sizes.drops;
-        let drop = self.trace.recurrent_drop;
+        let drop = self.trace.recurrent_drop.filter(|_| sizes.split.is_none());
         let params = params::ScanBackward {
             batch: sizes.batch,
             directions: sizes.directions,
             biases: sizes.biases,
             steps: range.len() as u32,
-            has_next: (range.end < sizes.steps && !sizes.projected()) as u32,
+            has_next: (range.end < sizes.steps && sizes.split.is_none()) as u32,
             first: (range.end == sizes.steps) as u32,
             dy_from: if has_dy { from - range.start } else { range.len() as u32 },
             dy_offset: if has_dy { dy.at.1 + (from - dy.steps.start) * dy.step } else { 0 },
             dy_step: dy.step,
             dy_direction: dy.direction,
             dy_row: dy.row,
+            dy_whole: (sizes.split == Some(Split::Reset)) as u32,
             saved_offset,
             saved_step: sizes.planes() * slot,
             c_in: c_out - slot,
@@ -376,7 +392,8 @@ impl Layer<'_> {
         let constants = [
             sizes.hidden,
             drop.is_some() as u32,
-            sizes.carries(),
+            // Another kernel carries what is normalised.
+            if sizes.split == Some(Split::Norm) { 0 } else { sizes.carries() },
             sizes.settings.kinds(),
             launch.rows,
             launch.units,
@@ -399,7 +416,8 @@ impl Layer<'_> {
                 let (from, at) = x.at(direction.time(part.start));
                 let input = Operand { at, step: direction.stride(x.step), row: x.row, features: x.features };
                 let dw = (self.gradients.w, d * x.features * G * sizes.hidden);
-                self.outer_product(builder, (from, input), direction, part.clone(), range.start, dw, fresh);
+                let dg = self.scratch.dg_x();
+                self.outer_product(builder, (from, input), dg, direction, part.clone(), range.start, dw, fresh);
                 if let Some(dx) = self.dx {
                     self.input_gradient(builder, dx, direction, part, range.start);
                 }
@@ -419,7 +437,13 @@ impl Layer<'_> {
                 let before = Operand { at, step: h.step as i32, row: sizes.width, features: sizes.width };
                 let to = self.dr.unwrap_or(self.gradients.r);
                 let dr = (to, d * sizes.width * G * sizes.hidden);
-                self.outer_product(builder, (from, before), direction, part.clone(), range.start, dr, fresh);
+                let dg = self.scratch.dg_r();
+                self.outer_product(builder, (from, before), dg, direction, part.clone(), range.start, dr, fresh);
+                if let Some(split) = &self.scratch.split {
+                    // Put to dR segment by segment
+                    let fresh = range.end == sizes.steps && k == 0;
+                    self.candidate_gradient(builder, split, direction, part.clone(), range.start, fresh);
+                }
                 if let Some(projection) = self.gradients.projection {
                     self.projection_gradient(builder, direction, part, range.start, projection, fresh);
                 }
@@ -463,6 +487,7 @@ impl Layer<'_> {
         &self,
         builder: &mut Builder,
         (from, input): (BufferId, Operand),
+        dg: BufferId,
         direction: Direction,
         part: Range<u32>,
         first: u32,
@@ -493,7 +518,7 @@ impl Layer<'_> {
             part: 0,
             c_part: 0,
         };
-        builder.matmul(product, from, self.scratch.dg, to);
+        builder.matmul(product, from, dg, to);
     }
 
     /// dx[time of s] (+)= dg[s, d]·W[d]ᵀ; two directions add to what was set to zero.
@@ -523,11 +548,11 @@ impl Layer<'_> {
             part: 0,
             c_part: 0,
         };
-        builder.matmul(product, self.scratch.dg, self.weights.w, to);
+        builder.matmul(product, self.scratch.dg_x(), self.weights.w, to);
     }
 
     /// First element of a step's gate gradients for a direction.
-    fn gate_gradients(&self, direction: Direction, local_step: u32) -> u32 {
+    pub(super) fn gate_gradients(&self, direction: Direction, local_step: u32) -> u32 {
         let sizes = self.sizes;
         G * (local_step * sizes.slot() + direction.index * sizes.batch * sizes.hidden)
     }
@@ -554,6 +579,9 @@ impl Layer<'_> {
                 at += copies * columns;
             }
         }
+        if let Some(split) = &self.scratch.split {
+            self.finish_split(builder, split, self.dr.unwrap_or(self.gradients.r));
+        }
         if let (Some(drop), Some(dr)) = (self.trace.weight_drop, self.dr) {
             let shape = [1, sizes.directions * sizes.width, columns];
             builder.drop_rows(self.words, shape, (dr, 0), self.gradients.r, drop);
@@ -579,6 +607,26 @@ impl Layer<'_> {
     fn initial_gradients(&self, builder: &mut Builder, dh_0: BufferId, dc_0: BufferId) {
         let (sizes, scratch) = (self.sizes, self.scratch);
         let (slot, run) = (sizes.slot(), [0, 0, 0, 1]);
+        builder.copy_run(slot, (scratch.sums, self.dc()), (dc_0, 0));
+        if let Some(split) = &scratch.split {
+            builder.copy_run(sizes.h_slot(), (split.back, 0), (dh_0, 0));
+            if sizes.split == Some(Split::Norm) {
+                builder.copy([1, 1, 1, slot], (scratch.sums, self.dc() + slot), run, (dc_0, 0), run, true);
+            }
+        } else {
+            self.initial_product(builder, dh_0);
+        }
+        if sizes.carries() > 0 && !matches!(sizes.split, Some(Split::Norm | Split::Projection)) {
+            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc() + slot), run, (dh_0, 0), run, true);
+        }
+        if sizes.cell.state_is_hidden {
+            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc()), run, (dh_0, 0), run, true);
+        }
+    }
+
+    /// dg[0]·Rᵀ, under the mask of h'.
+    fn initial_product(&self, builder: &mut Builder, dh_0: BufferId) {
+        let (sizes, scratch) = (self.sizes, self.scratch);
         // The chunk's output gradients are done with.
         let to = if self.trace.recurrent_drop.is_some() { scratch.dy } else { dh_0 };
         for direction in sizes.each_direction() {
@@ -590,25 +638,18 @@ impl Layer<'_> {
             let shape = [1, sizes.directions * sizes.batch, sizes.width];
             builder.drop_rows(self.words, shape, (to, 0), dh_0, drop);
         }
-        if sizes.carries() > 0 {
-            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc() + slot), run, (dh_0, 0), run, true);
-        }
-        if sizes.cell.state_is_hidden {
-            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc()), run, (dh_0, 0), run, true);
-        }
-        builder.copy_run(slot, (scratch.sums, self.dc()), (dc_0, 0));
     }
 }
 
 /// Where steps find their output gradient.
-struct Gradient {
+pub(super) struct Gradient {
     /// That of the first of `steps`.
-    at: (BufferId, u32),
+    pub at: (BufferId, u32),
     /// The steps that have one.
-    steps: Range<u32>,
-    step: u32,
-    direction: u32,
-    row: u32,
+    pub steps: Range<u32>,
+    pub step: u32,
+    pub direction: u32,
+    pub row: u32,
 }
 
 /// A sequence as the left side of an outer product.

@@ -22,6 +22,13 @@ pub struct DenseSizes {
     pub activation: Activation,
 }
 
+impl DenseSizes {
+    /// The constant of the softmax kernels.
+    fn logarithm(&self) -> u32 {
+        (self.activation == Activation::LogSoftmax) as u32
+    }
+}
+
 /// Device tensors of a dense layer's weights.
 #[derive(Clone, Copy, Debug)]
 pub struct DenseWeights {
@@ -77,11 +84,16 @@ pub fn forward(
             c_part: 0,
         };
         builder.matmul(product, from, weights.weight, to);
-        if sizes.bias || sizes.activation != Activation::Linear {
-            let Shape { kind, alpha, beta } = sizes.activation.shape();
+        let shape = sizes.activation.shape();
+        if sizes.bias || shape != Activation::Linear.shape() {
+            let Shape { kind, alpha, beta } = shape;
             let (features, has_bias) = (sizes.output, sizes.bias as u32);
             let params = params::DenseForward { rows, features, has_bias, y_offset: c_offset, alpha, beta };
             builder.push(&kernel::DENSE_FORWARD, None, &[kind], &params, &[weights.bias, to]);
+        }
+        if sizes.activation.is_of_rows() {
+            let params = params::SoftmaxForward { rows, features: sizes.output, y_offset: c_offset };
+            builder.push(&kernel::SOFTMAX_FORWARD, None, &[sizes.logarithm()], &params, &[to]);
         }
     }
     Ok(y)
@@ -110,7 +122,10 @@ pub fn backward(
     for (index, part) in x.parts(y).into_iter().enumerate() {
         let ((from, x_at), (output, y_at), (to, dy_at)) = (x.at(part.start), y.at(part.start), dy.at(part.start));
         let rows = part.len() as u32 * batch;
-        if sizes.activation != Activation::Linear {
+        if sizes.activation.is_of_rows() {
+            let params = params::SoftmaxBackward { rows, features: sizes.output, y_offset: y_at, dy_offset: dy_at };
+            builder.push(&kernel::SOFTMAX_BACKWARD, None, &[sizes.logarithm()], &params, &[output, to]);
+        } else if sizes.activation != Activation::Linear {
             let Shape { kind, alpha, beta } = sizes.activation.shape();
             let n = rows * sizes.output;
             let params = params::DenseBackward { n, y_offset: y_at, dy_offset: dy_at, alpha, beta };

@@ -10,9 +10,10 @@ use super::sequence::{Direction, Sequence};
 use super::strategy::{Launch, Pass};
 use crate::cell::{CellSpec, GATES, Settings};
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, Kernel, params};
 use crate::plan::{BufferId, Capabilities, Role, Strategy};
 use crate::random;
+use std::ops::Range;
 
 const G: u32 = GATES as u32;
 
@@ -31,6 +32,28 @@ pub struct Drops {
     pub zoneout_h: f64,
     /// Of updates of the cell state.
     pub zoneout_c: f64,
+}
+
+/// What keeps a time step from being one dispatch: `split_forward.rs` and `split_backward.rs` take it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// The hidden state is projected after the cell.
+    Projection,
+    /// Both products, and the cell state on its way to h, are normalised.
+    Norm,
+    /// The reset gate comes before the recurrent product.
+    Reset,
+}
+
+impl Split {
+    /// Why a step is split, for a plan's text.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Split::Projection => "the hidden state is projected between steps",
+            Split::Norm => "products and cell state are normalised in each step",
+            Split::Reset => "the reset gate comes before the recurrent product",
+        }
+    }
 }
 
 /// Sizes of an LSTM stack and a batch.
@@ -52,6 +75,8 @@ pub struct LstmSizes {
     pub hidden: u32,
     /// K, the width of the hidden state: H, or P where it is projected.
     pub width: u32,
+    /// What a step is split by.
+    pub split: Option<Split>,
     /// L.
     pub layers: u32,
     /// D.
@@ -99,6 +124,14 @@ impl LstmSizes {
         self.ragged as u32 | ((self.drops.zoneout_h > 0.0 || self.drops.zoneout_c > 0.0) as u32) << 1
     }
 
+    /// Zoneout of h and of c.
+    pub(super) fn zoneout(&self, train: bool) -> [Zoneout; 2] {
+        [self.drops.zoneout_h, self.drops.zoneout_c].map(|p| match train {
+            true => Zoneout { chance: random::threshold(p), share: 0.0 },
+            false => Zoneout { chance: 0, share: p as f32 },
+        })
+    }
+
     /// Values of a unit and step that training keeps.
     pub(super) fn planes(&self) -> u32 {
         self.cell.saved as u32 + self.projected() as u32
@@ -109,11 +142,11 @@ impl LstmSizes {
         self.biases + self.cell.extra as u32
     }
 
-    /// What a launch depends on: H, B, D and T. A projected state goes step by step.
+    /// What a launch depends on: H, B, D and T. What is split goes step by step.
     pub(super) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
         let sizes = [self.hidden, self.batch, self.directions, self.steps];
         let plain = self.carries() == 0 && self.settings == Settings::default();
-        if !self.projected() {
+        if self.split.is_none() {
             return Launch::new(pass, sizes, plain, capabilities);
         }
         let strategy = Some(Strategy::PerStep);
@@ -149,6 +182,15 @@ impl LstmSizes {
     }
 }
 
+/// How old states are kept.
+#[derive(Clone, Copy)]
+pub(super) struct Zoneout {
+    /// In training: where random bits are below this.
+    pub chance: u32,
+    /// In inference: this share of them.
+    pub share: f32,
+}
+
 /// Device tensors of one layer's weights.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerWeights {
@@ -160,7 +202,23 @@ pub struct LayerWeights {
     pub bias: BufferId,
     /// [D, P, H], where the hidden state is projected.
     pub projection: Option<BufferId>,
+    /// Where products and cell state are normalised.
+    pub norm: Option<Norms>,
 }
+
+/// Device tensors of a layer's normalisations.
+#[derive(Clone, Copy, Debug)]
+pub struct Norms {
+    /// Factors of W·x, [D, 4H].
+    pub x: BufferId,
+    /// Factors of R·h', [D, 4H].
+    pub h: BufferId,
+    /// Factors of the cell state and what is added to it, [D, 2, H].
+    pub c: BufferId,
+}
+
+/// Added to the variance of what a cell normalises.
+pub(super) const EPSILON: f32 = 1e-5;
 
 /// Declares the weights of a stack, or their gradients (`prefix` "grad ", [`Role::Gradient`]).
 pub fn declare_weights(
@@ -175,7 +233,16 @@ pub fn declare_weights(
         .map(|layer| {
             let name = format!("{prefix}{}.l{layer}", sizes.name);
             let mut tensor = |kind: &str, len: u64| builder.buffer(format!("{name}.{kind}"), directions * len, role);
+            let norm = match sizes.split {
+                Some(Split::Norm) => Some(Norms {
+                    x: tensor("norm x", columns)?,
+                    h: tensor("norm h", columns)?,
+                    c: tensor("norm c", 2 * hidden)?,
+                }),
+                _ => None,
+            };
             Ok(LayerWeights {
+                norm,
                 w: tensor("w", sizes.layer_input(layer) as u64 * columns)?,
                 r: tensor("r", width * columns)?,
                 bias: tensor("bias", sizes.parameters() as u64 * columns)?,
@@ -228,10 +295,21 @@ pub struct Kept {
     pub c: Sequence,
     /// The cell's values [SAVED, D, B, H] a step, in the order of the scan; then what is projected, [D, B, H].
     pub saved: Sequence,
+    /// What a split step has beside it.
+    pub(super) beside: Option<Beside>,
+}
+
+/// What backward through split steps needs, in the order of the scan.
+#[derive(Clone, Debug)]
+pub(super) enum Beside {
+    /// W·x and R·h' before they are normalised, each [D, B, 4H] a step.
+    Norm { xw: Sequence, rh: Sequence },
+    /// r ⊙ h', [D, B, H] a step.
+    Reset { s: Sequence },
 }
 
 /// Where steps put what they keep.
-enum Memory {
+pub(super) enum Memory {
     /// Every step in its place.
     Training(Kept),
     /// Two slots of c that take turns; `unused` is bound where the kernel would save.
@@ -240,7 +318,7 @@ enum Memory {
 
 impl Memory {
     /// Buffer and slots of c' and c of a step, the first of the dispatch `turn`.
-    fn c(&self, step: u32, turn: u32, slot: u32) -> (BufferId, u32, u32) {
+    pub(super) fn c(&self, step: u32, turn: u32, slot: u32) -> (BufferId, u32, u32) {
         match self {
             Memory::Training(kept) => {
                 let (buffer, at) = kept.c.at(step);
@@ -251,7 +329,7 @@ impl Memory {
     }
 
     /// Place of a step's saved values.
-    fn saved(&self, step: u32) -> (BufferId, u32) {
+    pub(super) fn saved(&self, step: u32) -> (BufferId, u32) {
         match self {
             Memory::Training(kept) => kept.saved.at(step),
             Memory::Inference { unused, .. } => (*unused, 0),
@@ -318,13 +396,31 @@ enum Output {
     Top,
 }
 
-struct Layer<'a> {
-    sizes: &'a LstmSizes,
-    name: String,
-    weights: &'a LayerWeights,
+pub(super) struct Layer<'a> {
+    pub(super) sizes: &'a LstmSizes,
+    pub(super) name: String,
+    pub(super) weights: &'a LayerWeights,
     /// W·x of a chunk, [steps, D, B, 4H] in the order of the scan.
-    xw: BufferId,
-    train: bool,
+    pub(super) xw: BufferId,
+    pub(super) train: bool,
+}
+
+/// What the steps of a layer have in common.
+pub(super) struct Steps {
+    pub kernel: &'static Kernel,
+    pub launch: Launch,
+    /// Hidden states, with one slot of lead.
+    pub h: Sequence,
+    pub memory: Memory,
+    pub words: BufferId,
+    /// The recurrent weights that are used.
+    pub used: BufferId,
+    /// The same as steps read them.
+    pub r: BufferId,
+    /// What the hidden state is multiplied by before the product, or something to bind.
+    pub mask: BufferId,
+    pub recurrent_drop: Option<Drop>,
+    pub zoneout_site: u32,
 }
 
 impl Layer<'_> {
@@ -345,6 +441,7 @@ impl Layer<'_> {
             Memory::Training(Kept {
                 c: builder.sequence(&format!("{}.c", self.name), [steps, batch, units], 1, Role::Scratch)?,
                 saved: builder.sequence(&format!("{}.saved", self.name), [steps, batch, values], 0, Role::Scratch)?,
+                beside: self.beside(builder)?,
             })
         } else {
             let unused = if sizes.projected() { slot as u64 } else { 1 };
@@ -359,12 +456,16 @@ impl Layer<'_> {
         let unused = builder.unused();
         let zoneout_site = builder.site();
         let len = (sizes.directions * sizes.width) as u64 * (G * sizes.hidden) as u64;
-        let r = builder.step_weights(&format!("{}.R", self.name), used, len)?;
+        let r = match self.multiplies() {
+            true => builder.step_weights(&format!("{}.R", self.name), used, len)?,
+            false => used,
+        };
         let kernel = if builder.round_weights(used, r) { &kernel::SCAN_FORWARD_HALF } else { &kernel::SCAN_FORWARD };
         let launch = sizes.launch(Pass::Forward, &builder.capabilities);
-        let Drops { zoneout_h, zoneout_c, .. } = sizes.drops;
-        let [chance_h, chance_c] = [zoneout_h, zoneout_c].map(|p| if train { random::threshold(p) } else { 0 });
-        let [share_h, share_c] = [zoneout_h, zoneout_c].map(|p| if train { 0.0 } else { p as f32 });
+        let mask = mask.unwrap_or(unused);
+        let run = Steps { kernel, launch, h, memory, words, used, r, mask, recurrent_drop, zoneout_site };
+        let split = self.split(builder, &run)?;
+        let Steps { h, memory, .. } = &run;
         let (mut turn, mut c_last) = (0, (memory.c(0, 0, slot).0, 0));
         for chunk in 0..h.chunks.len() {
             let range = h.chunk_range(chunk);
@@ -374,63 +475,31 @@ impl Layer<'_> {
                 self.start(builder, start.map(|[_, c]| c), memory.c(0, 0, slot).0, slot);
             } else {
                 builder.copy_run(sizes.h_slot(), h.at(first - 1), (h.chunks[chunk], 0));
-                if let Memory::Training(Kept { c, .. }) = &memory {
+                if let Memory::Training(Kept { c, .. }) = memory {
                     builder.copy_run(slot, c.at(first - 1), (c.chunks[chunk], 0));
                 }
             }
+            let product = split.as_ref().map_or((self.xw, 0), |split| split.input_product(self.xw, first));
             for direction in sizes.each_direction() {
                 for part in direction.segments(range.clone(), x.chunk_steps) {
-                    self.input_product(builder, &x, direction, part, first);
+                    self.input_product(builder, &x, direction, part, first, product);
                 }
             }
+            if let Some(split) = &split {
+                self.before_chunk(builder, split, product, range.len() as u32);
+            }
             for step in range.clone().step_by(launch.steps as usize) {
-                let (h_buffer, h_out) = h.at(step);
-                let (c_buffer, c_in, c_out) = memory.c(step, turn, slot);
-                let (saved_buffer, saved_offset) = memory.saved(step);
-                let params = params::ScanForward {
-                    batch,
-                    directions: sizes.directions,
-                    biases: sizes.biases,
-                    steps: launch.steps.min(range.end - step),
-                    xw_offset: (step - first) * G * slot,
-                    h_in: h_out - sizes.h_slot(),
-                    c_in,
-                    c_out,
-                    saved_offset,
-                    first_step: builder.first_step() + step,
-                    total_steps: steps,
-                    backwards: sizes.backwards as u32,
-                    site: zoneout_site,
-                    zoneout_h: chance_h,
-                    zoneout_c: chance_c,
-                    keep_h: share_h,
-                    keep_c: share_c,
-                    ..bytemuck::Zeroable::zeroed()
+                let steps = launch.steps.min(range.end - step);
+                match &split {
+                    Some(split) => self.split_step(builder, &run, split, step, turn, first),
+                    None => self.scan(builder, &run, step..step + steps, turn, first),
                 }
-                .with_settings(&sizes.settings);
-                let buffers =
-                    [self.xw, r, self.weights.bias, h_buffer, c_buffer, saved_buffer, words, mask.unwrap_or(unused)];
-                let constants = [
-                    sizes.hidden,
-                    sizes.width,
-                    train as u32,
-                    recurrent_drop.is_some() as u32,
-                    sizes.carries(),
-                    sizes.settings.kinds(),
-                    launch.rows,
-                    launch.units,
-                    launch.span,
-                    launch.threads,
-                ];
-                builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
-                if let Some(projection) = self.weights.projection {
-                    let planes = if train { sizes.cell.saved as u32 } else { 0 };
-                    self.project(builder, (saved_buffer, saved_offset + planes * slot), projection, (h_buffer, h_out));
-                }
-                c_last = (c_buffer, c_out + if train { (params.steps - 1) * slot } else { 0 });
+                let (buffer, _, c_out) = memory.c(step, turn, slot);
+                c_last = (buffer, c_out + if train { (steps - 1) * slot } else { 0 });
                 turn += 1;
             }
         }
+        let Steps { h, memory, .. } = run;
         let y = if output == Output::States { None } else { Some(self.output(builder, &h, output, words)?) };
         let kept = match memory {
             Memory::Training(kept) => Some(kept),
@@ -449,6 +518,60 @@ impl Layer<'_> {
             weight_drop,
             zoneout_site,
         })
+    }
+
+    /// Whether the scan makes the recurrent product.
+    fn multiplies(&self) -> bool {
+        !matches!(self.sizes.split, Some(Split::Norm | Split::Reset))
+    }
+
+    /// Steps in one dispatch, the first of a `turn`; `first` is the first step of their chunk.
+    pub(super) fn scan(&self, builder: &mut Builder, run: &Steps, range: Range<u32>, turn: u32, first: u32) {
+        let (sizes, train, step) = (self.sizes, self.train, range.start);
+        let slot = sizes.slot();
+        let Steps { kernel, launch, h, memory, words, r, mask, recurrent_drop, zoneout_site, .. } = run;
+        let (h_buffer, h_out) = h.at(step);
+        let (c_buffer, c_in, c_out) = memory.c(step, turn, slot);
+        let (saved_buffer, saved_offset) = memory.saved(step);
+        let [zoneout_h, zoneout_c] = sizes.zoneout(train);
+        let params = params::ScanForward {
+            batch: sizes.batch,
+            directions: sizes.directions,
+            biases: sizes.biases,
+            steps: range.len() as u32,
+            xw_offset: (step - first) * G * slot,
+            h_in: h_out - sizes.h_slot(),
+            c_in,
+            c_out,
+            saved_offset,
+            first_step: builder.first_step() + step,
+            total_steps: sizes.steps,
+            backwards: sizes.backwards as u32,
+            site: *zoneout_site,
+            zoneout_h: zoneout_h.chance,
+            zoneout_c: zoneout_c.chance,
+            keep_h: zoneout_h.share,
+            keep_c: zoneout_c.share,
+            ..bytemuck::Zeroable::zeroed()
+        }
+        .with_settings(&sizes.settings);
+        let buffers = [self.xw, *r, self.weights.bias, h_buffer, c_buffer, saved_buffer, *words, *mask];
+        let multiplies = self.multiplies();
+        let constants = [
+            sizes.hidden,
+            sizes.width,
+            train as u32,
+            (recurrent_drop.is_some() && multiplies) as u32,
+            // Another kernel carries what is normalised.
+            if sizes.split == Some(Split::Norm) { 0 } else { sizes.carries() },
+            sizes.settings.kinds(),
+            launch.rows,
+            launch.units,
+            launch.span,
+            launch.threads,
+            if multiplies { sizes.width } else { 0 },
+        ];
+        builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }
 
     /// The recurrent weights to use: in training, some may be dropped.
@@ -479,28 +602,6 @@ impl Layer<'_> {
         Ok((Some(mask), Some(drop)))
     }
 
-    /// h[d] = m[d]·W_hrᵀ of a step.
-    fn project(
-        &self,
-        builder: &mut Builder,
-        (from, a_offset): (BufferId, u32),
-        projection: BufferId,
-        (to, c_offset): (BufferId, u32),
-    ) {
-        let LstmSizes { batch, hidden, width, .. } = *self.sizes;
-        for d in 0..self.sizes.directions {
-            let product = params::Matmul {
-                a_offset: a_offset + d * batch * hidden,
-                b_offset: d * width * hidden,
-                b_k_lo: 1,
-                b_n: hidden as i32,
-                c_offset: c_offset + d * batch * width,
-                ..params::Matmul::plain(batch, width, hidden)
-            };
-            builder.matmul(product, from, projection, to);
-        }
-    }
-
     /// Puts the initial state in slot 0 of a history.
     fn start(&self, builder: &mut Builder, state: Option<(BufferId, u32)>, history: BufferId, len: u32) {
         match state {
@@ -509,14 +610,15 @@ impl Layer<'_> {
         }
     }
 
-    /// xw[s, d] = x[time of s]·W[d] for the steps of a part.
+    /// W·x [s, d] = x[time of s]·W[d] for the steps of a part.
     fn input_product(
         &self,
         builder: &mut Builder,
         x: &Sequence,
         direction: Direction,
-        part: std::ops::Range<u32>,
+        part: Range<u32>,
         first: u32,
+        (to, c_first): (BufferId, u32),
     ) {
         let sizes = self.sizes;
         let (d, input, columns) = (direction.index, x.features, G * sizes.hidden);
@@ -537,13 +639,13 @@ impl Layer<'_> {
             b_k_hi: 0,
             b_k_lo: columns as i32,
             b_n: 1,
-            c_offset: ((part.start - first) * sizes.directions + d) * sizes.batch * columns,
+            c_offset: c_first + ((part.start - first) * sizes.directions + d) * sizes.batch * columns,
             c_m_hi: (sizes.directions * sizes.batch * columns) as i32,
             c_m_lo: columns as i32,
             part: 0,
             c_part: 0,
         };
-        builder.matmul(product, x_buffer, self.weights.w, self.xw);
+        builder.matmul(product, x_buffer, self.weights.w, to);
     }
 
     /// The output [B, D·K] a step, in the order of time where it is not asked for in that of the scan. For one forward

@@ -25,11 +25,13 @@ mod norm;
 mod pool;
 mod segments;
 mod sequence;
+mod split_backward;
+mod split_forward;
 mod strategy;
 mod update;
 
 pub use builder::Builder;
-pub use forward::Drops;
+pub use forward::{Drops, Split};
 pub(crate) use network::check_carried;
 pub use network::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 pub(crate) use segments::check_segments;

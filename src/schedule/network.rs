@@ -3,7 +3,7 @@
 use super::backward::{self, StateGradients, Upstream};
 use super::builder::{Builder, Drop, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
-use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes};
+use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes, Norms};
 use super::norm::{self, NormWeights};
 use super::pool::{self, Pooled};
 use super::segments::{self, Segmented};
@@ -123,6 +123,10 @@ impl LayerPlan {
             Layer::LayerNorm(norm) if !(norm.epsilon > 0.0 && norm.epsilon.is_finite()) => {
                 Err(Error::Config(format!("{}: epsilon is {}; it must be finite and above 0", self.name, norm.epsilon)))
             }
+            Layer::Masking(masking) if !masking.value.is_finite() => {
+                Err(Error::Config(format!("{}: the value is {}; it must be finite", self.name, masking.value)))
+            }
+            Layer::Masking(_) => Ok(()),
             Layer::LayerNorm(_) => size("the number of input features", self.input).map(drop),
             Layer::Embedding(embedding) => embedding_sizes(embedding).map(drop),
         }
@@ -163,11 +167,6 @@ pub(crate) fn size(what: &str, value: usize) -> Result<u32> {
 
 fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], ragged: bool) -> Result<LstmSizes> {
     lstm.validate(name)?;
-    if ragged && lstm.options.projection.is_some() {
-        return Err(Error::Config(format!(
-            "{name}: sequences of different lengths are not supported with a projection"
-        )));
-    }
     Ok(LstmSizes {
         name: name.to_string(),
         cell: lstm.spec(),
@@ -177,6 +176,7 @@ fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], r
         input: size("the number of input features", input)?,
         hidden: size("the number of hidden units", lstm.hidden)?,
         width: size("the width of the hidden state", lstm.width())?,
+        split: lstm.split(),
         layers: size("the number of layers", lstm.layers)?,
         directions: lstm.directions() as u32,
         biases: lstm.bias.count() as u32,
@@ -206,16 +206,16 @@ fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
 fn describe<'a>(builder: &mut Builder, steps: u32, segment: Option<u32>, layers: impl Iterator<Item = &'a LstmSizes>) {
     let mut all: Vec<String> = Vec::new();
     for sizes in layers {
-        let strategy = match sizes.projected() {
-            true => Strategy::PerStep,
-            false => Strategy::choose(sizes.hidden, segment.unwrap_or(sizes.steps), &builder.capabilities),
+        let strategy = match sizes.split {
+            Some(_) => Strategy::PerStep,
+            None => Strategy::choose(sizes.hidden, segment.unwrap_or(sizes.steps), &builder.capabilities),
         };
         let limit = builder.capabilities.whole_sequence_units;
-        let why = match builder.capabilities.strategy {
-            _ if sizes.projected() => "the hidden state is projected between steps".to_string(),
-            Some(_) => "as asked for".to_string(),
-            None if limit == u32::MAX => "the choice of this device".to_string(),
-            None => {
+        let why = match (sizes.split, builder.capabilities.strategy) {
+            (Some(split), _) => split.reason().to_string(),
+            (None, Some(_)) => "as asked for".to_string(),
+            (None, None) if limit == u32::MAX => "the choice of this device".to_string(),
+            (None, None) => {
                 let steps = segment.unwrap_or(sizes.steps);
                 format!("H = {}, T = {steps}; whole sequences up to {limit} units", sizes.hidden)
             }
@@ -246,12 +246,31 @@ fn describe<'a>(builder: &mut Builder, steps: u32, segment: Option<u32>, layers:
 }
 
 pub(super) enum Sized {
-    Lstm { sizes: LstmSizes, whole: bool, merge: Merge },
+    Lstm {
+        sizes: LstmSizes,
+        whole: bool,
+        merge: Merge,
+    },
     Dense(DenseSizes),
-    Dropout { name: String, probability: f64 },
-    Pool { name: String, pool: Pool },
-    Norm { name: String, features: u32, epsilon: f32 },
-    Embedding { name: String, sizes: [u32; 2] },
+    Dropout {
+        name: String,
+        probability: f64,
+    },
+    Pool {
+        name: String,
+        pool: Pool,
+    },
+    Norm {
+        name: String,
+        features: u32,
+        epsilon: f32,
+    },
+    Embedding {
+        name: String,
+        sizes: [u32; 2],
+    },
+    /// Nothing to run: the host makes lengths of it.
+    Masking,
 }
 
 pub(super) enum Weights {
@@ -277,6 +296,7 @@ pub(super) enum Trace {
     Norm(Sequence),
     /// With the indices.
     Embedding(Sequence),
+    Masking,
 }
 
 impl Sized {
@@ -284,7 +304,7 @@ impl Sized {
         match self {
             Sized::Lstm { sizes, .. } => forward::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
             Sized::Dense(sizes) => dense::declare_weights(builder, sizes, prefix, role).map(Weights::Dense),
-            Sized::Dropout { .. } | Sized::Pool { .. } => Ok(Weights::None),
+            Sized::Dropout { .. } | Sized::Pool { .. } | Sized::Masking => Ok(Weights::None),
             Sized::Norm { name, features, .. } => {
                 norm::declare(builder, name, *features, prefix, role).map(Weights::Norm)
             }
@@ -331,6 +351,7 @@ pub(super) fn sized(
             Layer::Dropout(Dropout { probability }) => {
                 Ok(Sized::Dropout { name: name.clone(), probability: *probability })
             }
+            Layer::Masking(_) => Ok(Sized::Masking),
             Layer::LayerNorm(LayerNorm { epsilon }) => {
                 let features = size("the number of input features", *input)?;
                 builder
@@ -528,6 +549,7 @@ impl Run<'_> {
                     }
                     traces.push(Trace::Dropout(drop));
                 }
+                (Sized::Masking, Weights::None) => traces.push(Trace::Masking),
                 (Sized::Pool { name, pool }, Weights::None) => {
                     let (y, pooled) = pool::forward(builder, name, *pool, &flow, self.batch, self.ragged)?;
                     traces.push(Trace::Pool(pooled));
@@ -582,6 +604,10 @@ impl Run<'_> {
                             pairs.push((weights.bias, gradients.bias));
                         }
                         pairs.extend(weights.projection.zip(gradients.projection));
+                        if let Some((weights, gradients)) = weights.norm.zip(gradients.norm) {
+                            let of = |norms: Norms| [norms.x, norms.h, norms.c];
+                            pairs.extend(of(weights).into_iter().zip(of(gradients)));
+                        }
                     }
                     let from =
                         if *whole { Upstream::Whole(upstream.clone()) } else { Upstream::Last(upstream.clone()) };
@@ -602,6 +628,7 @@ impl Run<'_> {
                     }
                     _ => None,
                 },
+                (Sized::Masking, _, Trace::Masking, _) => None, // the first layer
                 (Sized::Pool { name, pool }, _, Trace::Pool(pooled), _) => {
                     Some(pool::backward(builder, name, *pool, pooled, &upstream, batch)?)
                 }

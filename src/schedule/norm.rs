@@ -38,8 +38,9 @@ pub fn forward(
     for part in x.parts(&y) {
         let ((from, x_offset), (to, y_offset)) = (x.at(part.start), y.at(part.start));
         let rows = part.len() as u32 * batch;
-        let params = params::NormForward { rows, features: x.features, x_offset, y_offset, epsilon };
-        builder.push(&kernel::NORM_FORWARD, None, &[], &params, &[weights.weight, weights.bias, from, to]);
+        let features = x.features;
+        let params = params::NormForward { rows, features, group: rows, groups: 1, x_offset, y_offset, epsilon };
+        builder.push(&kernel::NORM_FORWARD, None, &[1, 0], &params, &[weights.weight, weights.bias, from, to]);
     }
     Ok(y)
 }
@@ -65,8 +66,18 @@ pub fn backward(
         let ((of, x_offset), (from, dy_offset), (to, dx_offset)) =
             (x.at(part.start), dy.at(part.start), dx.at(part.start));
         let rows = part.len() as u32 * batch;
-        let params = params::NormBackward { rows, features, x_offset, dy_offset, dx_offset, epsilon };
-        builder.push(&kernel::NORM_BACKWARD, None, &[], &params, &[weights.weight, of, from, to, own]);
+        let params = params::NormBackward {
+            rows,
+            steps: 1,
+            features,
+            group: rows,
+            groups: 1,
+            x_offset,
+            dy_offset,
+            dx_offset,
+            epsilon,
+        };
+        builder.push(&kernel::NORM_BACKWARD, None, &[0], &params, &[weights.weight, of, from, to, own]);
         for (values, a_offset, sums) in [(own, 0, gradients.weight), (from, dy_offset, gradients.bias)] {
             let accumulate = (index > 0 || builder.adds()) as u32;
             let params = params::ColumnSum { rows, columns: features, a_offset, out_offset: 0, copies: 1, accumulate };

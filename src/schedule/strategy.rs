@@ -4,7 +4,7 @@ use crate::plan::{Capabilities, Strategy};
 
 /// Turns of a shader's loops that a dispatch may take: some drivers end loops after 65,535, counted over nested loops
 /// together.
-const MOST_TURNS: u32 = 50_000;
+pub(super) const MOST_TURNS: u32 = 50_000;
 
 /// What a strategy does, for a plan's text.
 pub(super) fn describe(strategy: Strategy) -> &'static str {

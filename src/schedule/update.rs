@@ -181,12 +181,14 @@ fn regularise(
                 }
                 Action::MaxNorm(limit) if after => {
                     let parts = parts(&trained.name, layers);
-                    let Some((name, [rows, columns])) = parts.first().map(|(name, shape)| (name, &shape[..])) else {
+                    let Some((name, [_, columns])) = parts.first().map(|(name, shape)| (name, &shape[..])) else {
                         continue;
                     };
-                    let (rows, columns) = (*rows as u32, *columns as u32);
-                    // The matrices of a recurrent layer lie transposed, one after another; a dense layer's as it is.
-                    let transposed = *name != trained.name;
+                    // Some columns of the device's may be unused.
+                    let columns = *columns as u32;
+                    let rows = trained.len / parts.len() as u32 / columns;
+                    // The gates' matrices of a recurrent layer lie transposed, one after another; others as they are.
+                    let transposed = *name != trained.name && !name.contains(".weight_hr_l");
                     let (inner_stride, stride) = if transposed { (1, rows) } else { (columns, 1) };
                     let params = params::MaxNorm {
                         vectors: parts.len() as u32 * rows,

@@ -2,7 +2,7 @@
 
 use super::{Callback, EpochEvent, Flow, Schedule, StepEvent};
 use crate::error::{Error, Result};
-use crate::model::{Given, Model, check_divides, check_lengths};
+use crate::model::{Given, Model, check_divides};
 use crate::transfer::{finite, not_empty};
 use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;
@@ -288,7 +288,7 @@ pub(crate) async fn fit(
         model.set_learning_rate(schedule.begin(model.learning_rate()?))?;
     }
     model.set_weighted(fit.weights.is_some())?;
-    check_lengths(fit.lengths.as_deref(), x.dim().0, x.dim().1)?;
+    fit.lengths = model.config().lengths("x", &x, fit.lengths.as_deref())?;
     model.set_seed(fit.seed)?;
     let validation = std::mem::take(&mut fit.validation);
     let (x, y, validation) = split(model, x, y, fit.lengths.as_deref(), validation)?;
@@ -520,12 +520,13 @@ fn split<'a>(
         Validation::None => Ok((x, y, None)),
         Validation::Data(vx, vy) => {
             check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
-            Ok((x, y, Some((vx, vy, None))))
+            let lengths = model.config().lengths("validation x", &vx.view(), None)?;
+            Ok((x, y, Some((vx, vy, lengths))))
         }
         Validation::Ragged(vx, vy, lengths) => {
             check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
-            check_lengths(Some(&lengths), vx.dim().0, vx.dim().1)?;
-            Ok((x, y, Some((vx, vy, Some(lengths)))))
+            let lengths = model.config().lengths("validation x", &vx.view(), Some(&lengths))?;
+            Ok((x, y, Some((vx, vy, lengths))))
         }
         Validation::Split(share) => {
             let count = x.dim().0;

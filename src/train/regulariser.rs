@@ -117,10 +117,21 @@ impl Regulariser {
     }
 }
 
-/// The device's buffer that a parameter lies in: both directions share one, and both biases.
+/// The device's buffer that a parameter lies in: both directions share one, and all biases.
 pub(crate) fn buffer_of(parameter: &str) -> String {
     let name = parameter.strip_suffix("_reverse").unwrap_or(parameter);
-    let kinds = [("weight_ih_l", "w"), ("weight_hh_l", "r"), ("bias_ih_l", "bias"), ("bias_hh_l", "bias")];
+    let kinds = [
+        ("weight_ih_l", "w"),
+        ("weight_hh_l", "r"),
+        ("weight_hr_l", "projection"),
+        ("bias_ih_l", "bias"),
+        ("bias_hh_l", "bias"),
+        ("peephole_l", "bias"),
+        ("norm_ih_l", "norm x"),
+        ("norm_hh_l", "norm h"),
+        ("norm_c_weight_l", "norm c"),
+        ("norm_c_bias_l", "norm c"),
+    ];
     let shared = kinds.iter().find_map(|(kind, short)| {
         let (layer, index) = name.rsplit_once(kind)?;
         index.parse::<u32>().ok()?;
@@ -144,6 +155,9 @@ mod tests {
             ("lstm.weight_ih_l0", "lstm.l0.w"),
             ("lstm_1.weight_hh_l12_reverse", "lstm_1.l12.r"),
             ("lstm.bias_hh_l0", "lstm.l0.bias"),
+            ("lstm.peephole_l1_reverse", "lstm.l1.bias"),
+            ("lstm.weight_hr_l0", "lstm.l0.projection"),
+            ("lstm.norm_c_bias_l0", "lstm.l0.norm c"),
             ("dense.weight", "dense.weight"),
         ] {
             assert_eq!(buffer_of(parameter), buffer);

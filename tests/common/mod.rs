@@ -1,8 +1,12 @@
 //! What the integration tests share: devices, fixtures, comparisons and a repeatable source of numbers.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod combination;
+pub mod masks;
 pub mod oracle;
+pub mod recurrent_files;
 pub mod recurrent_oracle;
+pub mod stacks;
 
 use ndarray::{Array3, ArrayD, IxDyn};
 use safetensors::SafeTensors;

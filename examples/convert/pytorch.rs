@@ -1,0 +1,36 @@
+//! PyTorch's files, which hold weights without an architecture.
+
+use anyhow::{Result, ensure};
+use std::path::Path;
+use wgpu_lstm::format::pytorch::Weights;
+use wgpu_lstm::{Device, Model};
+
+pub fn read(path: &Path, layers: &[String], device: &Device) -> Result<Model> {
+    let weights = Weights::open(path)?;
+    let recurrent;
+    let layers: Vec<&str> = if layers.is_empty() {
+        recurrent = weights.recurrent(None)?;
+        vec![recurrent.prefix()]
+    } else {
+        layers.iter().map(String::as_str).collect()
+    };
+    Ok(weights.model(&layers, device)?)
+}
+
+/// Writes the weights, and reads them into a model of the same architecture.
+pub fn write(model: &Model, path: &Path) -> Result<Model> {
+    model.save_pytorch(path)?;
+    let weights = Weights::open(path)?;
+    let mut parameters = model.parameters()?;
+    for tensor in weights.tensors() {
+        let values = weights.tensor(tensor.name)?;
+        match parameters.get_mut(tensor.name) {
+            Some(own) => *own = values,
+            // The second bias of a layer that has one
+            None => ensure!(values.iter().all(|&value| value == 0.0), "tensor {} was not there before", tensor.name),
+        }
+    }
+    let mut again = model.config().clone().build(model.device(), 1)?;
+    again.set_parameters(parameters)?;
+    Ok(again)
+}

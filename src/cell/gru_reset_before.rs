@@ -1,0 +1,55 @@
+//! The GRU whose reset gate acts on the hidden state before the recurrent product. Twin of `shaders/cells/gru_reset_before.wgsl`.
+//!
+//! Its columns are r, z, n and an unused one. Other kernels make r and s = r ⊙ h', and add R·h' of r and z, and R·s of n, to
+//! W·x; they also give r its gradient. The cell state is the hidden state.
+
+use super::general::{clamp, slope_within};
+use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
+use crate::real::Number;
+
+pub struct GruResetBefore;
+
+impl CellMath for GruResetBefore {
+    const NAME: &'static str = "gru_reset_before";
+    const SHADER: &'static str = concat!(
+        include_str!("../../shaders/cells/open.wgsl"),
+        include_str!("../../shaders/cells/gru_reset_before.wgsl")
+    );
+    const SAVED: usize = 3; // r, z, n
+    const INPUT_GATES: &'static [usize] = &[0, 1, 2];
+    const RECURRENT_GATES: &'static [usize] = &[0, 1, 2];
+    const STATE_IS_HIDDEN: bool = true;
+
+    #[inline(always)]
+    fn forward<N: Number>(
+        wx: [N; GATES],
+        rh: [N; GATES],
+        b: [N; GATES],
+        c_prev: N,
+        More { settings, .. }: &More<N>,
+    ) -> Forward<N> {
+        let sum = |k: usize| clamp(wx[k] + rh[k] + b[k], settings.clip);
+        let (r, z, n) = (settings.gate.of(sum(0)), settings.gate.of(sum(1)), settings.candidate.of(sum(2)));
+        let h = z.one_minus() * n + z * c_prev;
+        let mut saved = [h.nothing(); MAX_SAVED];
+        saved[..3].copy_from_slice(&[r, z, n]);
+        Forward { h, c: h, saved }
+    }
+
+    #[inline(always)]
+    fn backward<N: Number>(
+        saved: &[N; MAX_SAVED],
+        c_prev: N,
+        _: N,
+        dh: N,
+        dc: N,
+        More { settings, .. }: &More<N>,
+    ) -> Backward<N> {
+        let [_, z, n, ..] = *saved;
+        let (d, none) = (dh + dc, dh.nothing());
+        let dz = d * (c_prev - n) * slope_within(settings.gate, settings.clip, z);
+        let dn = d * z.one_minus() * slope_within(settings.candidate, settings.clip, n); // before its activation
+        let gates = [none, dz, dn, none];
+        Backward { gates, bias: gates, extra: [none; GATES], c_prev: d * z }
+    }
+}

@@ -1,0 +1,169 @@
+//! The files around pickles: where a file has its pickle, and where its storages lie.
+
+use super::pickle::{Pickle, Value};
+use super::tensor::storage_type;
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::ops::Range;
+use zip::{CompressionMethod, ZipArchive};
+
+/// Kinds of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Container {
+    /// What `torch.save` writes since PyTorch 1.6; Lightning's checkpoints, too.
+    Zip,
+    /// What it wrote before.
+    Legacy,
+    Safetensors,
+}
+
+impl Container {
+    /// Tells a file's kind by its first bytes.
+    pub fn of(bytes: &[u8]) -> Result<Container, String> {
+        match bytes {
+            [b'P', b'K', 3, 4, ..] => Ok(Container::Zip),
+            [0x80, 2..=5, ..] => Ok(Container::Legacy),
+            [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Container::Safetensors),
+            [0x89, b'H', b'D', b'F', ..] => Err("is an HDF5 file; Keras writes such".into()),
+            _ if bytes.get(257..262) == Some(b"ustar") => {
+                Err("is a tar archive, as PyTorch before 0.1.10 wrote; load it there and save it anew".into())
+            }
+            _ => Err(format!(
+                "is no file of PyTorch: it starts neither as a zip archive, nor as a pickle, nor as safetensors ({} bytes)",
+                bytes.len()
+            )),
+        }
+    }
+}
+
+/// The pickle of a file, and its storages by their keys.
+pub(super) struct Saved<'a> {
+    pub pickle: Pickle<'a>,
+    pub storages: HashMap<String, Range<usize>>,
+}
+
+/// The parts of a zip archive of `torch.save`.
+pub(super) fn zip(bytes: &[u8]) -> Result<Saved<'_>, String> {
+    let broken = |error: &dyn std::fmt::Display| format!("is no whole zip archive: {error} ({} bytes)", bytes.len());
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(&error))?;
+    let listed = listed(bytes, archive.central_directory_start());
+    if listed != archive.len() {
+        return Err(format!("lists {listed} entries of {} different names", archive.len()));
+    }
+    let names: Vec<String> = archive.file_names().map(str::to_string).collect();
+    let pickles: Vec<&String> =
+        names.iter().filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl")).collect();
+    let [pickle] = pickles[..] else {
+        return Err(format!("is a zip archive with {} entries data.pkl; torch.save writes one", pickles.len()));
+    };
+    let root = pickle.strip_suffix("data.pkl").unwrap_or_default();
+    if names.iter().any(|name| name.strip_prefix(root).is_some_and(|name| name == "constants.pkl")) {
+        return Err("is a TorchScript archive, which holds a program; save its state_dict instead".into());
+    }
+    let mut entry = |name: &str| -> Result<Range<usize>, String> {
+        let mut file =
+            archive.by_name(name).map_err(|error| format!("has entry {name} that cannot be read: {error}"))?;
+        if file.compression() != CompressionMethod::Stored {
+            return Err(format!("has entry {name} that is packed ({}); torch.save packs nothing", file.compression()));
+        }
+        let place = usize::try_from(file.data_start()).ok().and_then(|start| {
+            let end = start.checked_add(usize::try_from(file.size()).ok()?)?;
+            (end <= bytes.len()).then_some(start..end)
+        });
+        let place = place.ok_or_else(|| format!("has entry {name} of {} bytes; it is cut off", file.size()))?;
+        // Reading compares with the checksum.
+        let read = std::io::copy(&mut file, &mut std::io::sink());
+        let read = read.map_err(|error| format!("has entry {name} that is damaged: {error}"))?;
+        if read != place.len() as u64 {
+            return Err(format!("has entry {name} of {} bytes, of which {read} are there", place.len()));
+        }
+        Ok(place)
+    };
+    let order = format!("{root}byteorder");
+    if names.contains(&order) {
+        let order = &bytes[entry(&order)?];
+        if order != b"little" {
+            return Err(format!(
+                "has byte order \"{}\"; little is read",
+                String::from_utf8_lossy(order).escape_debug()
+            ));
+        }
+    }
+    let pickle = Pickle::read(&bytes[entry(pickle)?])?;
+    let mut storages = HashMap::new();
+    for name in &names {
+        if let Some(key) = name.strip_prefix(root).and_then(|name| name.strip_prefix("data/")) {
+            storages.insert(key.to_string(), entry(name)?);
+        }
+    }
+    Ok(Saved { pickle, storages })
+}
+
+/// Entries in a zip archive's list. Of entries of one name the library keeps one, without a word.
+fn listed(bytes: &[u8], start: u64) -> usize {
+    let mut at = usize::try_from(start).unwrap_or(usize::MAX);
+    let mut count = 0;
+    while let Some([b'P', b'K', 1, 2, head @ ..]) = bytes.get(at..).and_then(|rest| rest.first_chunk::<46>()) {
+        // Lengths of name, extra field and comment
+        let len = |at: usize| usize::from(u16::from_le_bytes([head[at - 4], head[at - 3]]));
+        at += 46 + len(28) + len(30) + len(32);
+        count += 1;
+    }
+    count
+}
+
+/// The number that begins an older file.
+const MAGIC: [u8; 12] = [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+/// The parts of an older file: pickles of a magic number, a version, the system, the object and the storages' keys; then the
+/// storages in that order, each a count of elements (8 bytes) and their numbers.
+pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, String> {
+    if bytes.get(2..14) != Some(&MAGIC[..]) {
+        return Err("is a pickle that torch.save did not write".into());
+    }
+    let mut at = 0;
+    let mut next = || {
+        let pickle = Pickle::read(&bytes[at..])?;
+        at += pickle.len;
+        Ok::<_, String>(pickle)
+    };
+    let (_magic, version, system, pickle, keys) = (next()?, next()?, next()?, next()?, next()?);
+    if !matches!(version.values[version.root], Value::Int(1001)) {
+        return Err("has another version than 1001 of the older format".into());
+    }
+    let little = system.entry(system.root, "little_endian").map(|id| &system.values[id]);
+    if !matches!(little, Some(Value::Bool(true))) {
+        return Err("is not said to be little-endian; nothing else is read".into());
+    }
+    // Bytes of an element, by key
+    let mut sizes: HashMap<&str, usize> = HashMap::new();
+    for value in &pickle.values {
+        let Value::Persistent(description) = value else { continue };
+        let (key, class) = match pickle.sequence(*description) {
+            Some(&[kind, class, key, ..]) if pickle.text(kind) == Some("storage") => (pickle.text(key), class),
+            // A class, with its source
+            Some(&[kind, ..]) if pickle.text(kind) == Some("module") => continue,
+            _ => return Err("refers to something outside of its pickle that is no storage".into()),
+        };
+        let key = key.ok_or("has a storage without a name")?;
+        let size = pickle.global(class).and_then(|(_, class)| storage_type(class)).map(|(_, size)| size);
+        let size = size.ok_or_else(|| format!("has storage {key} of an unknown type"))?;
+        if sizes.insert(key, size).is_some_and(|other| other != size) {
+            return Err(format!("has storage {key} of two types"));
+        }
+    }
+    let mut storages = HashMap::new();
+    for &key in keys.sequence(keys.root).ok_or("has no list of storages")? {
+        let key = keys.text(key).ok_or("has a storage without a name")?;
+        let size = *sizes.get(key).ok_or_else(|| format!("has storage {key}, which no tensor uses"))?;
+        let count = bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|count| u64::from_le_bytes(*count));
+        let end = count.and_then(|count| usize::try_from(count).ok()?.checked_mul(size)?.checked_add(at + 8));
+        let place = end.filter(|&end| end <= bytes.len()).map(|end| at + 8..end);
+        let place = place.ok_or_else(|| format!("has storage {key} of {count:?} elements; it is cut off"))?;
+        at = place.end;
+        if storages.insert(key.to_string(), place).is_some() {
+            return Err(format!("has storage {key} twice"));
+        }
+    }
+    Ok(Saved { pickle, storages })
+}

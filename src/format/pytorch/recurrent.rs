@@ -1,0 +1,209 @@
+//! Recurrent layers by the names and shapes of their tensors.
+
+use crate::cell::Cell;
+use crate::layer::{Bias, HostTensor, Layer, Lstm, tensor_shapes};
+use crate::schedule::LayerPlan;
+use std::collections::{BTreeMap, HashSet};
+
+/// A recurrent layer that was found by the names and shapes of its tensors: an
+/// [`nn.LSTM`](https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html), an
+/// [`nn.GRU`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html), or one of their cells. Its `Display` says what it is.
+///
+/// Dropout between layers is no part of a state dict; here it is 0, which is what inference has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recurrent {
+    pub(super) prefix: String,
+    pub(super) config: Lstm,
+    pub(super) input: usize,
+    /// Whether the names have no `_l{k}`.
+    pub(super) cell: bool,
+}
+
+impl Recurrent {
+    /// What its tensors' names begin with, without the last dot; "" where they begin with nothing.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Sizes, layers, directions, projection and biases; of [`Cell::Gru`] for a GRU.
+    pub fn config(&self) -> &Lstm {
+        &self.config
+    }
+
+    /// Features of a step, I.
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
+    /// Its tensors: their names in a layer called "lstm" here, their names in the file after the prefix, their shapes.
+    pub(super) fn tensors(&self) -> Vec<(String, String, Vec<usize>)> {
+        let layer = LayerPlan { name: "lstm".into(), input: self.input, layer: Layer::Lstm(self.config.clone()) };
+        let named = |(name, shape): (String, Vec<usize>)| {
+            let kind = name.strip_prefix("lstm.").unwrap_or(&name);
+            let kind = if self.cell { kind.trim_end_matches("_l0") } else { kind }.to_string();
+            (name, kind, shape)
+        };
+        tensor_shapes(&layer).into_iter().map(named).collect()
+    }
+}
+
+impl std::fmt::Display for Recurrent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Lstm { cell, hidden, layers, bias, options, .. } = &self.config;
+        let kind = match (cell, self.cell) {
+            (Cell::Gru, false) => "GRU",
+            (Cell::Gru, true) => "GRUCell",
+            (_, false) => "LSTM",
+            (_, true) => "LSTMCell",
+        };
+        write!(f, "{kind}, I = {}, H = {hidden}, L = {layers}, D = {}", self.input, self.config.directions())?;
+        if let Some(projection) = options.projection {
+            write!(f, ", P = {projection}")?;
+        }
+        f.write_str(if *bias == Bias::None { ", no bias" } else { "" })
+    }
+}
+
+/// A name under a prefix, which may be empty.
+pub(super) fn under(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.into() } else { format!("{prefix}.{name}") }
+}
+
+/// Prefix and last part of a name.
+pub(super) fn parted(name: &str) -> (&str, &str) {
+    name.rsplit_once('.').unwrap_or(("", name))
+}
+
+/// Whether the last part of a name is that of a recurrent layer's tensor.
+fn is_recurrent(kind: &str) -> bool {
+    ["weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh"].iter().any(|own| {
+        kind.strip_prefix(own).is_some_and(|rest| {
+            let layer = rest.strip_suffix("_reverse").unwrap_or(rest).strip_prefix("_l");
+            rest.is_empty() || layer.is_some_and(|k| !k.is_empty() && k.bytes().all(|digit| digit.is_ascii_digit()))
+        })
+    })
+}
+
+/// Shapes by the last parts of names.
+pub(super) type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
+
+/// Recurrent layers' tensors, by what their names begin with.
+pub(super) fn groups<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> BTreeMap<&'a str, Shapes<'a>> {
+    let mut groups: BTreeMap<&str, Shapes> = BTreeMap::new();
+    for (name, shape) in tensors {
+        let (prefix, kind) = parted(name);
+        if is_recurrent(kind) {
+            groups.entry(prefix).or_default().insert(kind, shape);
+        }
+    }
+    groups
+}
+
+/// The recurrent layer that a group of tensors is.
+///
+/// # Errors
+/// The tensor that does not fit, and what was expected.
+pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
+    let cell = own.contains_key("weight_hh") || own.contains_key("weight_ih");
+    let kind = |kind: &str| if cell { kind.to_string() } else { format!("{kind}_l0") };
+    let matrix = |name: &str| -> Result<(usize, usize), String> {
+        let name = kind(name);
+        match own.get(name.as_str()) {
+            Some(&&[rows, columns]) if rows > 0 && columns > 0 => Ok((rows, columns)),
+            Some(shape) => {
+                Err(format!("has tensor {} of shape {shape:?}; a matrix was expected", under(prefix, &name)))
+            }
+            None => Err(format!("lacks tensor {}", under(prefix, &name))),
+        }
+    };
+    let (_, input) = matrix("weight_ih")?;
+    let (rows, width) = matrix("weight_hh")?;
+    let projected = own.contains_key(kind("weight_hr").as_str());
+    let (config, hidden) = if projected {
+        let (projection, hidden) = matrix("weight_hr")?;
+        (Lstm::new(hidden).projection(projection), hidden)
+    } else {
+        let config = Lstm::new(width);
+        (if rows == width.saturating_mul(3) { config.cell(Cell::Gru) } else { config }, width)
+    };
+    let gates = if config.cell == Cell::Gru { 3 } else { 4 };
+    if hidden.checked_mul(gates) != Some(rows) {
+        let name = under(prefix, &kind("weight_hh"));
+        let plain = if rows == width { "; it is of a plain RNN, which is not supported" } else { "" };
+        return Err(format!(
+            "has tensor {name} of shape {:?}; 4H rows of an LSTM or 3H of a GRU were expected, H = {hidden}{plain}",
+            [rows, width]
+        ));
+    }
+    let layers = (0..own.len()).take_while(|k| cell || own.contains_key(format!("weight_hh_l{k}").as_str())).count();
+    let config = config
+        .layers(if cell { 1 } else { layers })
+        .bidirectional(own.keys().any(|name| name.ends_with("_reverse")))
+        .bias(if own.keys().any(|name| name.starts_with("bias")) { Bias::Double } else { Bias::None });
+    let found = Recurrent { prefix: prefix.into(), config, input, cell };
+    // What was found must be all there is, in the shapes that follow from it.
+    let expected = found.tensors();
+    for (_, kind, shape) in &expected {
+        let name = under(prefix, kind);
+        match own.get(kind.as_str()) {
+            Some(own) if own == shape => {}
+            Some(own) => {
+                return Err(format!("has tensor {name} of shape {own:?}, {shape:?} was expected of an {found}"));
+            }
+            None => return Err(format!("lacks tensor {name} of shape {shape:?} of an {found}")),
+        }
+    }
+    let kinds: HashSet<&str> = expected.iter().map(|(_, kind, _)| kind.as_str()).collect();
+    match own.keys().find(|&kind| !kinds.contains(kind)) {
+        Some(extra) => Err(format!("has tensor {}, which does not belong to an {found}", under(prefix, extra))),
+        None => {
+            let refused = |error: crate::Error| format!("has a layer that is not possible: {error}");
+            found.config.validate(&format!("\"{prefix}\"")).map_err(refused)?;
+            Ok(found)
+        }
+    }
+}
+
+/// A layer's tensors as `nn.LSTM` or `nn.GRU` take them, from those of the crate.
+///
+/// # Errors
+/// An option that PyTorch's layers do not have.
+pub(super) fn for_pytorch(lstm: &Lstm, tensors: Vec<HostTensor>) -> Result<Vec<HostTensor>, String> {
+    let plain = {
+        let Lstm { hidden, layers, bidirectional, bias, cell, return_sequences, init, .. } = lstm.clone();
+        let mut plain = Lstm { cell, return_sequences, init, ..Lstm::new(hidden) };
+        (plain.layers, plain.bidirectional, plain.bias) = (layers, bidirectional, bias);
+        let (options, own) = (&mut plain.options, &lstm.options);
+        options.projection = own.projection;
+        // What acts in training alone, and where weights start
+        options.dropout = own.dropout;
+        options.input_dropout = own.input_dropout;
+        options.recurrent_dropout = own.recurrent_dropout;
+        options.weight_dropout = own.weight_dropout;
+        options.forget_bias = own.forget_bias;
+        plain
+    };
+    if plain != *lstm || !matches!(lstm.cell, Cell::Standard | Cell::Gru) {
+        return Err(format!(
+            "has options that PyTorch's layers lack; what they can be is an LSTM or GRU with a projection, here it is {lstm:?}"
+        ));
+    }
+    if lstm.bias != Bias::Single {
+        return Ok(tensors);
+    }
+    // PyTorch has two biases or none; the second adds nothing.
+    let mut all = Vec::new();
+    for tensor in tensors {
+        if let Some((before, after)) = tensor.name.split_once("bias_ih_l") {
+            let zeros = HostTensor {
+                name: format!("{before}bias_hh_l{after}"),
+                shape: tensor.shape.clone(),
+                values: vec![0.0; tensor.values.len()],
+            };
+            all.extend([tensor, zeros]);
+        } else {
+            all.push(tensor);
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,35 @@
+//! The masking layer's configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// Says which steps are padding: those whose features all equal one value, as in
+/// [Keras's Masking](https://keras.io/api/layers/core_layers/masking/). Each sequence then ends before its first padded step, as if
+/// its length had been given to [`Fit::lengths`](crate::Fit::lengths) or
+/// [`Model::predict_ragged`](crate::Model::predict_ragged); lengths that are given, too, must be the same. Padded steps go on as
+/// zeros. Only as the first layer of a model.
+///
+/// Where Keras repeats a recurrent layer's last output in padded steps, here it is 0; losses see neither.
+///
+/// Padding is at the end of a sequence: a masked step with one that counts after it is an error that names both. A
+/// [`Stream`](crate::Stream) has no end and refuses masked steps.
+///
+/// ```
+/// use ndarray::array;
+/// use wgpu_lstm::{Device, Lstm, Masking, Sequential};
+/// let mut model = Sequential::new(1).add(Masking::new(-1.0)).add(Lstm::new(8)).build(&Device::cpu(), 0)?;
+/// let (padded, alone) = (array![[[0.5], [0.2], [-1.0]]], array![[[0.5], [0.2]]]); // [B, T, I]
+/// assert_eq!(model.predict(padded.view())?, model.predict(alone.view())?);
+/// assert!(model.predict(array![[[-1.0], [0.5]]].view()).is_err());
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Masking {
+    pub(crate) value: f32,
+}
+
+impl Masking {
+    /// Steps whose features all equal `value` (finite; Keras's default is 0) are padding.
+    pub fn new(value: f32) -> Masking {
+        Masking { value }
+    }
+}

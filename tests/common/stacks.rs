@@ -1,0 +1,27 @@
+//! Stacks of layers whose gradients `tests/layers.rs` holds against central differences.
+#![allow(dead_code)]
+
+use wgpu_lstm::{Activation, Dense, Dropout, Embedding, Gru, Layer, LayerNorm, Lstm, Merge, Pool};
+
+/// Features of their input, but for an embedding's.
+pub const INPUT: usize = 3;
+
+pub fn stacks() -> Vec<Vec<Layer>> {
+    let lstm = || Lstm::new(4).return_sequences(true);
+    vec![
+        vec![lstm().into(), Pool::Mean.into(), Dense::new(2).activation(Activation::Softplus).into()],
+        vec![lstm().bidirectional(true).merge(Merge::Mul).into(), Pool::Max.into(), Dense::new(2).into()],
+        vec![lstm().bidirectional(true).merge(Merge::Ave).into(), Pool::Last.into(), Dense::new(2).into()],
+        vec![Dense::new(5).activation(Activation::Elu { alpha: 0.8 }).into(), lstm().into(), Dense::new(2).into()],
+        vec![lstm().into(), Dense::new(3).activation(Activation::Softmax).into(), Dense::new(2).into()],
+        vec![Lstm::new(4).into(), Dense::new(3).bias(false).activation(Activation::LogSoftmax).into()],
+        vec![lstm().into(), Dropout::new(0.4).into(), Gru::new(3).bidirectional(true).into(), Dense::new(2).into()],
+        vec![Lstm::new(4).bidirectional(true).merge(Merge::Sum).into(), Dropout::new(0.5).into(), Dense::new(2).into()],
+        vec![lstm().layers(2).dropout(0.3).input_dropout(0.2).recurrent_dropout(0.4).into(), Dense::new(2).into()],
+        vec![lstm().weight_dropout(0.4).zoneout(0.3, 0.2).into(), Dense::new(2).into()],
+        vec![Lstm::new(6).projection(3).layers(2).return_sequences(true).into(), Dense::new(2).into()],
+        vec![lstm().into(), LayerNorm::new().epsilon(1e-2).into(), Lstm::new(3).into(), LayerNorm::new().into()],
+        vec![Embedding::new(4, 3).into(), lstm().into(), Pool::Mean.into(), Dense::new(2).into()],
+        vec![Lstm::new(5).peepholes(true).zoneout(0.2, 0.2).into(), Dense::new(2).into()],
+    ]
+}

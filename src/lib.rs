@@ -69,5 +69,5 @@ pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};
 pub use train::{
     Callback, Checkpoint, Clip, CsvLog, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser,
-    Regulariser, Reset, Rule, Schedule, StepEvent, TensorBoard, Update, Validation, WeightDecay,
+    Regulariser, Reset, Rule, Schedule, StepEvent, TensorBoard, TimeCheckpoints, Update, Validation, WeightDecay,
 };

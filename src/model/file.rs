@@ -7,7 +7,7 @@ use crate::format::safetensors;
 use crate::layer::{HostTensor, Layer, tensor_shapes};
 use crate::plan::Role;
 use crate::schedule::{Batch, Purpose, network};
-use crate::train::{Loss, Progress, Update};
+use crate::train::{Loss, Progress, TimeCheckpoints, Update};
 use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +33,8 @@ struct State {
     update: Update,
     steps: u64,
     progress: Progress,
+    #[serde(default)]
+    checkpoints: TimeCheckpoints,
 }
 
 /// In front of the names of the optimiser's memory, which is kept as the device has it.
@@ -93,6 +95,7 @@ impl Model {
             update: training.update.clone(),
             steps: training.steps,
             progress: training.progress.clone(),
+            checkpoints: training.checkpoints,
         };
         self.write(path.as_ref(), Some(state))
     }
@@ -140,7 +143,7 @@ impl Model {
     pub fn load_training(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
         let path = path.as_ref();
         let (mut model, training, memory) = Self::read(path, device)?;
-        let State { loss, update, steps, progress } = training.ok_or_else(|| {
+        let State { loss, update, steps, progress, checkpoints } = training.ok_or_else(|| {
             Error::format(path, "holds a model without the state of its training; it was not written by save_training")
         })?;
         let refused = |error: Error| Error::format(path, format!("has a state of training that does not fit: {error}"));
@@ -148,6 +151,7 @@ impl Model {
             schedule.validate().map_err(refused)?;
         }
         model.compile(loss, update).map_err(refused)?;
+        model.checkpoint_time(checkpoints).map_err(refused)?;
         let (mut tensors, mut states) = (HashMap::new(), HashMap::new());
         for HostTensor { name, values, .. } in memory {
             if let Some(name) = name.strip_prefix(STATE) {

@@ -12,9 +12,9 @@ use crate::device::{Device, Executable, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer, Parameters};
 use crate::plan::{Plan, Role};
-use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
+use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, check_segments, network};
 use crate::stream::Stream;
-use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, Update};
+use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
@@ -162,6 +162,8 @@ struct Training {
     progress: Progress,
     /// The optimiser's memory, by buffer name.
     memory: HashMap<String, Tensor>,
+    /// What is kept of the steps of a sequence.
+    checkpoints: TimeCheckpoints,
     /// States of recurrent layers that batches hand on, by purpose, B and buffer name.
     states: HashMap<(Kind, usize, String), Tensor>,
     /// Losses of the last steps, on the device.
@@ -273,6 +275,7 @@ impl Model {
             steps: 0,
             progress: Progress::default(),
             memory: HashMap::new(),
+            checkpoints: TimeCheckpoints::Off,
             states: HashMap::new(),
             log,
         });
@@ -290,6 +293,34 @@ impl Model {
         let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
         update.validate(&self.layers)?;
         training.update = update;
+        self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+        Ok(())
+    }
+
+    /// Chooses what training keeps of the steps of a sequence; see [`TimeCheckpoints`]. Call it after [`Model::compile`].
+    ///
+    /// # Errors
+    /// Segments of 0 steps; a layer that needs the whole sequence (two directions, one that runs backwards, pooling), named; a model
+    /// without a recurrent layer, or that was not compiled.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Loss, Lstm, Optimiser, Sequential, TimeCheckpoints};
+    /// let mut model = Sequential::new(3).add(Lstm::new(32)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// let plain = model.training_plan(16, 1024)?.bytes();
+    /// model.checkpoint_time(TimeCheckpoints::SquareRoot)?;
+    /// assert!(model.training_plan(16, 1024)?.bytes() < plain / 10);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn checkpoint_time(&mut self, checkpoints: TimeCheckpoints) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if checkpoints != TimeCheckpoints::Off {
+            check_segments(&self.layers)?;
+        }
+        if checkpoints == TimeCheckpoints::Every(0) {
+            return Err(Error::Config("time is to be checkpointed every 0 steps; it must be at least 1".into()));
+        }
+        training.checkpoints = checkpoints;
         self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
         Ok(())
     }
@@ -577,7 +608,8 @@ impl Model {
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
         let ragged = self.config.mask().is_some();
         let purpose = self.purpose(Kind::Train, ragged)?;
-        Ok(network(&self.layers, Batch::new(batch, steps).ragged(ragged), purpose, self.device.capabilities())?.plan)
+        let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(Kind::Train, steps));
+        Ok(network(&self.layers, sizes, purpose, self.device.capabilities())?.plan)
     }
 
     /// A table of the layers: their output shapes and numbers of parameters.
@@ -710,13 +742,21 @@ impl Model {
         })
     }
 
+    /// Steps of a segment, where time is checkpointed.
+    fn segment(&self, kind: Kind, steps: usize) -> Option<usize> {
+        match (kind, &self.training) {
+            (Kind::Train, Some(training)) => training.checkpoints.segment(steps),
+            _ => None,
+        }
+    }
+
     /// Makes sure that a plan is compiled.
     async fn ready(&mut self, key: Key, steps: usize, batch: usize) -> Result<()> {
         if self.plans.has(key, steps, batch) {
             return Ok(());
         }
         let Key { kind, ragged, stateful } = key;
-        let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful);
+        let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful).segment(self.segment(kind, steps));
         let plan = network(&self.layers, sizes, self.purpose(kind, ragged)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         if let Some(training) = &mut self.training {

@@ -50,8 +50,6 @@ pub(super) struct Scratch {
     pub dy: BufferId,
     /// Hidden states of a chunk as products read them, where some are dropped, [steps, D, B, K].
     dropped: BufferId,
-    /// Gradient of recurrent weights of which some are dropped, [D, K, 4H].
-    dr: BufferId,
     /// One zero.
     zero: BufferId,
     /// What split steps need.
@@ -101,7 +99,6 @@ pub fn lstm(
         rt,
         dy: scratch("dy by step", when(copies_dy, h_chunk))?,
         dropped: scratch("h dropped", when(sizes.drops.recurrent > 0.0, h_chunk))?,
-        dr: scratch("dR dropped", when(sizes.drops.weights > 0.0, r_len))?,
         zero: scratch("zero", 1)?,
         step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, rt_len)?,
         split,
@@ -118,7 +115,12 @@ pub fn lstm(
         };
         let k = layer as usize;
         let kept = traces[k].kept.as_ref();
+        let dr = match traces[k].weight_drop {
+            Some(_) => Some(builder.buffer(format!("{}.l{k}.dR dropped", sizes.name), r_len, Role::Scratch)?),
+            None => None,
+        };
         let layer = Layer {
+            dr,
             sizes,
             weights: &weights[k],
             trace: &traces[k],
@@ -151,6 +153,8 @@ pub(super) struct Layer<'a> {
     pub(super) gradients: &'a LayerWeights,
     pub(super) scratch: &'a Scratch,
     pub(super) words: BufferId,
+    /// Gradient of recurrent weights of which some are dropped, [D, K, 4H].
+    dr: Option<BufferId>,
     finals: Option<(BufferId, BufferId)>,
     initials: Option<(BufferId, BufferId)>,
     dx: Option<&'a Sequence>,
@@ -293,7 +297,7 @@ impl Layer<'_> {
                                 dst_offset: dst,
                                 dst_step: slot as i32,
                                 dst_row: width as i32,
-                                time: direction.time(part.start),
+                                time: builder.first_step() + direction.time(part.start),
                                 time_step: direction.stride(1),
                             };
                             builder.push(&kernel::TRIM, None, &[], &params, &[self.words, from, scratch.dy]);
@@ -371,7 +375,7 @@ impl Layer<'_> {
             c_in: c_out - slot,
             dg_next: (range.end - first) * G * slot,
             dg_offset: (range.start - first) * G * slot,
-            first_step: range.start,
+            first_step: builder.first_step() + range.start,
             total_steps: sizes.steps,
             backwards: sizes.backwards as u32,
             site: self.trace.zoneout_site,
@@ -408,7 +412,7 @@ impl Layer<'_> {
         for direction in sizes.each_direction() {
             let d = direction.index;
             for (k, part) in direction.segments(range.clone(), x.chunk_steps).into_iter().enumerate() {
-                let fresh = range.end == sizes.steps && k == 0;
+                let fresh = range.end == sizes.steps && k == 0 && !builder.adds();
                 let (from, at) = x.at(direction.time(part.start));
                 let input = Operand { at, step: direction.stride(x.step), row: x.row, features: x.features };
                 let dw = (self.gradients.w, d * x.features * G * sizes.hidden);
@@ -421,7 +425,7 @@ impl Layer<'_> {
             for (k, part) in
                 Direction::forward(sizes.steps).segments(range.clone(), h.chunk_steps).into_iter().enumerate()
             {
-                let fresh = range.end == sizes.steps && k == 0;
+                let fresh = range.end == sizes.steps && k == 0 && !builder.adds();
                 let (mut from, mut at) = h.at(part.start);
                 at -= sizes.h_slot(); // h' of a step lies one slot before
                 if let Some(drop) = self.trace.recurrent_drop {
@@ -431,11 +435,13 @@ impl Layer<'_> {
                 }
                 let at = at + d * batch * sizes.width;
                 let before = Operand { at, step: h.step as i32, row: sizes.width, features: sizes.width };
-                let to = if self.trace.weight_drop.is_some() { self.scratch.dr } else { self.gradients.r };
+                let to = self.dr.unwrap_or(self.gradients.r);
                 let dr = (to, d * sizes.width * G * sizes.hidden);
                 let dg = self.scratch.dg_r();
                 self.outer_product(builder, (from, before), dg, direction, part.clone(), range.start, dr, fresh);
                 if let Some(split) = &self.scratch.split {
+                    // Put to dR segment by segment
+                    let fresh = range.end == sizes.steps && k == 0;
                     self.candidate_gradient(builder, split, direction, part.clone(), range.start, fresh);
                 }
                 if let Some(projection) = self.gradients.projection {
@@ -567,19 +573,18 @@ impl Layer<'_> {
                     a_offset: row * G * sizes.slot() + d * sizes.batch * columns,
                     out_offset: at,
                     copies,
-                    accumulate: 0,
+                    accumulate: builder.adds() as u32,
                 };
                 builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[self.scratch.sums, self.gradients.bias]);
                 at += copies * columns;
             }
         }
         if let Some(split) = &self.scratch.split {
-            let dr = if self.trace.weight_drop.is_some() { self.scratch.dr } else { self.gradients.r };
-            self.finish_split(builder, split, dr);
+            self.finish_split(builder, split, self.dr.unwrap_or(self.gradients.r));
         }
-        if let Some(drop) = self.trace.weight_drop {
+        if let (Some(drop), Some(dr)) = (self.trace.weight_drop, self.dr) {
             let shape = [1, sizes.directions * sizes.width, columns];
-            builder.drop_rows(self.words, shape, (self.scratch.dr, 0), self.gradients.r, drop);
+            builder.drop_rows(self.words, shape, (dr, 0), self.gradients.r, drop);
         }
         let rows = sizes.directions * self.trace.x.features;
         self.clear(builder, self.gradients.w, (0, rows, columns), cell.input_gates);

@@ -50,6 +50,18 @@ impl Drop {
     }
 }
 
+/// A part of time, where a plan goes through it in segments: sequences then hold the steps of one, and buffers and parts of the
+/// plan that have a name already are used again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Segment {
+    /// Its first step.
+    pub first: u32,
+    /// Whether gradients are added to those of other segments.
+    pub adds: bool,
+    /// Whether it is gone through forward a second time.
+    pub again: bool,
+}
+
 /// Makes a plan. Offsets and sizes count f32 elements.
 #[derive(Debug)]
 pub struct Builder {
@@ -60,13 +72,16 @@ pub struct Builder {
     chunk_steps: u32,
     /// Places of random bits given out.
     sites: u32,
+    /// Where commands belong.
+    section: usize,
+    segment: Option<Segment>,
 }
 
 impl Builder {
     /// An empty plan.
     pub fn new(title: impl Into<String>, capabilities: Capabilities) -> Builder {
         let plan = Plan { title: title.into(), sections: vec!["start".into()], ..Plan::default() };
-        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0 }
+        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0, section: 0, segment: None }
     }
 
     /// Checks the plan and hands it over.
@@ -82,7 +97,47 @@ impl Builder {
 
     /// Starts a named part of the plan.
     pub fn section(&mut self, name: impl Into<String>) {
-        self.plan.sections.push(name.into());
+        let mut name = name.into();
+        if let Some(Segment { again, .. }) = self.segment {
+            if again && name.ends_with(" forward") {
+                name += " again";
+            }
+            if let Some(known) = self.plan.sections.iter().position(|section| *section == name) {
+                self.section = known;
+                return;
+            }
+        }
+        if self.plan.sections.last().is_some_and(|last| *last == name) {
+            return;
+        }
+        self.plan.sections.push(name);
+        self.section = self.plan.sections.len() - 1;
+    }
+
+    /// Says for what part of time the following commands are. Random bits are counted from the first place again.
+    pub(super) fn begin_segment(&mut self, segment: Segment) {
+        self.segment = Some(segment);
+        self.sites = 0;
+    }
+
+    /// Ends the last segment; what follows is for all of time.
+    pub(super) fn end_segments(&mut self) {
+        self.segment = None;
+    }
+
+    /// The first step of the segment.
+    pub(super) fn first_step(&self) -> u32 {
+        self.segment.map_or(0, |segment| segment.first)
+    }
+
+    /// Whether gradients are added to those of other segments.
+    pub(super) fn adds(&self) -> bool {
+        self.segment.is_some_and(|segment| segment.adds)
+    }
+
+    /// Makes chunks of time hold whole segments of `steps`, which must be no longer than a chunk.
+    pub(super) fn chunk_by_segments(&mut self, steps: u32) {
+        self.chunk_steps = (self.chunk_steps / steps).max(1) * steps;
     }
 
     /// Elements of the largest tensor that can be bound. Offsets are 32-bit and strides signed.
@@ -121,6 +176,11 @@ impl Builder {
                 available: 4 * self.most_elements(),
                 advice: "use a smaller model or batch, or Device::cpu()".into(),
             });
+        }
+        if let (true, Some(id)) = (self.segment.is_some(), self.plan.find(&name)) {
+            let held = &mut self.plan.buffers[id.0].len;
+            *held = len.max(*held);
+            return Ok(id);
         }
         self.plan.buffers.push(Buffer { name, len, role });
         Ok(BufferId(self.plan.buffers.len() - 1))
@@ -170,8 +230,7 @@ impl Builder {
         buffers: &[BufferId],
     ) {
         let call = Call { kernel, cell, constants: constants.to_vec(), params: params.to_vec() };
-        let section = self.plan.sections.len() - 1;
-        self.plan.commands.push(Command { call, buffers: buffers.to_vec(), section });
+        self.plan.commands.push(Command { call, buffers: buffers.to_vec(), section: self.section });
     }
 
     /// Sets a range to a value.
@@ -245,6 +304,7 @@ impl Builder {
         let words = self.words(batch)?;
         let y = self.sequence(name, [x.steps, batch, x.features], 0, Role::Scratch)?;
         let step = batch * x.features;
+        let before = self.first_step();
         for part in x.parts(&y) {
             let ((from, src_offset), (to, dst_offset)) = (x.at(part.start), y.at(part.start));
             let params = params::Dropout {
@@ -257,7 +317,7 @@ impl Builder {
                 dst_offset,
                 dst_step: y.step,
                 dst_row: y.row,
-                index: if drop.shared { 0 } else { part.start.wrapping_mul(step) },
+                index: if drop.shared { 0 } else { (before + part.start).wrapping_mul(step) },
                 index_step: if drop.shared { 0 } else { step },
                 site: drop.site,
                 threshold: drop.threshold(),

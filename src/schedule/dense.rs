@@ -131,7 +131,7 @@ pub fn backward(
             let params = params::DenseBackward { n, y_offset: y_at, dy_offset: dy_at, alpha, beta };
             builder.push(&kernel::DENSE_BACKWARD, None, &[kind], &params, &[output, to]);
         }
-        let accumulate = (index > 0) as u32;
+        let accumulate = (index > 0 || builder.adds()) as u32;
         let dw = params::Matmul {
             m: sizes.output,
             n: sizes.input,

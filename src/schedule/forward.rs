@@ -257,8 +257,8 @@ pub fn declare_weights(
 pub enum Initial {
     /// Zero.
     Zero,
-    /// Buffers.
-    States(Vec<(BufferId, BufferId)>),
+    /// Places in buffers.
+    States(Vec<[(BufferId, u32); 2]>),
 }
 
 /// What forward leaves for backward and for readers, per layer.
@@ -428,7 +428,7 @@ impl Layer<'_> {
         &self,
         builder: &mut Builder,
         x: Sequence,
-        start: Option<(BufferId, BufferId)>,
+        start: Option<[(BufferId, u32); 2]>,
         output: Output,
     ) -> Result<LayerTrace> {
         let (sizes, slot, train) = (self.sizes, self.sizes.slot(), self.train);
@@ -471,8 +471,8 @@ impl Layer<'_> {
             let range = h.chunk_range(chunk);
             let first = range.start;
             if first == 0 {
-                self.start(builder, start.map(|states| states.0), h.chunks[0], sizes.h_slot());
-                self.start(builder, start.map(|states| states.1), memory.c(0, 0, slot).0, slot);
+                self.start(builder, start.map(|[h, _]| h), h.chunks[0], sizes.h_slot());
+                self.start(builder, start.map(|[_, c]| c), memory.c(0, 0, slot).0, slot);
             } else {
                 builder.copy_run(sizes.h_slot(), h.at(first - 1), (h.chunks[chunk], 0));
                 if let Memory::Training(Kept { c, .. }) = memory {
@@ -544,7 +544,7 @@ impl Layer<'_> {
             c_in,
             c_out,
             saved_offset,
-            first_step: step,
+            first_step: builder.first_step() + step,
             total_steps: sizes.steps,
             backwards: sizes.backwards as u32,
             site: *zoneout_site,
@@ -603,9 +603,9 @@ impl Layer<'_> {
     }
 
     /// Puts the initial state in slot 0 of a history.
-    fn start(&self, builder: &mut Builder, state: Option<BufferId>, history: BufferId, len: u32) {
+    fn start(&self, builder: &mut Builder, state: Option<(BufferId, u32)>, history: BufferId, len: u32) {
         match state {
-            Some(state) => builder.copy_run(len, (state, 0), (history, 0)),
+            Some(state) => builder.copy_run(len, state, (history, 0)),
             None => builder.fill(history, 0..len, 0.0),
         }
     }
@@ -678,7 +678,7 @@ impl Layer<'_> {
                             dst_offset: dst,
                             dst_step: order.stride(y.step),
                             dst_row: y.row as i32,
-                            time: direction.time(part.start),
+                            time: builder.first_step() + direction.time(part.start),
                             time_step: direction.stride(1),
                         };
                         builder.push(&kernel::TRIM, None, &[], &params, &[words, from, to]);

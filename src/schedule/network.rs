@@ -6,9 +6,10 @@ use super::dense::{self, DenseSizes, DenseWeights};
 use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes, Norms};
 use super::norm::{self, NormWeights};
 use super::pool::{self, Pooled};
+use super::segments::{self, Segmented};
 use super::sequence::Sequence;
 use super::strategy;
-use super::update;
+use super::update::{self, Losses};
 use crate::error::{Error, Result};
 use crate::layer::{Dense, Dropout, Embedding, Layer, LayerNorm, Lstm, Merge, Pool};
 use crate::plan::{BufferId, Capabilities, Plan, Role, Strategy};
@@ -51,12 +52,13 @@ pub struct Batch {
     steps: usize,
     ragged: bool,
     stateful: bool,
+    segment: Option<usize>,
 }
 
 impl Batch {
     /// B sequences of T steps.
     pub fn new(rows: usize, steps: usize) -> Batch {
-        Batch { rows, steps, ragged: false, stateful: false }
+        Batch { rows, steps, ragged: false, stateful: false, segment: None }
     }
 
     /// Whether each sequence has a length of its own, which the host writes to the plan's words.
@@ -68,6 +70,12 @@ impl Batch {
     /// their final states there. No gradient flows through them (Williams and Peng 1990). [`Purpose::Stream`] does so anyway.
     pub fn stateful(self, stateful: bool) -> Batch {
         Batch { stateful, ..self }
+    }
+
+    /// Whether training keeps states at every so many steps only, and goes forward a second time between them; see
+    /// [`TimeCheckpoints`](crate::TimeCheckpoints). Segments of T steps or more are plain training.
+    pub fn segment(self, steps: Option<usize>) -> Batch {
+        Batch { segment: steps, ..self }
     }
 }
 
@@ -132,7 +140,7 @@ pub struct NetworkPlan {
     pub plan: Plan,
     /// Input [T, B, I].
     pub x: Sequence,
-    /// Output [T or 1, B, F].
+    /// Output [T or 1, B, F]; without chunks where training goes through [T, B, F] in segments, which are nowhere as a whole.
     pub y: Sequence,
     /// Target [T or 1, B, features], where there is a loss; see [`Loss::target_width`].
     pub target: Option<Sequence>,
@@ -195,19 +203,22 @@ fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
 }
 
 /// Says how the recurrence of the layers runs, and why.
-fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = &'a LstmSizes>) {
+fn describe<'a>(builder: &mut Builder, steps: u32, segment: Option<u32>, layers: impl Iterator<Item = &'a LstmSizes>) {
     let mut all: Vec<String> = Vec::new();
     for sizes in layers {
         let strategy = match sizes.split {
             Some(_) => Strategy::PerStep,
-            None => Strategy::choose(sizes.hidden, sizes.steps, &builder.capabilities),
+            None => Strategy::choose(sizes.hidden, segment.unwrap_or(sizes.steps), &builder.capabilities),
         };
         let limit = builder.capabilities.whole_sequence_units;
         let why = match (sizes.split, builder.capabilities.strategy) {
             (Some(split), _) => split.reason().to_string(),
             (None, Some(_)) => "as asked for".to_string(),
             (None, None) if limit == u32::MAX => "the choice of this device".to_string(),
-            (None, None) => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
+            (None, None) => {
+                let steps = segment.unwrap_or(sizes.steps);
+                format!("H = {}, T = {steps}; whole sequences up to {limit} units", sizes.hidden)
+            }
         };
         let text = format!("{}: {} ({why})", sizes.name, strategy::describe(strategy));
         if !all.contains(&text) {
@@ -224,10 +235,17 @@ fn describe<'a>(builder: &mut Builder, steps: u32, layers: impl Iterator<Item = 
             builder.capabilities.max_binding_bytes
         )
     });
+    if let Some(segment) = segment {
+        all.push(format!(
+            "states are kept at the start of {} segments of at most {segment} steps, which are gone through a second time for \
+             backward",
+            steps.div_ceil(segment)
+        ));
+    }
     builder.strategy(all.join("; "));
 }
 
-enum Sized {
+pub(super) enum Sized {
     Lstm {
         sizes: LstmSizes,
         whole: bool,
@@ -255,7 +273,7 @@ enum Sized {
     Masking,
 }
 
-enum Weights {
+pub(super) enum Weights {
     Lstm(Vec<LayerWeights>),
     Dense(DenseWeights),
     Norm(NormWeights),
@@ -264,7 +282,7 @@ enum Weights {
     None,
 }
 
-enum Trace {
+pub(super) enum Trace {
     /// With the output before its directions were merged.
     Lstm(Vec<LayerTrace>, Sequence),
     Dense {
@@ -298,8 +316,18 @@ impl Sized {
     }
 }
 
+impl Trace {
+    /// Final states, one pair a layer; nothing where the layer is not recurrent.
+    pub(super) fn finals(&self) -> Vec<[(BufferId, u32); 2]> {
+        match self {
+            Trace::Lstm(layers, _) => layers.iter().map(|layer| [layer.h_last, layer.c_last]).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Sizes of all layers, and time split so that the largest tensor can be bound.
-fn sized(
+pub(super) fn sized(
     builder: &mut Builder,
     layers: &[LayerPlan],
     [batch, steps]: [u32; 2],
@@ -355,7 +383,7 @@ fn sized(
 /// Plans a network for a batch of `batch` sequences of `steps` steps.
 pub fn network(
     layers: &[LayerPlan],
-    Batch { rows, steps, ragged, stateful }: Batch,
+    Batch { rows, steps, ragged, stateful, segment }: Batch,
     purpose: Purpose,
     capabilities: &Capabilities,
 ) -> Result<NetworkPlan> {
@@ -363,7 +391,6 @@ pub fn network(
     if stateful {
         check_carried(layers, "carry its state from batch to batch")?;
     }
-    let carries = stateful || matches!(purpose, Purpose::Stream);
     let title = match purpose {
         Purpose::Predict => "predict",
         Purpose::Stream => "stream",
@@ -373,172 +400,265 @@ pub fn network(
     let mut builder = Builder::new(format!("{title}: T = {steps}, B = {batch}"), capabilities.clone());
     let train = matches!(purpose, Purpose::Train { .. });
     let sized = sized(&mut builder, layers, [batch, steps], ragged, train)?;
+    let segment = match segment {
+        Some(segment) => segments::steps(&mut builder, layers, purpose, [steps, size("a segment's steps", segment)?])?,
+        None => None,
+    };
     let stacks = sized.iter().filter_map(|layer| match layer {
         Sized::Lstm { sizes, .. } => Some(sizes),
         _ => None,
     });
-    describe(&mut builder, steps, stacks);
+    describe(&mut builder, steps, segment, stacks);
 
     let input = size("the number of input features", layers.first().map_or(0, |layer| layer.input))?;
     let x = builder.sequence("x", [steps, batch, input], 0, Role::Input)?;
-    let mut states = Vec::new();
-    let (mut weights, mut traces) = (Vec::new(), Vec::new());
-    let mut flow = x.clone();
+    let mut weights = Vec::new();
     for layer in &sized {
-        let declared = layer.declare(&mut builder, "", Role::Weight)?;
-        match (layer, &declared) {
-            (Sized::Lstm { sizes, whole, merge }, Weights::Lstm(declared)) => {
-                let initial = match carries {
-                    true => Initial::States(declare_states(&mut builder, sizes, Role::State, "")?),
-                    false => Initial::Zero,
-                };
-                let trace = forward::lstm(&mut builder, sizes, declared, &flow, &initial, train, *whole)?;
-                if let Initial::States(pairs) = initial {
-                    for (&(h, c), layer) in pairs.iter().zip(&trace) {
-                        builder.copy_run(sizes.h_slot(), layer.h_last, (h, 0));
-                        builder.copy_run(sizes.slot(), layer.c_last, (c, 0));
-                    }
-                    states.extend(pairs);
-                }
-                let top = trace.last().ok_or_else(|| Error::Config("an LSTM needs at least one layer".into()))?;
-                flow = match &top.y {
-                    Some(y) => y.clone(),
-                    None => forward::last_step(&mut builder, sizes, top)?,
-                };
-                let apart = flow.clone();
-                if *merge != Merge::Concat {
-                    flow = pool::merge(&mut builder, &sizes.name, *merge, &apart, batch)?;
-                }
-                traces.push(Trace::Lstm(trace, apart));
-            }
-            (Sized::Dense(sizes), Weights::Dense(declared)) => {
-                let y = dense::forward(&mut builder, sizes, *declared, &flow, batch)?;
-                traces.push(Trace::Dense { x: flow, y: y.clone() });
-                flow = y;
-            }
-            (Sized::Dropout { name, probability }, Weights::None) => {
-                let drops = train && *probability > 0.0;
-                let drop = drops.then(|| Drop { probability: *probability, site: builder.site(), shared: false });
-                if let Some(drop) = drop {
-                    builder.section(format!("{name} forward"));
-                    flow = builder.dropout(&format!("{name}.y"), &flow, batch, drop)?;
-                }
-                traces.push(Trace::Dropout(drop));
-            }
-            (Sized::Masking, Weights::None) => traces.push(Trace::Masking),
-            (Sized::Pool { name, pool }, Weights::None) => {
-                let (y, pooled) = pool::forward(&mut builder, name, *pool, &flow, batch, ragged)?;
-                traces.push(Trace::Pool(pooled));
-                flow = y;
-            }
-            (Sized::Norm { name, epsilon, .. }, Weights::Norm(declared)) => {
-                let y = norm::forward(&mut builder, name, *epsilon, *declared, &flow, batch)?;
-                traces.push(Trace::Norm(flow));
-                flow = y;
-            }
-            (Sized::Embedding { name, sizes }, Weights::Embedding(declared)) => {
-                let y = norm::embed(&mut builder, name, *sizes, *declared, &flow, batch)?;
-                traces.push(Trace::Embedding(flow));
-                flow = y;
-            }
-            _ => return Err(Error::Plan("a layer declared another kind's weights".into())),
-        }
-        weights.push(declared);
+        weights.push(layer.declare(&mut builder, "", Role::Weight)?);
     }
-    let y = flow;
-    let (mut target, mut loss, mut hyper) = (None, None, None);
-    if let Purpose::Evaluate { loss: kind, weighted } | Purpose::Train { loss: kind, weighted, .. } = purpose {
-        let features = size("the number of target features", kind.target_width(y.features as usize)?)?;
-        let truth = builder.sequence("target", [y.steps, batch, features], 0, Role::Input)?;
-        let (gradient, out) = update::loss(&mut builder, kind, &y, &truth, batch, weighted)?;
-        (target, loss) = (Some(truth), Some(out));
-        if let Purpose::Train { update, .. } = purpose {
-            let trained = gradients(&mut builder, &sized, &weights, &traces, gradient, batch)?;
-            update::update(&mut builder, update, &trained, layers)?;
-            hyper = builder.find("hyper");
+    let mut states: Vec<Vec<(BufferId, BufferId)>> = Vec::new();
+    if stateful || matches!(purpose, Purpose::Stream) {
+        for layer in &sized {
+            if let Sized::Lstm { sizes, .. } = layer {
+                states.push(declare_states(&mut builder, sizes, Role::State, "")?);
+            }
         }
     }
+    let run = Run { sized: &sized, weights: &weights, batch, ragged, train };
+    let (y, target, loss, trained) = match (segment, purpose) {
+        (Some(segment), Purpose::Train { loss, weighted, .. }) => {
+            let plan =
+                Segmented { layers, x: &x, weights: &weights, states: &states, sizes: [steps, batch, segment], ragged };
+            let (y, target, loss, pairs) = plan.train(&mut builder, loss, weighted)?;
+            (y, Some(target), Some(loss), pairs)
+        }
+        _ => {
+            let starts: Vec<Initial> = states.iter().map(|pairs| from_start(pairs)).collect();
+            let (traces, y) = run.forward(&mut builder, x.clone(), &starts)?;
+            leave(&mut builder, &sized, &traces, states.iter().flatten().map(|&(h, c)| [(h, 0), (c, 0)]));
+            match purpose {
+                Purpose::Evaluate { loss: kind, weighted } | Purpose::Train { loss: kind, weighted, .. } => {
+                    let (target, losses) = target(&mut builder, kind, [y.steps, batch, y.features], weighted)?;
+                    let gradient = losses.gradient(&mut builder, &y, &target, 0)?;
+                    let loss = losses.mean(&mut builder)?;
+                    let pairs = match train {
+                        true => run.gradients(&mut builder, &traces, gradient, None, false)?.0,
+                        false => Vec::new(),
+                    };
+                    (y, Some(target), Some(loss), pairs)
+                }
+                Purpose::Predict | Purpose::Stream => (y, None, None, Vec::new()),
+            }
+        }
+    };
+    let mut hyper = None;
+    if let Purpose::Train { update, .. } = purpose {
+        let trained: Vec<Trained> =
+            trained.into_iter().map(|(weight, gradient)| builder.trained(weight, gradient)).collect();
+        update::update(&mut builder, update, &trained, layers)?;
+        hyper = builder.find("hyper");
+    }
+    let states = states.into_iter().flatten().collect();
     let words = builder.find("words");
     let row_weights = builder.find(update::ROW_WEIGHTS);
     Ok(NetworkPlan { plan: builder.finish()?, x, y, target, row_weights, loss, states, hyper, words })
 }
 
-/// Backward through all layers; returns the weights with their gradients.
-fn gradients(
+/// The target [T or 1, B, features] of predictions of these sizes, and their loss.
+pub(super) fn target<'a>(
+    builder: &mut Builder,
+    kind: &'a Loss,
+    [steps, batch, width]: [u32; 3],
+    weighted: bool,
+) -> Result<(Sequence, Losses<'a>)> {
+    let features = size("the number of target features", kind.target_width(width as usize)?)?;
+    let target = builder.sequence("target", [steps, batch, features], 0, Role::Input)?;
+    Ok((target, Losses::new(builder, kind, [steps, batch, width], weighted)?))
+}
+
+/// Begins with states in buffers.
+fn from_start(pairs: &[(BufferId, BufferId)]) -> Initial {
+    Initial::States(pairs.iter().map(|&(h, c)| [(h, 0), (c, 0)]).collect())
+}
+
+/// Copies the final states of recurrent layers to the places that are given; nothing where there are none.
+pub(super) fn leave(
     builder: &mut Builder,
     sized: &[Sized],
-    weights: &[Weights],
     traces: &[Trace],
-    mut upstream: Sequence,
-    batch: u32,
-) -> Result<Vec<Trained>> {
-    let mut pairs = Vec::new();
-    for (k, layer) in sized.iter().enumerate().rev() {
-        let declared = layer.declare(builder, "grad ", Role::Gradient)?;
-        let dx = match (layer, &weights[k], &traces[k], &declared) {
-            (
-                Sized::Lstm { sizes, whole, merge },
-                Weights::Lstm(weights),
-                Trace::Lstm(traces, apart),
-                Weights::Lstm(declared),
-            ) => {
-                if *merge != Merge::Concat {
-                    builder.section(format!("{} merge backward", sizes.name));
-                    upstream = pool::unmerge(builder, &sizes.name, *merge, apart, &upstream, batch)?;
-                }
-                for (weights, gradients) in weights.iter().zip(declared) {
-                    pairs.extend([(weights.w, gradients.w), (weights.r, gradients.r)]);
-                    if sizes.parameters() > 0 {
-                        pairs.push((weights.bias, gradients.bias));
-                    }
-                    pairs.extend(weights.projection.zip(gradients.projection));
-                    if let Some((weights, gradients)) = weights.norm.zip(gradients.norm) {
-                        let of = |norms: Norms| [norms.x, norms.h, norms.c];
-                        pairs.extend(of(weights).into_iter().zip(of(gradients)));
-                    }
-                }
-                let from = if *whole { Upstream::Whole(upstream.clone()) } else { Upstream::Last(upstream.clone()) };
-                backward::lstm(builder, sizes, weights, traces, from, None, declared, k > 0)?
-            }
-            (Sized::Dense(sizes), Weights::Dense(weights), Trace::Dense { x, y }, Weights::Dense(declared)) => {
-                pairs.push((weights.weight, declared.weight));
-                if sizes.bias {
-                    pairs.push((weights.bias, declared.bias));
-                }
-                dense::backward(builder, sizes, *weights, *declared, x, y, &upstream, batch, k > 0)?
-            }
-            (Sized::Dropout { name, .. }, _, Trace::Dropout(drop), _) => match drop {
-                Some(drop) if k > 0 => {
-                    builder.section(format!("{name} backward"));
-                    Some(builder.dropout(&format!("{name}.dx"), &upstream, batch, *drop)?)
-                }
-                _ => None,
-            },
-            (Sized::Masking, _, Trace::Masking, _) => None, // the first layer
-            (Sized::Pool { name, pool }, _, Trace::Pool(pooled), _) => {
-                Some(pool::backward(builder, name, *pool, pooled, &upstream, batch)?)
-            }
-            (Sized::Norm { name, epsilon, .. }, Weights::Norm(weights), Trace::Norm(x), Weights::Norm(declared)) => {
-                pairs.extend([(weights.weight, declared.weight), (weights.bias, declared.bias)]);
-                Some(norm::backward(builder, name, *epsilon, *weights, *declared, x, &upstream, batch)?)
-            }
-            (
-                Sized::Embedding { name, sizes },
-                Weights::Embedding(weight),
-                Trace::Embedding(x),
-                Weights::Embedding(gradient),
-            ) => {
-                pairs.push((*weight, *gradient));
-                norm::embed_gradient(builder, name, *sizes, *gradient, x, &upstream, batch);
-                None
-            }
-            _ => return Err(Error::Plan("a layer and its trace are of different kinds".into())),
-        };
-        if let Some(dx) = dx {
-            upstream = dx;
+    mut places: impl Iterator<Item = [(BufferId, u32); 2]>,
+) {
+    for (layer, trace) in sized.iter().zip(traces) {
+        let Sized::Lstm { sizes, .. } = layer else { continue };
+        for [h, c] in trace.finals() {
+            let Some([h_place, c_place]) = places.next() else { return };
+            builder.copy_run(sizes.h_slot(), h, h_place);
+            builder.copy_run(sizes.slot(), c, c_place);
         }
     }
-    Ok(pairs.into_iter().map(|(weight, gradient)| builder.trained(weight, gradient)).collect())
+}
+
+/// Layers one after another, with what they run on.
+pub(super) struct Run<'a> {
+    pub sized: &'a [Sized],
+    pub weights: &'a [Weights],
+    pub batch: u32,
+    pub ragged: bool,
+    pub train: bool,
+}
+
+/// Weights with their gradients.
+pub(super) type Pairs = Vec<(BufferId, BufferId)>;
+
+impl Run<'_> {
+    /// Forward through all layers; recurrent ones begin with `starts`, or at zero where there are none.
+    pub fn forward(
+        &self,
+        builder: &mut Builder,
+        mut flow: Sequence,
+        starts: &[Initial],
+    ) -> Result<(Vec<Trace>, Sequence)> {
+        let (mut traces, mut starts) = (Vec::new(), starts.iter());
+        for (layer, declared) in self.sized.iter().zip(self.weights) {
+            match (layer, declared) {
+                (Sized::Lstm { sizes, whole, merge }, Weights::Lstm(declared)) => {
+                    let initial = starts.next().unwrap_or(&Initial::Zero);
+                    let trace = forward::lstm(builder, sizes, declared, &flow, initial, self.train, *whole)?;
+                    let top = trace.last().ok_or_else(|| Error::Config("an LSTM needs at least one layer".into()))?;
+                    flow = match &top.y {
+                        Some(y) => y.clone(),
+                        None => forward::last_step(builder, sizes, top)?,
+                    };
+                    let apart = flow.clone();
+                    if *merge != Merge::Concat {
+                        flow = pool::merge(builder, &sizes.name, *merge, &apart, self.batch)?;
+                    }
+                    traces.push(Trace::Lstm(trace, apart));
+                }
+                (Sized::Dense(sizes), Weights::Dense(declared)) => {
+                    let y = dense::forward(builder, sizes, *declared, &flow, self.batch)?;
+                    traces.push(Trace::Dense { x: flow, y: y.clone() });
+                    flow = y;
+                }
+                (Sized::Dropout { name, probability }, Weights::None) => {
+                    let drops = self.train && *probability > 0.0;
+                    let drop = drops.then(|| Drop { probability: *probability, site: builder.site(), shared: false });
+                    if let Some(drop) = drop {
+                        builder.section(format!("{name} forward"));
+                        flow = builder.dropout(&format!("{name}.y"), &flow, self.batch, drop)?;
+                    }
+                    traces.push(Trace::Dropout(drop));
+                }
+                (Sized::Masking, Weights::None) => traces.push(Trace::Masking),
+                (Sized::Pool { name, pool }, Weights::None) => {
+                    let (y, pooled) = pool::forward(builder, name, *pool, &flow, self.batch, self.ragged)?;
+                    traces.push(Trace::Pool(pooled));
+                    flow = y;
+                }
+                (Sized::Norm { name, epsilon, .. }, Weights::Norm(declared)) => {
+                    let y = norm::forward(builder, name, *epsilon, *declared, &flow, self.batch)?;
+                    traces.push(Trace::Norm(flow));
+                    flow = y;
+                }
+                (Sized::Embedding { name, sizes }, Weights::Embedding(declared)) => {
+                    let y = norm::embed(builder, name, *sizes, *declared, &flow, self.batch)?;
+                    traces.push(Trace::Embedding(flow));
+                    flow = y;
+                }
+                _ => return Err(Error::Plan("a layer declared another kind's weights".into())),
+            }
+        }
+        Ok((traces, flow))
+    }
+
+    /// Backward through all layers, with gradients of the recurrent ones' states where these are given; returns the weights with
+    /// their gradients, from the top down, and the gradient of the input where it is asked for.
+    pub fn gradients(
+        &self,
+        builder: &mut Builder,
+        traces: &[Trace],
+        mut upstream: Sequence,
+        states: Option<&[StateGradients]>,
+        wants_dx: bool,
+    ) -> Result<(Pairs, Sequence)> {
+        let Run { sized, weights, batch, .. } = *self;
+        let mut pairs = Vec::new();
+        let mut states = states.map(|states| states.iter().rev());
+        for (k, layer) in sized.iter().enumerate().rev() {
+            let wants_dx = wants_dx || k > 0;
+            let declared = layer.declare(builder, "grad ", Role::Gradient)?;
+            let dx = match (layer, &weights[k], &traces[k], &declared) {
+                (
+                    Sized::Lstm { sizes, whole, merge },
+                    Weights::Lstm(weights),
+                    Trace::Lstm(traces, apart),
+                    Weights::Lstm(declared),
+                ) => {
+                    if *merge != Merge::Concat {
+                        builder.section(format!("{} merge backward", sizes.name));
+                        upstream = pool::unmerge(builder, &sizes.name, *merge, apart, &upstream, batch)?;
+                    }
+                    for (weights, gradients) in weights.iter().zip(declared) {
+                        pairs.extend([(weights.w, gradients.w), (weights.r, gradients.r)]);
+                        if sizes.parameters() > 0 {
+                            pairs.push((weights.bias, gradients.bias));
+                        }
+                        pairs.extend(weights.projection.zip(gradients.projection));
+                        if let Some((weights, gradients)) = weights.norm.zip(gradients.norm) {
+                            let of = |norms: Norms| [norms.x, norms.h, norms.c];
+                            pairs.extend(of(weights).into_iter().zip(of(gradients)));
+                        }
+                    }
+                    let from =
+                        if *whole { Upstream::Whole(upstream.clone()) } else { Upstream::Last(upstream.clone()) };
+                    let states = states.as_mut().and_then(|states| states.next());
+                    backward::lstm(builder, sizes, weights, traces, from, states, declared, wants_dx)?
+                }
+                (Sized::Dense(sizes), Weights::Dense(weights), Trace::Dense { x, y }, Weights::Dense(declared)) => {
+                    pairs.push((weights.weight, declared.weight));
+                    if sizes.bias {
+                        pairs.push((weights.bias, declared.bias));
+                    }
+                    dense::backward(builder, sizes, *weights, *declared, x, y, &upstream, batch, wants_dx)?
+                }
+                (Sized::Dropout { name, .. }, _, Trace::Dropout(drop), _) => match drop {
+                    Some(drop) if wants_dx => {
+                        builder.section(format!("{name} backward"));
+                        Some(builder.dropout(&format!("{name}.dx"), &upstream, batch, *drop)?)
+                    }
+                    _ => None,
+                },
+                (Sized::Masking, _, Trace::Masking, _) => None, // the first layer
+                (Sized::Pool { name, pool }, _, Trace::Pool(pooled), _) => {
+                    Some(pool::backward(builder, name, *pool, pooled, &upstream, batch)?)
+                }
+                (
+                    Sized::Norm { name, epsilon, .. },
+                    Weights::Norm(weights),
+                    Trace::Norm(x),
+                    Weights::Norm(declared),
+                ) => {
+                    pairs.extend([(weights.weight, declared.weight), (weights.bias, declared.bias)]);
+                    Some(norm::backward(builder, name, *epsilon, *weights, *declared, x, &upstream, batch)?)
+                }
+                (
+                    Sized::Embedding { name, sizes },
+                    Weights::Embedding(weight),
+                    Trace::Embedding(x),
+                    Weights::Embedding(gradient),
+                ) => {
+                    pairs.push((*weight, *gradient));
+                    norm::embed_gradient(builder, name, *sizes, *gradient, x, &upstream, batch);
+                    None
+                }
+                _ => return Err(Error::Plan("a layer and its trace are of different kinds".into())),
+            };
+            if let Some(dx) = dx {
+                upstream = dx;
+            }
+        }
+        Ok((pairs, upstream))
+    }
 }
 
 /// Declares a pair of state buffers for every layer of a stack.
@@ -595,7 +715,7 @@ pub fn lstm_gradients(
     for (what, elements) in sizes.per_step(true) {
         builder.chunk_by(&what, elements)?;
     }
-    describe(&mut builder, steps, std::iter::once(&sizes));
+    describe(&mut builder, steps, None, std::iter::once(&sizes));
     let x = builder.sequence("x", [steps, batch, sizes.input], 0, Role::Input)?;
     let merge = lstm.options.merge;
     let dy = builder.sequence("dy", [steps, batch, lstm.output() as u32], 0, Role::Input)?;
@@ -604,7 +724,7 @@ pub fn lstm_gradients(
     let d_initial = declare_states(&mut builder, &sizes, Role::Output, " initial gradient")?;
     let weights = forward::declare_weights(&mut builder, &sizes, "", Role::Weight)?;
     let gradients = forward::declare_weights(&mut builder, &sizes, "grad ", Role::Gradient)?;
-    let traces = forward::lstm(&mut builder, &sizes, &weights, &x, &Initial::States(initial.clone()), true, true)?;
+    let traces = forward::lstm(&mut builder, &sizes, &weights, &x, &from_start(&initial), true, true)?;
     let states = StateGradients { finals: finals.clone(), initials: d_initial.clone() };
     let apart = match (merge, traces.last().and_then(|top| top.y.as_ref())) {
         (Merge::Concat, _) | (_, None) => dy.clone(),

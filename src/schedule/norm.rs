@@ -79,7 +79,7 @@ pub fn backward(
         };
         builder.push(&kernel::NORM_BACKWARD, None, &[0], &params, &[weights.weight, of, from, to, own]);
         for (values, a_offset, sums) in [(own, 0, gradients.weight), (from, dy_offset, gradients.bias)] {
-            let accumulate = (index > 0) as u32;
+            let accumulate = (index > 0 || builder.adds()) as u32;
             let params = params::ColumnSum { rows, columns: features, a_offset, out_offset: 0, copies: 1, accumulate };
             builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[values, sums]);
         }
@@ -118,7 +118,9 @@ pub fn embed_gradient(
     batch: u32,
 ) {
     builder.section(format!("{name} backward"));
-    builder.fill(gradient, 0..entries * features, 0.0);
+    if !builder.adds() {
+        builder.fill(gradient, 0..entries * features, 0.0);
+    }
     for part in x.parts(dy) {
         let ((of, index), (from, dy_at)) = (x.at(part.start), dy.at(part.start));
         let rows = part.len() as u32 * batch;

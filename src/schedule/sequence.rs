@@ -29,6 +29,13 @@ impl Sequence {
         (self.chunks[chunk as usize], self.lead + (step - chunk * self.chunk_steps) * self.step)
     }
 
+    /// Some steps of one chunk as a sequence.
+    pub fn window(&self, range: Range<u32>) -> Sequence {
+        let (buffer, lead) = self.at(range.start);
+        let steps = range.len() as u32;
+        Sequence { chunks: vec![buffer], steps, chunk_steps: steps, lead, ..*self }
+    }
+
     /// The steps in parts that lie in one chunk of this sequence and of another.
     pub fn parts(&self, other: &Sequence) -> Vec<Range<u32>> {
         let forward = Direction::forward(self.steps);

@@ -184,7 +184,7 @@ impl Layer<'_> {
             saved_offset,
             dh_offset,
             dc_offset: self.dc(),
-            step,
+            step: builder.first_step() + step,
             total_steps: sizes.steps,
             backwards: sizes.backwards as u32,
             site: self.trace.zoneout_site,
@@ -330,9 +330,9 @@ impl Layer<'_> {
                 builder.copy([1, directions, hidden, hidden], (*dr_n, 0), from, (dr, 2), to, true);
             }
             (Own::Norm { out, terms_x, terms_h }, Some(gradients)) => {
+                let (rows, accumulate) = (batch, builder.adds() as u32);
                 let mut sum = |from: BufferId, a_offset: u32, columns: u32, to: BufferId, out_offset: u32| {
-                    let rows = batch;
-                    let params = params::ColumnSum { rows, columns, a_offset, out_offset, copies: 1, accumulate: 0 };
+                    let params = params::ColumnSum { rows, columns, a_offset, out_offset, copies: 1, accumulate };
                     builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[from, to]);
                 };
                 let columns = G * hidden;

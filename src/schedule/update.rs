@@ -11,56 +11,82 @@ use crate::train::{Action, Clip, HYPER, Loss, Regulariser, Rule, Update, parts};
 /// The buffer of the rows' factors, [T, B] or [1, B], where a plan is weighted.
 pub const ROW_WEIGHTS: &str = "row weights";
 
-/// Plans the loss of a prediction: its gradient, and its mean in one element. Where it is weighted, the host gives each
-/// row's factor (in [`ROW_WEIGHTS`]) instead of the mean's 1 / terms.
-pub fn loss(
-    builder: &mut Builder,
-    loss: &Loss,
-    prediction: &Sequence,
-    target: &Sequence,
-    batch: u32,
+/// A loss that is planned in parts of time.
+pub(super) struct Losses<'a> {
+    kind: &'a Loss,
+    /// T or 1, B and features.
+    sizes: [u32; 3],
+    level: BufferId,
+    row_weight: BufferId,
     weighted: bool,
-) -> Result<(Sequence, BufferId)> {
-    builder.section(format!("loss ({})", loss.name()));
-    let width = prediction.features;
-    let total = prediction.steps as u64 * batch as u64;
-    let gradient = builder.sequence("dprediction", [prediction.steps, batch, width], 0, Role::Scratch)?;
-    let rows = builder.buffer("loss by row", total, Role::Scratch)?;
-    let level = builder.buffer("loss levels", loss.levels().len() as u64, Role::Scratch)?;
-    for (&value, at) in loss.levels().iter().zip(0..) {
-        builder.fill(level, at..at + 1, value);
-    }
-    let row_weight = match weighted {
-        true => builder.buffer(ROW_WEIGHTS, total, Role::Input)?,
-        false => builder.buffer("no row weights", 1, Role::Scratch)?,
-    };
-    let out = builder.buffer("loss", 1, Role::Output)?;
-    let scale = (1.0 / loss.terms(total, width as u64)) as f32;
-    let forward = Direction::forward(prediction.steps);
-    for part in forward.segments(0..prediction.steps, prediction.chunk_steps) {
-        let (from, prediction_offset) = prediction.at(part.start);
-        let (truth, target_offset) = target.at(part.start);
-        let (to, gradient_offset) = gradient.at(part.start);
-        let params = params::Loss {
-            rows: part.len() as u32 * batch,
-            width,
-            targets: target.features,
-            levels: loss.levels().len() as u32,
-            weighted: weighted as u32,
-            prediction_offset,
-            target_offset,
-            gradient_offset,
-            row_offset: part.start * batch,
-            scale,
+    /// Of each row, [T, B] or [1, B].
+    rows: BufferId,
+}
+
+impl<'a> Losses<'a> {
+    /// For predictions [T or 1, B, features]. Where they are weighted, the host gives each row's factor (in [`ROW_WEIGHTS`])
+    /// instead of the mean's 1 / terms.
+    pub fn new(builder: &mut Builder, kind: &'a Loss, sizes: [u32; 3], weighted: bool) -> Result<Losses<'a>> {
+        builder.section(format!("loss ({})", kind.name()));
+        let total = sizes[0] as u64 * sizes[1] as u64;
+        let rows = builder.buffer("loss by row", total, Role::Scratch)?;
+        let level = builder.buffer("loss levels", kind.levels().len() as u64, Role::Scratch)?;
+        for (&value, at) in kind.levels().iter().zip(0..) {
+            builder.fill(level, at..at + 1, value);
+        }
+        let row_weight = match weighted {
+            true => builder.buffer(ROW_WEIGHTS, total, Role::Input)?,
+            false => builder.buffer("no row weights", 1, Role::Scratch)?,
         };
-        let buffers = [from, truth, level, row_weight, to, rows];
-        builder.push(&kernel::LOSS, None, &[loss.index()], &params, &buffers);
+        Ok(Losses { kind, sizes, level, row_weight, weighted, rows })
     }
-    let partial = builder.buffer("loss partial", slices(total as u32).1 as u64, Role::Scratch)?;
-    let count = reduce(builder, rows, total as u32, partial, 0, false);
-    let whole = params::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
-    builder.push(&kernel::REDUCE, None, &[], &whole, &[partial, out]);
-    Ok((gradient, out))
+
+    /// The gradient of predictions whose first step is `first`.
+    pub fn gradient(
+        &self,
+        builder: &mut Builder,
+        prediction: &Sequence,
+        target: &Sequence,
+        first: u32,
+    ) -> Result<Sequence> {
+        let [steps, batch, width] = self.sizes;
+        builder.section(format!("loss ({})", self.kind.name()));
+        let gradient = builder.sequence("dprediction", [prediction.steps, batch, width], 0, Role::Scratch)?;
+        let scale = (1.0 / self.kind.terms(steps as u64 * batch as u64, width as u64)) as f32;
+        let forward = Direction::forward(prediction.steps);
+        for part in forward.segments(0..prediction.steps, prediction.chunk_steps) {
+            let (from, prediction_offset) = prediction.at(part.start);
+            let (truth, target_offset) = target.at(part.start);
+            let (to, gradient_offset) = gradient.at(part.start);
+            let params = params::Loss {
+                rows: part.len() as u32 * batch,
+                width,
+                targets: target.features,
+                levels: self.kind.levels().len() as u32,
+                weighted: self.weighted as u32,
+                prediction_offset,
+                target_offset,
+                gradient_offset,
+                row_offset: (first + part.start) * batch,
+                scale,
+            };
+            let buffers = [from, truth, self.level, self.row_weight, to, self.rows];
+            builder.push(&kernel::LOSS, None, &[self.kind.index()], &params, &buffers);
+        }
+        Ok(gradient)
+    }
+
+    /// The mean of all rows, in one element.
+    pub fn mean(&self, builder: &mut Builder) -> Result<BufferId> {
+        builder.section(format!("loss ({})", self.kind.name()));
+        let total = self.sizes[0] * self.sizes[1];
+        let out = builder.buffer("loss", 1, Role::Output)?;
+        let partial = builder.buffer("loss partial", slices(total).1 as u64, Role::Scratch)?;
+        let count = reduce(builder, self.rows, total, partial, 0, false);
+        let whole = params::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
+        builder.push(&kernel::REDUCE, None, &[], &whole, &[partial, out]);
+        Ok(out)
+    }
 }
 
 /// Elements of a slice and number of slices: at most 256 slices, which a second pass or one thread can sum.

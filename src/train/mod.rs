@@ -1,6 +1,7 @@
 //! Training: losses, optimisers, the fit loop's settings and its callbacks.
 
 mod callback;
+mod checkpoints;
 mod csv_log;
 mod fit;
 mod loss;
@@ -11,6 +12,7 @@ mod tensorboard;
 mod update;
 
 pub use callback::{Callback, Checkpoint, EarlyStopping, EpochEvent, Flow, StepEvent};
+pub use checkpoints::TimeCheckpoints;
 pub use csv_log::CsvLog;
 pub(crate) use fit::Progress;
 pub use fit::{Fit, History, Reset, Validation};

@@ -1,0 +1,33 @@
+//! What training keeps of the steps of a sequence.
+
+use serde::{Deserialize, Serialize};
+
+/// What training keeps of the steps of a sequence, for backward to use.
+///
+/// With segments, only the states at the start of each are kept, and backward goes forward through a segment a second time before
+/// it goes back through it (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"; Gruslys et al. 2016, for time). That
+/// costs one more forward pass, a third of the time or so, and for segments of √T steps the memory grows with √T; input, target
+/// and, where steps are weighted or sequences have lengths, one number a step are kept whole. Gradients are the same up to the order
+/// of sums: relative 1e-6 or so. `Display` of [`Model::training_plan`](crate::Model::training_plan) shows both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeCheckpoints {
+    /// Everything: memory grows with T.
+    #[default]
+    Off,
+    /// States every √T steps, rounded up.
+    SquareRoot,
+    /// States every so many steps; T or more are as good as off. A device that cannot bind a segment gets shorter ones.
+    Every(usize),
+}
+
+impl TimeCheckpoints {
+    /// Steps of a segment for T steps.
+    pub(crate) fn segment(self, steps: usize) -> Option<usize> {
+        match self {
+            TimeCheckpoints::Off => None,
+            TimeCheckpoints::SquareRoot => Some((steps as f64).sqrt().ceil() as usize),
+            TimeCheckpoints::Every(segment) => Some(segment),
+        }
+    }
+}

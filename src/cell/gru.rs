@@ -26,7 +26,8 @@ impl CellMath for Gru {
         c_prev: N,
         More { settings, .. }: &More<N>,
     ) -> Forward<N> {
-        let [r, z] = std::array::from_fn(|k| settings.gate.of(clamp(wx[k] + rh[k] + b[k], settings.clip)));
+        let sum = |k: usize| clamp(wx[k] + rh[k] + b[k], settings.clip);
+        let (r, z) = (settings.gate.of(sum(0)), settings.gate.of(sum(1)));
         let q = rh[3] + b[3];
         let n = settings.candidate.of(clamp(wx[2] + b[2] + r * q, settings.clip));
         let h = z.one_minus() * n + z * c_prev;

@@ -67,7 +67,11 @@ impl Chances {
             }
             if self.weights > 0.0 {
                 let site = place();
-                let columns: &[usize] = if oracle.gates() == 4 { &[0, 1, 2, 3] } else { &[0, 1, 3] };
+                let columns: &[usize] = match oracle.cell {
+                    RecurrentCell::GruResetAfter => &[0, 1, 3],
+                    RecurrentCell::GruResetBefore => &[0, 1, 2],
+                    _ => &[0, 1, 2, 3],
+                };
                 for direction in 0..d {
                     // [gate, unit] rows, as PyTorch has them
                     let element = |at: usize| {
@@ -103,7 +107,6 @@ impl Chances {
                 }
             }
         }
-        assert!(oracle.cell != RecurrentCell::GruResetBefore || self.weights == 0.0, "not laid out here");
         run
     }
 }

@@ -41,7 +41,10 @@ fn link(layer: &Value) -> Result<Link<'_>> {
     let (class, options) = class(layer).ok_or("has a layer without class_name and config")?;
     let name = options.get("name").or_else(|| layer.get("name")).and_then(Value::as_str);
     let name = name.ok_or_else(|| format!("has a {class} without a name"))?;
-    if let Some(name) = layer.get("registered_name").filter(|name| !name.is_null()) {
+    // Keras's own operations are registered by their class.
+    let own = layer.get("module").and_then(Value::as_str).is_some_and(|module| module.starts_with("keras."));
+    let registered = layer.get("registered_name").filter(|name| !name.is_null());
+    if let Some(name) = registered.filter(|name| !own || name.as_str() != Some(class)) {
         return Err(format!("has a layer of the custom class {name}, which is not supported"));
     }
     Ok(Link { class, name, options, masked: None })

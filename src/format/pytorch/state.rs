@@ -13,12 +13,14 @@ const DEEPEST: usize = 64;
 const LONGEST_NAME: usize = 1024;
 /// Tensors and other values that are looked at.
 const MOST: usize = 1 << 16;
+/// Bytes of what is known of tensors for each byte of a pickle: some are in it once and are referred to again and again.
+const HELD: usize = 64;
 
 /// All tensors that a file's object holds, in its order. Of a checkpoint that has a `state_dict` they are those of it.
 pub(super) fn tensors(saved: &Saved) -> Result<Vec<Tensor>, String> {
     let Saved { pickle, storages } = saved;
     let root = pickle.entry(pickle.root, "state_dict").unwrap_or(pickle.root);
-    let mut walk = Walk { pickle, storages, found: Vec::new(), seen: 0 };
+    let mut walk = Walk { pickle, storages, found: Vec::new(), seen: 0, held: 0 };
     walk.value(root, "", 0)?;
     if walk.found.is_empty() {
         return Err(format!("holds no tensors; it holds {}", describe(pickle, root)));
@@ -44,6 +46,8 @@ struct Walk<'a> {
     storages: &'a HashMap<String, Range<usize>>,
     found: Vec<Tensor>,
     seen: usize,
+    /// Bytes of `found`.
+    held: usize,
 }
 
 impl Walk<'_> {
@@ -68,6 +72,10 @@ impl Walk<'_> {
             &Value::Call { callee, arguments, state, .. } => match pickle.global(callee) {
                 Some((module, function)) if module.starts_with("torch") && function.starts_with("_rebuild") => {
                     let tensor = self.tensor(function, arguments, name, depth)?;
+                    self.held += size_of::<Tensor>() + name.len() + 2 * size_of::<usize>() * tensor.shape.len();
+                    if self.held > HELD * (1024 + self.pickle.len) {
+                        return Err(format!("refers to tensors more often than its size allows, at {name:.60}"));
+                    }
                     self.found.push(tensor);
                     Ok(())
                 }

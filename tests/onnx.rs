@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use wgpu_lstm::format::onnx::{self, Graph, Value};
 use wgpu_lstm::{
-    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, LayerNorm, Lstm, LstmState, Merge, Model, Pool,
-    Sequential,
+    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, LayerNorm, Lstm, LstmState, Masking, Merge, Model,
+    Pool, Sequential,
 };
 
 /// f32 throughout; sums of some dozens of terms.
@@ -184,6 +184,31 @@ fn models(device: &Device) -> Vec<(&'static str, Model)> {
             "gru",
             build(Sequential::new(3).add(Gru::keras(4).layers(2)).add(Dense::new(1).activation(Activation::Sigmoid))),
         ),
+        ("gru_reset_before", build(Sequential::new(3).add(Gru::new(4).reset_after(false).return_sequences(true)))),
+        (
+            "gru_options",
+            build(
+                Sequential::new(3).add(
+                    Gru::new(4)
+                        .layers(2)
+                        .bidirectional(true)
+                        .reset_after(false)
+                        .clip(0.6)
+                        .gate_activation(Activation::KERAS_HARD_SIGMOID)
+                        .activation(Activation::LeakyRelu { alpha: 0.2 })
+                        .return_sequences(true),
+                ),
+            ),
+        ),
+        ("softmax", build(Sequential::new(3).add(Lstm::new(4)).add(Dense::new(3).activation(Activation::Softmax)))),
+        (
+            "logsoftmax",
+            build(
+                Sequential::new(3)
+                    .add(Lstm::new(4).return_sequences(true))
+                    .add(Dense::new(3).activation(Activation::LogSoftmax)),
+            ),
+        ),
         ("embedding", build(Sequential::new(1).add(Embedding::new(7, 3)).add(Lstm::keras(4)).add(Dense::keras(2)))),
         ("mean", build(Sequential::new(3).add(Lstm::new(4).return_sequences(true)).add(Pool::Mean))),
         ("max", build(Sequential::new(3).add(Lstm::new(4).return_sequences(true)).add(Pool::Max).add(Dense::new(2)))),
@@ -336,6 +361,14 @@ fn what_onnx_has_no_operator_for_is_refused_by_name() {
         assert!(error.contains(word) && error.contains("lstm"), "{error}");
         let error = onnx::save_layer(&layer.build(&device, 3, 0).unwrap(), path.path()).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
+    }
+    for (layers, word) in [
+        (Sequential::new(3).add(Masking::new(0.0)).add(Lstm::new(4)), "padding"),
+        (Sequential::new(1).add(Embedding::new(5, 3).mask_zero(true)).add(Lstm::new(4)), "padding"),
+        (Sequential::new(3).add(Lstm::new(4).layer_norm(true)), "layer normalisation"),
+    ] {
+        let error = onnx::save(&layers.build(&device, 0).unwrap(), path.path()).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("cannot be written as ONNX"), "{error}");
     }
     assert_eq!(path.as_file().metadata().unwrap().len(), 0);
 }

@@ -8,6 +8,9 @@
 //! ThresholdedRelu, Transpose, Unsqueeze, on f32, f64, i32, i64 and bool. What else a graph holds is named when it is asked to
 //! run.
 //!
+//! Where ONNX leaves it open, ONNX Runtime is followed: a sequence of length 0 ends with states of 0, activations that state no
+//! defaults have its. Numbers that are not finite do not go into a recurrent node: that is an error.
+//!
 //! Files need not be trusted. Nothing in them is executed; an error says which node or tensor is wrong. Reading takes memory in
 //! proportion to the file: up to about its size twice for weights, and up to 400 bytes for each byte of a file that is
 //! nothing but empty nodes. Running is bounded by [`Graph::memory_limit`]. Graphs inside of graphs are read 30 deep.

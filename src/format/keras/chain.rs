@@ -32,7 +32,7 @@ pub(super) fn chain(model: &Value) -> Result<Vec<Link<'_>>> {
         return Err(format!("has {} layers; at most {MOST} are read", layers.len()));
     }
     match kind {
-        "Sequential" => layers.iter().map(|layer| link(layer)).collect(),
+        "Sequential" => layers.iter().map(link).collect(),
         _ => functional(config, layers),
     }
 }

@@ -90,6 +90,9 @@ pub(super) fn layer_normalization(attributes: &mut Attributes, _: &Beside) -> Ou
     }))
 }
 
+/// How whole numbers are joined.
+type Whole = fn(i64, i64) -> i64;
+
 /// How numbers are joined to one.
 #[derive(Clone, Copy)]
 pub(super) struct Reduction {
@@ -100,7 +103,7 @@ pub(super) struct Reduction {
     /// What becomes of the result of so many.
     finish: fn(f64, usize) -> f64,
     /// Start and join of whole numbers, where these have a result.
-    whole: Option<(i64, fn(i64, i64) -> i64)>,
+    whole: Option<(i64, Whole)>,
 }
 
 pub(super) const SUM: Reduction =

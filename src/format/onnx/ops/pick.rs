@@ -144,7 +144,7 @@ pub(super) fn split(attributes: &mut Attributes, _: &Beside) -> Outcome<Kernel> 
         };
         let equal = uneven || sizes.windows(2).all(|pair| pair[0] == pair[1]);
         let total = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
-        if sizes.len() != parts || total != Some(size) || (!equal && matches!(given.get(call)?, None)) {
+        if sizes.len() != parts || total != Some(size) || (!equal && given.get(call)?.is_none()) {
             return Err(format!(
                 "axis {along} of {} cannot be split into {parts} parts of the sizes {sizes:?}",
                 call.name(0)

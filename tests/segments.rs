@@ -307,7 +307,7 @@ fn what_cannot_be_cut_is_refused() {
     refused(model().add(lstm()).add(lstm().reverse(true)), "lstm_1 runs backwards");
     refused(model().add(lstm().go_backwards(true)), "runs backwards");
     refused(model().add(lstm()).add(Pool::Max), "pool pools over time");
-    refused(model().add(Dense::new(2)), "no recurrent layer");
+    refused(model().add(Dense::new(2)), "with a recurrent layer; this one has none");
     let refused = |checkpoints, mut model: Model| model.checkpoint_time(checkpoints).unwrap_err().to_string();
     let error = refused(TimeCheckpoints::Every(0), fresh(&device, TimeCheckpoints::Off));
     assert!(error.contains("every 0 steps"), "{error}");

@@ -25,12 +25,14 @@ const ALL: &[Variant] = &[
         let half = lstm.hidden() / 2;
         lstm.projection(half)
     }),
+    variant("layer_norm", |lstm| lstm.layer_norm(true)),
     variant("peepholes", |lstm| lstm.peepholes(true)),
     variant("coupled", |lstm| lstm.coupled(true)),
     variant("clip", |lstm| lstm.clip(3.0)),
     variant("cell_clip", |lstm| lstm.cell_clip(3.0)),
     variant("hard_sigmoid", |lstm| lstm.gate_activation(Activation::HardSigmoid { alpha: 0.2, beta: 0.5 })),
     variant("gru", |lstm| lstm.cell(Cell::Gru)),
+    variant("gru_reset_before", |lstm| lstm.cell(Cell::GruResetBefore)),
     variant("article", |lstm| lstm.cell(Cell::Article)),
     variant("zoneout", |lstm| lstm.zoneout(0.1, 0.1)),
     variant("dropout", |lstm| lstm.dropout(0.2)),

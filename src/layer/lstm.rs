@@ -209,7 +209,7 @@ impl Lstm {
 
     /// Normalises both products over the 4H gates, and the cell state over the units on its way to h (Ba, Kiros and Hinton 2016):
     /// `a = LN(W·x) + LN(R·h') + b`, `h = o ⊙ tanh(LN(c))`, with ε = 1e-5. Parameters beside the plain ones, per layer and
-    /// direction: `norm_ih` and `norm_hh`, [4H], factors of the products (1 at first; what is added to them is the bias);
+    /// direction: `norm_ih` and `norm_hh`, `[4H]`, factors of the products (1 at first; what is added to them is the bias);
     /// `norm_c_weight` and `norm_c_bias`, `[H]`. haste's `LayerNormLSTM` has the same equations.
     ///
     /// ```

@@ -1,7 +1,6 @@
 //! Whose files these are.
 
 use anyhow::{Context, Result};
-use safetensors::SafeTensors;
 use std::io::Read;
 use std::path::Path;
 
@@ -40,10 +39,8 @@ impl Format {
         file.by_ref().take(8).read_to_end(&mut start)?;
         let length = start.first_chunk().map_or(0, |length| u64::from_le_bytes(*length)).min(100_000_000);
         file.take(length).read_to_end(&mut start)?;
-        let own = match SafeTensors::read_metadata(&start) {
-            Ok((_, header)) => header.metadata().as_ref().is_some_and(|metadata| metadata.contains_key("wgpu_lstm")),
-            Err(_) => false,
-        };
+        let header: serde_json::Value = serde_json::from_slice(start.get(8..).unwrap_or_default()).unwrap_or_default();
+        let own = header.pointer("/__metadata__/wgpu_lstm").is_some();
         Ok(if own { Format::Own } else { Format::Pytorch })
     }
 }

@@ -39,16 +39,14 @@ fn run(out: &mut impl Write) -> Result<()> {
     let text: Vec<char> = corpus::read(&arguments.data)?.chars().collect();
     let held = (text.len() as f64 * arguments.held_out).ceil() as usize;
     let (train, held_out) = text.split_at(text.len() - held);
-    let least = arguments.streams * arguments.window + 1;
+    let least = if arguments.load.is_some() { 1 } else { arguments.streams * arguments.window + 1 };
     ensure!(
         train.len() >= least && held >= 2,
-        "\"{}\" has {} characters, of which {} are to train on and {held} are held out; {} streams with windows of {} need \
-         at least {least} to train on, and 2 held out",
+        "\"{}\" has {} characters, of which {} are to train on and {held} are held out; it takes at least \
+         {least} (streams · window + 1 in training) and 2",
         arguments.data.display(),
         text.len(),
-        train.len(),
-        arguments.streams,
-        arguments.window
+        train.len()
     );
     let device = arguments.device.open()?;
     let loaded = arguments.load.as_deref().map(|path| Writer::load(path, &device)).transpose()?;

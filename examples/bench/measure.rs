@@ -234,11 +234,8 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         d,
         dtype: case.dtype(),
         variant: case.variant.name,
-        strategy: match case.lstm() {
-            lstm if lstm.width() < lstm.hidden() => Strategy::PerStep, // a projected state goes step by step
-            _ => Strategy::choose(h as u32, t as u32, device.capabilities()),
-        }
-        .name(),
+        // As the plan says it: some layers go step by step on every device.
+        strategy: if plan.strategy.contains("per step") { Strategy::PerStep } else { Strategy::WholeSequence }.name(),
         dispatches: plan.commands.len(),
         ms,
         gpu_ms,

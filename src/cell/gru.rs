@@ -26,9 +26,9 @@ impl CellMath for Gru {
         c_prev: N,
         More { settings, .. }: &More<N>,
     ) -> Forward<N> {
-        let sum = |k: usize| clamp(wx[k] + rh[k] + b[k], settings.clip);
-        let (r, z) = (settings.gate.of(sum(0)), settings.gate.of(sum(1)));
-        let q = rh[3] + b[3];
+        let [ar, az, _, q] = std::array::from_fn(|k| if k == 3 { rh[k] + b[k] } else { wx[k] + rh[k] + b[k] });
+        let gate = |a: N| settings.gate.of(clamp(a, settings.clip));
+        let (r, z) = (gate(ar), gate(az));
         let n = settings.candidate.of(clamp(wx[2] + b[2] + r * q, settings.clip));
         let h = z.one_minus() * n + z * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];

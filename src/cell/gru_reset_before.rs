@@ -28,8 +28,9 @@ impl CellMath for GruResetBefore {
         c_prev: N,
         More { settings, .. }: &More<N>,
     ) -> Forward<N> {
-        let sum = |k: usize| clamp(wx[k] + rh[k] + b[k], settings.clip);
-        let (r, z, n) = (settings.gate.of(sum(0)), settings.gate.of(sum(1)), settings.candidate.of(sum(2)));
+        let [ar, az, an, _] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
+        let gate = |a: N| settings.gate.of(clamp(a, settings.clip));
+        let (r, z, n) = (gate(ar), gate(az), settings.candidate.of(clamp(an, settings.clip)));
         let h = z.one_minus() * n + z * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
         saved[..3].copy_from_slice(&[r, z, n]);

@@ -5,10 +5,18 @@ use serde::{Deserialize, Serialize};
 /// What training keeps of the steps of a sequence, for backward to use.
 ///
 /// With segments, only the states at the start of each are kept, and backward goes forward through a segment a second time before
-/// it goes back through it (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"; Gruslys et al. 2016, for time). That
-/// costs one more forward pass, a third of the time or so, and for segments of √T steps the memory grows with √T; input, target
-/// and, where steps are weighted or sequences have lengths, one number a step are kept whole. Gradients are the same up to the order
-/// of sums: relative 1e-6 or so. `Display` of [`Model::training_plan`](crate::Model::training_plan) shows both.
+/// it goes back through it (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"; Gruslys et al. 2016, for time). With
+/// segments of √T steps the memory grows with √T; input, target and, where steps are weighted or sequences have lengths, one number
+/// a step are kept whole. The price is one more pass forward, a third of the work, and what short segments cost: on two CPU cores,
+/// an LSTM of 128 units on 16 sequences takes
+///
+/// | T | off | square root | every 128 |
+/// |---|---|---|---|
+/// | 1,024 | 129 MB, 195 ms a step | 7.5 MB, 328 ms | 20 MB, 257 ms |
+/// | 4,096 | 510 MB, 781 ms a step | 16 MB, 1,081 ms | 24 MB, 1,029 ms |
+///
+/// Gradients are the same up to the order of sums, a relative 1e-6 or so.
+/// [`Model::training_plan`](crate::Model::training_plan) says the bytes and the work of any sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeCheckpoints {

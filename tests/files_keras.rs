@@ -504,9 +504,9 @@ fn what_keras_does_not_have_is_not_written() {
     }
 }
 
-/// Writes models and what they predict for `tests/interop/keras.py`, which sets KERAS_INTEROP_OUT and runs this.
+/// Writes models and what they predict for `tests/interop/opened_by_keras.py`, which sets KERAS_INTEROP_OUT and runs this.
 #[test]
-#[ignore = "run by tests/interop/keras.py"]
+#[ignore = "run by tests/interop/opened_by_keras.py"]
 fn write_files_for_keras() {
     let folder = PathBuf::from(std::env::var_os("KERAS_INTEROP_OUT").expect("KERAS_INTEROP_OUT names a folder"));
     for (name, layers) in writable() {

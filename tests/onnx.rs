@@ -1,5 +1,5 @@
 //! ONNX files: what the onnx package, PyTorch and scripts wrote gives the numbers that they say (`tests/fixtures/onnx`); what
-//! is written here is read back to the same numbers (`tests/interop/onnx.py` has ONNX Runtime read it); what is not supported, not
+//! is written here is read back to the same numbers (`tests/interop/opened_by_onnxruntime.py` has ONNX Runtime read it); what is not supported, not
 //! whole or made to harm ends with an error that names it.
 #![cfg(feature = "onnx")]
 
@@ -312,9 +312,9 @@ fn written_layers(device: &Device) {
 
 on_both!(node_cases, graphs, exports, lifted_layers, lifted_streams, written_models, written_layers);
 
-/// Writes the models, with input and output of each, into the folder named by the variable, for `tests/interop/onnx.py`.
+/// Writes the models, with input and output of each, into the folder named by the variable, for `tests/interop/opened_by_onnxruntime.py`.
 #[test]
-#[ignore = "for tests/interop/onnx.py, which has ONNX Runtime run the files"]
+#[ignore = "for tests/interop/opened_by_onnxruntime.py, which has ONNX Runtime run the files"]
 fn files_for_interop() {
     let folder = PathBuf::from(std::env::var("INTEROP").expect("INTEROP names a folder"));
     let device = Device::cpu();

@@ -1,8 +1,8 @@
 """ONNX files written by this crate, run by ONNX Runtime and by the onnx package's reference.
 
     pip install numpy onnx onnxruntime
-    python tests/interop/onnx.py            # writes the files by `cargo test`, then checks them
-    python tests/interop/onnx.py FOLDER     # checks files that are there
+    python tests/interop/opened_by_onnxruntime.py            # writes the files by `cargo test`, then checks them
+    python tests/interop/opened_by_onnxruntime.py FOLDER     # checks files that are there
 
 Every model must pass onnx.checker, with and without shapes inferred, and give the output that the crate gave, within 1e-5; batch
 and time other than those of the example must run, too.

@@ -4,7 +4,7 @@
 How to run:
 
     pip install keras h5py torch numpy
-    KERAS_BACKEND=torch python tests/interop/keras.py
+    KERAS_BACKEND=torch python tests/interop/opened_by_keras.py
 
 Runs `cargo test`, which writes the files: NAME.keras, NAME.x.npy, NAME.y.npy.
 """

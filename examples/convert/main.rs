@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example convert -- model.pt model.safetensors --to own --layers lstm,norm,fc
 //! cargo run --release --example convert -- model.safetensors weights.safetensors --to pytorch
+//! cargo run --release --example convert -- model.onnx model.keras
 //! ```
 //!
 //! A format is a file here with two functions, `read` and `write`; between them is a `Model`.
@@ -13,6 +14,7 @@ mod common;
 mod formats;
 mod keras;
 mod onnx;
+mod onnx_chain;
 mod own;
 mod pytorch;
 
@@ -36,7 +38,7 @@ struct Arguments {
     #[arg(long = "to", value_enum, value_name = "FORMAT")]
     format: Option<Format>,
     /// Of weights without an architecture (PyTorch): the layers' prefixes, from first to last [default: the recurrent layer]; of ONNX:
-    /// names of recurrent nodes [default: all of them]
+    /// names of recurrent nodes [default: the whole graph]
     #[arg(long, value_delimiter = ',', value_name = "PREFIX,...")]
     layers: Vec<String>,
     /// Where to compare
@@ -67,7 +69,7 @@ fn main() -> Result<()> {
         Format::Onnx => onnx::read(&from, &layers, &device)?,
         Format::Keras => keras::read(&from, &device)?,
     };
-    let x = random_input(&model, seed)?;
+    let x = random_input(&model, [2, 7], seed)?;
     let before = model.predict(x.view())?;
     // Writes, reads what was written, and runs it
     let after = match target {
@@ -84,8 +86,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Two sequences of seven steps: normal-sized numbers, or indices for an embedding.
-fn random_input(model: &Model, seed: u64) -> Result<Array3<f32>> {
+/// B sequences of T steps: normal-sized numbers, or indices for an embedding.
+fn random_input(model: &Model, [b, t]: [usize; 2], seed: u64) -> Result<Array3<f32>> {
     let mut random = rand_pcg::Pcg64::seed_from_u64(seed);
     let entries = match model.layers().next() {
         Some((name, Layer::Embedding(_))) => {
@@ -98,5 +100,5 @@ fn random_input(model: &Model, seed: u64) -> Result<Array3<f32>> {
         Some(entries) => random.random_range(0..entries) as f32,
         None => random.random_range(-1.0..1.0f32),
     };
-    Ok(Array3::from_shape_simple_fn((2, 7, model.config().input()), number))
+    Ok(Array3::from_shape_simple_fn((b, t, model.config().input()), number))
 }

@@ -1,39 +1,73 @@
-//! Files of ONNX. A graph is more than a chain of layers: its recurrent nodes are read, and become the model's layers.
+//! Files of ONNX. A graph that is a chain of layers becomes a model that was seen to give the same; of any other, the recurrent nodes
+//! that are named do.
 
+use crate::onnx_chain::{self, Part};
 use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, ArrayView3};
 use std::collections::BTreeMap;
 use std::path::Path;
 use wgpu_lstm::format::onnx::{self, Graph};
-use wgpu_lstm::{Device, Model, Sequential};
+use wgpu_lstm::{Device, Layer, Model, Sequential};
 
-/// The nodes of these names, or all recurrent ones, one on top of the other.
+/// The nodes of these names, one on top of the other; without names all recurrent ones and what follows them.
 pub fn read(path: &Path, nodes: &[String], device: &Device) -> Result<Model> {
-    let graph = Graph::load(path, device)?;
-    let mut names: Vec<String> = nodes.to_vec();
-    if names.is_empty() {
-        names = graph.recurrent().into_iter().map(|node| node.name).collect();
+    let mut graph = Graph::load(path, device)?;
+    if !nodes.is_empty() {
+        return stack(&graph, None, nodes, device, |_, _| Ok((false, Vec::new())));
     }
-    let layers = names.iter().map(|name| graph.lift(name)).collect::<wgpu_lstm::Result<Vec<_>>>()?;
-    let parameters = layers.iter().map(|layer| layer.parameters()).collect::<wgpu_lstm::Result<Vec<_>>>()?;
-    let first = parameters.first().with_context(|| format!("\"{}\" has no recurrent node", path.display()))?;
-    let mut config = Sequential::new(first["weight_ih_l0"].shape()[1]);
-    let mut features = config.input();
-    for ((layer, own), name) in layers.iter().zip(&parameters).zip(&names) {
-        let takes = own["weight_ih_l0"].shape()[1];
-        ensure!(
-            takes == features,
-            "node {name} takes {takes} features, the one below it gives {features}; name some by --layers"
-        );
-        features = layer.config().output();
-        config = config.add(layer.config().clone().return_sequences(true));
+    let names: Vec<String> = graph.recurrent().into_iter().map(|node| node.name).collect();
+    ensure!(!names.is_empty(), "\"{}\" has no recurrent node", path.display());
+    let whole = |graph: &mut Graph, picks: bool| -> Result<Model> {
+        let table = onnx_chain::embedding(graph)?;
+        let mut model =
+            stack(graph, table, &names, device, |top, features| onnx_chain::after(graph, top, features, picks))?;
+        onnx_chain::check(graph, &mut model, crate::TOLERANCE)?;
+        Ok(model)
+    };
+    whole(&mut graph, true).or_else(|error| whole(&mut graph, false).map_err(|_| error))
+}
+
+/// A model of recurrent nodes, on top of an embedding if there is one, and of what `after` finds on top of the last one, given its
+/// name and features.
+fn stack(
+    graph: &Graph,
+    embedding: Option<Part>,
+    names: &[String],
+    device: &Device,
+    after: impl Fn(&str, usize) -> Result<(bool, Vec<Part>)>,
+) -> Result<Model> {
+    let mut below = embedding.as_ref().map(|table| table.parameters["weight"].shape()[1]);
+    let mut input = 1; // an index
+    let mut parts: Vec<Part> = embedding.into_iter().collect();
+    for name in names {
+        let layer = graph.lift(name)?;
+        let parameters = layer.parameters()?;
+        let takes = parameters["weight_ih_l0"].shape()[1];
+        if let Some(gives) = below {
+            ensure!(
+                takes == gives,
+                "node {name} takes {takes} features, the one below it gives {gives}; name some by --layers"
+            );
+        } else {
+            input = takes;
+        }
+        below = Some(layer.config().output());
+        parts.push(Part { layer: layer.config().clone().return_sequences(true).into(), parameters });
     }
+    let (takes_state, above) = match (names.last(), below) {
+        (Some(top), Some(features)) => after(top, features)?,
+        _ => (false, Vec::new()),
+    };
+    if let (true, Some(Part { layer: Layer::Lstm(lstm), .. })) = (takes_state, parts.last_mut()) {
+        *lstm = lstm.clone().return_sequences(false);
+    }
+    parts.extend(above);
+    let config = parts.iter().fold(Sequential::new(input), |config, part| config.add(part.layer.clone()));
     let mut model = config.build(device, 0)?;
-    let names: Vec<String> = model.layers().map(|(name, _)| name.to_string()).collect();
-    let named = names
-        .iter()
-        .zip(parameters)
-        .flat_map(|(layer, own)| own.into_iter().map(move |(name, array)| (format!("{layer}.{name}"), array)));
+    let layers: Vec<String> = model.layers().map(|(name, _)| name.to_string()).collect();
+    let named = layers.iter().zip(parts).flat_map(|(layer, part)| {
+        part.parameters.into_iter().map(move |(name, array)| (format!("{layer}.{name}"), array))
+    });
     model.set_parameters(named.collect())?;
     Ok(model)
 }

@@ -88,6 +88,20 @@ pub struct RecurrentNode {
     pub config: Result<Lstm, String>,
 }
 
+/// A node of a graph, as the file has it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct GraphNode {
+    /// Its name, or that of its first output where it has none.
+    pub name: String,
+    /// The operator, as ONNX calls it.
+    pub op: String,
+    /// Names of what it takes; empty where an optional input is left out.
+    pub inputs: Vec<String>,
+    /// Names of what it gives.
+    pub outputs: Vec<String>,
+}
+
 impl Graph {
     /// Reads a file. Weights that lie in other files are read if these are in the same folder.
     ///
@@ -271,6 +285,25 @@ impl Graph {
             outputs.insert(port.name.clone(), Value::clone(&value));
         }
         Ok(outputs)
+    }
+
+    /// The nodes of the graph, in the order in which they run; those of graphs inside of nodes are not among them.
+    ///
+    /// ```no_run
+    /// use wgpu_lstm::{Device, format::onnx::Graph};
+    /// let graph = Graph::load("model.onnx", &Device::cpu())?;
+    /// for node in graph.nodes() {
+    ///     println!("{} = {}({})", node.outputs.join(", "), node.op, node.inputs.join(", "));
+    /// }
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn nodes(&self) -> impl Iterator<Item = GraphNode> {
+        self.scopes.first().into_iter().flat_map(|scope| &scope.nodes).map(|node| GraphNode {
+            name: node.name.clone(),
+            op: node.op.clone(),
+            inputs: node.inputs.clone(),
+            outputs: node.outputs.clone(),
+        })
     }
 
     /// All recurrent nodes, of graphs inside, too.

@@ -1,6 +1,6 @@
 //! ONNX files: what the onnx package, PyTorch and scripts wrote gives the numbers that they say (`tests/fixtures/onnx`); what
-//! is written here is read back to the same numbers (`tests/interop/opened_by_onnxruntime.py` has ONNX Runtime read it); what is not supported, not
-//! whole or made to harm ends with an error that names it.
+//! is written here is read back to the same numbers (`tests/interop/opened_by_onnxruntime.py` has ONNX Runtime read it); what is
+//! not supported, not whole or made to harm ends with an error that names it.
 #![cfg(feature = "onnx")]
 
 mod common;
@@ -312,7 +312,8 @@ fn written_layers(device: &Device) {
 
 on_both!(node_cases, graphs, exports, lifted_layers, lifted_streams, written_models, written_layers);
 
-/// Writes the models, with input and output of each, into the folder named by the variable, for `tests/interop/opened_by_onnxruntime.py`.
+/// Writes the models, with input and output of each, into the folder named by the variable, for
+/// `tests/interop/opened_by_onnxruntime.py`.
 #[test]
 #[ignore = "for tests/interop/opened_by_onnxruntime.py, which has ONNX Runtime run the files"]
 fn files_for_interop() {

@@ -1,4 +1,4 @@
-//! What follows a graph's recurrent nodes, as layers. Operators are taken by what they are, not by every attribute: whether the layers
+//! What is around a graph's recurrent nodes, as layers. Operators are taken by what they are, not by every attribute: whether the layers
 //! are the graph is then seen by running both.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,12 +13,14 @@ pub struct Part {
     pub parameters: BTreeMap<String, ArrayD<f32>>,
 }
 
+fn required(graph: &Graph) -> impl Iterator<Item = &Port> {
+    graph.inputs().iter().filter(|input| !input.optional)
+}
+
 /// The table that the graph's input picks from, where it does.
 pub fn embedding(graph: &Graph) -> Result<Option<Part>> {
-    let inputs: Vec<&str> =
-        graph.inputs().iter().filter(|input| !input.optional).map(|input| &input.name[..]).collect();
-    // Indices may be cast, and lose an axis of 1, first.
-    let mut indices: HashSet<String> = inputs.iter().map(|name| name.to_string()).collect();
+    // They may be cast, and lose an axis of 1, first.
+    let mut indices: HashSet<String> = required(graph).map(|input| input.name.clone()).collect();
     for node in graph.nodes() {
         match (&node.op[..], &node.inputs[..]) {
             ("Cast" | "Identity" | "Squeeze" | "Reshape", [from, ..]) if indices.contains(from) => {
@@ -140,7 +142,7 @@ fn cannot(node: &GraphNode, reason: &str) -> String {
 
 /// Fails where no output of the graph is what the model gives, on random input, batch-first or time-major.
 pub fn check(graph: &mut Graph, model: &mut Model, tolerance: f32) -> Result<()> {
-    let open: Vec<Port> = graph.inputs().iter().filter(|input| !input.optional).cloned().collect();
+    let open: Vec<Port> = required(graph).cloned().collect();
     let [input] = &open[..] else {
         let names: Vec<&str> = open.iter().map(|input| &input.name[..]).collect();
         bail!("the graph takes {}, not one input; --layers takes recurrent nodes alone, by name", names.join(", "));

@@ -37,8 +37,9 @@ fn term(y: f32, t: f32, l: f32) -> vec2f {
         case 3u: { // quantile
             return vec2f(max(-l * error, (1.0 - l) * error), select(select(0.0, -l, error < 0.0), 1.0 - l, error > 0.0));
         }
-        case 4u: { // binary cross-entropy
-            return vec2f(max(y, 0.0) - y * t + log(1.0 + exp(-abs(y))), sigmoid(y) - t);
+        case 4u: { // binary cross-entropy; σ(y) − t, without the difference of two numbers near 1
+            let slope = (1.0 - t) * sigmoid(y) - t * sigmoid(-y);
+            return vec2f(max(y, 0.0) - y * t + log_of_one_plus(exp(-abs(y))), slope);
         }
         default: { return vec2f(error * error, 2.0 * error); } // squared error
     }

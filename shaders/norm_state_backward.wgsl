@@ -23,12 +23,12 @@ struct Params {
 
 override H: u32;
 override CARRIES: u32; // 1: sequences have lengths, 2: zoneout, 3: both
-override KIND: u32;    // of the output's activation
+override KINDS: u32;   // as in the step kernels (cells/open.wgsl)
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> norm: array<f32>;         // [D, 2, H]: weight, bias
 @group(0) @binding(2) var<storage, read> c: array<f32>;            // [D, B, H] at c_in: c'
-@group(0) @binding(3) var<storage, read> saved: array<f32>;        // [4, D, B, H] at saved_offset: i, f, g, o
+@group(0) @binding(3) var<storage, read> saved: array<f32>;        // [4, D, B, H] at saved_offset: i, f, g, o as activations save them
 @group(0) @binding(4) var<storage, read> dh: array<f32>;           // [D, B, H] at dh_offset
 @group(0) @binding(5) var<storage, read> words: array<u32>;        // [2 + B]: key of random bits, lengths
 // [2, D, B, H] at dc_offset: the gradient of c, which becomes that of what the step made; what goes past it
@@ -42,7 +42,11 @@ override KIND: u32;    // of the output's activation
 fn made(at: u32) -> f32 {
     let slot = p.directions * p.batch * H;
     let s = p.saved_offset + at;
-    let whole = saved[s + slot] * c[p.c_in + at] + saved[s] * saved[s + 2u * slot];
+    // Of these the value alone is needed, which no parameter changes once it is saved.
+    let i = restored(KINDS & 0xffu, 0.0, 0.0, saved[s]);
+    let f = restored(KINDS & 0xffu, 0.0, 0.0, saved[s + slot]).value;
+    let g = restored((KINDS >> 8u) & 0xffu, 0.0, 0.0, saved[s + 2u * slot]).value;
+    let whole = select(f, i.complement, ((KINDS >> 24u) & 1u) == 1u) * c[p.c_in + at] + i.value * g;
     return clamp(whole, -p.cell_clip, p.cell_clip);
 }
 
@@ -88,7 +92,9 @@ fn main(
         let at = from_ + u;
         let weight = norm[2u * d * H + u];
         let normal = (made(at) - mean) * scale;
-        let y = activate(KIND, p.alpha, p.beta, weight * normal + norm[(2u * d + 1u) * H + u]);
+        let normed = weight * normal + norm[(2u * d + 1u) * H + u];
+        let y = with_slope((KINDS >> 16u) & 0xffu, p.alpha, p.beta, normed); // and its slope
+        let o = restored(KINDS & 0xffu, 0.0, 0.0, saved[p.saved_offset + 3u * slot + at]).value;
         let whole = dh[p.dh_offset + at];
         let goes_past = kept(at, on);
         let own = select(whole, 0.0, goes_past.x);
@@ -97,8 +103,8 @@ fn main(
         let dc = sums[dc_at] + sums[dc_at + slot];
         sums[dc_at] = select(dc, 0.0, goes_past.y);
         sums[dc_at + slot] = select(0.0, dc, goes_past.y);
-        let seen = own * saved[p.saved_offset + 3u * slot + at] * activation_slope(KIND, p.alpha, p.beta, y);
-        out[at] = own * y;
+        let seen = own * o * y.y;
+        out[at] = own * y.x;
         out[slot + at] = seen * normal + select(out[slot + at], 0.0, p.first == 1u);
         out[2u * slot + at] = seen + select(out[2u * slot + at], 0.0, p.first == 1u);
         out[3u * slot + at] = seen;

@@ -17,7 +17,7 @@ override KIND: u32; // of the gates' activation
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> ds: array<f32>;           // [D, B, H]
-@group(0) @binding(2) var<storage, read> saved: array<f32>;        // [D, B, H] at saved_offset: r
+@group(0) @binding(2) var<storage, read> saved: array<f32>;        // [D, B, H] at saved_offset: r as activations save it
 @group(0) @binding(3) var<storage, read> h: array<f32>;            // [D, B, H] at h_offset: h' as products read it
 @group(0) @binding(4) var<storage, read_write> dg: array<vec4f>;   // [D, B, H] of 4 columns at dg_offset: r is written
 @group(0) @binding(5) var<storage, read_write> dr: array<vec4f>;   // [D, B, H] of 4 columns at dg_offset: r and z, else 0
@@ -30,16 +30,15 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     if i >= p.directions * p.batch * p.hidden {
         return;
     }
-    let r = saved[p.saved_offset + i];
-    let low = activate(KIND, p.alpha, p.beta, -p.clip);
-    let high = activate(KIND, p.alpha, p.beta, p.clip);
-    let inside = p.clipped == 0u || (r > min(low, high) && r < max(low, high));
-    let slope = select(0.0, activation_slope(KIND, p.alpha, p.beta, r), inside);
-    let d = ds[i] * h[p.h_offset + i] * slope;
+    var r = restored(KIND, p.alpha, p.beta, saved[p.saved_offset + i]);
+    if p.clipped != 0u {
+        r = restored_within(KIND, p.alpha, p.beta, p.clip, saved[p.saved_offset + i]);
+    }
+    let d = ds[i] * h[p.h_offset + i] * r.slope;
     let at = p.dg_offset / 4u + i;
     let gates = vec4f(d, dg[at].yzw);
     dg[at] = gates;
     dr[at] = vec4f(gates.xy, 0.0, 0.0);
-    back[i] = ds[i] * r;
+    back[i] = ds[i] * r.value;
     sums[i] += vec4f(d, 0.0, 0.0, 0.0);
 }

@@ -1,7 +1,10 @@
 //! Activation functions: of dense layers and of the three places in a cell.
 
 use crate::error::{Error, Result};
-use crate::real::Number;
+use crate::real::{Number, sigmoid, tanh};
+use crate::saturating::{
+    Activated, Restored, sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored,
+};
 use serde::{Deserialize, Serialize};
 
 /// What follows a sum. Parameters are named as
@@ -152,19 +155,19 @@ impl Shape {
         let (zero, alpha, beta) = (x.nothing(), x.constant(self.alpha), x.constant(self.beta));
         match self.kind {
             RELU => x.at_least(zero),
-            SIGMOID => x.logistic(),
-            TANH => x.hyperbolic(),
+            SIGMOID => sigmoid(x),
+            TANH => tanh(x),
             HARD_SIGMOID => (alpha * x + beta).at_most(x.constant(1.0)).at_least(zero),
             SOFTSIGN => x / (x.magnitude() + x.constant(1.0)),
             SOFTPLUS => {
                 let small = (zero - x.magnitude()).exponential();
-                x.at_least(zero) + (small + x.constant(1.0)).logarithm()
+                x.at_least(zero) + small.logarithm_of_one_plus()
             }
-            ELU => x.below(zero, alpha * (x.at_most(zero).exponential() - x.constant(1.0)), x),
+            ELU => x.below(zero, alpha * x.at_most(zero).exponential_minus_one(), x),
             LEAKY_RELU => x.below(zero, alpha * x, x),
             THRESHOLDED_RELU => alpha.below(x, x, zero),
             AFFINE => alpha * x + beta,
-            SCALED_TANH => alpha * (beta * x).hyperbolic(),
+            SCALED_TANH => alpha * tanh(beta * x),
             _ => x,
         }
     }
@@ -183,7 +186,7 @@ impl Shape {
                 let rest = y.magnitude().one_minus();
                 rest * rest
             }
-            SOFTPLUS => (zero - y).exponential().one_minus(),
+            SOFTPLUS => zero - (zero - y).exponential_minus_one(),
             ELU => y.below(zero, y + alpha, one),
             LEAKY_RELU => y.below(zero, alpha, one),
             THRESHOLDED_RELU => alpha.below(y, one, zero),
@@ -191,6 +194,67 @@ impl Shape {
             SCALED_TANH if self.alpha == 0.0 => zero,
             SCALED_TANH => beta * (alpha - y * y / alpha),
             _ => one,
+        }
+    }
+
+    /// The function in a cell's forward step, with what its backward step needs: of σ and tanh the side that f32 has room for
+    /// (`saturating.rs`), of the others the value.
+    #[inline(always)]
+    pub(crate) fn activated<N: Number>(self, x: N) -> Activated<N> {
+        match self.kind {
+            SIGMOID => sigmoid_activated(x),
+            TANH => tanh_activated(x),
+            _ => {
+                let value = self.of(x);
+                Activated { value, complement: value.one_minus(), saved: value }
+            }
+        }
+    }
+
+    /// Value and derivative from what [`Shape::activated`] saved.
+    #[inline(always)]
+    pub(crate) fn restored<N: Number>(self, saved: N) -> Restored<N> {
+        match self.kind {
+            SIGMOID => sigmoid_restored(saved),
+            TANH => tanh_restored(saved),
+            _ => Restored { value: saved, complement: saved.one_minus(), slope: self.slope(saved) },
+        }
+    }
+
+    /// [`Shape::restored`] behind a bound of what goes in, where the derivative is 0 if the bound has cut. Where saved numbers equal
+    /// the bound's by rounding alone, the derivative is 0 in any case or the sum lies on the bound.
+    #[inline(always)]
+    pub(crate) fn restored_within<N: Number>(self, clip: f32, saved: N) -> Restored<N> {
+        let restored = self.restored(saved);
+        if clip == f32::MAX {
+            return restored;
+        }
+        let (zero, slope) = (saved.nothing(), restored.slope);
+        let slope = match self.kind {
+            // Both slopes fall with |x|, and their values have no room near 1.
+            SIGMOID | TANH => self.restored(self.activated(saved.constant(clip)).saved).slope.below(slope, slope, zero),
+            _ => {
+                let (one, other) = (self.of(saved.constant(clip)), self.of(saved.constant(-clip)));
+                let (low, high) = (one.at_most(other), one.at_least(other));
+                low.below(saved, saved.below(high, slope, zero), zero)
+            }
+        };
+        Restored { slope, ..restored }
+    }
+
+    /// The function and its derivative at x.
+    #[inline(always)]
+    pub(crate) fn with_slope<N: Number>(self, x: N) -> (N, N) {
+        match self.kind {
+            SIGMOID => {
+                let Activated { value, complement, .. } = sigmoid_activated(x);
+                (value, value * complement)
+            }
+            TANH => tanh_and_slope(x),
+            _ => {
+                let y = self.of(x);
+                (y, self.slope(y))
+            }
         }
     }
 }

@@ -49,6 +49,7 @@ mod model;
 pub mod plan;
 pub mod random;
 pub mod real;
+mod saturating;
 pub mod schedule;
 mod simd;
 mod stream;

@@ -338,7 +338,12 @@ fn cases() -> Vec<Case> {
             epsilon,
             first: (round % 3 == 2) as u32,
         };
-        all.push(case(&kernel::NORM_STATE_BACKWARD, &[h, carries, round as u32 % 12], state));
+        // of the gates, the candidate and the output; coupled
+        let kinds = (2 + round as u32 % 3)
+            | (round as u32 % 12) << 16
+            | (3 - round as u32 % 2) << 8
+            | (round as u32 / 2 % 2) << 24;
+        all.push(case(&kernel::NORM_STATE_BACKWARD, &[h, carries, kinds], state));
         let clip = [f32::MAX, 0.9][round % 2];
         let (hidden, biases) = (h, round as u32 % 3);
         let reset = p::ResetForward {

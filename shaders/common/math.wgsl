@@ -1,14 +1,105 @@
-// Activations that are safe for every finite input: e^-|x| never overflows, so no driver can make a NaN of them
-// (some build tanh as (e^2x - 1) / (e^2x + 1), which is inf / inf from x = 44).
+// σ and tanh with both of their tails, computed from the small side, which is also what a cell saves: f32 has no room near 1.
+// Twin of src/saturating.rs, which says more.
 
-fn sigmoid(x: f32) -> f32 {
-    let e = exp(-abs(x));
-    return select(e, 1.0, x >= 0.0) / (1.0 + e);
+// An activation in a forward step, and as the backward step restores it from `saved`.
+struct Activated {
+    value: f32,
+    complement: f32, // 1 − value
+    saved: f32,
 }
 
+struct Restored {
+    value: f32,
+    complement: f32,
+    slope: f32,
+}
+
+// 2^k of a whole number k from −126 to 127.
+fn power_of_two(k: f32) -> f32 {
+    return bitcast<f32>(u32(i32(k) + 127) << 23u);
+}
+
+// σ(−|x|), at least the smallest normal number. The exponent is taken apart because exp may be off by ulps that grow with |x|.
+fn smaller_logistic(x: f32) -> f32 {
+    let size = select(abs(x), 87.33, abs(x) > 87.33);
+    let k = round(size * 1.442695);
+    let f = (size - k * 0.693359375) + k * 2.1219444e-4; // ln 2 in two parts
+    return 1.0 / (power_of_two(k) * exp(f) + 1.0);
+}
+
+// e^2|x| − 1 and e^2|x| + 1, whose quotient is |tanh(x)|.
+fn hyperbolic_terms(x: f32) -> vec2f {
+    let size = select(abs(x), 43.665, abs(x) > 43.665);
+    let k = round(size * 2.88539);
+    let g = (size - k * 0.3466796875) + k * 1.0609722e-4;
+    let q = g * (2.0 + g * (1.9999999 + g * (1.3333237 + g * (0.666679 + g * (0.26772037 + g * 0.08877221)))));
+    let scale = power_of_two(k);
+    return scale * q + vec2f(scale - 1.0, scale + 1.0);
+}
+
+// `size` with the sign of x.
+fn signed(x: f32, size: f32) -> f32 {
+    return select(size, -size, x < 0.0);
+}
+
+fn sigmoid(x: f32) -> f32 {
+    let small = smaller_logistic(x);
+    return select(1.0 - small, small, x < 0.0);
+}
+
+// tanh; some drivers build their own as (e^2x - 1) / (e^2x + 1), which is inf / inf from x = 44.
 fn safe_tanh(x: f32) -> f32 {
-    let e = exp(-2.0 * abs(x));
-    return sign(x) * (1.0 - e) / (1.0 + e);
+    let terms = hyperbolic_terms(x);
+    return signed(x, terms.x / terms.y);
+}
+
+fn sigmoid_activated(x: f32) -> Activated {
+    let small = smaller_logistic(x);
+    let large = 1.0 - small;
+    return Activated(select(large, small, x < 0.0), select(small, large, x < 0.0), select(-small, small, x < 0.0));
+}
+
+fn sigmoid_restored(saved: f32) -> Restored {
+    let small = abs(saved);
+    let large = 1.0 - small;
+    return Restored(select(small, large, saved < 0.0), select(large, small, saved < 0.0), small * large);
+}
+
+fn tanh_activated(x: f32) -> Activated {
+    let terms = hyperbolic_terms(x);
+    let size = terms.x / terms.y;
+    let value = signed(x, size);
+    return Activated(value, 1.0 - value, signed(x, select(terms.y * 0.5, size, abs(x) < 0.55)));
+}
+
+fn tanh_restored(saved: f32) -> Restored {
+    let size = abs(saved);
+    let near = size < 1.0;
+    let distance = select(1.0 / size, 1.0 - size, near);
+    let value = select(signed(saved, 1.0 - distance), saved, near);
+    return Restored(value, 1.0 - value, distance * (2.0 - distance));
+}
+
+// tanh(x) and its derivative.
+fn tanh_and_slope(x: f32) -> vec2f {
+    let terms = hyperbolic_terms(x);
+    let inverse = 1.0 / terms.y;
+    let distance = 2.0 * inverse; // 1 − |tanh(x)|
+    return vec2f(signed(x, terms.x * inverse), distance * (2.0 - distance));
+}
+
+// ln(1 + x) for x from 0 to 1, as the series of 2·artanh(x / (2 + x)).
+fn log_of_one_plus(x: f32) -> f32 {
+    let z = x / (2.0 + x);
+    let s = z * z;
+    return 2.0 * z * (1.0 + s * (1.0 / 3.0 + s * (0.2 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
+}
+
+// e^x − 1.
+fn exp_minus_one(x: f32) -> f32 {
+    let g = 0.5 * x;
+    let q = g * (2.0 + g * (1.9999999 + g * (1.3333237 + g * (0.666679 + g * (0.26772037 + g * 0.08877221)))));
+    return select(exp(x) - 1.0, q, abs(x) < 0.3466);
 }
 
 // x cut off at ±limit; a NaN stays one.

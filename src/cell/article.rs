@@ -1,40 +1,42 @@
 //! The article's cell (see [`Cell::Article`](super::Cell::Article)). Twin of `shaders/cells/article.wgsl`.
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
-use crate::real::{Number, sigmoid, tanh};
+use crate::real::{Number, tanh};
+use crate::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 
 pub struct Article;
 
 impl CellMath for Article {
     const NAME: &'static str = "article";
     const SHADER: &'static str = include_str!("../../shaders/cells/article.wgsl");
-    const SAVED: usize = 5; // i, f, C̃, o, z = W_c·[h', x]
+    const SAVED: usize = 5; // i, f, C̃, o as `saturating.rs` saves them, z = W_c·[h', x]
 
     #[inline(always)]
     fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, _: &More<N>) -> Forward<N> {
         let [zi, zf, z, zo] = std::array::from_fn(|k| wx[k] + rh[k]);
-        let (i, f, o) = (sigmoid(zi + b[0]), sigmoid(zf + b[1]), sigmoid(zo + b[3]));
-        let candidate = tanh(z * f + b[2]);
-        let c = c_prev * i.one_minus() + candidate * i;
+        let [i, f, o] = [zi + b[0], zf + b[1], zo + b[3]].map(sigmoid_activated);
+        let candidate = tanh_activated(z * f.value + b[2]);
+        let c = c_prev * i.complement + candidate.value * i.value;
         let mut saved = [c.nothing(); MAX_SAVED];
-        saved[..5].copy_from_slice(&[i, f, candidate, o, z]);
-        Forward { h: tanh(c) * o, c, saved }
+        saved[..5].copy_from_slice(&[i.saved, f.saved, candidate.saved, o.saved, z]);
+        Forward { h: tanh(c) * o.value, c, saved }
     }
 
     #[inline(always)]
     fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, _: &More<N>) -> Backward<N> {
-        let [i, f, candidate, o, z, ..] = *saved;
-        let tc = tanh(c);
-        let d_c = dc + dh * o * (tc * tc).one_minus();
-        let d_candidate = d_c * i * (candidate * candidate).one_minus(); // before tanh: z ⊙ f + b_c
-        let di = d_c * (candidate - c_prev) * i * i.one_minus();
-        let df = d_candidate * z * f * f.one_minus();
-        let d_o = dh * tc * o * o.one_minus();
+        let [i, f, o] = [saved[0], saved[1], saved[3]].map(sigmoid_restored);
+        let (candidate, z) = (tanh_restored(saved[2]), saved[4]);
+        let (tc, slope) = tanh_and_slope(c);
+        let d_c = dc + dh * o.value * slope;
+        let d_candidate = d_c * i.value * candidate.slope; // before tanh: z ⊙ f + b_c
+        let di = d_c * (candidate.value - c_prev) * i.slope;
+        let df = d_candidate * z * f.slope;
+        let d_o = dh * tc * o.slope;
         Backward {
-            gates: [di, df, d_candidate * f, d_o],
+            gates: [di, df, d_candidate * f.value, d_o],
             bias: [di, df, d_candidate, d_o],
             extra: [d_c.nothing(); GATES],
-            c_prev: d_c * i.one_minus(),
+            c_prev: d_c * i.complement,
         }
     }
 }

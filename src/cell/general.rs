@@ -2,8 +2,8 @@
 //! `shaders/cells/general.wgsl`.
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
-use crate::activation::Shape;
 use crate::real::Number;
+use crate::saturating::{Activated, Restored};
 
 macro_rules! shader {
     ($constants:literal) => {
@@ -24,18 +24,6 @@ pub(super) fn clamp<N: Number>(x: N, limit: f32) -> N {
     x.at_most(x.constant(limit)).at_least(x.constant(-limit))
 }
 
-/// The slope of an activation behind the clip, in terms of its value: nothing where the clip has cut. Where a value equals
-/// the clip's by rounding alone, the slope is nothing in any case or the sum lies on the clip.
-#[inline(always)]
-pub(crate) fn slope_within<N: Number>(shape: Shape, clip: f32, y: N) -> N {
-    if clip == f32::MAX {
-        return shape.slope(y);
-    }
-    let (one, other) = (shape.of(y.constant(clip)), shape.of(y.constant(-clip)));
-    let (low, high) = (one.at_most(other), one.at_least(other));
-    low.below(y, y.below(high, shape.slope(y), y.nothing()), y.nothing())
-}
-
 impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, NORMED> {
     const NAME: &'static str = match (PEEPHOLES, NORMED) {
         (false, false) => "general",
@@ -49,7 +37,7 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
         (false, true) => shader!("const EXTRA = 0u; const NORMED = 1u;\n"),
         (true, true) => shader!("const EXTRA = 1u; const NORMED = 1u;\n"),
     };
-    const SAVED: usize = 4; // i, f, g, o
+    const SAVED: usize = 4; // i, f, g, o as activations save them
     const EXTRA: bool = PEEPHOLES;
 
     #[inline(always)]
@@ -65,18 +53,22 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
             ai = ai + p[0] * c_prev;
             af = af + p[1] * c_prev;
         }
-        let gate = |a: N| settings.gate.of(clamp(a, settings.clip));
+        let gate = |a: N| settings.gate.activated(clamp(a, settings.clip));
         let i = gate(ai);
-        let f = if settings.coupled { i.one_minus() } else { gate(af) };
-        let g = settings.candidate.of(clamp(ag, settings.clip));
-        let c = clamp(f * c_prev + i * g, settings.cell_clip);
+        let f = if settings.coupled {
+            Activated { value: i.complement, complement: i.value, saved: i.complement }
+        } else {
+            gate(af)
+        };
+        let g = settings.candidate.activated(clamp(ag, settings.clip));
+        let c = clamp(f.value * c_prev + i.value * g.value, settings.cell_clip);
         if PEEPHOLES {
             ao = ao + p[3] * c;
         }
         let o = gate(ao);
         let mut saved = [c.nothing(); MAX_SAVED];
-        saved[..4].copy_from_slice(&[i, f, g, o]);
-        Forward { h: if NORMED { o } else { o * settings.output.of(c) }, c, saved }
+        saved[..4].copy_from_slice(&[i.saved, f.saved, g.saved, o.saved]);
+        Forward { h: if NORMED { o.value } else { o.value * settings.output.of(c) }, c, saved }
     }
 
     #[inline(always)]
@@ -88,27 +80,33 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
         dc: N,
         More { extra: p, settings }: &More<N>,
     ) -> Backward<N> {
-        let [i, f, g, o, ..] = *saved;
+        let gate = |saved: N| settings.gate.restored_within(settings.clip, saved);
+        let (i, o) = (gate(saved[0]), gate(saved[3]));
         let none = c_prev.nothing();
-        // The state that went to h: zoneout may have put the old one in its place since.
-        let whole = f * c_prev + i * g;
-        let c = clamp(whole, settings.cell_clip);
-        let gate = |d: N, y: N| d * slope_within(settings.gate, settings.clip, y);
-        let (ao, mut d_c) = if NORMED {
-            (gate(dh, o), dc)
+        let f = if settings.coupled {
+            Restored { value: i.complement, complement: i.value, slope: none }
         } else {
-            let y = settings.output.of(c);
-            (gate(dh * y, o), dc + dh * o * settings.output.slope(y))
+            gate(saved[1])
+        };
+        let g = settings.candidate.restored_within(settings.clip, saved[2]);
+        // The state that went to h: zoneout may have put the old one in its place since.
+        let whole = f.value * c_prev + i.value * g.value;
+        let c = clamp(whole, settings.cell_clip);
+        let (ao, mut d_c) = if NORMED {
+            (dh * o.slope, dc)
+        } else {
+            let (y, slope) = settings.output.with_slope(c);
+            (dh * y * o.slope, dc + dh * o.value * slope)
         };
         if PEEPHOLES {
             d_c = d_c + ao * p[3];
         }
         let limit = c.constant(settings.cell_clip);
         let d_c = whole.magnitude().below(limit, d_c, none);
-        let (di, af) = if settings.coupled { (g - c_prev, none) } else { (g, gate(d_c * c_prev, f)) };
-        let ai = gate(d_c * di, i);
-        let ag = d_c * i * slope_within(settings.candidate, settings.clip, g);
-        let mut back = d_c * f;
+        let di = if settings.coupled { g.value - c_prev } else { g.value };
+        let (ai, af) = (d_c * di * i.slope, d_c * c_prev * f.slope);
+        let ag = d_c * i.value * g.slope;
+        let mut back = d_c * f.value;
         if PEEPHOLES {
             back = back + ai * p[0] + af * p[1];
         }

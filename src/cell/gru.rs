@@ -3,7 +3,7 @@
 //! Its gates are r, z and n. n keeps its input part and its recurrent part apart, so that four columns are in use as in an
 //! LSTM: r, z, W·x of n, R·h' of n. The cell state is the hidden state, by which a unit hands h' on to itself.
 
-use super::general::{clamp, slope_within};
+use super::general::clamp;
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
 use crate::real::Number;
 
@@ -13,7 +13,7 @@ impl CellMath for Gru {
     const NAME: &'static str = "gru";
     const SHADER: &'static str =
         concat!(include_str!("../../shaders/cells/open.wgsl"), include_str!("../../shaders/cells/gru.wgsl"));
-    const SAVED: usize = 4; // r, z, n, R·h' of n with its bias
+    const SAVED: usize = 4; // r, z, n as activations save them, R·h' of n with its bias
     const INPUT_GATES: &'static [usize] = &[0, 1, 2];
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 3];
     const STATE_IS_HIDDEN: bool = true;
@@ -27,12 +27,12 @@ impl CellMath for Gru {
         More { settings, .. }: &More<N>,
     ) -> Forward<N> {
         let [ar, az, _, q] = std::array::from_fn(|k| if k == 3 { rh[k] + b[k] } else { wx[k] + rh[k] + b[k] });
-        let gate = |a: N| settings.gate.of(clamp(a, settings.clip));
+        let gate = |a: N| settings.gate.activated(clamp(a, settings.clip));
         let (r, z) = (gate(ar), gate(az));
-        let n = settings.candidate.of(clamp(wx[2] + b[2] + r * q, settings.clip));
-        let h = z.one_minus() * n + z * c_prev;
+        let n = settings.candidate.activated(clamp(wx[2] + b[2] + r.value * q, settings.clip));
+        let h = z.complement * n.value + z.value * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
-        saved[..4].copy_from_slice(&[r, z, n, q]);
+        saved[..4].copy_from_slice(&[r.saved, z.saved, n.saved, q]);
         Forward { h, c: h, saved }
     }
 
@@ -45,11 +45,11 @@ impl CellMath for Gru {
         dc: N,
         More { settings, .. }: &More<N>,
     ) -> Backward<N> {
-        let [r, z, n, q, ..] = *saved;
         let d = dh + dc;
-        let gate = |y: N| slope_within(settings.gate, settings.clip, y);
-        let dn = d * z.one_minus() * slope_within(settings.candidate, settings.clip, n); // before its activation
-        let gates = [dn * q * gate(r), d * (c_prev - n) * gate(z), dn, dn * r];
-        Backward { gates, bias: gates, extra: [d.nothing(); GATES], c_prev: d * z }
+        let [r, z] = [saved[0], saved[1]].map(|saved| settings.gate.restored_within(settings.clip, saved));
+        let (n, q) = (settings.candidate.restored_within(settings.clip, saved[2]), saved[3]);
+        let dn = d * z.complement * n.slope; // before its activation
+        let gates = [dn * q * r.slope, d * (c_prev - n.value) * z.slope, dn, dn * r.value];
+        Backward { gates, bias: gates, extra: [d.nothing(); GATES], c_prev: d * z.value }
     }
 }

@@ -3,7 +3,7 @@
 //! Its columns are r, z, n and an unused one. Other kernels make r and s = r ⊙ h', and add R·h' of r and z, and R·s of n, to
 //! W·x; they also give r its gradient. The cell state is the hidden state.
 
-use super::general::{clamp, slope_within};
+use super::general::clamp;
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
 use crate::real::Number;
 
@@ -15,7 +15,7 @@ impl CellMath for GruResetBefore {
         include_str!("../../shaders/cells/open.wgsl"),
         include_str!("../../shaders/cells/gru_reset_before.wgsl")
     );
-    const SAVED: usize = 3; // r, z, n
+    const SAVED: usize = 3; // r, z, n as activations save them
     const INPUT_GATES: &'static [usize] = &[0, 1, 2];
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 2];
     const STATE_IS_HIDDEN: bool = true;
@@ -29,11 +29,11 @@ impl CellMath for GruResetBefore {
         More { settings, .. }: &More<N>,
     ) -> Forward<N> {
         let [ar, az, an, _] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
-        let gate = |a: N| settings.gate.of(clamp(a, settings.clip));
-        let (r, z, n) = (gate(ar), gate(az), settings.candidate.of(clamp(an, settings.clip)));
-        let h = z.one_minus() * n + z * c_prev;
+        let gate = |a: N| settings.gate.activated(clamp(a, settings.clip));
+        let (r, z, n) = (gate(ar), gate(az), settings.candidate.activated(clamp(an, settings.clip)));
+        let h = z.complement * n.value + z.value * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
-        saved[..3].copy_from_slice(&[r, z, n]);
+        saved[..3].copy_from_slice(&[r.saved, z.saved, n.saved]);
         Forward { h, c: h, saved }
     }
 
@@ -46,11 +46,12 @@ impl CellMath for GruResetBefore {
         dc: N,
         More { settings, .. }: &More<N>,
     ) -> Backward<N> {
-        let [_, z, n, ..] = *saved;
         let (d, none) = (dh + dc, dh.nothing());
-        let dz = d * (c_prev - n) * slope_within(settings.gate, settings.clip, z);
-        let dn = d * z.one_minus() * slope_within(settings.candidate, settings.clip, n); // before its activation
+        let z = settings.gate.restored_within(settings.clip, saved[1]);
+        let n = settings.candidate.restored_within(settings.clip, saved[2]);
+        let dz = d * (c_prev - n.value) * z.slope;
+        let dn = d * z.complement * n.slope; // before its activation
         let gates = [none, dz, dn, none];
-        Backward { gates, bias: gates, extra: [none; GATES], c_prev: d * z }
+        Backward { gates, bias: gates, extra: [none; GATES], c_prev: d * z.value }
     }
 }

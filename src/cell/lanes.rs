@@ -1,7 +1,8 @@
 //! Vector registers that behave as numbers.
 
 use super::GATES;
-use crate::real::{self, Arithmetic, Number};
+use crate::real::Number;
+use crate::saturating::{self, Arithmetic};
 use crate::simd::fuses;
 use pulp::Simd;
 
@@ -79,6 +80,19 @@ mod shuffle {
         std::array::from_fn(|k| bytemuck::cast(pair(k)))
     }
 
+    /// The lowest bits moved to where an f32 has its exponent.
+    #[inline(always)]
+    pub fn shift_to_exponent<S: Simd>(simd: S, values: S::f32s) -> S::f32s {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Some(v3) = known(simd) {
+            let shifted = v3.avx2._mm256_slli_epi32::<23>(bytemuck::cast(values));
+            return bytemuck::cast(shifted);
+        }
+        let _ = simd;
+        let values: [u32; LANES] = bytemuck::cast(values);
+        bytemuck::cast(values.map(|bits| bits << 23))
+    }
+
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     mod x86 {
         use super::GATES;
@@ -143,6 +157,11 @@ impl<S: Simd> Arithmetic for Lanes<S> {
             self * factor + sum
         }
     }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        Lanes { values: shuffle::shift_to_exponent(self.simd, self.values), ..self }
+    }
 }
 
 impl<S: Simd> Number for Lanes<S> {
@@ -158,23 +177,33 @@ impl<S: Simd> Number for Lanes<S> {
     }
 
     #[inline(always)]
-    fn logistic(self) -> Self {
-        real::logistic(self)
+    fn magnitude(self) -> Self {
+        Lanes { values: self.simd.abs_f32s(self.values), ..self }
     }
 
     #[inline(always)]
-    fn hyperbolic(self) -> Self {
-        real::hyperbolic(self)
+    fn smaller_logistic(self) -> Self {
+        saturating::smaller_logistic(self)
     }
 
-    // Only activations that few layers have need these two: one number after the other.
+    #[inline(always)]
+    fn hyperbolic_terms(self) -> [Self; 2] {
+        saturating::hyperbolic_terms(self)
+    }
+
+    // Only activations that few layers have need these: one number after the other.
     #[inline(always)]
     fn exponential(self) -> Self {
         Lanes::of(self.simd, self.array().map(f32::exp))
     }
 
     #[inline(always)]
-    fn logarithm(self) -> Self {
-        Lanes::of(self.simd, self.array().map(f32::ln))
+    fn exponential_minus_one(self) -> Self {
+        Lanes::of(self.simd, self.array().map(f32::exp_m1))
+    }
+
+    #[inline(always)]
+    fn logarithm_of_one_plus(self) -> Self {
+        Lanes::of(self.simd, self.array().map(f32::ln_1p))
     }
 }

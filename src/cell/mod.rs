@@ -22,7 +22,6 @@ mod settings;
 mod standard;
 
 pub use crate::activation::Shape;
-pub(crate) use general::slope_within;
 pub use row::{BackwardRow, ForwardRow};
 pub use settings::Settings;
 

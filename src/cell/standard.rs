@@ -1,36 +1,34 @@
 //! The LSTM of PyTorch and Keras. Twin of `shaders/cells/standard.wgsl`.
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
-use crate::real::{Number, sigmoid, tanh};
+use crate::real::{Number, tanh};
+use crate::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 
 pub struct Standard;
 
 impl CellMath for Standard {
     const NAME: &'static str = "standard";
     const SHADER: &'static str = include_str!("../../shaders/cells/standard.wgsl");
-    const SAVED: usize = 4; // i, f, g, o
+    const SAVED: usize = 4; // i, f, g, o as `saturating.rs` saves them
 
     #[inline(always)]
     fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, _: &More<N>) -> Forward<N> {
         let [ai, af, ag, ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
-        let (i, f, g, o) = (sigmoid(ai), sigmoid(af), tanh(ag), sigmoid(ao));
-        let c = f * c_prev + i * g;
+        let (i, f, o) = (sigmoid_activated(ai), sigmoid_activated(af), sigmoid_activated(ao));
+        let g = tanh_activated(ag);
+        let c = f.value * c_prev + i.value * g.value;
         let mut saved = [c.nothing(); MAX_SAVED];
-        saved[..4].copy_from_slice(&[i, f, g, o]);
-        Forward { h: o * tanh(c), c, saved }
+        saved[..4].copy_from_slice(&[i.saved, f.saved, g.saved, o.saved]);
+        Forward { h: o.value * tanh(c), c, saved }
     }
 
     #[inline(always)]
     fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, _: &More<N>) -> Backward<N> {
-        let [i, f, g, o, ..] = *saved;
-        let tc = tanh(c);
-        let d_c = dc + dh * o * (tc * tc).one_minus();
-        let gates = [
-            d_c * g * i * i.one_minus(),
-            d_c * c_prev * f * f.one_minus(),
-            d_c * i * (g * g).one_minus(),
-            dh * tc * o * o.one_minus(),
-        ];
-        Backward { gates, bias: gates, extra: [d_c.nothing(); GATES], c_prev: d_c * f }
+        let [i, f, o] = [saved[0], saved[1], saved[3]].map(sigmoid_restored);
+        let g = tanh_restored(saved[2]);
+        let (tc, slope) = tanh_and_slope(c);
+        let d_c = dc + dh * o.value * slope;
+        let gates = [d_c * g.value * i.slope, d_c * c_prev * f.slope, d_c * i.value * g.slope, dh * tc * o.slope];
+        Backward { gates, bias: gates, extra: [d_c.nothing(); GATES], c_prev: d_c * f.value }
     }
 }

@@ -80,7 +80,8 @@ fn term<F: Real>(kind: u32, y: F, t: F, l: F) -> (F, F) {
         kind::QUANTILE if error > zero => ((one - l) * error, one - l),
         kind::QUANTILE if error < zero => (-l * error, -l),
         kind::QUANTILE => (error, zero),
-        kind::BINARY => (y.max(zero) - y * t + (-y.abs()).exp().ln_1p(), sigmoid(y) - t),
+        // σ(y) − t, without the difference of two numbers near 1
+        kind::BINARY => (y.max(zero) - y * t + (-y.abs()).exp().ln_1p(), (one - t) * sigmoid(y) - t * sigmoid(-y)),
         _ => (error * error, error + error),
     }
 }

@@ -52,7 +52,11 @@ pub fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: NormStateBackward = call.params();
     let (n, carries) = (call.constants[0] as usize, call.constants[1]);
-    let output = Shape { kind: call.constants[2], alpha: p.alpha, beta: p.beta };
+    let kinds = call.constants[2];
+    let output = Shape { kind: kinds >> 16 & 0xff, alpha: p.alpha, beta: p.beta };
+    // Of these two the value alone is needed, which no parameter changes once it is saved.
+    let [gate, candidate] = [kinds & 0xff, kinds >> 8 & 0xff].map(|kind| Shape { kind, ..Shape::default() });
+    let coupled = kinds >> 24 & 1 == 1;
     let ([norm, c, saved, dh, words, sums, past, out], made) = args.parts(n);
     let (batch, words, count) = (p.batch as usize, Words(words), F::of(n as f32));
     let slot = p.directions as usize * batch * n;
@@ -72,14 +76,16 @@ pub fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
         };
         let limit = F::of(p.cell_clip);
         for (u, made) in made.iter_mut().enumerate() {
-            *made = (f[u] * c_prev[u] + i[u] * g[u]).min(limit).max(-limit);
+            let i = gate.restored(i[u]);
+            let f = if coupled { i.complement } else { gate.restored(f[u]).value };
+            *made = (f * c_prev[u] + i.value * candidate.restored(g[u]).value).min(limit).max(-limit);
         }
         let (mean, scale) = moments(made, p.epsilon);
         let normal = |u: usize| (made[u] - mean) * scale;
         let (mut straight, mut along) = (F::zero(), F::zero());
         for u in 0..n {
             let at = first + u;
-            let y = output.of(weight[u] * normal(u) + bias[u]);
+            let (y, slope) = output.with_slope(weight[u] * normal(u) + bias[u]);
             let whole = dh[p.dh_offset as usize + at];
             let [h_past, c_past] = kept(u);
             let (own, by) = if h_past { (F::zero(), whole) } else { (whole, F::zero()) };
@@ -87,7 +93,7 @@ pub fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
             let dc_at = p.dc_offset as usize + at;
             let dc = sums[dc_at] + sums[dc_at + slot];
             (sums[dc_at], sums[dc_at + slot]) = if c_past { (F::zero(), dc) } else { (dc, F::zero()) };
-            let seen = own * o[u] * output.slope(y);
+            let seen = own * gate.restored(o[u]).value * slope;
             out[at] = own * y;
             for (sum, term) in [(slot + at, seen * normal(u)), (2 * slot + at, seen)] {
                 out[sum] = if p.first == 1 { term } else { out[sum] + term };

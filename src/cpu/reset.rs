@@ -2,7 +2,7 @@
 
 use super::Args;
 use crate::activation::Shape;
-use crate::cell::{GATES, slope_within};
+use crate::cell::GATES;
 use crate::kernel::{
     Call,
     params::{ResetBackward, ResetForward},
@@ -37,12 +37,12 @@ pub fn reset_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let clip = if p.clipped == 1 { p.clip } else { f32::MAX };
     let ([ds, saved, h, dg, dr, back, sums], _) = args.parts(0);
     for i in 0..(p.directions * p.batch * p.hidden) as usize {
-        let r = saved[p.saved_offset as usize + i];
-        let d = ds[i] * h[p.h_offset as usize + i] * slope_within(gate, clip, r);
+        let r = gate.restored_within(clip, saved[p.saved_offset as usize + i]);
+        let d = ds[i] * h[p.h_offset as usize + i] * r.slope;
         let at = p.dg_offset as usize + GATES * i;
         dg[at] = d;
         dr[at..at + GATES].copy_from_slice(&[d, dg[at + 1], F::zero(), F::zero()]);
-        back[i] = ds[i] * r;
+        back[i] = ds[i] * r.value;
         sums[GATES * i] += d;
     }
 }

@@ -283,7 +283,7 @@ kernels! {
             read("norm"), read("c"), read("saved"), read("dh"), read("words"), read_write("sums"), read_write("past"),
             read_write("out"),
         ],
-        constants: &["H", "CARRIES", "KIND"], workgroup: [64, 1, 1], cell: false,
+        constants: &["H", "CARRIES", "KINDS"], workgroup: [64, 1, 1], cell: false,
     }
     /// A reset gate that acts on the hidden state before the recurrent product.
     RESET_FORWARD = reset_forward {

@@ -196,7 +196,7 @@ impl Layer<'_> {
             epsilon: EPSILON,
             first: (step + 1 == sizes.steps) as u32,
         };
-        let constants = [sizes.hidden, sizes.carries(), output.kind];
+        let constants = [sizes.hidden, sizes.carries(), sizes.settings.kinds()];
         let buffers = [norm.c, c, saved, dh, self.words, scratch.sums, split.back, out];
         builder.push(&kernel::NORM_STATE_BACKWARD, None, &constants, &params, &buffers);
     }

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// Bytes from which on a request is a large one. Small ones are those of names, lists and messages, all over the program.
-const LARGE: u64 = 1 << 16;
+const LARGE: u64 = 1 << 18;
 /// Bytes that a large request must leave, so that the small ones after it do not fail.
 const SPARE: usize = 4 << 20;
 

@@ -54,6 +54,25 @@ pub fn replace(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     written.map_err(Error::file("write", path))
 }
 
+/// Makes sure that [`replace`] could begin to write a file now; what is there stays as it is. For programs that work for long
+/// before they write.
+///
+/// # Errors
+/// As [`replace`].
+///
+/// ```
+/// let error = wgpu_lstm::files::check("no such folder/scores.json").unwrap_err();
+/// assert!(error.to_string().contains("cannot write"));
+/// ```
+pub fn check(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let checked = Place::of(path).and_then(|place| match place {
+        Place::Regular { path, before } => Temporary::of(&path, before.as_ref()).map(drop),
+        Place::Other(_) => Ok(()),
+    });
+    checked.map_err(Error::file("write", path))
+}
+
 /// True if two paths lead to the same file, by whatever names and links; false where one leads nowhere. For programs that
 /// refuse to write over what they read.
 ///
@@ -90,7 +109,7 @@ impl Place {
             let ends = path.as_os_str().as_encoded_bytes().last().copied();
             let Some(name) = path.file_name().filter(|_| ends.is_none_or(|end| !std::path::is_separator(end.into())))
             else {
-                let empty = || io::Error::new(ErrorKind::NotFound, "its name is empty");
+                let empty = || io::Error::other("its name is empty");
                 return Err(if path.as_os_str().is_empty() { empty() } else { is_folder() });
             };
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -122,17 +141,7 @@ impl Place {
 
 /// Writes a temporary file and renames it to `target`.
 fn exchange(target: &Path, before: Option<&Metadata>, bytes: &[u8]) -> io::Result<()> {
-    // A folder may allow the exchange of a file that is protected.
-    if before.is_some() {
-        OpenOptions::new().write(true).open(target)?;
-    }
-    let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
-        return Err(io::Error::from(ErrorKind::InvalidInput));
-    };
-    let mut temporary = Temporary::beside(folder, name, before.is_some()).map_err(|error| {
-        let why = format!("its folder takes no file beside it: {error}");
-        io::Error::new(error.kind(), why)
-    })?;
+    let mut temporary = Temporary::of(target, before)?;
     temporary.file.write_all(bytes)?;
     if let Some(before) = before {
         keep(&temporary.file, before)?;
@@ -140,7 +149,7 @@ fn exchange(target: &Path, before: Option<&Metadata>, bytes: &[u8]) -> io::Resul
     temporary.file.sync_all()?;
     std::fs::rename(&temporary.path, target)?;
     temporary.renamed = true;
-    sync_folder(folder)
+    target.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Gives a file the owner, the group and the permissions that another had.
@@ -202,6 +211,19 @@ impl Drop for Temporary {
 }
 
 impl Temporary {
+    /// The temporary file that is to become `target`.
+    fn of(target: &Path, before: Option<&Metadata>) -> io::Result<Temporary> {
+        // A folder may allow the exchange of a file that is protected.
+        if before.is_some() {
+            OpenOptions::new().write(true).open(target)?;
+        }
+        let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(io::Error::from(ErrorKind::InvalidInput));
+        };
+        let refused = |error| io::Error::other(format!("its folder takes no file beside it: {error}"));
+        Temporary::beside(folder, name, before.is_some()).map_err(refused)
+    }
+
     /// The temporary file of a name in a folder; `private` ones may be read by nobody else.
     fn beside(folder: &Path, name: &OsStr, private: bool) -> io::Result<Temporary> {
         let mut long = OsString::from(".");
@@ -239,7 +261,7 @@ impl Temporary {
             }
             if start.elapsed() > PATIENCE {
                 let why = format!("another process has been writing to it for {} s", PATIENCE.as_secs());
-                return Err(io::Error::new(ErrorKind::ResourceBusy, why));
+                return Err(io::Error::other(why));
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_an_error_that_says_how_much() {
         let says = |result: Result<()>, bytes: u64| match result {
-            Err(Error::OutOfMemory { what, needed }) => assert_eq!((what.as_str(), needed), ("it", bytes)),
+            Err(Error::OutOfMemory { what, needed, .. }) => assert_eq!((what.as_str(), needed), ("it", bytes)),
             other => panic!("{other:?}"),
         };
         let half = usize::MAX / 2;

@@ -56,7 +56,7 @@ fn child() {
 #[track_caller]
 fn lacks<T: Debug>(result: Result<T>, name: &str, least: u64) {
     match result {
-        Err(Error::OutOfMemory { what, needed }) => {
+        Err(Error::OutOfMemory { what, needed, .. }) => {
             assert!(what.contains(name) && needed >= least, "{what} needs {needed}");
         }
         other => panic!("{name}: {:?}", other.map(drop)),

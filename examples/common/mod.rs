@@ -4,9 +4,9 @@
 mod output;
 
 #[allow(unused_imports)]
-pub(crate) use output::say;
-#[allow(unused_imports)]
 pub use output::{Output, arguments};
+#[allow(unused_imports)]
+pub(crate) use output::{note, say};
 
 use wgpu_lstm::{Capabilities, Device, GpuOptions, Result, Software};
 

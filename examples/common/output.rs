@@ -50,6 +50,17 @@ macro_rules! say {
 #[allow(unused_imports)]
 pub(crate) use say;
 
+/// Prints a line to standard error, as `eprintln!` does, and goes on where that is closed or full.
+#[allow(unused_macros)]
+macro_rules! note {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+#[allow(unused_imports)]
+pub(crate) use note;
+
 /// The arguments of the command line; where they ask for help or are wrong, that is printed and the process ends.
 pub fn arguments<A: clap::Parser>() -> A {
     A::try_parse().unwrap_or_else(|error| {

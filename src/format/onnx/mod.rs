@@ -257,7 +257,7 @@ impl Graph {
                         pairs.map(|(name, value)| value.as_deref().map(|value| (&name[..], value))).collect();
                     let call = Call { inputs: &inputs, room, out_of_memory: Cell::default() };
                     kernel(&call).map_err(|reason| match call.out_of_memory.take() {
-                        Some(Error::OutOfMemory { what, needed }) => {
+                        Some(Error::OutOfMemory { what, needed, .. }) => {
                             Wrong::Device(crate::memory::refused(needed, format_args!("{title}: {what}")))
                         }
                         _ => Wrong::Here(reason),

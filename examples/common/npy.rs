@@ -59,11 +59,13 @@ fn claimed(bytes: &[u8]) -> Result<(usize, usize), ReadNpyError> {
 }
 
 /// An npz file: a zip archive of npy files.
+#[allow(dead_code)] // each example uses its own part
 pub struct Archive {
     name: String,
     zip: ZipArchive<Cursor<Vec<u8>>>,
 }
 
+#[allow(dead_code)]
 impl Archive {
     pub fn open(path: &Path) -> Result<Archive> {
         let name = format!("\"{}\"", path.display());

@@ -69,6 +69,23 @@ fn main() -> Result<()> {
     let scores = network::predict(&mut model, &proteins)?;
     let seconds = start.elapsed().as_secs_f64();
 
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder \"{}\"", out.display()))?;
+    let mut table = String::from("protein,residue,disorder\n");
+    for (protein, scores) in proteins.iter().zip(&scores) {
+        for (t, score) in scores.iter().enumerate() {
+            writeln!(table, "{},{},{score}", protein.name, t + 1)?;
+        }
+    }
+    let csv = out.join("scores.csv");
+    let svg = out.join("profile.svg");
+    let picture = plot::draw(&format!("Disorder of {}", proteins[shown].name), &scores[shown], *threshold)?;
+    let inputs = [Some(&arguments.proteins), Some(&arguments.network), arguments.truth.as_ref()];
+    for (path, content) in [(&csv, table), (&svg, picture)] {
+        let input = inputs.into_iter().flatten().find(|input| files::same(input, path));
+        ensure!(input.is_none(), "\"{}\" would be written over an input of the same file", path.display());
+        files::replace(path, content)?;
+    }
+
     let disordered = |scores: &[f32]| scores.iter().filter(|&score| score > threshold).count();
     say!("{:<28} {:>8} {:>11}", "protein", "residues", "disordered");
     for (protein, scores) in proteins.iter().zip(&scores).take(20) {
@@ -88,23 +105,6 @@ fn main() -> Result<()> {
         let difference = truth::difference(path, array, &proteins, &scores)?;
         say!("largest difference from \"{array}\": {difference:.2e}");
         ensure!(difference <= 1e-5, "scores differ from \"{array}\" by {difference:e}, more than 1e-5");
-    }
-
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder \"{}\"", out.display()))?;
-    let mut table = String::from("protein,residue,disorder\n");
-    for (protein, scores) in proteins.iter().zip(&scores) {
-        for (t, score) in scores.iter().enumerate() {
-            writeln!(table, "{},{},{score}", protein.name, t + 1)?;
-        }
-    }
-    let csv = out.join("scores.csv");
-    let svg = out.join("profile.svg");
-    let picture = plot::draw(&format!("Disorder of {}", proteins[shown].name), &scores[shown], *threshold)?;
-    let inputs = [Some(&arguments.proteins), Some(&arguments.network), arguments.truth.as_ref()];
-    for (path, content) in [(&csv, table), (&svg, picture)] {
-        let input = inputs.into_iter().flatten().find(|input| files::same(input, path));
-        ensure!(input.is_none(), "\"{}\" would be written over an input of the same file", path.display());
-        files::replace(path, content)?;
     }
     say!("wrote \"{}\" and \"{}\"", csv.display(), svg.display());
     Ok(())

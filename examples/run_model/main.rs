@@ -130,9 +130,10 @@ fn main() -> Result<()> {
         Format::Onnx => onnx::run(&arguments.model, &request)?,
         Format::Keras => keras::run(&arguments.model, &request)?,
     };
+    // clap asks for it where --list is not given.
+    arguments.output.map_or(Ok(()), |path| arrays::write(&path, &outputs))?;
     for (name, array) in &outputs {
         say!("{name} {:?}", array.shape());
     }
-    // clap asks for it where --list is not given.
-    arguments.output.map_or(Ok(()), |path| arrays::write(&path, &outputs))
+    Ok(())
 }

@@ -72,6 +72,7 @@ pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
 pub trait Real:
     Number
     + num_traits::Float
+    + bytemuck::Zeroable
     + ndarray::LinalgScalar
     + std::ops::AddAssign
     + std::ops::MulAssign

@@ -1,5 +1,7 @@
 //! How weights start.
 
+use crate::error::Result;
+use crate::memory;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
@@ -16,22 +18,26 @@ pub enum Init {
     Keras,
 }
 
+/// Names initial values in errors; the tensor's shape is in the number of bytes.
+const WHAT: &str = "initial weights";
+
 /// Uniform in ±limit.
-pub(super) fn uniform(random: &mut Pcg64, len: usize, limit: f64) -> Vec<f32> {
-    (0..len).map(|_| random.random_range(-limit..=limit) as f32).collect()
+pub(super) fn uniform(random: &mut Pcg64, len: usize, limit: f64) -> Result<Vec<f32>> {
+    memory::collect(len, (0..len).map(|_| random.random_range(-limit..=limit) as f32), WHAT)
 }
 
 /// Glorot uniform for a matrix of these fans.
-pub(super) fn glorot(random: &mut Pcg64, len: usize, fan_in: usize, fan_out: usize) -> Vec<f32> {
+pub(super) fn glorot(random: &mut Pcg64, len: usize, fan_in: usize, fan_out: usize) -> Result<Vec<f32>> {
     uniform(random, len, (6.0 / (fan_in + fan_out) as f64).sqrt())
 }
 
 /// A matrix [rows, columns] with orthonormal columns, rows ≥ columns: normal columns, made orthogonal one after
 /// another (twice, which is enough in f64).
-pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Vec<f32> {
-    let mut basis: Vec<Vec<f64>> = Vec::new();
+pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Result<Vec<f32>> {
+    let mut values = memory::room(rows * columns, WHAT)?;
+    let mut basis: Vec<Vec<f64>> = memory::room(columns, WHAT)?;
     while basis.len() < columns {
-        let mut column: Vec<f64> = (0..rows).map(|_| normal(random)).collect();
+        let mut column: Vec<f64> = memory::collect(rows, (0..rows).map(|_| normal(random)), WHAT)?;
         for _ in 0..2 {
             for other in &basis {
                 let along: f64 = column.iter().zip(other).map(|(a, b)| a * b).sum();
@@ -41,10 +47,12 @@ pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Vec
         let length = column.iter().map(|a| a * a).sum::<f64>().sqrt();
         // A column that lies in the span of the others is drawn again.
         if length > 1e-6 {
-            basis.push(column.into_iter().map(|a| a / length).collect());
+            column.iter_mut().for_each(|a| *a /= length);
+            basis.push(column);
         }
     }
-    (0..rows).flat_map(|row| basis.iter().map(move |column| column[row] as f32)).collect()
+    values.extend((0..rows).flat_map(|row| basis.iter().map(move |column| column[row] as f32)));
+    Ok(values)
 }
 
 /// A normal number of deviation 1 (Box and Muller).
@@ -60,7 +68,7 @@ mod tests {
     #[test]
     fn orthogonal_columns_are_orthonormal() {
         let (rows, columns) = (28, 7);
-        let matrix = orthogonal(&mut Pcg64::new(1, 2), rows, columns);
+        let matrix = orthogonal(&mut Pcg64::new(1, 2), rows, columns).unwrap();
         for a in 0..columns {
             for b in 0..columns {
                 let dot: f32 = (0..rows).map(|row| matrix[row * columns + a] * matrix[row * columns + b]).sum();
@@ -71,7 +79,7 @@ mod tests {
 
     #[test]
     fn draws_keep_their_limits_and_repeat_by_seed() {
-        let draw = || uniform(&mut Pcg64::new(5, 0), 1000, 0.25);
+        let draw = || uniform(&mut Pcg64::new(5, 0), 1000, 0.25).unwrap();
         let values = draw();
         assert_eq!(values, draw());
         assert!(values.iter().all(|value| value.abs() <= 0.25));

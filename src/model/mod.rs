@@ -11,12 +11,13 @@ use crate::cache::Plans;
 use crate::device::{Device, Executable, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer, Parameters};
+use crate::memory;
 use crate::plan::{Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, check_segments, network};
 use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
-use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
+use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
@@ -381,7 +382,7 @@ impl Model {
     fn reset_states_of(&mut self, kind: Kind) -> Result<()> {
         let training = self.training.as_ref().ok_or_else(not_compiled)?;
         for (_, state) in training.states.iter().filter(|((of, ..), _)| *of == kind) {
-            state.write(0, &vec![0.0; state.len as usize]);
+            state.clear();
         }
         Ok(())
     }
@@ -577,12 +578,7 @@ impl Model {
             download(executable, &plan.y, range.len(), Order::Batch, &mut y).await?;
             parts.push(y);
         }
-        let y = if parts.len() == 1 {
-            parts.remove(0)
-        } else {
-            let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-            concatenate(Axis(0), &views).map_err(|error| Error::Plan(error.to_string()))?
-        };
+        let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };
         Ok(if self.returns_sequences() { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() })
     }
 
@@ -667,12 +663,11 @@ impl Model {
     /// # Errors
     /// A tensor that is missing, too many, of another shape or not finite; then nothing is changed.
     pub fn set_parameters(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
-        let host = |(name, array): (String, ArrayD<f32>)| HostTensor {
-            name,
-            shape: array.shape().to_vec(),
-            values: array.iter().copied().collect(),
+        let host = |(name, array): (String, ArrayD<f32>)| {
+            let values = memory::collect(array.len(), array.iter().copied(), &name)?;
+            Ok(HostTensor { name, shape: array.shape().to_vec(), values })
         };
-        self.import(parameters.into_iter().map(host).collect())
+        self.import(parameters.into_iter().map(host).collect::<Result<_>>()?)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -702,14 +697,14 @@ impl Model {
         self.ready(key, steps, batch).await?;
         let whole = self.returns_sequences();
         let (plan, executable) = self.plans.get(key, steps, batch)?;
-        let x = self.config.blanked(given.x, given.lengths);
+        let x = self.config.blanked(given.x, given.lengths)?;
         upload(executable, &plan.x, x.view().permuted_axes([1, 0, 2]))?;
         if let (Some(target), Some(y)) = (&plan.target, given.y) {
             upload(executable, target, y.permuted_axes([1, 0, 2]))?;
         }
         if let Some(training) = &self.training {
             if let Some(buffer) = plan.row_weights {
-                executable.write((buffer, 0), &given.factors(&training.loss, plan, whole))?;
+                executable.write((buffer, 0), &given.factors(&training.loss, plan, whole)?)?;
             }
             if let Some(hyper) = plan.hyper {
                 executable.write((hyper, 0), &training.update.optimiser.hyper(training.steps))?;
@@ -852,7 +847,7 @@ impl Given<'_> {
     }
 
     /// The factor of each row's loss, [T or 1, B]: its weight over the number of terms, nothing past the end of a sequence.
-    fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Vec<f32> {
+    fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Result<Vec<f32>> {
         let steps = plan.y.steps as usize;
         let terms = loss.terms(self.rows(whole) as u64, plan.y.features as u64);
         let factor = |t: usize, b: usize| {
@@ -860,13 +855,23 @@ impl Given<'_> {
             let weight = self.weights.map_or(1.0, |weights| weights[[b, t % weights.ncols()]]);
             if past { 0.0 } else { (weight as f64 / terms) as f32 }
         };
-        (0..steps).flat_map(|t| (0..self.x.dim().0).map(move |b| factor(t, b))).collect()
+        let batch = self.x.dim().0;
+        let factors = (0..steps).flat_map(|t| (0..batch).map(move |b| factor(t, b)));
+        memory::collect(steps * batch, factors, "weights of rows")
     }
 }
 
 /// Refuses lengths that do not fit.
 fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
     words([0; 2], lengths, count, steps).map(drop)
+}
+
+/// Parts of an array, one after another along the first axis.
+fn joined(parts: &[Array3<f32>]) -> Result<Array3<f32>> {
+    let (_, steps, features) = parts.first().map_or((0, 0, 0), |part| part.dim());
+    let count = parts.iter().map(|part| part.dim().0).sum();
+    let values = parts.iter().flatten().copied();
+    memory::array_of((count, steps, features), values, format_args!("an output of {count} sequences"))
 }
 
 fn not_compiled() -> Error {

@@ -12,6 +12,7 @@ use crate::cell::Cell;
 use crate::device::Device;
 use crate::error::Error;
 use crate::layer::{Bias, Lstm, LstmLayer, LstmOutput, LstmState};
+use crate::memory;
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix3, s};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -238,6 +239,9 @@ impl Recurrent {
                 format!("it needs about {bytes} bytes; {room} of the limit are left (Graph::memory_limit)").into()
             );
         }
+        // Y as the layer gives it, as the node has it, and in between
+        let output = 4 * (steps as u64).saturating_mul(batch as u64).saturating_mul((count * hidden) as u64);
+        memory::probe(output.saturating_mul(3), "the output of a recurrent node").map_err(Wrong::Device)?;
         let lengths = lengths(inputs, steps, batch)?;
         let h = self.state(inputs, INITIAL_H, batch, hidden)?;
         let c = self.state(inputs, INITIAL_C, batch, if self.kind == Kind::Lstm { hidden } else { 0 })?;
@@ -298,6 +302,9 @@ impl Recurrent {
                 self.built = None;
             }
         }
+        // In the crate's order, and one matrix on its way there
+        let bytes = |k: usize| inputs.get(k).copied().flatten().map_or(0, |value| value.bytes());
+        memory::probe(2 * (bytes(W) + bytes(R)), "the weights of a recurrent node").map_err(Wrong::Device)?;
         let layers = match self.built.take() {
             Some(built) => built.layers,
             None => {

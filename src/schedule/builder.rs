@@ -2,7 +2,7 @@
 
 use super::sequence::Sequence;
 use crate::cell::CellSpec;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unit};
 use crate::kernel::{self, Call, Kernel, params};
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use crate::random;
@@ -75,18 +75,29 @@ pub struct Builder {
     /// Where commands belong.
     section: usize,
     segment: Option<Segment>,
+    /// Whether the scheduler makes all of the plan, so that it may run without checks of indices.
+    trusted: bool,
 }
 
 impl Builder {
-    /// An empty plan.
+    /// An empty plan. What is built on it runs on GPUs with wgpu's checks of every index
+    /// ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).
     pub fn new(title: impl Into<String>, capabilities: Capabilities) -> Builder {
-        let plan = Plan { title: title.into(), sections: vec!["start".into()], ..Plan::default() };
-        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0, section: 0, segment: None }
+        let mut plan = Plan::default();
+        plan.title = title.into();
+        plan.sections = vec!["start".into()];
+        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0, section: 0, segment: None, trusted: false }
+    }
+
+    /// An empty plan that the scheduler alone builds on. It must not leave the crate before it is finished.
+    pub(super) fn trusted(title: impl Into<String>, capabilities: Capabilities) -> Builder {
+        Builder { trusted: true, ..Builder::new(title, capabilities) }
     }
 
     /// Checks the plan and hands it over.
-    pub fn finish(self) -> Result<Plan> {
+    pub fn finish(mut self) -> Result<Plan> {
         self.plan.check(&self.capabilities)?;
+        self.plan.set_trusted(self.trusted);
         Ok(self.plan)
     }
 
@@ -154,6 +165,7 @@ impl Builder {
                 what: format!("one time step of {what}, {per_step} elements, with the step before it"),
                 needed: 8 * per_step,
                 available: self.capabilities.max_binding_bytes,
+                unit: Unit::Bytes,
                 advice: "use a smaller batch or fewer hidden units, or Device::cpu()".into(),
             });
         }
@@ -174,6 +186,7 @@ impl Builder {
                 what: name,
                 needed: 4 * len,
                 available: 4 * self.most_elements(),
+                unit: Unit::Bytes,
                 advice: "use a smaller model or batch, or Device::cpu()".into(),
             });
         }

@@ -157,7 +157,7 @@ pub fn describe(path: impl AsRef<Path>) -> CrateResult<Contents> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
     describe_bytes(&bytes).map_err(|error| match error {
-        Error::Format { reason, .. } => Error::format(path, reason),
+        Error::Format { reason, cause, .. } => Error::Format { path: path.to_owned(), reason, cause },
         other => other,
     })
 }

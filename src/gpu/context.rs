@@ -125,6 +125,14 @@ impl Context {
             });
         })
         .map_err(panicked)?;
+        // The first submission makes a semaphore that all others use. Where that fails, wgpu-hal 30 frees another one twice
+        // when the queue is dropped, which ends the process: such a queue is never dropped.
+        let first = guarded(|| drop(queue.submit([])));
+        let failed = lock(&failure).take().map(|failure| failure.reason);
+        if let Some(reason) = first.err().or(failed) {
+            std::mem::forget(queue);
+            return Err(refused(&format!("its first submission failed: {reason}"), None));
+        }
         let max_binding_bytes = adapter::binding_bytes(&limits).min(options.max_binding_bytes.unwrap_or(u64::MAX));
         let capabilities = Capabilities {
             max_binding_bytes,
@@ -326,7 +334,7 @@ impl Context {
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &constants,
                     // Every kernel writes its workgroup memory before it reads it.
-                    zero_initialize_workgroup_memory: !trusted,
+                    zero_initialize_workgroup_memory: checked,
                 },
                 cache: None,
             })

@@ -2,11 +2,34 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An error of the system, the graphics driver or a parser that is behind an [`Error`].
-pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+/// An error of the graphics driver or a parser that is behind an [`Error`]; it derefs to that.
+// No alias: an `Arc` of an error is an error itself, and `source()` would give the `Arc`, which nobody can downcast.
+#[derive(Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Cause {
+        Cause(Arc::new(error))
+    }
+}
+
+impl Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
 
 /// Everything that can go wrong, with what was given, what was expected and where.
 ///
@@ -206,7 +229,7 @@ impl Error {
         reason: impl Into<String>,
         cause: impl std::error::Error + Send + Sync + 'static,
     ) -> Error {
-        Error::Format { path: path.to_owned(), reason: reason.into(), cause: Some(Arc::new(cause)) }
+        Error::Format { path: path.to_owned(), reason: reason.into(), cause: Some(Cause::new(cause)) }
     }
 }
 

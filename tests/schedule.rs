@@ -1,7 +1,7 @@
 //! Plans without any device: their order, their sizes, the hazards that a check must find, and what they print.
 
 use wgpu_lstm::kernel::{self, Access, params};
-use wgpu_lstm::plan::{Plan, Role};
+use wgpu_lstm::plan::{Plan, PlanContents, Role};
 use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Bias, Capabilities, Cell, Clip, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy, Update};
 
@@ -412,12 +412,12 @@ fn only_unchanged_plans_of_the_scheduler_are_trusted() {
     for purpose in [Purpose::Predict, train] {
         let plan = network(&layers, Batch::new(2, 3), purpose, &capabilities).unwrap().plan;
         assert!(plan.is_trusted() && plan.clone().is_trusted());
-        type Change = fn(&mut wgpu_lstm::plan::Plan);
+        type Change = fn(&mut Plan);
         let changes: [Change; 4] = [
             |plan| plan.commands.reverse(),
             |plan| plan.commands[0].call.params[0] = 1,
             |plan| plan.buffers[0].len += 1,
-            |plan| std::mem::swap(&mut **plan, &mut wgpu_lstm::plan::PlanContents::default()),
+            |plan| std::mem::swap(&mut **plan, &mut PlanContents::default()),
         ];
         for change in changes {
             let mut changed = plan.clone();

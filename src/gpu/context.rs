@@ -68,9 +68,9 @@ fn note(failures: &Failures, reason: String, cause: Option<Cause>) {
 /// An error of wgpu as a cause. In browsers it cannot go to another thread, and its words have to do.
 pub(super) fn cause(error: wgpu::Error) -> Option<Cause> {
     #[cfg(not(target_arch = "wasm32"))]
-    return Some(Arc::new(error));
+    return Some(Cause::new(error));
     #[cfg(target_arch = "wasm32")]
-    return Some(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(error.to_string())));
+    return Some(Cause::new(std::io::Error::other(error.to_string())));
 }
 
 /// What kind of error it is, in words.
@@ -109,7 +109,7 @@ impl Context {
         let (device, queue) = guarded_future(request)
             .await
             .map_err(panicked)?
-            .map_err(|error| refused("its driver did not open it", Some(Arc::new(error))))?;
+            .map_err(|error| refused("its driver did not open it", Some(Cause::new(error))))?;
         let (device, queue) = (Guarded::new(device), Guarded::new(queue));
         let failure = Failures::default();
         let uncaptured = failure.clone();
@@ -262,9 +262,9 @@ impl Context {
             // In browsers this does nothing and the page's event loop drives the map.
             device.poll(wgpu::PollType::wait_indefinitely())
         })?;
-        polled.map_err(|error| failed("the host could not wait for it", Some(Arc::new(error))))?;
+        polled.map_err(|error| failed("the host could not wait for it", Some(Cause::new(error))))?;
         let mapped = receiver.receive().await.ok_or_else(|| failed("the map was cancelled", None))?;
-        mapped.map_err(|error| failed("the results could not be mapped", Some(Arc::new(error))))?;
+        mapped.map_err(|error| failed("the results could not be mapped", Some(Cause::new(error))))?;
         let values = self.call(DURING, |_, _| {
             let view = staging.slice(..).get_mapped_range()?;
             let values = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect();
@@ -272,7 +272,7 @@ impl Context {
             staging.unmap();
             Ok(values)
         })?;
-        values.map_err(|error: wgpu::MapRangeError| failed("the results could not be mapped", Some(Arc::new(error))))
+        values.map_err(|error: wgpu::MapRangeError| failed("the results could not be mapped", Some(Cause::new(error))))
     }
 
     /// Layouts of a kernel: parameters with a dynamic offset at binding 0, then its storage buffers.

@@ -123,7 +123,7 @@ mod tests {
         assert!(Region::span(7, 0, 3).is_empty());
         // Sizes and reaches that pass 64 bits are no small ones.
         let huge = Region::strided(0, [(u32::MAX, i32::MAX); 4]);
-        assert_eq!((huge.len(), huge.bounds().end), (u64::MAX, 34_359_738_352 * (i32::MAX as u64)));
+        assert_eq!((huge.len(), huge.bounds().end), (u64::MAX, u64::MAX));
         let powers = Region::strided(0, [(1 << 16, 0); 4]);
         assert!(!powers.is_empty() && powers.len() == u64::MAX && powers.bounds() == (0..1));
     }

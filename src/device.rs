@@ -1,7 +1,7 @@
 //! Where plans run: a GPU or the CPU executor, behind one face.
 
 use crate::cpu::{self, Machine};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unit};
 use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
 use crate::memory;
 use crate::plan::{BufferId, Capabilities, Plan};
@@ -48,6 +48,11 @@ impl Device {
     /// # Errors
     /// [`Error::NoAdapter`] where none fits, [`Error::DeviceRefused`] where one fits but does not open or offers too
     /// little. Both say what to do.
+    ///
+    /// A GPU that fails later makes every call for it end in [`Error::DeviceFailed`]. wgpu panics in some of these cases. The
+    /// crate catches such panics and keeps them off standard error by a panic hook that it puts before the program's, when
+    /// the first GPU is looked for; a hook that is set later and does not call the one before it sees them. In programs that
+    /// are compiled with `panic = "abort"` they end the process.
     ///
     /// ```
     /// use wgpu_lstm::{Device, GpuOptions, Software};
@@ -116,6 +121,7 @@ impl Device {
                 what: name.into(),
                 needed: 4 * len,
                 available: limit,
+                unit: Unit::Bytes,
                 advice: "use a smaller model or batch, or Device::cpu()".into(),
             });
         }
@@ -207,7 +213,8 @@ impl Tensor {
     pub fn write(&self, at: u64, values: &[f32]) {
         match &self.place {
             Place::Cpu(tensor) => cpu::lock(tensor)[at as usize..][..values.len()].copy_from_slice(values),
-            Place::Gpu(context, buffer) => context.write(buffer, at, values),
+            // A device that failed says so to whoever runs or reads next.
+            Place::Gpu(context, buffer) => drop(context.write(buffer, at, values)),
         }
     }
 
@@ -219,7 +226,7 @@ impl Tensor {
             Place::Gpu(context, buffer) => {
                 let zeros = vec![0.0; PART.min(self.len as usize)];
                 for at in (0..self.len).step_by(PART) {
-                    context.write(buffer, at, &zeros[..zeros.len().min((self.len - at) as usize)]);
+                    context.write(buffer, at, &zeros[..zeros.len().min((self.len - at) as usize)])?;
                 }
             }
         }
@@ -310,14 +317,16 @@ impl Executable {
     /// Overwrites a buffer from element `at`.
     ///
     /// # Errors
-    /// A place outside the plan's buffers.
+    /// A place outside the plan's buffers; a device that failed.
     pub fn write(&self, (id, at): (BufferId, u64), values: &[f32]) -> Result<()> {
         self.check((id, at), values.len() as u64)?;
         match &self.engine {
-            Engine::Cpu(machine) => machine.write((id, at), values),
+            Engine::Cpu(machine) => {
+                machine.write((id, at), values);
+                Ok(())
+            }
             Engine::Gpu(context, program) => context.write(program.buffer(id), at, values),
         }
-        Ok(())
     }
 
     /// Refuses what lies outside a buffer.
@@ -360,12 +369,14 @@ impl Executable {
     /// Copies elements of a buffer into a tensor, on the device.
     pub(crate) fn copy_out(&self, (id, at): (BufferId, u64), to: (&Tensor, u64), len: u64) -> Result<()> {
         match (&self.engine, &to.0.place) {
-            (Engine::Cpu(machine), _) => to.0.write(to.1, &machine.read((id, at), len)),
-            (Engine::Gpu(context, program), Place::Gpu(_, buffer)) => {
-                context.copy((program.buffer(id), at), (buffer, to.1), len);
+            (Engine::Cpu(machine), _) => {
+                to.0.write(to.1, &machine.read((id, at), len));
+                Ok(())
             }
-            (Engine::Gpu(..), Place::Cpu(_)) => return Err(Error::Plan("a tensor of another device".into())),
+            (Engine::Gpu(context, program), Place::Gpu(_, buffer)) => {
+                context.copy((program.buffer(id), at), (buffer, to.1), len)
+            }
+            (Engine::Gpu(..), Place::Cpu(_)) => Err(Error::Plan("a tensor of another device".into())),
         }
-        Ok(())
     }
 }

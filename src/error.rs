@@ -1,8 +1,41 @@
 //! The crate's one error type.
 
+use std::fmt;
+use std::io::ErrorKind;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An error of the graphics driver or a parser that is behind an [`Error`]; it derefs to that.
+// No alias: an `Arc` of an error is an error itself, and `source()` would give the `Arc`, which nobody can downcast.
+#[derive(Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Cause {
+        Cause(Arc::new(error))
+    }
+}
+
+impl Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
 
 /// Everything that can go wrong, with what was given, what was expected and where.
+///
+/// A message is complete in this crate's words: it gives the reason also where only `{error}` is printed. The words of the
+/// system, the driver or a parser are in [`source()`](std::error::Error::source) and not in the message, so that printing
+/// the chain (anyhow's `{:#}`) says nothing twice.
 ///
 /// ```
 /// use wgpu_lstm::{Device, Lstm};
@@ -12,6 +45,11 @@ use std::path::{Path, PathBuf};
 ///     error.to_string(),
 ///     "input has 5 features, the layer expects 3 (shape [B, T, I] = [2, 7, 5])"
 /// );
+///
+/// use std::error::Error as _;
+/// let error = wgpu_lstm::Model::load("no such file", &Device::cpu()).unwrap_err();
+/// assert_eq!(error.to_string(), "cannot read \"no such file\": there is no such file or folder");
+/// assert!(error.source().unwrap().is::<std::io::Error>());
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
@@ -64,19 +102,24 @@ pub enum Error {
     DeviceRefused {
         /// Adapter name.
         adapter: String,
-        /// The driver's words.
+        /// Why.
         reason: String,
+        /// What the driver said, where it was the driver that refused.
+        #[source]
+        cause: Option<Cause>,
     },
 
     /// Something is larger than the device can bind or hold.
-    #[error("{what} needs {needed} bytes, the device offers {available}; {advice}")]
+    #[error("{what} needs {needed} {unit}, the device offers {available}; {advice}")]
     TooLarge {
-        /// Which tensor, and its shape.
+        /// Which tensor, and its shape, or which dispatch.
         what: String,
-        /// Bytes needed.
+        /// How many are needed.
         needed: u64,
-        /// Bytes the device offers for it.
+        /// How many the device offers.
         available: u64,
+        /// What is counted.
+        unit: Unit,
         /// What to do.
         advice: String,
     },
@@ -88,25 +131,33 @@ pub enum Error {
         what: String,
         /// Bytes asked for; [`u64::MAX`] stands for more than can be counted.
         needed: u64,
+        /// The error of wgpu.
+        #[source]
+        cause: Option<Cause>,
     },
 
-    /// The device failed while running: lost, reset, or refused by its driver.
-    #[error("the device failed during {during}: {reason}")]
+    /// The device failed while running: lost, reset, or refused by its driver. The device stays failed, and everything that
+    /// is on it is lost; a new [`Device`](crate::Device) may work in the same process.
+    #[error("the device failed during {during}: {reason}; open a new device, or use Device::cpu()")]
     DeviceFailed {
         /// What it was doing.
         during: String,
-        /// The driver's words.
+        /// Why.
         reason: String,
+        /// The error of wgpu, where it gave one.
+        #[source]
+        cause: Option<Cause>,
     },
 
     /// A file could not be read or written.
-    #[error("cannot {action} \"{}\": {cause}", path.display())]
+    #[error("cannot {action} \"{}\": {}", path.display(), words(cause))]
     File {
         /// "read", "write", ...
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
+        #[source]
         cause: std::io::Error,
     },
 
@@ -117,6 +168,9 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it, and what was expected.
         reason: String,
+        /// The error of the parser, where its words are not part of `reason`.
+        #[source]
+        cause: Option<Cause>,
     },
 
     /// A plan breaks its own rules; this is a bug in this crate, never in the caller.
@@ -124,8 +178,41 @@ pub enum Error {
     Plan(String),
 }
 
+/// What the numbers of [`Error::TooLarge`] count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Bytes of a buffer, or of all buffers of a plan.
+    Bytes,
+    /// Workgroups along one dimension of a dispatch.
+    Workgroups,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unit::Bytes => "bytes",
+            Unit::Workgroups => "workgroups",
+        })
+    }
+}
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The kind of a system's error, in words. Kinds that say nothing are left to the error itself.
+fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file or folder".into(),
+        ErrorKind::AlreadyExists => "it exists already".into(),
+        ErrorKind::IsADirectory => "it is a folder".into(),
+        ErrorKind::NotADirectory => "a part of its path is no folder".into(),
+        kind => match kind.to_string().as_str() {
+            "other error" | "uncategorized error" => error.to_string(),
+            words => words.into(),
+        },
+    }
+}
 
 impl Error {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
@@ -133,6 +220,32 @@ impl Error {
     }
 
     pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Error {
-        Error::Format { path: path.to_owned(), reason: reason.into() }
+        Error::Format { path: path.to_owned(), reason: reason.into(), cause: None }
+    }
+
+    /// [`Error::format`] with the error of a parser, whose words `reason` does not repeat.
+    pub(crate) fn format_because(
+        path: &Path,
+        reason: impl Into<String>,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        Error::Format { path: path.to_owned(), reason: reason.into(), cause: Some(Cause::new(cause)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// Where the system's words are the only reason, a message has them; `source()` is there all the same.
+    #[test]
+    fn a_file_error_gives_its_reason_in_words() {
+        let says = |cause: io::Error| Error::file("read", Path::new("x"))(cause).to_string();
+        assert_eq!(says(ErrorKind::NotFound.into()), "cannot read \"x\": there is no such file or folder");
+        assert_eq!(says(ErrorKind::PermissionDenied.into()), "cannot read \"x\": permission denied");
+        assert_eq!(says(io::Error::other("the disk is gone")), "cannot read \"x\": the disk is gone");
+        let uncategorized = io::Error::from_raw_os_error(5);
+        assert_eq!(says(io::Error::from_raw_os_error(5)), format!("cannot read \"x\": {uncategorized}"));
     }
 }

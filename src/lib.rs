@@ -63,13 +63,16 @@ mod transfer;
 pub use activation::Activation;
 pub use cell::Cell;
 pub use device::{Device, Executable};
-pub use error::{Error, Result};
+pub use error::{Cause, Error, Result, Unit};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
     Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
     LstmState, Masking, Merge, Pool,
 };
 pub use model::{Model, Sequential};
+/// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
+/// by this path.
+pub use ndarray;
 pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};
 pub use train::{

@@ -15,7 +15,7 @@ const SPARE: usize = 4 << 20;
 
 /// The error of memory that cannot be had.
 pub(crate) fn refused(needed: u64, what: impl Display) -> Error {
-    Error::OutOfMemory { what: what.to_string(), needed }
+    Error::OutOfMemory { what: what.to_string(), needed, cause: None }
 }
 
 fn bytes<T>(len: usize) -> u64 {

@@ -1,7 +1,7 @@
 //! Plans without any device: their order, their sizes, the hazards that a check must find, and what they print.
 
 use wgpu_lstm::kernel::{self, Access, params};
-use wgpu_lstm::plan::{Plan, Role};
+use wgpu_lstm::plan::{Plan, PlanContents, Role};
 use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Bias, Capabilities, Cell, Clip, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy, Update};
 
@@ -397,4 +397,36 @@ fn constants_that_do_not_fit_the_sizes_are_refused() {
     let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
     scan.call.constants[6] = 4; // six units do not either
     assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))));
+}
+
+/// GPUs run the scheduler's own plans without checks of indices, and no others.
+#[test]
+fn only_unchanged_plans_of_the_scheduler_are_trusted() {
+    let capabilities = Capabilities::default();
+    let update = Update::new(Optimiser::adam(1e-3));
+    let layers = [
+        LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(4).into() },
+        LayerPlan { name: "dense".into(), input: 4, layer: Dense::new(2).into() },
+    ];
+    let train = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    for purpose in [Purpose::Predict, train] {
+        let plan = network(&layers, Batch::new(2, 3), purpose, &capabilities).unwrap().plan;
+        assert!(plan.is_trusted() && plan.clone().is_trusted());
+        type Change = fn(&mut Plan);
+        let changes: [Change; 4] = [
+            |plan| plan.commands.reverse(),
+            |plan| plan.commands[0].call.params[0] = 1,
+            |plan| plan.buffers[0].len += 1,
+            |plan| std::mem::swap(&mut **plan, &mut PlanContents::default()),
+        ];
+        for change in changes {
+            let mut changed = plan.clone();
+            change(&mut changed);
+            assert!(!changed.is_trusted());
+        }
+    }
+    let mut builder = Builder::new("by hand", capabilities);
+    let ones = builder.buffer("ones", 4, Role::Output).unwrap();
+    builder.fill(ones, 0..4, 1.0);
+    assert!(!builder.finish().unwrap().is_trusted());
 }

@@ -179,8 +179,10 @@ pub type ForwardRowFn<F> = fn(ForwardRow<F>);
 /// A row of units, one step backward.
 pub type BackwardRowFn<F> = fn(BackwardRow<F>);
 
-/// A cell as data: what the scheduler, the shader composition and the CPU twins need to know of it.
+/// A cell as data: what the scheduler, the shader composition and the CPU twins need to know of it. No other crate can make
+/// one, since its source becomes part of kernels that run without checks of indices.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CellSpec {
     /// Name in files and messages.
     pub name: &'static str,

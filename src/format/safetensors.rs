@@ -16,7 +16,7 @@ pub(crate) fn write(path: &Path, tensors: &[HostTensor], metadata: HashMap<Strin
         let view = TensorView::new(Dtype::F32, host.shape.clone(), bytemuck::cast_slice(&host.values));
         view.map(|view| (host.name.as_str(), view))
     });
-    let broken = |error: safetensors::SafeTensorError| Error::format(path, format!("cannot hold the tensors: {error}"));
+    let broken = |error: safetensors::SafeTensorError| Error::format_because(path, "cannot hold the tensors", error);
     let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(broken)?;
     let len: usize = tensors.iter().map(|host| size_of_val(&host.values[..])).sum();
     memory::probe(len as u64, format_args!("the bytes of \"{}\"", path.display()))?;
@@ -28,7 +28,7 @@ pub(crate) fn write(path: &Path, tensors: &[HostTensor], metadata: HashMap<Strin
 pub(crate) fn read(path: &Path) -> Result<(Vec<HostTensor>, HashMap<String, String>)> {
     let bytes = memory::read(path)?;
     let broken = |error: safetensors::SafeTensorError| {
-        Error::format(path, format!("is no whole safetensors file: {error} ({} bytes)", bytes.len()))
+        Error::format_because(path, format!("is no whole safetensors file ({} bytes)", bytes.len()), error)
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
     let file = SafeTensors::deserialize(&bytes).map_err(broken)?;

@@ -1,5 +1,6 @@
 //! Finding adapters and choosing one.
 
+use super::guard::{Guarded, guarded_future};
 use crate::error::{Error, Result};
 use crate::plan::Strategy;
 use std::fmt;
@@ -94,7 +95,8 @@ pub struct GpuOptions {
     /// beyond 65,504 would become infinite. Off by default.
     pub half_weights: bool,
     /// Compile kernels with wgpu's checks of every index and loop, which cost time. Without them nothing is left unproven:
-    /// a plan's commands are held against its buffers before it runs. For work on a kernel.
+    /// a plan's commands are held against its buffers before it runs. For work on a kernel. Plans that the scheduler did not
+    /// make always run with these checks ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).
     pub checked_shaders: bool,
 }
 
@@ -184,7 +186,8 @@ pub(super) fn binding_bytes(limits: &wgpu::Limits) -> u64 {
     limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
 }
 
-async fn enumerate(options: &GpuOptions) -> Vec<(wgpu::Adapter, Adapter)> {
+/// All adapters, best first. A driver that fails while it is asked shows none.
+async fn enumerate(options: &GpuOptions) -> Vec<(Guarded<wgpu::Adapter>, Adapter)> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     if let Some(backend) = options.backend {
         descriptor.backends = match backend {
@@ -196,9 +199,17 @@ async fn enumerate(options: &GpuOptions) -> Vec<(wgpu::Adapter, Adapter)> {
         };
     }
     let backends = descriptor.backends;
-    let adapters = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
-    let mut found: Vec<_> =
-        adapters.into_iter().map(|adapter| (describe(&adapter), adapter)).map(|(d, a)| (a, d)).collect();
+    let adapters = guarded_future(async move {
+        let adapters = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
+        adapters.into_iter().map(|adapter| (describe(&adapter), Guarded::new(adapter))).collect::<Vec<_>>()
+    });
+    let mut found: Vec<_> = match adapters.await {
+        Ok(adapters) => adapters.into_iter().map(|(description, adapter)| (adapter, description)).collect(),
+        Err(message) => {
+            log::error!("a driver failed while its adapters were listed: {message}");
+            Vec::new()
+        }
+    };
     // Stable: drivers list their preferred adapter first.
     found.sort_by_key(|(_, adapter)| adapter.kind);
     found
@@ -216,7 +227,7 @@ pub async fn adapters() -> Vec<Adapter> {
 }
 
 /// The best adapter that the options allow.
-pub(super) async fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, Adapter)> {
+pub(super) async fn choose(options: &GpuOptions) -> Result<(Guarded<wgpu::Adapter>, Adapter)> {
     let found = enumerate(options).await;
     let list: Vec<Adapter> = found.iter().map(|(_, adapter)| adapter.clone()).collect();
     let index = pick(&list, options)?;
@@ -265,6 +276,7 @@ fn pick(list: &[Adapter], options: &GpuOptions) -> Result<usize> {
         None => Err(Error::DeviceRefused {
             adapter: list[best].name.clone(),
             reason: list[best].refused.clone().unwrap_or_default(),
+            cause: None,
         }),
     }
 }

@@ -1,30 +1,54 @@
 //! An open device: buffers, pipelines, and what went wrong.
 
 use super::adapter::{self, Adapter, AdapterKind, GpuOptions};
-use crate::error::{Error, Result};
+use super::guard::{Guarded, guarded, guarded_future, one_line};
+use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
 use crate::plan::Capabilities;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A buffer on the device.
-pub(crate) type GpuBuffer = wgpu::Buffer;
+pub(crate) type GpuBuffer = Guarded<wgpu::Buffer>;
+/// A compiled kernel.
+pub(super) type Pipeline = Arc<Guarded<wgpu::ComputePipeline>>;
+/// The layouts of a kernel's bindings and of its pipelines.
+pub(super) type Layouts = (Guarded<wgpu::BindGroupLayout>, Guarded<wgpu::PipelineLayout>);
 
-/// What a pipeline is compiled for: kernel, cell and constants.
-type PipelineKey = (&'static str, Option<&'static str>, Vec<u32>);
+/// What a pipeline is compiled for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PipelineKey {
+    kernel: &'static str,
+    cell: Option<&'static str>,
+    constants: Vec<u32>,
+    /// Whether every index and loop is checked.
+    checked: bool,
+}
 
-/// An open device with its queue and its compiled pipelines.
+/// Why a device cannot be used any more.
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    cause: Option<Cause>,
+}
+
+type Failures = Arc<Mutex<Option<Failure>>>;
+
+/// An open device with its queue and its compiled pipelines. wgpu is called through [`Context::call`] alone.
 #[derive(Debug)]
 pub(crate) struct Context {
-    pub device: wgpu::Device,
-    pub queue: wgpu::Queue,
+    device: Guarded<wgpu::Device>,
+    queue: Guarded<wgpu::Queue>,
     pub adapter: Adapter,
     pub capabilities: Capabilities,
     pub uniform_alignment: u64,
+    /// Whether the device can tell the time.
+    pub timestamps: bool,
+    max_buffer_bytes: u64,
     checked_shaders: bool,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
-    layouts: Mutex<HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
-    failure: Arc<Mutex<Option<String>>>,
+    pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
+    layouts: Mutex<HashMap<&'static str, Layouts>>,
+    failure: Failures,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -32,42 +56,83 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Keeps the first failure: what comes after it is its consequence.
+fn note(failures: &Failures, reason: String, cause: Option<Cause>) {
+    match &cause {
+        Some(cause) => log::error!("{reason}: {}", one_line(&cause.to_string())),
+        None => log::error!("{reason}"),
+    }
+    lock(failures).get_or_insert(Failure { reason, cause });
+}
+
+/// An error of wgpu as a cause. In browsers it cannot go to another thread, and its words have to do.
+pub(super) fn cause(error: wgpu::Error) -> Option<Cause> {
+    #[cfg(not(target_arch = "wasm32"))]
+    return Some(Cause::new(error));
+    #[cfg(target_arch = "wasm32")]
+    return Some(Cause::new(std::io::Error::other(error.to_string())));
+}
+
+/// What kind of error it is, in words.
+fn kind(error: &wgpu::Error) -> &'static str {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => "it has no memory left",
+        wgpu::Error::Validation { .. } => "wgpu refused a call",
+        wgpu::Error::Internal { .. } => "wgpu or the driver reports an error of its own",
+    }
+}
+
 impl Context {
     /// Opens the best adapter that the options allow, with all limits it offers.
     pub async fn open(options: &GpuOptions) -> Result<Context> {
         let (adapter, description) = adapter::choose(options).await?;
-        let limits = adapter.limits();
-        let known = adapter.get_downlevel_capabilities().flags;
+        let refused = |reason: &str, cause: Option<Cause>| Error::DeviceRefused {
+            adapter: description.name.clone(),
+            reason: reason.into(),
+            cause,
+        };
+        let panicked = |message: String| refused(&format!("its driver failed ({message})"), None);
+        let (limits, features, known) =
+            guarded(|| (adapter.limits(), adapter.features(), adapter.get_downlevel_capabilities().flags))
+                .map_err(panicked)?;
         if options.half_weights && !known.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32) {
-            let reason = "half_weights was asked for, and it does not convert between f16 and f32".into();
-            return Err(Error::DeviceRefused { adapter: description.name, reason });
+            return Err(refused("half_weights was asked for, and it does not convert between f16 and f32", None));
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-lstm"),
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: features & wgpu::Features::TIMESTAMP_QUERY,
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
-        let (device, queue) = adapter
-            .request_device(&descriptor)
+        // The request itself opens the device where there is no browser to ask.
+        let request = guarded(|| adapter.request_device(&descriptor)).map_err(panicked)?;
+        let (device, queue) = guarded_future(request)
             .await
-            .map_err(|error| Error::DeviceRefused { adapter: description.name.clone(), reason: error.to_string() })?;
-        let failure = Arc::new(Mutex::new(None));
-        let note = |failure: &Arc<Mutex<Option<String>>>| {
-            let failure = failure.clone();
-            move |reason: String| {
-                log::error!("{reason}");
-                lock(&failure).get_or_insert(reason);
-            }
-        };
-        let uncaptured = note(&failure);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured(error.to_string())));
-        let lost = note(&failure);
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lost(format!("device lost: {message}"));
-            }
-        });
+            .map_err(panicked)?
+            .map_err(|error| refused("its driver did not open it", Some(Cause::new(error))))?;
+        let (device, queue) = (Guarded::new(device), Guarded::new(queue));
+        let failure = Failures::default();
+        let uncaptured = failure.clone();
+        let lost = failure.clone();
+        guarded(|| {
+            device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+                note(&uncaptured, kind(&error).into(), cause(error));
+            }));
+            device.set_device_lost_callback(move |reason, message| {
+                if reason != wgpu::DeviceLostReason::Destroyed {
+                    note(&lost, format!("the GPU or its driver gave up ({})", one_line(&message)), None);
+                }
+            });
+        })
+        .map_err(panicked)?;
+        // The first submission makes a semaphore that all others use. Where that fails, wgpu-hal 30 frees another one twice
+        // when the queue is dropped, which ends the process: such a queue is never dropped.
+        let first = guarded(|| drop(queue.submit([])));
+        let failed = lock(&failure).take().map(|failure| failure.reason);
+        if let Some(reason) = first.err().or(failed) {
+            std::mem::forget(queue);
+            return Err(refused(&format!("its first submission failed: {reason}"), None));
+        }
         let max_binding_bytes = adapter::binding_bytes(&limits).min(options.max_binding_bytes.unwrap_or(u64::MAX));
         let capabilities = Capabilities {
             max_binding_bytes,
@@ -82,6 +147,8 @@ impl Context {
         log::info!("using {description}");
         Ok(Context {
             uniform_alignment: limits.min_uniform_buffer_offset_alignment as u64,
+            timestamps: descriptor.required_features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            max_buffer_bytes: limits.max_buffer_size,
             checked_shaders: options.checked_shaders,
             device,
             queue,
@@ -93,12 +160,34 @@ impl Context {
         })
     }
 
-    /// What went wrong since the device was opened, as an error.
-    pub fn check(&self, during: &str) -> Result<()> {
-        match &*lock(&self.failure) {
-            Some(reason) => Err(Error::DeviceFailed { during: during.into(), reason: reason.clone() }),
-            None => Ok(()),
+    /// Runs calls into wgpu inside the guard. A device that has failed is not called again.
+    pub fn call<R>(&self, during: &str, calls: impl FnOnce(&wgpu::Device, &wgpu::Queue) -> R) -> Result<R> {
+        self.check(during)?;
+        match guarded(|| calls(&self.device, &self.queue)) {
+            Err(message) => note(&self.failure, format!("wgpu stopped ({message})"), None),
+            Ok(result) if lock(&self.failure).is_none() => return Ok(result),
+            Ok(result) => {
+                // It may hold objects of the device that has just failed.
+                if let Err(message) = guarded(move || drop(result)) {
+                    log::error!("after a failure during {during}: {message}");
+                }
+            }
         }
+        Err(self.failed(during))
+    }
+
+    /// What went wrong since the device was opened, as an error.
+    fn check(&self, during: &str) -> Result<()> {
+        if lock(&self.failure).is_none() { Ok(()) } else { Err(self.failed(during)) }
+    }
+
+    fn failed(&self, during: &str) -> Error {
+        let failure = lock(&self.failure);
+        let (reason, cause) = match &*failure {
+            Some(Failure { reason, cause }) => (reason.clone(), cause.clone()),
+            None => ("it does not answer".into(), None),
+        };
+        Error::DeviceFailed { during: during.into(), reason, cause }
     }
 
     /// A zeroed storage buffer of `len` elements; 16 bytes are the least that a shader's array of vec4 may bind.
@@ -109,37 +198,43 @@ impl Context {
 
     /// Any buffer; running out of memory is an error of its own.
     pub async fn allocate(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<GpuBuffer> {
-        if bytes > self.device.limits().max_buffer_size {
+        if bytes > self.max_buffer_bytes {
             return Err(Error::TooLarge {
                 what: name.into(),
                 needed: bytes,
-                available: self.device.limits().max_buffer_size,
+                available: self.max_buffer_bytes,
+                unit: Unit::Bytes,
                 advice: "use a smaller batch or sequence, or Device::cpu()".into(),
             });
         }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(name),
-            size: bytes,
-            usage,
-            mapped_at_creation: false,
-        });
-        match scope.pop().await {
-            Some(_) => Err(Error::OutOfMemory { what: name.into(), needed: bytes }),
+        let (buffer, scope) = self.call("allocating", |device, _| {
+            let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let buffer = Guarded::new(device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(name),
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            }));
+            (buffer, scope.pop())
+        })?;
+        match scope.await {
+            Some(error) => Err(Error::OutOfMemory { what: name.into(), needed: bytes, cause: cause(error) }),
             None => Ok(buffer),
         }
     }
 
     /// Overwrites part of a buffer, from element `at`.
-    pub fn write(&self, buffer: &GpuBuffer, at: u64, values: &[f32]) {
-        self.queue.write_buffer(buffer, 4 * at, bytemuck::cast_slice(values));
+    pub fn write(&self, buffer: &GpuBuffer, at: u64, values: &[f32]) -> Result<()> {
+        self.call("writing", |_, queue| queue.write_buffer(buffer, 4 * at, bytemuck::cast_slice(values)))
     }
 
     /// Copies elements between buffers on the device.
-    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(from.0, 4 * from.1, to.0, 4 * to.1, 4 * len);
-        self.queue.submit([encoder.finish()]);
+    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) -> Result<()> {
+        self.call("copying", |device, queue| {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(from.0, 4 * from.1, to.0, 4 * to.1, 4 * len);
+            queue.submit([encoder.finish()]);
+        })
     }
 
     /// Reads `len` elements from element `at`, after everything submitted so far.
@@ -152,30 +247,42 @@ impl Context {
         const DURING: &str = "reading results back";
         use wgpu::BufferUsages as Use;
         let staging = self.allocate("readback", 4 * len, Use::MAP_READ | Use::COPY_DST).await?;
-        self.copy((buffer, at), (&staging, 0), len);
+        self.copy((buffer, at), (&staging, 0), len)?;
+        let failed = |reason: &str, cause: Option<Cause>| Error::DeviceFailed {
+            during: DURING.into(),
+            reason: reason.into(),
+            cause,
+        };
         let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            // Nobody waits any more if the future was dropped.
-            let _ = sender.send(result);
-        });
-        let failed = |reason: String| Error::DeviceFailed { during: DURING.into(), reason };
-        // In browsers this does nothing and the page's event loop drives the map.
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| failed(error.to_string()))?;
-        let mapped = receiver.receive().await;
-        self.check(DURING)?;
-        mapped.ok_or_else(|| failed("the map was cancelled".into()))?.map_err(|error| failed(error.to_string()))?;
-        let view = staging.slice(..).get_mapped_range().map_err(|error| failed(error.to_string()))?;
-        let numbers = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
-        let values = crate::memory::collect(numbers.len(), numbers, "a copy of a buffer");
-        drop(view);
-        staging.unmap();
-        values
+        let polled = self.call(DURING, |device, _| {
+            staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+                // Nobody waits any more if the future was dropped.
+                let _ = sender.send(result);
+            });
+            // In browsers this does nothing and the page's event loop drives the map.
+            device.poll(wgpu::PollType::wait_indefinitely())
+        })?;
+        polled.map_err(|error| failed("the host could not wait for it", Some(Cause::new(error))))?;
+        let mapped = receiver.receive().await.ok_or_else(|| failed("the map was cancelled", None))?;
+        mapped.map_err(|error| failed("the results could not be mapped", Some(Cause::new(error))))?;
+        let values = self.call(DURING, |_, _| {
+            let view = staging.slice(..).get_mapped_range()?;
+            let numbers = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
+            let values = crate::memory::collect(numbers.len(), numbers, "a copy of a buffer");
+            drop(view);
+            staging.unmap();
+            Ok(values)
+        })?;
+        values.map_err(|error: wgpu::MapRangeError| failed("the results could not be mapped", Some(Cause::new(error))))?
     }
 
     /// Layouts of a kernel: parameters with a dynamic offset at binding 0, then its storage buffers.
-    pub fn layout(&self, call: &Call) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+    pub fn layout(&self, call: &Call) -> Result<Layouts> {
         let kernel = call.kernel;
-        let make = || {
+        if let Some(layouts) = lock(&self.layouts).get(kernel.name) {
+            return Ok(layouts.clone());
+        }
+        let layouts = self.call("compiling a plan", |device, _| {
             let entry = |binding: u32, ty| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
@@ -186,57 +293,68 @@ impl Context {
                 entry(index, wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read })
             });
             let entries: Vec<_> = [entry(0, wgpu::BufferBindingType::Uniform)].into_iter().chain(storage).collect();
-            let group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
                 label: Some(kernel.name),
                 entries: &entries,
             });
-            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(kernel.name),
                 bind_group_layouts: &[Some(&group)],
                 immediate_size: 0,
             });
-            (group, pipeline)
-        };
-        lock(&self.layouts).entry(kernel.name).or_insert_with(make).clone()
+            (Guarded::new(group), Guarded::new(pipeline))
+        })?;
+        Ok(lock(&self.layouts).entry(kernel.name).or_insert(layouts).clone())
     }
 
-    /// The pipeline of a call, compiled once for each kernel, cell and set of constants.
-    pub fn pipeline(&self, call: &Call) -> Arc<wgpu::ComputePipeline> {
+    /// The pipeline of a call, compiled once for each kernel, cell and set of constants. `trusted`: the call is of a plan that
+    /// the scheduler made ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).
+    pub fn pipeline(&self, call: &Call, trusted: bool) -> Result<Pipeline> {
         let kernel = call.kernel;
-        let key = (kernel.name, call.cell.map(|cell| cell.name), call.constants.clone());
+        let checked = self.checked_shaders || !trusted;
+        let key = PipelineKey {
+            kernel: kernel.name,
+            cell: call.cell.map(|cell| cell.name),
+            constants: call.constants.clone(),
+            checked,
+        };
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
-            return pipeline.clone();
+            return Ok(pipeline.clone());
         }
-        let (_, layout) = self.layout(call);
-        let module = self.module(wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.source(call.cell).into()),
-        });
-        let constants: Vec<(&str, f64)> =
-            kernel.constants.iter().zip(&call.constants).map(|(&name, &value)| (name, f64::from(value))).collect();
-        let pipeline = Arc::new(self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &constants,
-                // Every kernel writes its workgroup memory before it reads it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        }));
+        let (_, layout) = self.layout(call)?;
+        let pipeline = self.call("compiling a plan", |device, _| {
+            let source = wgpu::ShaderSource::Wgsl(kernel.source(call.cell).into());
+            let module = module(device, wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source }, checked);
+            let constants: Vec<(&str, f64)> =
+                kernel.constants.iter().zip(&call.constants).map(|(&name, &value)| (name, f64::from(value))).collect();
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(kernel.name),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &constants,
+                    // Every kernel writes its workgroup memory before it reads it.
+                    zero_initialize_workgroup_memory: checked,
+                },
+                cache: None,
+            })
+        })?;
+        let pipeline = Arc::new(Guarded::new(pipeline));
         lock(&self.pipelines).insert(key, pipeline.clone());
-        pipeline
+        Ok(pipeline)
     }
+}
 
-    #[allow(unsafe_code)]
-    fn module(&self, descriptor: wgpu::ShaderModuleDescriptor) -> wgpu::ShaderModule {
-        if self.checked_shaders {
-            return self.device.create_shader_module(descriptor);
-        }
-        // SAFETY: kernels are the crate's own, and run only by plans whose check has held what each command touches
-        // (`kernel/params.rs`) against its buffers. Their loops end: all count up to a parameter or a constant.
-        unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+#[allow(unsafe_code)]
+fn module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor, checked: bool) -> wgpu::ShaderModule {
+    if checked {
+        return device.create_shader_module(descriptor);
     }
+    // SAFETY: The shader is the crate's own, since no other crate can make a `Kernel` or a `CellSpec`. Its constants and
+    // parameters are those of a trusted plan: the scheduler made them and nobody has changed them since, or the caller of
+    // `Plan::trust` has promised as much. The plan's check has held what each command touches with them
+    // (`kernel/params.rs`) against its buffers. What buffers hold decides about no address beyond that: an embedding's
+    // index is bounded in the shader. Loops end: all count up to a parameter or a constant.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod context;
+mod guard;
 mod program;
 
 pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};

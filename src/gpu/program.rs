@@ -1,6 +1,7 @@
 //! A plan made ready for the GPU, and its execution.
 
-use super::context::{Context, GpuBuffer};
+use super::context::{Context, GpuBuffer, Pipeline, cause};
+use super::guard::Guarded;
 use crate::error::{Error, Result};
 use crate::plan::{BufferId, Plan};
 use std::collections::HashMap;
@@ -13,8 +14,8 @@ const DISPATCHES_A_SUBMIT: usize = 4096;
 /// A command with everything it binds.
 #[derive(Debug)]
 struct Dispatch {
-    pipeline: Arc<wgpu::ComputePipeline>,
-    bindings: Arc<wgpu::BindGroup>,
+    pipeline: Pipeline,
+    bindings: Arc<Guarded<wgpu::BindGroup>>,
     params: u32,
     groups: [u32; 3],
 }
@@ -42,106 +43,134 @@ impl Program {
             });
         }
         let (params, offsets) = params(&context, plan).await?;
-        let scope = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let mut groups: HashMap<(&str, &[BufferId]), Arc<wgpu::BindGroup>> = HashMap::new();
-        let mut dispatches = Vec::with_capacity(plan.commands.len());
-        for (command, params_offset) in plan.commands.iter().zip(offsets) {
-            let call = &command.call;
-            let make = || {
-                let params = wgpu::BufferBinding {
-                    buffer: &params,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(block_bytes(call.params.len())),
-                };
-                let storage = command.buffers.iter().map(|id| buffers[id.0].as_entire_binding());
-                let entries: Vec<_> = [wgpu::BindingResource::Buffer(params)]
-                    .into_iter()
-                    .chain(storage)
-                    .zip(0..)
-                    .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
-                    .collect();
-                Arc::new(context.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(call.kernel.name),
-                    layout: &context.layout(call).0,
-                    entries: &entries,
-                }))
-            };
-            dispatches.push(Dispatch {
-                pipeline: context.pipeline(call),
-                bindings: groups.entry((call.kernel.name, &command.buffers)).or_insert_with(make).clone(),
-                params: params_offset,
-                // The plan's check has held them against the device's limit, which is 32-bit.
-                groups: call.groups().map(|groups| groups as u32),
-            });
+        const DURING: &str = "compiling a plan";
+        let (dispatches, scope) = context.call(DURING, |device, _| {
+            let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+            (dispatches(&context, device, plan, &buffers, &params, &offsets), scope.pop())
+        })?;
+        if let Some(error) = scope.await {
+            let reason = "wgpu refused a kernel or its buffers".into();
+            return Err(Error::DeviceFailed { during: DURING.into(), reason, cause: cause(error) });
         }
-        if let Some(error) = scope.pop().await {
-            return Err(Error::DeviceFailed { during: "compiling a plan".into(), reason: error.to_string() });
-        }
+        let dispatches = dispatches?;
         Ok(Program { context, buffers, dispatches })
     }
 
     /// Submits the commands of a range; the host does not wait.
     pub fn run(&self, range: Range<usize>) -> Result<()> {
-        self.submit(range, None);
-        self.context.check("running a plan")
+        self.submit(range, None)
     }
 
     /// Runs everything and gives the milliseconds that the device took, where it can tell.
     pub async fn milliseconds(&self) -> Result<Option<f64>> {
         use wgpu::BufferUsages as Use;
+        const DURING: &str = "taking the time of a plan";
         let context = &self.context;
-        if !context.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) || self.dispatches.is_empty() {
+        if !context.timestamps || self.dispatches.is_empty() {
             return Ok(None);
         }
         let passes = self.dispatches.len().div_ceil(DISPATCHES_A_SUBMIT) as u32;
-        let queries = context.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("time"),
-            ty: wgpu::QueryType::Timestamp,
-            count: 2 * passes,
-        });
-        self.submit(0..self.dispatches.len(), Some(&queries));
+        let queries = context.call(DURING, |device, _| {
+            Guarded::new(device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("time"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2 * passes,
+            }))
+        })?;
+        self.submit(0..self.dispatches.len(), Some(&queries))?;
         let bytes = 16 * passes as u64;
         let ticks = context.allocate("time", bytes, Use::QUERY_RESOLVE | Use::COPY_SRC).await?;
-        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.resolve_query_set(&queries, 0..2 * passes, &ticks, 0);
-        context.queue.submit([encoder.finish()]);
+        let period = context.call(DURING, |device, queue| {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.resolve_query_set(&queries, 0..2 * passes, &ticks, 0);
+            queue.submit([encoder.finish()]);
+            queue.get_timestamp_period()
+        })?;
         let words: Vec<u32> = context.read_as(&ticks, 0, bytes / 4).await?;
         let ticks: Vec<u64> = words.chunks_exact(2).map(|pair| pair[0] as u64 | (pair[1] as u64) << 32).collect();
         let (first, last) = (ticks[0], ticks[ticks.len() - 1]);
-        Ok(Some(last.saturating_sub(first) as f64 * context.queue.get_timestamp_period() as f64 / 1e6))
+        Ok(Some(last.saturating_sub(first) as f64 * period as f64 / 1e6))
     }
 
     /// Submits the commands of a range, in passes that write their times where `queries` are given.
-    fn submit(&self, range: Range<usize>, queries: Option<&wgpu::QuerySet>) {
+    fn submit(&self, range: Range<usize>, queries: Option<&wgpu::QuerySet>) -> Result<()> {
         for (index, part) in self.dispatches[range].chunks(DISPATCHES_A_SUBMIT).enumerate() {
-            let mut encoder = self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            {
-                let timestamp_writes = queries.map(|query_set| wgpu::ComputePassTimestampWrites {
-                    query_set,
-                    beginning_of_pass_write_index: Some(2 * index as u32),
-                    end_of_pass_write_index: Some(2 * index as u32 + 1),
-                });
-                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                let mut pass = encoder.begin_compute_pass(&descriptor);
-                let mut current: Option<&Arc<wgpu::ComputePipeline>> = None;
-                for dispatch in part {
-                    if !current.is_some_and(|pipeline| Arc::ptr_eq(pipeline, &dispatch.pipeline)) {
-                        pass.set_pipeline(&dispatch.pipeline);
-                        current = Some(&dispatch.pipeline);
+            self.context.call("running a plan", |device, queue| {
+                let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                {
+                    let timestamp_writes = queries.map(|query_set| wgpu::ComputePassTimestampWrites {
+                        query_set,
+                        beginning_of_pass_write_index: Some(2 * index as u32),
+                        end_of_pass_write_index: Some(2 * index as u32 + 1),
+                    });
+                    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                    let mut pass = encoder.begin_compute_pass(&descriptor);
+                    let mut current: Option<&Pipeline> = None;
+                    for dispatch in part {
+                        if !current.is_some_and(|pipeline| Arc::ptr_eq(pipeline, &dispatch.pipeline)) {
+                            pass.set_pipeline(&dispatch.pipeline);
+                            current = Some(&dispatch.pipeline);
+                        }
+                        pass.set_bind_group(0, &**dispatch.bindings, &[dispatch.params]);
+                        let [x, y, z] = dispatch.groups;
+                        pass.dispatch_workgroups(x, y, z);
                     }
-                    pass.set_bind_group(0, &*dispatch.bindings, &[dispatch.params]);
-                    let [x, y, z] = dispatch.groups;
-                    pass.dispatch_workgroups(x, y, z);
                 }
-            }
-            self.context.queue.submit([encoder.finish()]);
+                queue.submit([encoder.finish()]);
+            })?;
         }
+        Ok(())
     }
 
     /// The device buffer of a plan's buffer.
     pub fn buffer(&self, id: BufferId) -> &GpuBuffer {
         &self.buffers[id.0]
     }
+}
+
+/// Every command with its pipeline, and a bind group for each set of buffers.
+fn dispatches(
+    context: &Context,
+    device: &wgpu::Device,
+    plan: &Plan,
+    buffers: &[GpuBuffer],
+    params: &GpuBuffer,
+    offsets: &[u32],
+) -> Result<Vec<Dispatch>> {
+    let mut groups: HashMap<(&str, &[BufferId]), Arc<Guarded<wgpu::BindGroup>>> = HashMap::new();
+    let mut dispatches = Vec::with_capacity(plan.commands.len());
+    for (command, &offset) in plan.commands.iter().zip(offsets) {
+        let call = &command.call;
+        let pipeline = context.pipeline(call, plan.is_trusted())?;
+        let (layout, _) = context.layout(call)?;
+        let make = || {
+            let block = wgpu::BufferBinding {
+                buffer: params,
+                offset: 0,
+                size: wgpu::BufferSize::new(block_bytes(call.params.len())),
+            };
+            let storage = command.buffers.iter().map(|id| buffers[id.0].as_entire_binding());
+            let entries: Vec<_> = [wgpu::BindingResource::Buffer(block)]
+                .into_iter()
+                .chain(storage)
+                .zip(0..)
+                .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
+                .collect();
+            Arc::new(Guarded::new(device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(call.kernel.name),
+                layout: &layout,
+                entries: &entries,
+            })))
+        };
+        dispatches.push(Dispatch {
+            pipeline,
+            bindings: groups.entry((call.kernel.name, &command.buffers)).or_insert_with(make).clone(),
+            params: offset,
+            // The plan's check has held them against the device's limit, which is 32-bit.
+            groups: call.groups().map(|groups| groups as u32),
+        });
+    }
+    Ok(dispatches)
 }
 
 /// Bytes of a parameter block as bound.
@@ -169,6 +198,6 @@ async fn params(context: &Context, plan: &Plan) -> Result<(GpuBuffer, Vec<u32>)>
     bytes.resize(bytes.len().max(stride as usize), 0);
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let buffer = context.allocate("parameters", bytes.len() as u64, usage).await?;
-    context.queue.write_buffer(&buffer, 0, &bytes);
+    context.call("writing", |_, queue| queue.write_buffer(&buffer, 0, &bytes))?;
     Ok((buffer, offsets))
 }

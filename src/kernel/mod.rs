@@ -62,7 +62,13 @@ pub struct Twin {
     pub f64: fn(&Call, &mut Args<f64>),
 }
 
-/// A row of the table.
+/// A row of the table. No other crate can make one: GPUs run these shaders without checks of indices, by what `touches` says.
+///
+/// ```compile_fail
+/// use wgpu_lstm::kernel::{FILL, Kernel};
+/// let foreign = Kernel { name: "foreign", shader: "", touches: |_| vec![], ..FILL };
+/// ```
+#[non_exhaustive]
 pub struct Kernel {
     /// Name in plans, logs and file names.
     pub name: &'static str,

@@ -30,14 +30,14 @@ impl Region {
         Region::strided(offset, [(rows, columns as i32), (columns, 1)])
     }
 
-    /// How many elements.
+    /// How many elements, or `u64::MAX` where they are more.
     pub fn len(&self) -> u64 {
-        self.axes.iter().map(|&(n, _)| n as u64).product()
+        self.axes.iter().fold(1, |len: u64, &(n, _)| len.saturating_mul(n as u64))
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.axes.iter().any(|&(n, _)| n == 0)
     }
 
     /// First element, and one past the last. A block that would begin before its buffer has no sensible bounds: they
@@ -46,13 +46,17 @@ impl Region {
         if self.is_empty() {
             return 0..0;
         }
-        let (mut low, mut high) = (self.offset as i64, self.offset as i64);
+        // Four products of 32-bit numbers pass 64 bits.
+        let (mut low, mut high) = (self.offset as i128, self.offset as i128);
         for &(n, stride) in &self.axes {
-            let reach = (n as i64 - 1) * stride as i64;
+            let reach = (n as i128 - 1) * stride as i128;
             low += reach.min(0);
             high += reach.max(0);
         }
-        if low < 0 { 0..u64::MAX } else { low as u64..high as u64 + 1 }
+        match (u64::try_from(low), u64::try_from(high)) {
+            (Ok(low), Ok(high)) if high < u64::MAX => low..high + 1,
+            _ => 0..u64::MAX,
+        }
     }
 
     /// Every element.
@@ -89,10 +93,10 @@ impl Touch {
 
     /// Elements read and elements written, together.
     pub fn len(&self) -> u64 {
-        [self.read, self.write].iter().flatten().map(Region::len).sum()
+        [self.read, self.write].iter().flatten().fold(0, |len: u64, region| len.saturating_add(region.len()))
     }
 
-    /// Whether the buffer is bound but not used.
+    /// True if the buffer is bound but not used.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -117,5 +121,10 @@ mod tests {
         assert_eq!(bounds, 8..26);
         assert_eq!(Region::strided(5, [(3, -6)]).bounds().end, u64::MAX);
         assert!(Region::span(7, 0, 3).is_empty());
+        // Sizes and reaches that pass 64 bits are no small ones.
+        let huge = Region::strided(0, [(u32::MAX, i32::MAX); 4]);
+        assert_eq!((huge.len(), huge.bounds().end), (u64::MAX, u64::MAX));
+        let powers = Region::strided(0, [(1 << 16, 0); 4]);
+        assert!(!powers.is_empty() && powers.len() == u64::MAX && powers.bounds() == (0..1));
     }
 }

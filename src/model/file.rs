@@ -123,7 +123,7 @@ impl Model {
         let (model, extra) = (self.config.clone(), self.extra.clone());
         let header = Header { version: VERSION, model, extra, training };
         let json = serde_json::to_string(&header)
-            .map_err(|error| Error::format(path, format!("cannot hold the configuration: {error}")))?;
+            .map_err(|error| Error::format_because(path, "cannot hold the configuration", error))?;
         safetensors::write(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
     }
 
@@ -207,8 +207,14 @@ impl Model {
         let json = metadata.get(KEY).ok_or_else(|| {
             Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save"))
         })?;
-        let header: Header = serde_json::from_str(json)
-            .map_err(|error| Error::format(path, format!("has a configuration that cannot be read: {error}")))?;
+        let header: Header = serde_json::from_str(json).map_err(|error| {
+            let reason = format!(
+                "has a configuration that this version of the crate cannot read (its JSON, line {}, column {})",
+                error.line(),
+                error.column()
+            );
+            Error::format_because(path, reason, error)
+        })?;
         if header.version != VERSION {
             return Err(Error::format(
                 path,

@@ -1,7 +1,7 @@
 //! A plan's own rules: sizes, bindings and the order of writes and reads.
 
 use super::{Buffer, Capabilities, Command, Plan, Role};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unit};
 use crate::kernel::{Access, Touch};
 use std::collections::HashSet;
 
@@ -43,6 +43,7 @@ impl Plan {
                     what: format!("buffer {}", buffer.name),
                     needed: buffer.bytes(),
                     available: capabilities.max_binding_bytes,
+                    unit: Unit::Bytes,
                     advice: "use a smaller model or batch, or Device::cpu()".into(),
                 });
             }
@@ -52,6 +53,7 @@ impl Plan {
                 what: format!("{} (all {} buffers)", self.title, self.buffers.len()),
                 needed: self.bytes(),
                 available,
+                unit: Unit::Bytes,
                 advice: "use a smaller batch or shorter sequences".into(),
             }),
             _ => Ok(()),
@@ -95,9 +97,10 @@ impl Plan {
         let most = command.call.groups().into_iter().max().unwrap_or(0);
         if most > capabilities.max_groups {
             return Err(Error::TooLarge {
-                what: format!("one dispatch of {} (counted in workgroups)", kernel.name),
+                what: format!("one dispatch of {}", kernel.name),
                 needed: most,
                 available: capabilities.max_groups,
+                unit: Unit::Workgroups,
                 advice: "use a smaller batch or fewer hidden units".into(),
             });
         }

@@ -16,6 +16,7 @@ mod display;
 mod strategy;
 
 use crate::kernel::Call;
+use std::ops::{Deref, DerefMut};
 pub use strategy::Strategy;
 
 /// What the scheduler must know of a device.
@@ -110,9 +111,30 @@ pub struct Command {
     pub section: usize,
 }
 
-/// A list of commands and the buffers they use.
+/// A list of commands and the buffers they use. It reads like [`PlanContents`].
+///
+/// The scheduler's own plans are *trusted*: GPUs run them without wgpu's checks of every index and loop, since
+/// [`Plan::check`] has held what each command touches against its buffers. What a command touches is computed from its
+/// parameters, by formulas that are right for the parameters that the scheduler makes. Hence a plan loses that trust as soon
+/// as something in it is reached for writing, and a plan of a [`Builder`](crate::schedule::Builder) does not have it.
+///
+/// ```
+/// use wgpu_lstm::{Capabilities, Lstm};
+/// let mut plan = Lstm::new(8).plan(3, 2, 5, &Capabilities::default())?; // I = 3, B = 2, T = 5
+/// assert!(plan.is_trusted());
+/// plan.commands[0].call.params[0] += 1;
+/// assert!(!plan.is_trusted());
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
+    contents: PlanContents,
+    trusted: bool,
+}
+
+/// What a [`Plan`] consists of.
+#[derive(Clone, Debug, Default)]
+pub struct PlanContents {
     /// What it does, for people.
     pub title: String,
     /// How the recurrence runs, and why.
@@ -125,7 +147,57 @@ pub struct Plan {
     pub sections: Vec<String>,
 }
 
+impl Deref for Plan {
+    type Target = PlanContents;
+
+    fn deref(&self) -> &PlanContents {
+        &self.contents
+    }
+}
+
+impl DerefMut for Plan {
+    /// Takes the plan's trust away.
+    fn deref_mut(&mut self) -> &mut PlanContents {
+        self.trusted = false;
+        &mut self.contents
+    }
+}
+
 impl Plan {
+    /// True if the scheduler made the plan and nobody has changed it since. Others run with checks of every index on GPUs,
+    /// which cost time.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    pub(crate) fn set_trusted(&mut self, trusted: bool) {
+        self.trusted = trusted;
+    }
+
+    /// Makes a plan run without checks of indices and loops, like one of the scheduler. For tests and measurements of
+    /// kernels.
+    ///
+    /// # Safety
+    /// Every command's constants and parameters are such as the scheduler makes for buffers of these lengths. Otherwise a
+    /// kernel may read and write memory that is not its buffers'.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Capabilities, plan::Role, schedule::Builder};
+    /// let mut plan = Builder::new("fill", Capabilities::default());
+    /// let ones = plan.buffer("ones", 4, Role::Output)?;
+    /// plan.fill(ones, 0..4, 1.0);
+    /// let plan = plan.finish()?;
+    /// assert!(!plan.is_trusted());
+    /// // SAFETY: the four elements that are filled are those of the buffer.
+    /// let plan = unsafe { plan.trust() };
+    /// assert!(plan.is_trusted());
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[allow(unsafe_code)]
+    pub unsafe fn trust(self) -> Plan {
+        Plan { trusted: true, ..self }
+    }
+
     /// The buffer of that name.
     pub fn find(&self, name: &str) -> Option<BufferId> {
         self.buffers.iter().position(|buffer| buffer.name == name).map(BufferId)

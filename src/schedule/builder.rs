@@ -2,7 +2,7 @@
 
 use super::sequence::Sequence;
 use crate::cell::CellSpec;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unit};
 use crate::kernel::{self, Call, Kernel, params};
 use crate::memory;
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
@@ -78,24 +78,44 @@ pub struct Builder {
     segment: Option<Segment>,
     /// Why there are no further commands.
     lacking: Option<Error>,
+    /// Whether the scheduler makes all of the plan, so that it may run without checks of indices.
+    trusted: bool,
 }
 
 /// Memory that a command takes in a plan, with its parameters and as much again for a list that grows.
 const BYTES_OF_A_COMMAND: u64 = 1024;
 
 impl Builder {
-    /// An empty plan.
+    /// An empty plan. What is built on it runs on GPUs with wgpu's checks of every index
+    /// ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).
     pub fn new(title: impl Into<String>, capabilities: Capabilities) -> Builder {
-        let plan = Plan { title: title.into(), sections: vec!["start".into()], ..Plan::default() };
-        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0, section: 0, segment: None, lacking: None }
+        let mut plan = Plan::default();
+        plan.title = title.into();
+        plan.sections = vec!["start".into()];
+        Builder {
+            plan,
+            capabilities,
+            chunk_steps: u32::MAX,
+            sites: 0,
+            section: 0,
+            segment: None,
+            lacking: None,
+            trusted: false,
+        }
+    }
+
+    /// An empty plan that the scheduler alone builds on. It must not leave the crate before it is finished.
+    pub(super) fn trusted(title: impl Into<String>, capabilities: Capabilities) -> Builder {
+        Builder { trusted: true, ..Builder::new(title, capabilities) }
     }
 
     /// Checks the plan and hands it over.
-    pub fn finish(self) -> Result<Plan> {
+    pub fn finish(mut self) -> Result<Plan> {
         if let Some(error) = self.lacking {
             return Err(error);
         }
         self.plan.check(&self.capabilities)?;
+        self.plan.set_trusted(self.trusted);
         Ok(self.plan)
     }
 
@@ -163,6 +183,7 @@ impl Builder {
                 what: format!("one time step of {what}, {per_step} elements, with the step before it"),
                 needed: 8 * per_step,
                 available: self.capabilities.max_binding_bytes,
+                unit: Unit::Bytes,
                 advice: "use a smaller batch or fewer hidden units, or Device::cpu()".into(),
             });
         }
@@ -183,6 +204,7 @@ impl Builder {
                 what: name,
                 needed: 4 * len,
                 available: 4 * self.most_elements(),
+                unit: Unit::Bytes,
                 advice: "use a smaller model or batch, or Device::cpu()".into(),
             });
         }

@@ -405,7 +405,7 @@ pub fn network(
         Purpose::Evaluate { .. } => "evaluate",
         Purpose::Train { .. } => "training step",
     };
-    let mut builder = Builder::new(format!("{title}: T = {steps}, B = {batch}"), capabilities.clone());
+    let mut builder = Builder::trusted(format!("{title}: T = {steps}, B = {batch}"), capabilities.clone());
     let train = matches!(purpose, Purpose::Train { .. });
     let sized = sized(&mut builder, layers, [batch, steps], ragged, train)?;
     let segment = match segment {
@@ -718,7 +718,7 @@ pub fn lstm_gradients(
         return Err(Error::Plan("a gradient plan is for an LSTM".into()));
     };
     let (batch, steps) = (size("the batch", rows)?, size("the number of time steps", steps)?);
-    let mut builder = Builder::new(format!("forward and backward: T = {steps}, B = {batch}"), capabilities.clone());
+    let mut builder = Builder::trusted(format!("forward and backward: T = {steps}, B = {batch}"), capabilities.clone());
     let sizes = lstm_sizes(&layer.name, lstm, layer.input, [batch, steps], ragged)?;
     for (what, elements) in sizes.per_step(true) {
         builder.chunk_by(&what, elements)?;

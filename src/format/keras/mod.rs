@@ -161,7 +161,7 @@ pub fn describe(path: impl AsRef<Path>) -> CrateResult<Contents> {
     let path = path.as_ref();
     let bytes = memory::read(path)?;
     describe_bytes(&bytes).map_err(|error| match error {
-        Error::Format { reason, .. } => Error::format(path, reason),
+        Error::Format { reason, cause, .. } => Error::Format { path: path.to_owned(), reason, cause },
         other => other,
     })
 }

@@ -129,7 +129,7 @@ impl Graph {
         // Weights become arrays; their bytes stay until all are read.
         crate::memory::probe(bytes.len() as u64, format_args!("the tensors of \"{}\"", path.display()))?;
         let model: ModelProto = prost::Message::decode(prost::bytes::Bytes::from(bytes))
-            .map_err(|error| wrong(format!("is no ONNX file: {error}")))?;
+            .map_err(|error| Error::format_because(path, "is no ONNX file: it is no message of this kind", error))?;
         let graph = model.graph.ok_or_else(|| wrong("is no ONNX file: it holds no graph".into()))?;
         let sets = model.opset_import.iter().filter(|set| set.domain.is_empty() || set.domain == "ai.onnx");
         let opset = sets.map(|set| set.version).max();

@@ -184,6 +184,6 @@ pub fn read_tensor(path: impl AsRef<Path>) -> crate::error::Result<Value> {
     let path = path.as_ref();
     let bytes = memory::read(path)?;
     let tensor: TensorProto = prost::Message::decode(Bytes::from(bytes))
-        .map_err(|error| Error::format(path, format!("is no ONNX tensor: {error}")))?;
+        .map_err(|error| Error::format_because(path, "is no ONNX tensor", error))?;
     read(&tensor, &Beside::Nowhere).map_err(|reason| Error::format(path, format!("holds a tensor that {reason}")))
 }

@@ -16,6 +16,13 @@ pub(crate) struct HostTensor {
     pub values: Vec<f32>,
 }
 
+impl HostTensor {
+    /// True if no element is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        self.values.iter().all(|value| value.is_finite())
+    }
+}
+
 /// A device tensor: its name, its length and the host tensors it is made of, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceTensor {

@@ -1,5 +1,5 @@
 //! Logs of a fit: rows of CSV that go on after a break, and event files whose every record has its length and checksums.
-//! tests/fixtures/check_tensorboard.py holds what this test leaves behind against TensorBoard's own reader.
+//! tests/fixtures/check_tensorboard.py holds what these tests leave behind against TensorBoard's own reader.
 
 mod common;
 
@@ -97,11 +97,21 @@ fn logs_of_resumed_runs_are_whole() {
         // step = 3, session_log { status: START }
         assert!(records[1].ends_with(&[0x10, 3, 0x3a, 2, 0x08, 1]), "{:?}", records[1]);
     }
-    // A fit of its own begins a new file.
-    model.fit(x.view(), y.view(), fit(1)).unwrap();
-    assert_eq!(rows(&log).len(), 1);
     fs::remove_file(&path).unwrap();
-    resumed.fit(x.view(), y.view(), fit(4).resume(true)).unwrap();
+}
+
+#[test]
+fn only_a_fit_that_resumes_goes_on_with_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.csv");
+    let (x, y) = (Draw::new(1).array3((20, 4, 2)), Array2::ones((20, 1)));
+    let mut model = Sequential::new(2).add(Lstm::new(3)).add(Dense::new(1)).build(&Device::cpu(), 0).unwrap();
+    model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01)).unwrap();
+    for (epochs, resume, expected) in [(3, false, 3), (4, true, 4), (1, false, 1), (1, true, 1), (2, true, 2)] {
+        let fit = Fit::new().epochs(epochs).resume(resume).callback(CsvLog::new(&path));
+        model.fit(x.view(), y.view(), fit).unwrap();
+        assert_eq!(rows(&path).len(), expected, "{epochs} {resume}");
+    }
 }
 
 /// CRC-32C, bit by bit: polynomial 0x1edc6f41, reflected.

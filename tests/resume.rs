@@ -505,7 +505,12 @@ fn forged_counts_are_refused() {
             forge(&path, &forged, |own| *own.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value.clone());
             let error = resume(&forged).map(drop).expect_err(&format!("{place} = {value}"));
             assert!(matches!(error, Error::Format { .. } | Error::Config(_)), "{place} = {value}: {error}");
-            println!("{place} = {value}: {error}");
+            // The message names the number: by its path, or in words.
+            let field = place.rsplit('/').next().unwrap();
+            let words =
+                ["epochs", "steps", "learning rate", "sum of losses", "number of sequences", "rate that", "best loss"];
+            let text = error.to_string();
+            assert!(text.contains(field) || words.iter().any(|word| text.contains(word)), "{place} = {value}: {text}");
         }
     }
     // Numbers that are possible, but not in this run

@@ -6,6 +6,7 @@
 use super::init::{Init, glorot, normal, orthogonal, uniform};
 use super::{Dense, Layer, Lstm};
 use crate::cell::GATES;
+use crate::transfer::is_finite;
 use rand_pcg::Pcg64;
 
 /// A named tensor on the host, PyTorch's layout.
@@ -19,7 +20,7 @@ pub(crate) struct HostTensor {
 impl HostTensor {
     /// True if no element is NaN or infinite.
     pub fn is_finite(&self) -> bool {
-        self.values.iter().all(|value| value.is_finite())
+        is_finite(&self.values)
     }
 }
 

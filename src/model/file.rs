@@ -261,7 +261,8 @@ impl Model {
         let json = metadata.get(KEY).ok_or_else(|| {
             Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save"))
         })?;
-        let header: Header = serde_json::from_str(json)
+        // The path says where in the configuration something is wrong.
+        let header: Header = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
             .map_err(|error| Error::format(path, format!("has a configuration that cannot be read: {error}")))?;
         if header.version != VERSION {
             return Err(Error::format(

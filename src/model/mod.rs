@@ -170,6 +170,7 @@ struct Training {
     states: HashMap<(Kind, usize, String), Tensor>,
     /// Losses of the last steps, on the device.
     log: Tensor,
+    pace: train::Pace,
 }
 
 /// Losses that the device keeps until the host looks.
@@ -280,6 +281,7 @@ impl Model {
             checkpoints: TimeCheckpoints::Off,
             states: HashMap::new(),
             log,
+            pace: train::Pace::new(),
         });
         self.plans.forget(|Key { kind, .. }| kind != Kind::Predict);
         Ok(())

@@ -1,23 +1,29 @@
-//! What a fit asks of a model whose training may have diverged, and which settings it was compiled with.
+//! Divergence found and ended, and what else a fit asks of a model.
 
 use super::{Kind, Model, not_compiled};
 use crate::error::{Error, Result};
-use crate::layer::HostTensor;
+use crate::train::Pace;
+use crate::transfer::is_finite;
 
 impl Model {
     /// True if every parameter is finite.
     pub(crate) async fn weights_are_finite(&self) -> Result<bool> {
-        Ok(self.parameters.export().await?.iter().all(HostTensor::is_finite))
+        self.parameters.are_finite().await
     }
 
     /// True if the optimiser's memory is finite.
     pub(crate) async fn memory_is_finite(&self) -> Result<bool> {
         for tensor in self.training.as_ref().ok_or_else(not_compiled)?.memory.values() {
-            if !tensor.read_all().await?.iter().all(|value| value.is_finite()) {
+            if !is_finite(&tensor.read_all().await?) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// The steps that the host queues.
+    pub(crate) fn pace(&mut self) -> Result<&mut Pace> {
+        self.training.as_mut().map(|training| &mut training.pace).ok_or_else(not_compiled)
     }
 
     /// Has the optimiser begin anew, with its learning rate: no memory, no steps, and no states that batches hand on.

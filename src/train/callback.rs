@@ -211,7 +211,7 @@ impl CallbackState {
     /// # Errors
     /// A value of another type.
     pub fn value<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(self.value.clone())
+        serde_path_to_error::deserialize(&self.value)
             .map_err(|error| Error::Config(format!("the saved state of the callback \"{}\": {error}", self.name)))
     }
 }

@@ -168,7 +168,7 @@ impl Callback for Checkpoint {
         let memory: Memory = state.value()?;
         check_count("the steps of a checkpoint", memory.steps)?;
         if let Some(best) = memory.best.filter(|&best| !(best as f32).is_finite()) {
-            return Err(Error::Config(format!("the best loss of a checkpoint is {best}; it must be finite")));
+            return Err(Error::Config(format!("the best loss of a checkpoint is {best:e}; it must be finite")));
         }
         // Without the file there is nothing that a worse model would overwrite.
         if self.when != When::Best || memory.due || self.path.exists() {

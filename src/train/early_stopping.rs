@@ -108,7 +108,7 @@ impl Callback for EarlyStopping {
         let memory: Memory = state.value()?;
         check_count("the epochs that early stopping has waited", memory.waited)?;
         if let Some(best) = memory.best.filter(|&best| !(best as f32).is_finite()) {
-            return Err(Error::Config(format!("the best loss of early stopping is {best}; it must be finite")));
+            return Err(Error::Config(format!("the best loss of early stopping is {best:e}; it must be finite")));
         }
         self.memory = memory;
         self.weights = state.weights.clone().filter(|_| self.restore_best);

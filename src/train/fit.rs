@@ -216,6 +216,9 @@ impl<'a> Fit<'a> {
     /// What must be as it was in the run is compared: x, y, lengths, weights and validation data by their checksums, batch size, order,
     /// seed, windows and states, loss, optimiser, schedule, and settings of callbacks. A difference is an error that names it, unless it is
     /// accepted ([`Fit::accept_changes`]). Files of older versions say the seed and the schedule alone.
+    ///
+    /// [`EarlyStopping`](crate::EarlyStopping) puts its best weights into the model at the end of each fit; a run that was stopped
+    /// before its end goes on as if it had not been from a [`Checkpoint`](crate::Checkpoint), which has the last ones.
     pub fn resume(self, resume: bool) -> Self {
         Fit { resume, ..self }
     }

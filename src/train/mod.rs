@@ -26,7 +26,7 @@ pub use loss::Loss;
 pub(crate) use loss::kind;
 pub(crate) use optimiser::HYPER;
 pub use optimiser::{Optimiser, Rule, WeightDecay};
-pub(crate) use pace::MOST_STEPS;
+pub(crate) use pace::{MOST_STEPS, Pace};
 pub(crate) use progress::{Progress, check_count};
 pub use regulariser::Regulariser;
 pub(crate) use regulariser::{Action, parts};

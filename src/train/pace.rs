@@ -9,16 +9,28 @@ pub(crate) const MOST_STEPS: usize = 32;
 /// a step where that takes longer.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
-/// Number of steps to queue, adapted to the measured time of a step.
-#[derive(Debug)]
-pub(super) struct Pace {
+/// Number of steps to queue, adapted to the measured time of a step. A model keeps it from fit to fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
     stride: usize,
+    /// B·T of the steps that it was measured on.
+    size: usize,
 }
 
 impl Pace {
     /// The first step alone, since nothing is known of its time.
     pub fn new() -> Pace {
-        Pace { stride: 1 }
+        Pace { stride: 1, size: usize::MAX }
+    }
+
+    /// Prepares for steps of this B·T: more steps and sequences are taken to need more time in proportion.
+    pub fn resize(&mut self, size: usize) {
+        let size = size.max(1);
+        if size > self.size {
+            let stride = self.stride as f64 * self.size as f64 / size as f64;
+            self.stride = (stride as usize).max(1);
+        }
+        self.size = size;
     }
 
     /// Steps to queue next.
@@ -56,6 +68,17 @@ mod tests {
         for step in [0, 1, 10, 100, 300, 656, 1000, 5000] {
             let longest = longest_wait(step);
             assert!(longest <= LOOK.max(Duration::from_millis(step)), "{step} ms a step: {longest:?}");
+        }
+    }
+
+    #[test]
+    fn larger_steps_begin_with_fewer() {
+        let mut pace = Pace::new();
+        pace.resize(100);
+        (0..9).for_each(|_| pace.measured(pace.stride(), Duration::from_micros(100)));
+        for (size, expected) in [(100, 32), (50, 32), (400, 4), (usize::MAX, 1)] {
+            pace.resize(size);
+            assert_eq!(pace.stride(), expected, "{size}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use super::pace::{LOOK, MOST_STEPS, Pace};
+use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, Schedule, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
@@ -52,6 +52,8 @@ pub(crate) async fn fit(
     let saved = std::mem::take(&mut progress.callbacks);
     let schedule = progress.schedule.clone();
     *model.progress_mut()? = progress;
+    let window = fit.truncated.unwrap_or(usize::MAX).min(x.dim().1);
+    model.pace()?.resize(window.saturating_mul(fit.batch_size.min(x.dim().0)));
     let mut run = Run {
         fit,
         x,
@@ -60,7 +62,6 @@ pub(crate) async fn fit(
         boundary: schedule.clone(),
         schedule,
         others: Vec::new(),
-        pace: Pace::new(),
         start: Instant::now(),
         history: History::default(),
         last: None,
@@ -91,7 +92,6 @@ struct Run<'d, 'f> {
     boundary: Option<Schedule>,
     /// Saved states of callbacks that this fit does not have.
     others: Vec<CallbackState>,
-    pace: Pace,
     start: Instant,
     history: History,
     /// Epoch, step and loss of the last step that was looked at.
@@ -212,11 +212,11 @@ impl Run<'_, '_> {
             self.step(model, &pieces[step - 1], queued).await?;
             queued += 1;
             let due = step == steps || intervals.iter().any(|&interval| step.is_multiple_of(interval));
-            if !due && queued < self.pace.stride() && looked.elapsed() < LOOK {
+            if !due && queued < model.pace()?.stride() && looked.elapsed() < LOOK {
                 continue;
             }
             let losses = model.step_losses(queued).await?;
-            self.pace.measured(queued, waited.elapsed());
+            model.pace()?.measured(queued, waited.elapsed());
             for (piece, (step, loss)) in pieces[step - queued..step].iter().zip((step - queued + 1..).zip(losses)) {
                 if !loss.is_finite() {
                     return Err(Error::Diverged { epoch, step, loss });

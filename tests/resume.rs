@@ -129,7 +129,8 @@ fn killed_within_an_epoch(device: &Device) {
         let fit = Fit::new().epochs(4).batch_size(2).seed(8).lengths(LENGTHS[..6].to_vec());
         fit.validation_data(x.to_owned(), y.to_owned()).sample_weights(Array1::linspace(0.5, 1.0, 6))
     };
-    let fits: [(&str, Box<dyn Fn() -> Fit<'static>>); 4] = [
+    type MakeFit<'a> = Box<dyn Fn() -> Fit<'static> + 'a>;
+    let fits: [(&str, MakeFit); 4] = [
         ("plain", Box::new(|| plain().batch_size(1))),
         ("truncated", Box::new(|| plain().truncated(2))),
         ("stateful", Box::new(|| plain().shuffle(false).stateful(Reset::EachEpoch).truncated(3))),

@@ -496,7 +496,7 @@ fn forged_counts_are_refused() {
         ("/training/progress/callbacks/0/value/waited", &huge),
         ("/training/progress/callbacks/1/value/steps", &huge),
         ("/training/progress/partial/sum", &float),
-        ("/training/progress/partial/seen", &[json!(null), json!(0), json!(-3.0)]),
+        ("/training/progress/partial/seen", &[json!(null), json!("1"), json!(-3.0)]),
         ("/training/progress/partial/learning_rate", &[json!(null), json!(-0.1)]),
         ("/training/progress/schedule/base", &[json!(null), json!(-1.0), json!("0")]),
         ("/training/progress/callbacks/0/value/best", &[json!(1e300), json!("low")]),

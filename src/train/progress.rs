@@ -74,7 +74,8 @@ impl Progress {
         check_count("the steps done in the epoch", step as u64)?;
         let good = [
             ("sum of losses", sum, sum.is_finite()),
-            ("number of sequences", seen, seen > 0.0 && seen.is_finite()),
+            // 0 where all sequences so far have no steps.
+            ("number of sequences", seen, seen >= 0.0 && seen.is_finite()),
             ("learning rate", learning_rate, learning_rate >= 0.0 && learning_rate.is_finite()),
         ];
         match good.iter().find(|(.., good)| !good) {

@@ -74,17 +74,20 @@ pub enum Error {
         value: f32,
     },
 
-    /// The training loss stopped being a number.
+    /// Training diverged: the loss or the weights are no longer finite.
     #[error(
-        "the loss became {loss} at step {step} of epoch {epoch}; a lower learning rate, gradient clipping (clip_norm) \
-         or scaled inputs usually help"
+        "{} step {step} of epoch {epoch}; a lower learning rate, gradient clipping (clip_norm) or scaled inputs usually help",
+        match loss.is_finite() {
+            true => format!("the loss was {loss}, but weights became infinite or NaN in"),
+            false => format!("the loss became {loss} at"),
+        }
     )]
     Diverged {
         /// Epoch, counted from 1.
         epoch: usize,
         /// Optimiser step within the epoch, counted from 1.
         step: usize,
-        /// The loss read back.
+        /// The loss read back. Finite where the weights were found not to be: the loss is taken before the step.
         loss: f32,
     },
 

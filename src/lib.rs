@@ -76,6 +76,7 @@ pub use ndarray;
 pub use plan::{Capabilities, Strategy};
 pub use stream::{Stream, StreamState};
 pub use train::{
-    Callback, Checkpoint, Clip, CsvLog, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss, Optimiser,
-    Regulariser, Reset, Rule, Schedule, StepEvent, TensorBoard, TimeCheckpoints, Update, Validation, WeightDecay,
+    Callback, CallbackState, Checkpoint, Clip, CsvLog, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss,
+    Optimiser, Regulariser, Reset, Rule, Schedule, StepEvent, StopFlag, Stopped, TensorBoard, TimeCheckpoints,
+    TimeLimit, Update, Validation, WeightDecay,
 };

@@ -88,12 +88,16 @@ pub(crate) fn words(key: [u32; 2], lengths: Option<&[usize]>, batch: usize, step
     Ok(key.into_iter().chain((0..batch).map(length)).map(f32::from_bits).collect())
 }
 
+/// True if no element is NaN or infinite. One plain pass without an early end, which goes through vector registers.
+pub(crate) fn is_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000; // all ones in NaN and infinity
+    !values.iter().fold(false, |found, value| found | (value.to_bits() & EXPONENT == EXPONENT))
+}
+
 /// Refuses NaN and infinity, naming the place by the axes' names.
 pub(crate) fn finite<D: Dimension>(what: &str, axes: &str, values: &ArrayView<f32, D>) -> Result<()> {
-    // The usual case, in one plain pass without an early end, which goes through vector registers.
-    const EXPONENT: u32 = 0x7f80_0000; // all ones in NaN and infinity
-    let no_end = |found, value: &f32| found | (value.to_bits() & EXPONENT == EXPONENT);
-    if values.as_slice_memory_order().is_some_and(|all| !all.iter().fold(false, no_end)) {
+    // The usual case
+    if values.as_slice_memory_order().is_some_and(is_finite) {
         return Ok(());
     }
     let values = values.view().into_dyn();

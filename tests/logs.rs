@@ -1,5 +1,5 @@
 //! Logs of a fit: rows of CSV that go on after a break, and event files whose every record has its length and checksums.
-//! tests/fixtures/check_tensorboard.py holds what this test leaves behind against TensorBoard's own reader.
+//! tests/fixtures/check_tensorboard.py holds what these tests leave behind against TensorBoard's own reader.
 
 mod common;
 
@@ -7,7 +7,9 @@ use common::Draw;
 use ndarray::{Array2, s};
 use std::fs;
 use std::path::{Path, PathBuf};
-use wgpu_lstm::{CsvLog, Dense, Device, Error, Fit, History, Loss, Lstm, Optimiser, Schedule, Sequential, TensorBoard};
+use wgpu_lstm::{
+    CsvLog, Dense, Device, Error, Fit, History, Loss, Lstm, Model, Optimiser, Schedule, Sequential, TensorBoard,
+};
 
 const HEADER: &str = "epoch,loss,validation_loss,learning_rate,seconds";
 
@@ -62,6 +64,54 @@ fn files_that_cannot_be_logs_are_refused_before_training() {
     assert!(error.contains("cannot write") && error.contains("missing"), "{error}");
     let error = fit(Fit::new().callback(TensorBoard::new(&path))).unwrap_err().to_string();
     assert!(error.contains("cannot make") && error.contains("data.csv"), "{error}");
+}
+
+/// A run that is broken off after epoch 3 while its checkpoint is that of epoch 2: the logs are those of a run that was not.
+#[test]
+fn logs_of_resumed_runs_are_whole() {
+    let x = Draw::new(1).array3((20, 4, 2));
+    let y = Array2::from_shape_fn((20, 1), |(n, _)| x.slice(s![n, .., 0]).sum());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logs-resumed");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let [path, log] = ["training.safetensors", "log.csv"].map(|name| folder.join(name));
+    let fit = |epochs: usize| {
+        let fit = Fit::new().epochs(epochs).validation_split(0.2).callback(TensorBoard::new(&folder));
+        fit.callback(CsvLog::new(&log))
+    };
+    let mut model = Sequential::new(2).add(Lstm::new(3)).add(Dense::new(1)).build(&Device::cpu(), 0).unwrap();
+    model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01)).unwrap();
+    model.fit(x.view(), y.view(), fit(2)).unwrap();
+    model.save_training(&path).unwrap();
+    model.fit(x.view(), y.view(), fit(3).resume(true)).unwrap();
+    let first = rows(&log);
+    let mut resumed = Model::load_training(&path, &Device::cpu()).unwrap();
+    resumed.fit(x.view(), y.view(), fit(4).resume(true)).unwrap();
+    let all = rows(&log);
+    assert_eq!(all.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+    assert_eq!((&all[..2], &all[2][..4]), (&first[..2], &first[2][..4]));
+    for part in ["train", "validation"] {
+        let files = event_files(folder.join(part));
+        assert_eq!(files.len(), 3);
+        let records = records(&files[2]);
+        // step = 3, session_log { status: START }
+        assert!(records[1].ends_with(&[0x10, 3, 0x3a, 2, 0x08, 1]), "{:?}", records[1]);
+    }
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn only_a_fit_that_resumes_goes_on_with_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.csv");
+    let (x, y) = (Draw::new(1).array3((20, 4, 2)), Array2::ones((20, 1)));
+    let mut model = Sequential::new(2).add(Lstm::new(3)).add(Dense::new(1)).build(&Device::cpu(), 0).unwrap();
+    model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01)).unwrap();
+    for (epochs, resume, expected) in [(3, false, 3), (4, true, 4), (1, false, 1), (1, true, 1), (2, true, 2)] {
+        let fit = Fit::new().epochs(epochs).resume(resume).callback(CsvLog::new(&path));
+        model.fit(x.view(), y.view(), fit).unwrap();
+        assert_eq!(rows(&path).len(), expected, "{epochs} {resume}");
+    }
 }
 
 /// CRC-32C, bit by bit: polynomial 0x1edc6f41, reflected.

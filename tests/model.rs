@@ -80,8 +80,9 @@ struct Record {
 }
 
 impl Callback for &mut Record {
-    fn on_steps(&mut self, event: &StepEvent) {
+    fn on_steps(&mut self, event: &StepEvent, _: &mut Model) -> Result<Flow> {
         self.steps.push((event.epoch, event.step, event.steps));
+        Ok(Flow::Continue)
     }
 
     fn on_epoch(&mut self, event: &EpochEvent, _: &mut Model) -> Result<Flow> {

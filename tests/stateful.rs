@@ -267,8 +267,9 @@ fn gradients_of_a_window() {
 struct Steps(Vec<(usize, usize)>, usize);
 
 impl Callback for &mut Steps {
-    fn on_steps(&mut self, event: &StepEvent) {
+    fn on_steps(&mut self, event: &StepEvent, _: &mut Model) -> wgpu_lstm::Result<Flow> {
         self.0.push((event.step, event.steps));
+        Ok(Flow::Continue)
     }
 
     fn on_epoch(&mut self, event: &EpochEvent, _: &mut Model) -> wgpu_lstm::Result<Flow> {

@@ -194,11 +194,12 @@ impl Progress {
 }
 
 impl Callback for Progress {
-    fn on_steps(&mut self, event: &StepEvent) {
+    fn on_steps(&mut self, event: &StepEvent, _: &mut Model) -> wgpu_lstm::Result<Flow> {
         let message = format!("epoch {:>3}/{}  loss {:.4}{}", event.epoch, event.epochs, event.loss, self.validation);
         let bar = self.bar(event.epochs * event.steps);
         bar.set_position(((event.epoch - 1) * event.steps + event.step) as u64);
         bar.set_message(message);
+        Ok(Flow::Continue)
     }
 
     fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> wgpu_lstm::Result<Flow> {

@@ -273,7 +273,8 @@ impl Context {
             staging.unmap();
             Ok(values)
         })?;
-        values.map_err(|error: wgpu::MapRangeError| failed("the results could not be mapped", Some(Cause::new(error))))?
+        values
+            .map_err(|error: wgpu::MapRangeError| failed("the results could not be mapped", Some(Cause::new(error))))?
     }
 
     /// Layouts of a kernel: parameters with a dynamic offset at binding 0, then its storage buffers.

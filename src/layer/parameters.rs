@@ -4,6 +4,7 @@ use super::weights::{DeviceTensor, HostTensor, from_device, initial, specs, to_d
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::schedule::LayerPlan;
+use crate::transfer::is_finite;
 use rand_pcg::Pcg64;
 
 /// All device tensors of some layers, with the names that plans use.
@@ -58,6 +59,16 @@ impl Parameters {
             }
         }
         Ok(all)
+    }
+
+    /// True if no element is NaN or infinite.
+    pub async fn are_finite(&self) -> Result<bool> {
+        for (_, tensor) in &self.0 {
+            if tensor.len > 0 && !is_finite(&tensor.read_all().await?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Replaces everything, or nothing: every tensor must be there, with its shape, finite, and none may be left over.

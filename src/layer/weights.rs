@@ -8,6 +8,7 @@ use super::{Dense, Layer, Lstm};
 use crate::cell::GATES;
 use crate::error::Result;
 use crate::memory;
+use crate::transfer::is_finite;
 use rand_pcg::Pcg64;
 
 /// A named tensor on the host, PyTorch's layout.
@@ -16,6 +17,13 @@ pub(crate) struct HostTensor {
     pub name: String,
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
+}
+
+impl HostTensor {
+    /// True if no element is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        is_finite(&self.values)
+    }
 }
 
 /// A device tensor: its name, its length and the host tensors it is made of, in order.

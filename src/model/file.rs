@@ -1,17 +1,18 @@
 //! Saving and loading models: one safetensors file, PyTorch's tensor names, the configuration in its metadata.
 
-use super::{Kind, Model, Sequential};
+use super::{Kind, Model, Sequential, checksum};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::safetensors;
 use crate::layer::{HostTensor, Layer, tensor_shapes};
 use crate::plan::Role;
 use crate::schedule::{Batch, Purpose, network};
-use crate::train::{Loss, Progress, TimeCheckpoints, Update};
+use crate::train::{Loss, Progress, TimeCheckpoints, Update, check_count};
 use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The metadata's key.
 pub(crate) const KEY: &str = "wgpu_lstm";
@@ -37,15 +38,26 @@ struct State {
     checkpoints: TimeCheckpoints,
 }
 
+impl State {
+    /// Refuses what no training can have come to.
+    fn validate(&self) -> Result<()> {
+        check_count("the steps of the optimiser", self.steps)?;
+        self.progress.validate()
+    }
+}
+
 /// In front of the names of the optimiser's memory, which is kept as the device has it.
 const MEMORY: &str = "optimiser.";
 
 /// In front of the names of the states that training carries: "state.<B> <buffer>".
 const STATE: &str = "state.";
 
+/// In front of the names of weights that callbacks keep: "callback.<place among the callbacks> <tensor>".
+const CALLBACK: &str = "callback.";
+
 #[cfg(not(target_arch = "wasm32"))]
 impl Model {
-    /// Saves configuration, parameters and extras. The file is written beside its place and renamed, so that an older
+    /// Saves configuration, parameters and extras, with a CRC-32C of each tensor and of the header. The file is written beside its place and renamed, so that an older
     /// file stays whole if anything fails. The tensors are named `<layer>.<PyTorch's name>`.
     ///
     /// # Errors
@@ -65,9 +77,9 @@ impl Model {
         self.write(path.as_ref(), None)
     }
 
-    /// Saves the model with the state of its training: loss, optimiser with its memory and its steps, schedule and epoch. A model
-    /// loaded by [`Model::load_training`] goes on from there ([`Fit::resume`](crate::Fit::resume)) as if it had not stopped.
-    /// [`Model::load`] reads the file, too.
+    /// Saves the model with the state of its training: loss, optimiser with its memory and its steps, schedule, epoch and step within
+    /// it, states of callbacks, and what identifies data and settings. A model loaded by [`Model::load_training`] goes on from
+    /// there ([`Fit::resume`](crate::Fit::resume)) as if it had not stopped. [`Model::load`] reads the file, too.
     ///
     /// # Errors
     /// As [`Model::save`]; a model that was not compiled.
@@ -116,21 +128,27 @@ impl Model {
                 let values = pollster::block_on(tensor.read_all())?;
                 tensors.push(HostTensor { name: format!("{STATE}{batch} {name}"), shape: vec![values.len()], values });
             }
+            for (place, state) in own.progress.callbacks.iter().enumerate() {
+                for host in state.weights.iter().flat_map(|weights| weights.iter()) {
+                    tensors.push(HostTensor { name: format!("{CALLBACK}{place} {}", host.name), ..host.clone() });
+                }
+            }
         }
         for tensor in &tensors {
             finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
         }
         let (model, extra) = (self.config.clone(), self.extra.clone());
         let header = Header { version: VERSION, model, extra, training };
-        let json = serde_json::to_string(&header)
-            .map_err(|error| Error::format_because(path, "cannot hold the configuration", error))?;
+        let broken = |error: serde_json::Error| Error::format_because(path, "cannot hold the configuration", error);
+        let json = serde_json::to_string(&header).map_err(broken)?;
+        let json = checksum::seal(json, &tensors).map_err(broken)?;
         safetensors::write(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
     }
 
     /// Loads a model that [`Model::save`] wrote.
     ///
     /// # Errors
-    /// A file that cannot be read, is cut off, was written by something else, or whose tensors do not fit its
+    /// A file that cannot be read, is cut off or damaged, was written by something else, or whose tensors do not fit its
     /// configuration.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
         Ok(Self::read(path.as_ref(), device)?.0)
@@ -139,20 +157,25 @@ impl Model {
     /// Loads a model with the state of its training, as [`Model::save_training`] wrote it.
     ///
     /// # Errors
-    /// As [`Model::load`]; a file without the state of a training.
+    /// As [`Model::load`]; a file without the state of a training, or with one that no training can have come to.
     pub fn load_training(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
         let path = path.as_ref();
         let (mut model, training, memory) = Self::read(path, device)?;
-        let State { loss, update, steps, progress, checkpoints } = training.ok_or_else(|| {
+        let State { loss, update, steps, mut progress, checkpoints } = training.ok_or_else(|| {
             Error::format(path, "holds a model without the state of its training; it was not written by save_training")
         })?;
         let refused = |error: Error| Error::format(path, format!("has a state of training that does not fit: {error}"));
-        if let Some(schedule) = &progress.schedule {
-            schedule.validate().map_err(refused)?;
-        }
         model.compile(loss, update).map_err(refused)?;
         model.checkpoint_time(checkpoints).map_err(refused)?;
         let (mut tensors, mut states) = (HashMap::new(), HashMap::new());
+        let (kept, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|host| host.name.starts_with(CALLBACK));
+        for (place, weights) in model.weights_of_callbacks(kept).map_err(refused)? {
+            let count = progress.callbacks.len();
+            let state = progress.callbacks.get_mut(place).ok_or_else(|| {
+                Error::format(path, format!("has weights of callback {place}, but states of {count} callbacks"))
+            })?;
+            state.weights = Some(Arc::new(weights));
+        }
         for HostTensor { name, values, .. } in memory {
             if let Some(name) = name.strip_prefix(STATE) {
                 let (batch, name) = model.find_state(name, values.len() as u64).map_err(refused)?;
@@ -187,11 +210,42 @@ impl Model {
         Ok(model)
     }
 
+    /// The weights that callbacks keep, by the callback's place; each has all tensors of the model.
+    fn weights_of_callbacks(&self, tensors: Vec<HostTensor>) -> Result<BTreeMap<usize, Vec<HostTensor>>> {
+        let mut all: BTreeMap<usize, Vec<HostTensor>> = BTreeMap::new();
+        for host in tensors {
+            let place = host.name.strip_prefix(CALLBACK).and_then(|name| name.split_once(' '));
+            let place = place.and_then(|(place, name)| Some((place.parse().ok()?, name.to_string())));
+            let (place, name) =
+                place.ok_or_else(|| Error::Config(format!("tensor \"{}\" names no callback", host.name)))?;
+            finite(&format!("tensor {}", host.name), "[element]", &ndarray::aview1(&host.values))?;
+            all.entry(place).or_default().push(HostTensor { name, ..host });
+        }
+        let mut expected: Vec<_> = self.layers.iter().flat_map(tensor_shapes).collect();
+        expected.sort();
+        for (place, weights) in &all {
+            let mut given: Vec<_> = weights.iter().map(|host| (host.name.clone(), host.shape.clone())).collect();
+            given.sort();
+            if let Some((name, shape)) =
+                expected.iter().chain(&given).find(|one| given.contains(one) != expected.contains(one))
+            {
+                return Err(Error::Shape(format!(
+                    "tensor {name} of shape {shape:?} is only in one of the model and the weights of callback {place}"
+                )));
+            }
+        }
+        Ok(all)
+    }
+
     /// B and the buffer's name of a state "<B> <buffer>" of so many elements, if the model has it.
     fn find_state(&self, name: &str, len: u64) -> Result<(usize, String)> {
         let wrong = || Error::Config(format!("there is no state \"{name}\" of {len} numbers"));
         let (batch, name) = name.split_once(' ').ok_or_else(wrong)?;
         let batch = batch.parse().map_err(|_| wrong())?;
+        // A state has at least a number for each sequence.
+        if batch as u64 > len {
+            return Err(wrong());
+        }
         let sizes = Batch::new(batch, 1).stateful(true);
         let plan = network(&self.layers, sizes, Purpose::Predict, self.device.capabilities())?.plan;
         let held = plan.find(name).map(|id| &plan.buffers[id.0]);
@@ -207,24 +261,29 @@ impl Model {
         let json = metadata.get(KEY).ok_or_else(|| {
             Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save"))
         })?;
-        let header: Header = serde_json::from_str(json).map_err(|error| {
-            let reason = format!(
-                "has a configuration that this version of the crate cannot read (its JSON, line {}, column {})",
-                error.line(),
-                error.column()
-            );
-            Error::format_because(path, reason, error)
-        })?;
+        // The path says where in the configuration something is wrong.
+        let header: Header =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(|error| {
+                let reason =
+                    format!("has a configuration that this version of the crate cannot read (at {})", error.path());
+                Error::format_because(path, reason, error.into_inner())
+            })?;
         if header.version != VERSION {
             return Err(Error::format(
                 path,
                 format!("has version {}, this crate reads version {VERSION}", header.version),
             ));
         }
+        if let Some(state) = &header.training {
+            state.validate().map_err(|error| {
+                Error::format(path, format!("has a state of training that no training can have come to: {error}"))
+            })?;
+        }
+        checksum::check(path, json, &tensors)?;
         let (memory, tensors): (Vec<_>, Vec<_>) = match header.training {
             Some(_) => tensors
                 .into_iter()
-                .partition(|tensor| [MEMORY, STATE].iter().any(|prefix| tensor.name.starts_with(prefix))),
+                .partition(|tensor| [MEMORY, STATE, CALLBACK].iter().any(|prefix| tensor.name.starts_with(prefix))),
             None => (Vec::new(), tensors),
         };
         // A forged configuration must not allocate more than the file holds.
@@ -266,7 +325,10 @@ impl Model {
     /// As [`Model::load`]; a tensor of another shape is named, and nothing is changed.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let (tensors, _) = safetensors::read(path)?;
+        let (tensors, metadata) = safetensors::read(path)?;
+        if let Some(json) = metadata.get(KEY) {
+            checksum::check(path, json, &tensors)?;
+        }
         self.import(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
     }
 }

@@ -1,7 +1,9 @@
 //! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
 
+mod checksum;
 mod file;
 mod mask;
+mod recovery;
 mod summary;
 
 #[cfg(feature = "pytorch")]
@@ -169,10 +171,11 @@ struct Training {
     states: HashMap<(Kind, usize, String), Tensor>,
     /// Losses of the last steps, on the device.
     log: Tensor,
+    pace: train::Pace,
 }
 
 /// Losses that the device keeps until the host looks.
-const LOG: u64 = 32;
+const LOG: u64 = train::MOST_STEPS as u64;
 
 /// A model on a device.
 ///
@@ -279,6 +282,7 @@ impl Model {
             checkpoints: TimeCheckpoints::Off,
             states: HashMap::new(),
             log,
+            pace: train::Pace::new(),
         });
         self.plans.forget(|Key { kind, .. }| kind != Kind::Predict);
         Ok(())
@@ -400,10 +404,9 @@ impl Model {
         self.training.as_ref().map(|training| &training.progress).ok_or_else(not_compiled)
     }
 
-    /// Says how far a fit has come.
-    pub(crate) fn set_progress(&mut self, progress: Progress) -> Result<()> {
-        self.training.as_mut().ok_or_else(not_compiled)?.progress = progress;
-        Ok(())
+    /// The same, to say how far a fit has come.
+    pub(crate) fn progress_mut(&mut self) -> Result<&mut Progress> {
+        self.training.as_mut().map(|training| &mut training.progress).ok_or_else(not_compiled)
     }
 
     /// What it was compiled to make small.
@@ -415,8 +418,10 @@ impl Model {
     /// one that returns sequences.
     ///
     /// # Errors
-    /// Shapes that do not fit, numbers that are not finite (named by their position), settings out of range, a loss
-    /// that becomes NaN or infinite ([`Error::Diverged`], with the step), whatever a callback returns.
+    /// Shapes that do not fit, numbers that are not finite (named by their position), settings out of range, a loss or weights
+    /// that become NaN or infinite ([`Error::Diverged`], with the step; not an error if a callback has weights to go back to,
+    /// as [`EarlyStopping`](crate::EarlyStopping) has), whatever a callback returns. After divergence the optimiser's memory, its
+    /// count of steps and carried states are zero, so that finite weights can be trained on.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn fit<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>, fit: Fit<'_>) -> Result<History> {
         pollster::block_on(self.fit_async(x, y, fit))

@@ -1,19 +1,22 @@
-//! What can look into a running fit.
+//! Callbacks: the interface through which others follow and steer a running fit.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::layer::HostTensor;
 use crate::model::Model;
-use std::path::PathBuf;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// Whether a fit goes on.
+/// What a callback wants of the fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// On.
+    /// Go on.
     Continue,
-    /// No further epoch.
+    /// End the fit here. All callbacks of the same moment are still called.
     Stop,
 }
 
-/// After some steps of an epoch.
+/// Some steps of an epoch are done.
 #[derive(Clone, Copy, Debug)]
 pub struct StepEvent {
     /// Epoch, counted from 1.
@@ -30,7 +33,7 @@ pub struct StepEvent {
     pub learning_rate: f64,
 }
 
-/// At the end of an epoch.
+/// An epoch is done.
 #[derive(Clone, Copy, Debug)]
 pub struct EpochEvent {
     /// Epoch, counted from 1.
@@ -56,12 +59,21 @@ impl EpochEvent {
     }
 }
 
-/// Looks into a fit.
+/// Follows a fit and may steer it. Callbacks are called in the order in which they were added.
+///
+/// A fit ends with an error as soon as a callback returns one. [`Callback::on_end`] of every callback runs nevertheless, and the
+/// first error is the one that the fit returns.
 ///
 /// ```
-/// use wgpu_lstm::{Callback, EpochEvent, Flow, Model, Result};
+/// use wgpu_lstm::{Callback, EpochEvent, Flow, Model, Result, StepEvent};
 /// struct Print;
 /// impl Callback for Print {
+///     fn on_steps(&mut self, event: &StepEvent, model: &mut Model) -> Result<Flow> {
+///         if event.epoch == 1 && event.step == event.steps {
+///             model.set_learning_rate(1e-4)?; // of the steps to come
+///         }
+///         Ok(if event.loss > 1e6 { Flow::Stop } else { Flow::Continue })
+///     }
 ///     fn on_epoch(&mut self, event: &EpochEvent, _: &mut Model) -> Result<Flow> {
 ///         println!("epoch {}: loss {}", event.epoch, event.loss);
 ///         Ok(Flow::Continue)
@@ -69,7 +81,7 @@ impl EpochEvent {
 /// }
 /// ```
 pub trait Callback {
-    /// When the fit begins, after its settings and data were found good.
+    /// Called when the fit begins, after its settings and data were found good, and after [`Callback::restore`].
     ///
     /// # Errors
     /// An error ends the fit and is returned by it.
@@ -77,10 +89,28 @@ pub trait Callback {
         Ok(())
     }
 
-    /// After some steps: at least every 32, and at the end of the epoch.
-    fn on_steps(&mut self, _event: &StepEvent) {}
+    /// Called after some steps of an epoch: after every 32, after those that a callback's [`Callback::interval`] asks for, after the
+    /// epoch's last, and where steps are slow about once a second.
+    ///
+    /// It may save the model ([`Model::save_training`] keeps the place in the epoch, and a resumed run goes on from it) and set
+    /// the learning rate. A schedule overrides that rate when it next advances: after the next step if it counts steps, after
+    /// the epoch if it counts epochs. [`Flow::Stop`] ends the fit after these steps: the unfinished epoch has no validation,
+    /// no [`Callback::on_epoch`] and no entry in [`History::loss`](crate::History::loss). After an epoch's last steps the epoch
+    /// ends as usual, and the fit with it.
+    ///
+    /// # Errors
+    /// An error ends the fit and is returned by it.
+    fn on_steps(&mut self, _event: &StepEvent, _model: &mut Model) -> Result<Flow> {
+        Ok(Flow::Continue)
+    }
 
-    /// At the end of an epoch.
+    /// Number n of steps: [`Callback::on_steps`] is called when a multiple of n steps of an epoch is done. Losses are read
+    /// back for each call, so a small n makes small models slower.
+    fn interval(&self) -> usize {
+        super::pace::MOST_STEPS
+    }
+
+    /// Called at the end of an epoch.
     ///
     /// # Errors
     /// An error ends the fit and is returned by it.
@@ -88,111 +118,100 @@ pub trait Callback {
         Ok(Flow::Continue)
     }
 
-    /// At the end of the fit.
+    /// Called when all callbacks have seen some steps or an epoch: a file that [`Model::save_training`] writes here holds every
+    /// callback's state as of now. `flow` is [`Flow::Stop`] where the fit takes no further step.
     ///
     /// # Errors
-    /// An error is returned by the fit.
+    /// An error ends the fit and is returned by it.
+    fn save(&mut self, _model: &mut Model, _flow: Flow) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once at the end of every fit that began, however it ended: also after divergence, an error of a callback or one
+    /// of the device.
+    ///
+    /// # Errors
+    /// An error is returned by the fit, unless there was one before it.
     fn on_end(&mut self, _model: &mut Model) -> Result<()> {
         Ok(())
     }
-}
 
-/// Stops when the validation loss (the training loss, without validation data) no longer falls, and goes back to the
-/// best weights. As [Keras's EarlyStopping](https://keras.io/api/callbacks/early_stopping/).
-///
-/// ```
-/// use wgpu_lstm::{EarlyStopping, Fit};
-/// let fit = Fit::new().epochs(500).validation_split(0.2).callback(EarlyStopping::new(10));
-/// ```
-#[derive(Debug)]
-pub struct EarlyStopping {
-    patience: usize,
-    min_delta: f32,
-    restore_best: bool,
-    best: f32,
-    waited: usize,
-    weights: Option<Vec<crate::layer::HostTensor>>,
-}
-
-impl EarlyStopping {
-    /// Stops after `patience` epochs without a better loss; restores the best weights.
-    pub fn new(patience: usize) -> EarlyStopping {
-        EarlyStopping { patience, min_delta: 0.0, restore_best: true, best: f32::INFINITY, waited: 0, weights: None }
+    /// True if [`Callback::on_end`] would put finite weights into the model. A fit that diverges is then one that was
+    /// stopped ([`Stopped::Diverged`](crate::Stopped::Diverged)) and not an error.
+    fn restores_weights(&self) -> bool {
+        false
     }
 
-    /// The loss must fall by more than this to count as better.
-    pub fn min_delta(self, min_delta: f32) -> EarlyStopping {
-        EarlyStopping { min_delta, ..self }
+    /// State that is saved with the training, if the callback has some.
+    ///
+    /// # Errors
+    /// An error ends the fit and is returned by it.
+    fn state(&self) -> Result<Option<CallbackState>> {
+        Ok(None)
     }
 
-    /// Whether the model ends with its best weights (the default) or its last ones.
-    pub fn restore_best(self, restore_best: bool) -> EarlyStopping {
-        EarlyStopping { restore_best, ..self }
-    }
-}
-
-impl Callback for EarlyStopping {
-    fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> Result<Flow> {
-        if event.watched() < self.best - self.min_delta {
-            self.best = event.watched();
-            self.waited = 0;
-            if self.restore_best {
-                self.weights = Some(model.export()?);
-            }
-            return Ok(Flow::Continue);
-        }
-        self.waited += 1;
-        Ok(if self.waited >= self.patience { Flow::Stop } else { Flow::Continue })
-    }
-
-    fn on_end(&mut self, model: &mut Model) -> Result<()> {
-        self.best = f32::INFINITY;
-        self.waited = 0;
-        match self.weights.take() {
-            Some(weights) => model.import(weights),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Saves the model during a fit.
-///
-/// ```
-/// use wgpu_lstm::{Checkpoint, Fit};
-/// let fit = Fit::new().callback(Checkpoint::best("model.safetensors"));
-/// ```
-#[derive(Debug)]
-pub struct Checkpoint {
-    path: PathBuf,
-    best_only: bool,
-    training: bool,
-    best: f32,
-}
-
-impl Checkpoint {
-    /// After every epoch whose watched loss is the best so far.
-    pub fn best(path: impl Into<PathBuf>) -> Checkpoint {
-        Checkpoint { path: path.into(), best_only: true, training: false, best: f32::INFINITY }
-    }
-
-    /// After every epoch.
-    pub fn every_epoch(path: impl Into<PathBuf>) -> Checkpoint {
-        Checkpoint { best_only: false, ..Checkpoint::best(path) }
-    }
-
-    /// Whether the file holds the state of training, too, so that a run that was stopped can go on; see
-    /// [`Model::save_training`](crate::Model::save_training).
-    pub fn training(self, training: bool) -> Checkpoint {
-        Checkpoint { training, ..self }
-    }
-}
-
-impl Callback for Checkpoint {
-    fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> Result<Flow> {
-        if !self.best_only || event.watched() < self.best {
-            self.best = event.watched();
-            if self.training { model.save_training(&self.path)? } else { model.save(&self.path)? }
-        }
+    /// Takes back, in a resumed fit, what [`Callback::state`] gave when the run was saved: the state of the same name, and where
+    /// several have that name the one at the same place among them. [`Flow::Stop`] if the run had come to its end by this callback:
+    /// the fit then takes no step.
+    ///
+    /// # Errors
+    /// An error ends the fit and is returned by it.
+    fn restore(&mut self, _state: &CallbackState) -> Result<Flow> {
         Ok(Flow::Continue)
+    }
+}
+
+/// State of a callback, as a checkpoint holds it.
+///
+/// ```
+/// use wgpu_lstm::{Callback, CallbackState, Flow, Result};
+/// struct Halve { every: usize, halved: usize }
+/// impl Callback for Halve {
+///     fn state(&self) -> Result<Option<CallbackState>> {
+///         let state = CallbackState::new("halving", &self.halved)?;
+///         Ok(Some(state.with_settings(format!("every {}", self.every))))
+///     }
+///     fn restore(&mut self, state: &CallbackState) -> Result<Flow> {
+///         self.halved = state.value()?;
+///         Ok(Flow::Continue)
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallbackState {
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) settings: String,
+    value: serde_json::Value,
+    /// Weights to go back to, which a file keeps as tensors.
+    #[serde(skip)]
+    pub(crate) weights: Option<Arc<Vec<HostTensor>>>,
+}
+
+impl CallbackState {
+    /// A state under the callback's name.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold.
+    pub fn new(name: impl Into<String>, value: &impl Serialize) -> Result<CallbackState> {
+        let name = name.into();
+        let value = serde_json::to_value(value)
+            .map_err(|error| Error::Config(format!("the state of the callback \"{name}\": {error}")))?;
+        Ok(CallbackState { name, settings: String::new(), value, weights: None })
+    }
+
+    /// Settings that the result of the run depends on, in words. A resumed fit in which they differ, or in which the callback is
+    /// missing, is refused ([`Fit::accept_changes`](crate::Fit::accept_changes)).
+    pub fn with_settings(self, settings: impl Into<String>) -> CallbackState {
+        CallbackState { settings: settings.into(), ..self }
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn value<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_path_to_error::deserialize(&self.value)
+            .map_err(|error| Error::Config(format!("the saved state of the callback \"{}\": {error}", self.name)))
     }
 }

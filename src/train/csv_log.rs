@@ -13,6 +13,9 @@ const HEADER: &str = "epoch,loss,validation_loss,learning_rate,seconds";
 /// file, at once; the validation loss is empty where there is none. As
 /// [Keras's CSVLogger](https://keras.io/api/callbacks/csv_logger/).
 ///
+/// A resumed fit goes on with the file: rows at its end of epochs that the run has not done yet, which were written between the last
+/// checkpoint and the break, are taken out, and then come again.
+///
 /// ```
 /// use wgpu_lstm::{CsvLog, Fit};
 /// let fit = Fit::new().callback(CsvLog::new("training.csv")); // replaces an older file
@@ -26,7 +29,7 @@ pub struct CsvLog {
 }
 
 impl CsvLog {
-    /// A new file; an older one is replaced when the fit begins.
+    /// A new file; an older one is replaced when a fit begins that does not resume a run.
     pub fn new(path: impl Into<PathBuf>) -> CsvLog {
         CsvLog { path: path.into(), append: false, file: None }
     }
@@ -37,10 +40,16 @@ impl CsvLog {
         CsvLog { append: true, ..CsvLog::new(path) }
     }
 
-    fn open(&self) -> Result<File> {
+    /// Opens the file for a fit that begins when so many epochs are done.
+    fn open(&self, done: usize) -> Result<File> {
         // A device or a pipe has no rows to keep, and reading one might never end.
         let regular = std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file());
-        let kept = if self.append && regular { whole_rows(&self.path)? } else { 0 };
+        let kept = match (done, self.append) {
+            _ if !regular => 0,
+            (0, false) => 0,
+            (0, true) => whole_rows(&self.path, usize::MAX)?,
+            (done, _) => whole_rows(&self.path, done)?,
+        };
         let open = || {
             if kept > 0 {
                 let file = File::options().append(true).open(&self.path)?;
@@ -55,8 +64,9 @@ impl CsvLog {
     }
 }
 
-/// Length in bytes of the complete rows of a log; 0 where not even its header is complete.
-fn whole_rows(path: &Path) -> Result<u64> {
+/// Length in bytes of the complete rows of a log, without those at its end of epochs after `last`; 0 where not even its header is
+/// complete.
+fn whole_rows(path: &Path, last: usize) -> Result<u64> {
     let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
     let header = text.lines().next().unwrap_or(HEADER);
     if !text.contains('\n') && HEADER.starts_with(header) {
@@ -65,12 +75,18 @@ fn whole_rows(path: &Path) -> Result<u64> {
     if header != HEADER {
         return Err(Error::format(path, format!("begins with \"{header}\", a log of epochs with \"{HEADER}\"")));
     }
-    Ok(text.rfind('\n').map_or(0, |end| end as u64 + 1))
+    let mut rows: Vec<&str> = text.split_inclusive('\n').filter(|row| row.ends_with('\n')).collect();
+    let is_later =
+        |row: &str| row.split(',').next().and_then(|epoch| epoch.parse().ok()).is_some_and(|epoch: usize| epoch > last);
+    while rows.last().is_some_and(|row| is_later(row)) {
+        rows.pop();
+    }
+    Ok(rows.iter().map(|row| row.len() as u64).sum())
 }
 
 impl Callback for CsvLog {
-    fn on_begin(&mut self, _: &mut Model) -> Result<()> {
-        self.file = Some(self.open()?);
+    fn on_begin(&mut self, model: &mut Model) -> Result<()> {
+        self.file = Some(self.open(model.progress()?.epoch)?);
         Ok(())
     }
 

@@ -1,19 +1,7 @@
-//! The training loop.
+//! Settings of a fit, and what it returns.
 
-use super::{Callback, EpochEvent, Flow, Schedule, StepEvent};
-use crate::error::{Error, Result};
-use crate::memory;
-use crate::model::{Given, Model, check_divides};
-use crate::transfer::{finite, not_empty};
-use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
-use rand::seq::SliceRandom;
-use rand_pcg::Pcg64;
-use serde::{Deserialize, Serialize};
-use std::ops::Range;
-use std::time::Instant;
-
-/// Steps between two looks at the loss; the device works ahead in between.
-const STEPS_A_LOOK: usize = 32;
+use super::{Callback, Schedule};
+use ndarray::{Array1, Array2, Array3, Axis};
 
 /// What a fit is judged on after each epoch.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +47,7 @@ pub struct Fit<'a> {
     pub(crate) truncated: Option<usize>,
     pub(crate) stateful: Option<Reset>,
     pub(crate) resume: bool,
+    pub(crate) accept_changes: bool,
     pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
 }
 
@@ -76,6 +65,7 @@ impl Default for Fit<'_> {
             truncated: None,
             stateful: None,
             resume: false,
+            accept_changes: false,
             callbacks: Vec::new(),
         }
     }
@@ -218,11 +208,30 @@ impl<'a> Fit<'a> {
         Fit { validation: Validation::Ragged(x, y, lengths), ..self }
     }
 
-    /// Goes on after the last epoch of a model that came from [`Model::load_training`](crate::Model::load_training), up to
-    /// [`Fit::epochs`] in all, with the schedule as it stood then. With the same data and settings, the run ends with the same
-    /// bits as one that was not stopped; early stopping begins to count anew.
+    /// Goes on where a run ended whose model is here or came from [`Model::load_training`](crate::Model::load_training), up to
+    /// [`Fit::epochs`] in all: after its last epoch, or within the epoch in which it was saved. Its schedule goes on unless
+    /// another is given, and callbacks take back their state. The run then ends with the same bits as one that was not stopped. A
+    /// model that was never trained begins its run.
+    ///
+    /// What must be as it was in the run is compared: x, y, lengths, weights and validation data by their checksums, batch size, order,
+    /// seed, windows and states, loss, optimiser, schedule, and settings of callbacks. A difference is an error that names it, unless it is
+    /// accepted ([`Fit::accept_changes`]). Files of older versions say the seed and the schedule alone.
+    ///
+    /// [`EarlyStopping`](crate::EarlyStopping) puts its best weights into the model at the end of each fit; a run that was stopped
+    /// before its end goes on as if it had not been from a [`Checkpoint`](crate::Checkpoint), which has the last ones.
     pub fn resume(self, resume: bool) -> Self {
         Fit { resume, ..self }
+    }
+
+    /// Accepts, in a resumed fit, what differs from the run: it goes on with what is given here. If the order or number of steps may
+    /// be another, an unfinished epoch begins anew.
+    ///
+    /// ```
+    /// use wgpu_lstm::{EarlyStopping, Fit};
+    /// let fit = Fit::new().epochs(100).resume(true).callback(EarlyStopping::new(20)).accept_changes(true); // more patience
+    /// ```
+    pub fn accept_changes(self, accept: bool) -> Self {
+        Fit { accept_changes: accept, ..self }
     }
 
     /// Adds a callback; they are called in the order they were added.
@@ -232,7 +241,7 @@ impl<'a> Fit<'a> {
     }
 }
 
-/// What a fit returns: the losses of its epochs.
+/// Course of a fit: the losses of the epochs that it completed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// Mean training loss per epoch, each batch's taken before its step.
@@ -243,307 +252,28 @@ pub struct History {
     pub learning_rate: Vec<f64>,
     /// The schedule as it stands now, if there was one.
     pub schedule: Option<Schedule>,
-    /// Optimiser steps in all.
+    /// Optimiser steps of this fit.
     pub steps: u64,
     /// Seconds in all.
     pub seconds: f64,
+    /// Why the fit ended before its last epoch, if it did.
+    pub stopped: Option<Stopped>,
 }
 
-/// How far a fit has come; what a run that goes on must know beside the model and its optimiser's memory.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    /// Epochs done.
-    pub epoch: usize,
-    /// Of the order of sequences and of random bits.
-    pub seed: u64,
-    /// As it stands.
-    pub schedule: Option<Schedule>,
-}
-
-/// Runs the fit; y is [N, T, F].
-pub(crate) async fn fit(
-    model: &mut Model,
-    x: ArrayView3<'_, f32>,
-    y: ArrayView3<'_, f32>,
-    mut fit: Fit<'_>,
-) -> Result<History> {
-    if fit.batch_size == 0 {
-        return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
-    }
-    check_carried(model, &fit)?;
-    check_data(model, "x", "y", &x, &y)?;
-    check_weights(model, fit.weights.as_ref(), x.dim())?;
-    let mut schedule = fit.schedule.take();
-    let mut done = 0;
-    if fit.resume {
-        let progress = model.progress()?;
-        if progress.seed != fit.seed {
-            return Err(Error::Config(format!(
-                "the run to resume has seed {}, this fit has {}; they must be the same",
-                progress.seed, fit.seed
-            )));
-        }
-        (done, schedule) = (progress.epoch, progress.schedule.clone());
-    } else if let Some(schedule) = &mut schedule {
-        schedule.validate()?;
-        model.set_learning_rate(schedule.begin(model.learning_rate()?))?;
-    }
-    model.set_weighted(fit.weights.is_some())?;
-    fit.lengths = model.config().lengths("x", &x, fit.lengths.as_deref())?;
-    model.set_seed(fit.seed)?;
-    let validation = std::mem::take(&mut fit.validation);
-    let (x, y, validation) = split(model, x, y, fit.lengths.as_deref(), validation)?;
-    if fit.stateful.is_some() {
-        check_divides("x", x.dim().0, fit.batch_size)?;
-        if let Some((x, ..)) = &validation {
-            check_divides("validation x", x.dim().0, fit.batch_size)?;
-        }
-    }
-    for callback in &mut fit.callbacks {
-        callback.on_begin(model)?;
-    }
-    let start = Instant::now();
-    let ((count, all_steps, _), mut history) = (x.dim(), History::default());
-    let carries = fit.truncated.is_some() || fit.stateful.is_some();
-    let mut order: Vec<usize> = (0..count).collect();
-    for epoch in done + 1..=fit.epochs {
-        if fit.shuffle {
-            // Each epoch's order depends on the seed and the epoch alone.
-            order.sort_unstable();
-            order.shuffle(&mut Pcg64::new(fit.seed as u128, epoch as u128));
-        }
-        if fit.stateful == Some(Reset::EachEpoch) {
-            model.reset_states()?;
-        }
-        let (mut sum, mut seen) = (0.0f64, 0.0f64);
-        let pieces = pieces(&order, &fit, all_steps);
-        let steps = pieces.len();
-        let mut learning_rate = model.learning_rate()?;
-        for (look, group) in pieces.chunks(STEPS_A_LOOK).enumerate() {
-            for (slot, Piece { rows, steps, .. }) in group.iter().enumerate() {
-                if carries && fit.stateful.is_none() && steps.start == 0 {
-                    model.reset_states()?;
-                }
-                let part =
-                    |all: &ArrayView3<f32>, steps: Range<usize>| all.slice(s![.., steps, ..]).select(Axis(0), rows);
-                let target = if y.dim().1 == all_steps { steps.clone() } else { 0..y.dim().1 };
-                let elements = rows.len() * (steps.len() * x.dim().2 + target.len() * y.dim().2);
-                memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
-                let (x, y) = (part(&x, steps.clone()), part(&y, target));
-                let weights = fit.weights.as_ref().map(|all| {
-                    let own = if all.ncols() == all_steps { steps.clone() } else { 0..all.ncols() };
-                    all.slice(s![.., own]).select(Axis(0), rows)
-                });
-                learning_rate = model.learning_rate()?;
-                let lengths =
-                    fit.lengths.as_ref().map(|all| rows.iter().map(|&n| held(all[n], steps)).collect::<Vec<_>>());
-                let given = Given {
-                    x: x.view(),
-                    y: Some(y.view()),
-                    lengths: lengths.as_deref(),
-                    weights: weights.as_ref().map(|all| all.view()),
-                    stateful: carries,
-                };
-                model.train_step(&given, slot).await?;
-                if let Some(schedule) = schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
-                    advance(schedule, model, f64::NAN)?;
-                }
-            }
-            let losses = model.step_losses(group.len()).await?;
-            for (slot, (&loss, piece)) in losses.iter().zip(group).enumerate() {
-                if !loss.is_finite() {
-                    return Err(Error::Diverged { epoch, step: look * STEPS_A_LOOK + slot + 1, loss });
-                }
-                sum += loss as f64 * piece.sequences;
-                seen += piece.sequences;
-            }
-            let step = look * STEPS_A_LOOK + group.len();
-            let event = StepEvent { epoch, epochs: fit.epochs, step, steps, loss: (sum / seen) as f32, learning_rate };
-            fit.callbacks.iter_mut().for_each(|callback| callback.on_steps(&event));
-        }
-        history.steps += steps as u64;
-        let loss = (sum / seen) as f32;
-        history.loss.push(loss);
-        let validation_loss = match &validation {
-            Some((x, y, lengths)) => Some(match fit.stateful {
-                Some(_) => {
-                    model.evaluate_stateful_async(x.view(), y.view(), lengths.as_deref(), fit.batch_size).await?
-                }
-                None => model.evaluate_async(x.view(), y.view(), lengths.as_deref()).await?,
-            }),
-            None => None,
-        };
-        history.validation_loss.extend(validation_loss);
-        history.learning_rate.push(learning_rate);
-        history.seconds = start.elapsed().as_secs_f64();
-        let seconds = history.seconds;
-        let event = EpochEvent { epoch, epochs: fit.epochs, steps, loss, validation_loss, learning_rate, seconds };
-        if let Some(schedule) = schedule.as_mut().filter(|schedule| !schedule.is_per_step()) {
-            advance(schedule, model, event.watched() as f64)?;
-        }
-        model.set_progress(Progress { epoch, seed: fit.seed, schedule: schedule.clone() })?;
-        let mut flow = Flow::Continue;
-        for callback in &mut fit.callbacks {
-            if callback.on_epoch(&event, model)? == Flow::Stop {
-                flow = Flow::Stop;
-            }
-        }
-        if flow == Flow::Stop {
-            break;
-        }
-    }
-    for callback in &mut fit.callbacks {
-        callback.on_end(model)?;
-    }
-    history.schedule = schedule;
-    Ok(history)
-}
-
-/// What an optimiser step learns from: a batch, or a window of one.
-struct Piece<'a> {
-    /// The sequences.
-    rows: &'a [usize],
-    /// Their steps.
-    steps: Range<usize>,
-    /// What it counts in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
-    sequences: f64,
-}
-
-/// The pieces of an epoch, in their order.
-fn pieces<'a>(order: &'a [usize], fit: &Fit<'_>, all_steps: usize) -> Vec<Piece<'a>> {
-    let window = fit.truncated.unwrap_or(all_steps).min(all_steps);
-    let length = |&n: &usize| fit.lengths.as_ref().map_or(all_steps, |lengths| lengths[n]);
-    let batches = order.chunks(fit.batch_size);
-    let windows = batches.flat_map(|rows| {
-        let longest = rows.iter().map(length).max().unwrap_or(0).max(1);
-        let there = move |steps: &Range<usize>| rows.iter().map(|n| held(length(n), steps)).sum::<usize>();
-        let all = there(&(0..all_steps)).max(1) as f64;
-        (0..longest).step_by(window).map(move |first| {
-            let steps = first..(first + window).min(all_steps);
-            let share = if window < all_steps { there(&steps) as f64 / all } else { 1.0 };
-            Piece { rows, steps, sequences: rows.len() as f64 * share }
-        })
-    });
-    windows.collect()
-}
-
-/// Steps of a sequence of this length that lie in a window.
-fn held(length: usize, window: &Range<usize>) -> usize {
-    length.clamp(window.start, window.end) - window.start
-}
-
-/// Refuses to carry states where that has no meaning.
-fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
-    if let Some(window) = fit.truncated {
-        if window == 0 {
-            return Err(Error::Config("truncated was given windows of 0 steps; they must have at least 1".into()));
-        }
-        if !model.returns_sequences() {
-            return Err(Error::Config(
-                "truncated needs a model with an output at every step, but this one ends its sequences; set \
-                 return_sequences(true) on its recurrent layers, or cut the sequences and use stateful"
-                    .into(),
-            ));
-        }
-    }
-    if fit.stateful.is_some() && fit.shuffle {
-        return Err(Error::Config(
-            "stateful carries states from batch to batch, so sequences must stay in their order; set shuffle(false)"
-                .into(),
-        ));
-    }
-    if fit.truncated.is_some() || fit.stateful.is_some() { model.check_carried() } else { Ok(()) }
-}
-
-/// Sets the learning rate of the next step.
-fn advance(schedule: &mut Schedule, model: &mut Model, watched: f64) -> Result<()> {
-    match schedule.advance(watched) {
-        Some(rate) => model.set_learning_rate(rate),
-        None => Ok(()),
-    }
-}
-
-/// Refuses weights that do not fit x [N, T, I] and the model's output, or are no weights.
-fn check_weights(model: &Model, weights: Option<&Array2<f32>>, (count, steps, _): (usize, usize, usize)) -> Result<()> {
-    let Some(weights) = weights else { return Ok(()) };
-    let steps = model.output_shape(steps).0;
-    if weights.nrows() != count || ![1, steps].contains(&weights.ncols()) {
-        return Err(Error::Shape(format!(
-            "the weights have shape {:?}; expected one for each of {count} sequences, or [N, T] = [{count}, {steps}]",
-            weights.shape()
-        )));
-    }
-    match weights.indexed_iter().find(|&(_, &weight)| !(weight >= 0.0 && weight.is_finite())) {
-        None => Ok(()),
-        Some(((n, t), weight)) => Err(Error::Config(format!(
-            "the weight of [sequence, step] = [{n}, {t}] is {weight}; it must be finite and at least 0"
-        ))),
-    }
-}
-
-/// Refuses data that do not fit the model or are not finite.
-pub(crate) fn check_data(
-    model: &Model,
-    x_name: &str,
-    y_name: &str,
-    x: &ArrayView3<f32>,
-    y: &ArrayView3<f32>,
-) -> Result<()> {
-    model.check_input(x_name, x)?;
-    not_empty(y_name, "[N, T, F]", y.shape())?;
-    let (steps, outputs) = model.output_shape(x.dim().1);
-    let features = model.loss()?.target_width(outputs)?;
-    if y.dim() != (x.dim().0, steps, features) {
-        return Err(Error::Shape(format!(
-            "{y_name} has shape {:?}, expected [N, T, F] = {:?} for {x_name} of shape {:?}",
-            y.shape(),
-            [x.dim().0, steps, features],
-            x.shape()
-        )));
-    }
-    finite(x_name, "[sequence, step, feature]", x)?;
-    finite(y_name, "[sequence, step, feature]", y)?;
-    model.loss()?.check_target(y_name, y, outputs)
-}
-
-type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<Held>);
-
-/// Validation data, with lengths where they have some.
-type Held = (Array3<f32>, Array3<f32>, Option<Vec<usize>>);
-
-/// Takes the validation data off.
-fn split<'a>(
-    model: &Model,
-    x: ArrayView3<'a, f32>,
-    y: ArrayView3<'a, f32>,
-    lengths: Option<&[usize]>,
-    validation: Validation,
-) -> Result<Split<'a>> {
-    match validation {
-        Validation::None => Ok((x, y, None)),
-        Validation::Data(vx, vy) => {
-            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
-            let lengths = model.config().lengths("validation x", &vx.view(), None)?;
-            Ok((x, y, Some((vx, vy, lengths))))
-        }
-        Validation::Ragged(vx, vy, lengths) => {
-            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
-            let lengths = model.config().lengths("validation x", &vx.view(), Some(&lengths))?;
-            Ok((x, y, Some((vx, vy, lengths))))
-        }
-        Validation::Split(share) => {
-            let count = x.dim().0;
-            let kept = (count as f64 * (1.0 - share)).floor() as usize;
-            if !(share > 0.0 && share < 1.0) || kept == 0 || kept == count {
-                return Err(Error::Config(format!(
-                    "a validation split of {share} leaves {kept} of {count} sequences to train on; it must be above 0 and \
-                     below 1 and leave at least one on each side"
-                )));
-            }
-            memory::probe(4 * (x.len() / count + y.len() / count) as u64 * (count - kept) as u64, "validation data")?;
-            let (vx, vy) = (x.slice(s![kept.., .., ..]).to_owned(), y.slice(s![kept.., .., ..]).to_owned());
-            let held = (vx, vy, lengths.map(|lengths| lengths[kept..].to_vec()));
-            Ok((x.slice_move(s![..kept, .., ..]), y.slice_move(s![..kept, .., ..]), Some(held)))
-        }
-    }
+/// Reason for which a fit ended early, without an error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// A callback asked for it.
+    Callback,
+    /// The training diverged, and a callback put back finite weights ([`Callback::restores_weights`]). The optimiser's memory began
+    /// anew.
+    Diverged {
+        /// Epoch, counted from 1.
+        epoch: usize,
+        /// Optimiser step within the epoch, counted from 1.
+        step: usize,
+        /// The loss read back; finite where the step that it was taken before spoilt the weights.
+        loss: f32,
+    },
 }

@@ -1,4 +1,4 @@
-//! How weights follow their gradients.
+//! Optimisers: how a gradient becomes a weight update.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -189,15 +189,20 @@ impl Optimiser {
             }
             Rule::Nadam { beta1, beta2, epsilon, momentum_decay } => {
                 let decay = |t: u64| beta1 * (1.0 - 0.5 * 0.96f64.powf(t as f64 * momentum_decay));
-                // A product below the last digit of 1 makes no difference any more.
+                // A product below the last digit of 1 makes no difference any more, and a decay that has come within it of beta1
+                // is beta1 from then on.
                 let mut product = 1.0;
-                for t in 1..=t {
-                    product *= decay(t);
+                for k in 1..=t {
+                    product *= decay(k);
                     if product < 1e-17 {
                         break;
                     }
+                    if decay(k) == beta1 {
+                        product *= power(beta1, t - k);
+                        break;
+                    }
                 }
-                let (now, next) = (decay(t), decay(t + 1));
+                let (now, next) = (decay(t), decay(t.saturating_add(1)));
                 let root = (1.0 - power(beta2, t)).sqrt();
                 let step = lr * root;
                 [step * next / (1.0 - product * next), step * (1.0 - now) / (1.0 - product), epsilon * root, 0.0]
@@ -274,6 +279,18 @@ mod tests {
     fn late_steps_of_nadam_are_those_of_its_limit() {
         let late = Optimiser::nadam(0.01).hyper(1_000_000);
         assert!((late[0] - 0.009).abs() < 1e-9 && (late[1] - 0.001).abs() < 1e-9, "{late:?}");
+    }
+
+    /// So many steps cannot be multiplied one by one.
+    #[test]
+    fn nadam_takes_any_number_of_steps() {
+        for beta1 in [0.9, 1.0 - 1e-16] {
+            for momentum_decay in [0.0, 1e-9, 0.004, 1.0, 1e9] {
+                let rule = Rule::Nadam { beta1, beta2: 0.999, epsilon: 1e-8, momentum_decay };
+                let hyper = Optimiser::new(0.01, rule).hyper(u64::MAX);
+                assert!(hyper.iter().all(|value| value.is_finite()), "{beta1} {momentum_decay}: {hyper:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! How the learning rate changes while a model is trained.
+//! Schedules of the learning rate.
 
+use super::check_count;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -190,7 +191,8 @@ impl Schedule {
         if let Curve::Plateau { factor, patience, threshold, cooldown, floor } = self.curve {
             let now = self.rate(base);
             let memory = &mut self.plateau;
-            if memory.best.is_none_or(|best| watched < best * (1.0 - threshold)) {
+            // NaN is never better, and never the best.
+            if watched < memory.best.map_or(f64::INFINITY, |best| best * (1.0 - threshold)) {
                 (memory.best, memory.bad) = (Some(watched), 0);
             } else {
                 memory.bad += 1;
@@ -237,8 +239,31 @@ impl Schedule {
         }
     }
 
-    /// Refuses settings out of range.
+    /// What it was made with, as JSON: two schedules that differ only in how far they have come have the same.
+    pub(crate) fn settings(&self) -> Result<String> {
+        let Schedule { curve, per_step, warmup, .. } = self;
+        serde_json::to_string(&serde_json::json!({ "curve": curve, "per_step": per_step, "warmup": warmup }))
+            .map_err(|error| Error::Config(format!("the schedule cannot be written as JSON: {error}")))
+    }
+
+    /// Refuses settings out of range, and counts and rates that no run can have come to.
     pub(crate) fn validate(&self) -> Result<()> {
+        let Schedule { count, plateau, base, .. } = self;
+        check_count("the steps or epochs of the schedule", *count)?;
+        check_count("the epochs that the schedule counts as bad", plateau.bad)?;
+        check_count("the epochs that the schedule rests", plateau.resting)?;
+        if *count > 0 && base.is_none() {
+            return Err(Error::Config(format!(
+                "the schedule has done {count} steps or epochs, but has no rate that it began with"
+            )));
+        }
+        for (what, value) in
+            [("rate that the schedule began with", base), ("reduced rate of the schedule", &plateau.rate)]
+        {
+            if let Some(rate) = value.filter(|rate| !(*rate >= 0.0 && rate.is_finite())) {
+                return Err(Error::Config(format!("the {what} is {rate}; it must be finite and at least 0")));
+            }
+        }
         let check = |what: &str, value: f64, good: bool, expected: &str| match good {
             true => Ok(()),
             false => Err(Error::Config(format!("{what} of the schedule is {value}; it must be {expected}"))),

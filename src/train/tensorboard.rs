@@ -12,7 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Writes each epoch's losses and learning rate (of its last step) to event files that
 /// [TensorBoard](https://www.tensorflow.org/tensorboard) shows, in the folders and under the names of
 /// [Keras's callback](https://keras.io/api/callbacks/tensorboard/): `epoch_loss` and `epoch_learning_rate` in `train`,
-/// `epoch_loss` in `validation`. Each fit adds files of its own; `tensorboard --logdir` takes the folder.
+/// `epoch_loss` in `validation`. Each fit adds files of its own; `tensorboard --logdir` takes the folder. The files of a resumed fit
+/// begin with a `SessionLog` that has TensorBoard forget what older files say of epochs that the run has not done yet.
 ///
 /// ```
 /// use wgpu_lstm::{Fit, TensorBoard};
@@ -21,6 +22,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
+    /// Epochs done when the fit began.
+    done: usize,
     train: Option<Events>,
     validation: Option<Events>,
 }
@@ -28,13 +31,14 @@ pub struct TensorBoard {
 impl TensorBoard {
     /// Event files in a folder, which is made where it is missing.
     pub fn new(folder: impl Into<PathBuf>) -> TensorBoard {
-        TensorBoard { folder: folder.into(), train: None, validation: None }
+        TensorBoard { folder: folder.into(), done: 0, train: None, validation: None }
     }
 }
 
 impl Callback for TensorBoard {
-    fn on_begin(&mut self, _: &mut Model) -> Result<()> {
-        (self.train, self.validation) = (Some(Events::create(&self.folder.join("train"))?), None);
+    fn on_begin(&mut self, model: &mut Model) -> Result<()> {
+        self.done = model.progress()?.epoch;
+        (self.train, self.validation) = (Some(Events::create(&self.folder.join("train"), self.done)?), None);
         Ok(())
     }
 
@@ -46,7 +50,7 @@ impl Callback for TensorBoard {
         if let Some(loss) = event.validation_loss {
             let events = match self.validation.take() {
                 Some(events) => events,
-                None => Events::create(&self.folder.join("validation"))?,
+                None => Events::create(&self.folder.join("validation"), self.done)?,
             };
             self.validation.insert(events).scalar("epoch_loss", event.epoch, loss)?;
         }
@@ -67,7 +71,8 @@ struct Events {
 }
 
 impl Events {
-    fn create(folder: &Path) -> Result<Events> {
+    /// A new file for a fit that begins when so many epochs are done.
+    fn create(folder: &Path, done: usize) -> Result<Events> {
         std::fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
         let second = now() as u64;
         // Several fits may begin in one second.
@@ -78,6 +83,11 @@ impl Events {
                 Ok(file) => {
                     let mut events = Events { path, file };
                     events.record(&event(&[0x1a], b"brain.Event:2"))?; // file_version = 3
+                    if done > 0 {
+                        // session_log = 7, whose status = 1 is START = 1
+                        let fields = [&stepped(done + 1)[..], &[0x3a]].concat();
+                        events.record(&event(&fields, &[0x08, 0x01]))?;
+                    }
                     return Ok(events);
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
@@ -90,10 +100,8 @@ impl Events {
         let mut summary = field(0x0a, tag.as_bytes()); // Value.tag = 1
         summary.push(0x15); // Value.simple_value = 2, a float
         summary.extend(value.to_le_bytes());
-        let mut header = vec![0x10]; // step = 2
-        header.extend(varint(step as u64));
-        header.push(0x2a); // summary = 5, whose value = 1
-        self.record(&event(&header, &field(0x0a, &summary)))
+        let fields = [&stepped(step)[..], &[0x2a]].concat(); // summary = 5, whose value = 1
+        self.record(&event(&fields, &field(0x0a, &summary)))
     }
 
     /// A TFRecord: length, its checksum, the bytes, their checksum.
@@ -107,6 +115,11 @@ impl Events {
 /// An `Event` of now: wall_time = 1, a double; then fields that end with the key of `content`.
 fn event(fields: &[u8], content: &[u8]) -> Vec<u8> {
     [&[0x09], &now().to_le_bytes()[..], fields, &varint(content.len() as u64), content].concat()
+}
+
+/// An event's step = 2.
+fn stepped(step: usize) -> Vec<u8> {
+    [&[0x10], &varint(step as u64)[..]].concat()
 }
 
 /// A field of bytes: key, length, content.

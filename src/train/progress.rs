@@ -1,0 +1,245 @@
+//! Progress of a run, as a checkpoint holds it, and what must be the same where the run goes on.
+
+use super::{Callback, CallbackState, Fit, Schedule, Validation};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use ndarray::{ArrayView, ArrayView3, Dimension};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The largest count of steps or epochs: f64, in which schedules and optimisers reckon, tells all up to here apart.
+const MOST: u64 = 1 << 53;
+
+/// Refuses counts that no run can have reached.
+pub(crate) fn check_count(what: &str, count: u64) -> Result<()> {
+    match count < MOST && usize::try_from(count).is_ok_and(|count| count < usize::MAX) {
+        true => Ok(()),
+        false => Err(Error::Config(format!("{what} are {count}; no run has so many (at most {})", MOST - 1))),
+    }
+}
+
+/// Progress of a run: what one that goes on must know beside the model and its optimiser's memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Seed of the order of sequences and of random bits.
+    pub seed: u64,
+    /// The schedule as it stands.
+    pub schedule: Option<Schedule>,
+    /// The epoch that is begun, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialEpoch>,
+    /// Data and settings; older files have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+    /// States of callbacks, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callbacks: Vec<CallbackState>,
+}
+
+/// The part of an epoch that is done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PartialEpoch {
+    /// Steps done.
+    pub step: usize,
+    /// Sum of the losses, each times the sequences that it counts for.
+    pub sum: f64,
+    /// Those sequences.
+    pub seen: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+}
+
+impl PartialEpoch {
+    /// Mean loss so far.
+    pub fn loss(&self) -> f32 {
+        (self.sum / self.seen) as f32
+    }
+}
+
+impl Progress {
+    /// True once a step was taken.
+    pub fn begun(&self) -> bool {
+        self.epoch > 0 || self.partial.is_some()
+    }
+
+    /// Refuses what no run can have come to.
+    pub fn validate(&self) -> Result<()> {
+        check_count("the epochs done", self.epoch as u64)?;
+        if let Some(schedule) = &self.schedule {
+            schedule.validate()?;
+        }
+        let Some(PartialEpoch { step, sum, seen, learning_rate }) = self.partial else { return Ok(()) };
+        check_count("the steps done in the epoch", step as u64)?;
+        let good = [
+            ("sum of losses", sum, sum.is_finite()),
+            // 0 where all sequences so far have no steps.
+            ("number of sequences", seen, seen >= 0.0 && seen.is_finite()),
+            ("learning rate", learning_rate, learning_rate >= 0.0 && learning_rate.is_finite()),
+        ];
+        match good.iter().find(|(.., good)| !good) {
+            Some((what, value, _)) => Err(Error::Config(format!("the {what} of the epoch that is begun is {value}"))),
+            None if step == 0 => Err(Error::Config("the epoch that is begun has 0 steps".into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The progress with which a fit begins: none, or that of the run which it resumes.
+    ///
+    /// # Errors
+    /// A run that differs from the fit, unless that is accepted.
+    pub fn begin(model: &Model, fit: &Fit<'_>, fingerprint: Fingerprint) -> Result<Progress> {
+        let run = model.progress()?;
+        if !(fit.resume && run.begun()) {
+            return Ok(Progress {
+                seed: fit.seed,
+                schedule: fit.schedule.clone(),
+                fingerprint: Some(fingerprint),
+                ..Progress::default()
+            });
+        }
+        let changes = run.changes(fit, &fingerprint)?;
+        let (mut partial, mut schedule) = (run.partial.clone(), run.schedule.clone());
+        if !changes.is_empty() {
+            let all: Vec<&str> = changes.iter().map(|(_, text)| text.as_str()).collect();
+            let all = all.join("; ");
+            if !fit.accept_changes {
+                return Err(Error::Config(format!(
+                    "this fit differs from the run that it resumes: {all}; give what the run had, or accept the difference by \
+                     Fit::accept_changes(true)"
+                )));
+            }
+            log::warn!("a run is resumed with changes: {all}");
+            if changes.iter().any(|(name, _)| ORDER.contains(&name.as_str())) {
+                partial = None;
+            }
+            if changes.iter().any(|(name, _)| name == SCHEDULE) {
+                schedule = fit.schedule.clone();
+            }
+        }
+        let callbacks = run.callbacks.clone();
+        Ok(Progress { epoch: run.epoch, seed: fit.seed, schedule, partial, fingerprint: Some(fingerprint), callbacks })
+    }
+
+    /// What differs from a fit: its name, and a message.
+    fn changes(&self, fit: &Fit<'_>, fingerprint: &Fingerprint) -> Result<Vec<(String, String)>> {
+        let mut changes = Vec::new();
+        let mut compare = |name: &str, run: &str, given: &str| {
+            if run != given {
+                let text = format!("{name} {run} in the run, {given} in this fit");
+                changes.push((name.to_string(), text));
+            }
+        };
+        match &self.fingerprint {
+            None => compare(SEED, &self.seed.to_string(), &fit.seed.to_string()),
+            Some(run) => {
+                // Names that only one of them has are of another version.
+                for (name, value) in &run.0 {
+                    compare(name, value, fingerprint.0.get(name).unwrap_or(value));
+                }
+                let given: Vec<_> = states(&fit.callbacks)?;
+                let (run, given) = (settings(&self.callbacks), settings(&given));
+                for name in run.keys().chain(given.keys().filter(|name| !run.contains_key(*name))) {
+                    let of = |all: &BTreeMap<String, String>| {
+                        all.get(name).map_or("none".into(), |all| format!("with {all}"))
+                    };
+                    compare(name, &of(&run), &of(&given));
+                }
+            }
+        }
+        if let Some(given) = &fit.schedule {
+            let run = self.schedule.as_ref().map_or(Ok("none".to_string()), Schedule::settings)?;
+            compare(SCHEDULE, &run, &given.settings()?);
+        }
+        Ok(changes)
+    }
+}
+
+/// States of the callbacks that have some.
+pub(super) fn states(callbacks: &[Box<dyn Callback + '_>]) -> Result<Vec<CallbackState>> {
+    callbacks.iter().filter_map(|callback| callback.state().transpose()).collect()
+}
+
+/// Settings of callbacks that a run's result depends on, by name; a second one of a name has a number.
+fn settings(states: &[CallbackState]) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for state in states.iter().filter(|state| !state.settings.is_empty()) {
+        let numbered = (2..).map(|number| format!("{} {number}", state.name));
+        let free = std::iter::once(state.name.clone()).chain(numbered).find(|name| !all.contains_key(name));
+        all.extend(free.map(|name| (name, state.settings.clone())));
+    }
+    all
+}
+
+const SCHEDULE: &str = "schedule";
+const SEED: &str = "seed";
+
+/// Names of what decides the steps of an epoch and their order.
+const ORDER: [&str; 7] = ["x", "lengths", "batch size", "shuffle", SEED, "truncated", "validation"];
+
+/// Data and settings of a run by name, each as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Fingerprint(BTreeMap<String, String>);
+
+impl Fingerprint {
+    /// That of a fit on x and y, before validation data are split off.
+    pub fn new(model: &Model, fit: &Fit<'_>, x: &ArrayView3<'_, f32>, y: &ArrayView3<'_, f32>) -> Result<Fingerprint> {
+        let none = || "none".to_string();
+        let validation = match &fit.validation {
+            Validation::None => none(),
+            Validation::Split(share) => format!("on a share of {share}"),
+            Validation::Data(x, y) => format!("on x {} and y {}", numbers(&x.view()), numbers(&y.view())),
+            Validation::Ragged(x, y, lengths) => {
+                format!("on x {}, y {} and lengths {}", numbers(&x.view()), numbers(&y.view()), whole(lengths))
+            }
+        };
+        let (loss, update, checkpoints) = model.training_settings()?;
+        let stateful = match fit.stateful {
+            None => "false",
+            Some(super::Reset::EachEpoch) => "with states from zero in each epoch",
+            Some(super::Reset::ByHand) => "with states reset by hand",
+        };
+        let all = [
+            ("x", numbers(x)),
+            ("y", numbers(y)),
+            ("weights", fit.weights.as_ref().map_or_else(none, |weights| numbers(&weights.view()))),
+            ("lengths", fit.lengths.as_ref().map_or_else(none, |lengths| whole(lengths))),
+            ("batch size", fit.batch_size.to_string()),
+            ("shuffle", fit.shuffle.to_string()),
+            (SEED, fit.seed.to_string()),
+            ("truncated", fit.truncated.map_or_else(none, |steps| format!("to {steps} steps"))),
+            ("stateful", stateful.into()),
+            ("validation", validation),
+            ("loss", loss),
+            ("optimiser", update),
+            ("checkpoints of time", checkpoints),
+        ];
+        Ok(Fingerprint(all.into_iter().map(|(name, value)| (name.to_string(), value)).collect()))
+    }
+}
+
+/// Shape and checksum of an array.
+fn numbers<D: Dimension>(values: &ArrayView<'_, f32, D>) -> String {
+    let checksum = match values.as_slice() {
+        Some(all) => crc32c::crc32c(bytemuck::cast_slice(all)),
+        None => {
+            let (mut checksum, mut values, mut part) = (0, values.iter().copied(), Vec::with_capacity(4096));
+            loop {
+                part.clear();
+                part.extend(values.by_ref().take(4096));
+                if part.is_empty() {
+                    break checksum;
+                }
+                checksum = crc32c::crc32c_append(checksum, bytemuck::cast_slice(&part));
+            }
+        }
+    };
+    format!("{:?} (checksum {checksum:08x})", values.shape())
+}
+
+/// Number and checksum of lengths.
+fn whole(lengths: &[usize]) -> String {
+    let all: Vec<u64> = lengths.iter().map(|&length| length as u64).collect();
+    format!("of {} sequences (checksum {:08x})", all.len(), crc32c::crc32c(bytemuck::cast_slice(&all)))
+}

@@ -1,0 +1,535 @@
+//! The training loop.
+
+use super::pace::{LOOK, MOST_STEPS};
+use super::progress::{Fingerprint, PartialEpoch, Progress, states};
+use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, Schedule, StepEvent, Stopped, Validation};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::model::{Given, Model, check_divides};
+use crate::transfer::{finite, not_empty};
+use ndarray::{Array2, Array3, ArrayView3, Axis, s};
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64;
+use std::ops::Range;
+use std::time::Instant;
+
+/// Runs the fit; y is [N, T, F].
+pub(crate) async fn fit(
+    model: &mut Model,
+    x: ArrayView3<'_, f32>,
+    y: ArrayView3<'_, f32>,
+    mut fit: Fit<'_>,
+) -> Result<History> {
+    if fit.batch_size == 0 {
+        return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
+    }
+    check_carried(model, &fit)?;
+    check_data(model, "x", "y", &x, &y)?;
+    check_weights(model, fit.weights.as_ref(), x.dim())?;
+    if let Some(schedule) = &fit.schedule {
+        schedule.validate()?;
+    }
+    let lengths = model.config().lengths("x", &x, fit.lengths.as_deref())?;
+    let fingerprint = Fingerprint::new(model, &fit, &x, &y)?;
+    fit.lengths = lengths;
+    let validation = std::mem::take(&mut fit.validation);
+    let (x, y, validation) = split(model, x, y, fit.lengths.as_deref(), validation)?;
+    if fit.stateful.is_some() {
+        check_divides("x", x.dim().0, fit.batch_size)?;
+        if let Some((x, ..)) = &validation {
+            check_divides("validation x", x.dim().0, fit.batch_size)?;
+        }
+    }
+    let mut progress = Progress::begin(model, &fit, fingerprint)?;
+
+    let before = (model.progress()?.clone(), model.learning_rate()?);
+    // The rate of a run that goes on with its schedule may have been set by a callback since the schedule last advanced.
+    let goes_on = progress.begun() && progress.schedule == before.0.schedule;
+    if let Some(schedule) = progress.schedule.as_mut().filter(|_| !goes_on) {
+        model.set_learning_rate(schedule.begin(before.1))?;
+    }
+    model.set_weighted(fit.weights.is_some())?;
+    model.set_seed(fit.seed)?;
+    let saved = std::mem::take(&mut progress.callbacks);
+    let schedule = progress.schedule.clone();
+    *model.progress_mut()? = progress;
+    let window = fit.truncated.unwrap_or(usize::MAX).min(x.dim().1);
+    model.pace()?.resize(window.saturating_mul(fit.batch_size.min(x.dim().0)));
+    let mut run = Run {
+        fit,
+        x,
+        y,
+        validation,
+        boundary: schedule.clone(),
+        schedule,
+        others: Vec::new(),
+        start: Instant::now(),
+        history: History::default(),
+        last: None,
+    };
+    let outcome = match run.begin(model, &saved) {
+        Ok(Flow::Continue) => run.epochs(model).await,
+        Ok(Flow::Stop) => Ok(Some(Stopped::Callback)),
+        // No step was taken: the run that was in the model can still be resumed.
+        Err(error) => put_back(model, before).and(Err(error)),
+    };
+    run.end(model, outcome).await
+}
+
+/// Takes progress and learning rate back to what they were.
+fn put_back(model: &mut Model, (progress, rate): (Progress, f64)) -> Result<()> {
+    *model.progress_mut()? = progress;
+    model.set_learning_rate(rate)
+}
+
+/// A fit that runs.
+struct Run<'d, 'f> {
+    fit: Fit<'f>,
+    x: ArrayView3<'d, f32>,
+    y: ArrayView3<'d, f32>,
+    validation: Option<Held>,
+    schedule: Option<Schedule>,
+    /// The schedule as it was at the last end of an epoch.
+    boundary: Option<Schedule>,
+    /// Saved states of callbacks that this fit does not have.
+    others: Vec<CallbackState>,
+    start: Instant,
+    history: History,
+    /// Epoch, step and loss of the last step that was looked at.
+    last: Option<(usize, usize, f32)>,
+}
+
+impl Run<'_, '_> {
+    /// Gives callbacks their saved states back and tells them that the fit begins.
+    fn begin(&mut self, model: &mut Model, saved: &[CallbackState]) -> Result<Flow> {
+        let mut left: Vec<&CallbackState> = saved.iter().collect();
+        let mut flow = Flow::Continue;
+        for callback in &mut self.fit.callbacks {
+            let Some(own) = callback.state()? else { continue };
+            if let Some(at) = left.iter().position(|state| state.name == own.name)
+                && callback.restore(left.remove(at))? == Flow::Stop
+            {
+                flow = Flow::Stop;
+            }
+        }
+        // One with settings was left out on purpose.
+        self.others = left.into_iter().filter(|state| state.settings.is_empty()).cloned().collect();
+        self.gather(model)?;
+        for callback in &mut self.fit.callbacks {
+            callback.on_begin(model)?;
+        }
+        Ok(flow)
+    }
+
+    /// Puts the callbacks' states into the model's progress.
+    fn gather(&self, model: &mut Model) -> Result<()> {
+        let mut all = states(&self.fit.callbacks)?;
+        all.extend(self.others.iter().cloned());
+        model.progress_mut()?.callbacks = all;
+        Ok(())
+    }
+
+    async fn epochs(&mut self, model: &mut Model) -> Result<Option<Stopped>> {
+        let mut order: Vec<usize> = (0..self.x.dim().0).collect();
+        for epoch in model.progress()?.epoch + 1..=self.fit.epochs {
+            if self.epoch(model, epoch, &mut order).await? == Flow::Stop {
+                return Ok(Some(Stopped::Callback));
+            }
+        }
+        Ok(None)
+    }
+
+    /// An epoch, or the rest of one.
+    async fn epoch(&mut self, model: &mut Model, epoch: usize, order: &mut [usize]) -> Result<Flow> {
+        if self.fit.shuffle {
+            // Each epoch's order depends on the seed and the epoch alone.
+            order.sort_unstable();
+            order.shuffle(&mut Pcg64::new(self.fit.seed as u128, epoch as u128));
+        }
+        let pieces = pieces(order, &self.fit, self.x.dim().1);
+        let mut partial = match model.progress()?.partial.clone() {
+            Some(partial) if partial.step > pieces.len() => {
+                return Err(Error::Config(format!(
+                    "the run to resume has done {} steps of epoch {epoch}, which has {}",
+                    partial.step,
+                    pieces.len()
+                )));
+            }
+            Some(partial) => partial,
+            None => {
+                if self.fit.stateful == Some(Reset::EachEpoch) {
+                    model.reset_states()?;
+                }
+                PartialEpoch { learning_rate: model.learning_rate()?, ..PartialEpoch::default() }
+            }
+        };
+        let flow = self.steps(model, epoch, &pieces, &mut partial).await?;
+        if flow == Flow::Stop && partial.step < pieces.len() {
+            return Ok(Flow::Stop);
+        }
+
+        let loss = partial.loss();
+        let validation_loss = self.validate(model).await?;
+        if let Some(loss) = validation_loss.filter(|loss| !loss.is_finite())
+            && !model.weights_are_finite().await?
+        {
+            return Err(Error::Diverged { epoch, step: pieces.len(), loss });
+        }
+        self.history.loss.push(loss);
+        self.history.validation_loss.extend(validation_loss);
+        self.history.learning_rate.push(partial.learning_rate);
+        let event = EpochEvent {
+            epoch,
+            epochs: self.fit.epochs,
+            steps: pieces.len(),
+            loss,
+            validation_loss,
+            learning_rate: partial.learning_rate,
+            seconds: self.start.elapsed().as_secs_f64(),
+        };
+        if let Some(schedule) = self.schedule.as_mut().filter(|schedule| !schedule.is_per_step()) {
+            advance(schedule, model, event.watched() as f64)?;
+        }
+        self.boundary = self.schedule.clone();
+        let progress = model.progress_mut()?;
+        (progress.epoch, progress.partial, progress.schedule) = (epoch, None, self.schedule.clone());
+        self.tell(model, flow, epoch == self.fit.epochs, |callback, model| callback.on_epoch(&event, model))
+    }
+
+    /// The steps of an epoch that are left. Losses are read after each few of them, which changes no bit of what is computed.
+    async fn steps(
+        &mut self,
+        model: &mut Model,
+        epoch: usize,
+        pieces: &[Piece<'_>],
+        partial: &mut PartialEpoch,
+    ) -> Result<Flow> {
+        let steps = pieces.len();
+        let mut intervals: Vec<usize> = self.fit.callbacks.iter().map(|callback| callback.interval().max(1)).collect();
+        intervals.push(MOST_STEPS);
+        let (mut queued, mut looked, mut waited) = (0, Instant::now(), Instant::now());
+        for step in partial.step + 1..=steps {
+            partial.learning_rate = model.learning_rate()?;
+            self.step(model, &pieces[step - 1], queued).await?;
+            queued += 1;
+            let due = step == steps || intervals.iter().any(|&interval| step.is_multiple_of(interval));
+            if !due && queued < model.pace()?.stride() && looked.elapsed() < LOOK {
+                continue;
+            }
+            let losses = model.step_losses(queued).await?;
+            model.pace()?.measured(queued, waited.elapsed());
+            for (piece, (step, loss)) in pieces[step - queued..step].iter().zip((step - queued + 1..).zip(losses)) {
+                if !loss.is_finite() {
+                    return Err(Error::Diverged { epoch, step, loss });
+                }
+                partial.sum += loss as f64 * piece.sequences;
+                partial.seen += piece.sequences;
+                self.last = Some((epoch, step, loss));
+                self.history.steps += 1;
+            }
+            (queued, partial.step) = (0, step);
+            if due || looked.elapsed() >= LOOK {
+                if self.look(model, epoch, steps, partial)? == Flow::Stop {
+                    return Ok(Flow::Stop);
+                }
+                looked = Instant::now();
+            }
+            waited = Instant::now();
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Tells callbacks of the steps that are done.
+    fn look(&mut self, model: &mut Model, epoch: usize, steps: usize, partial: &PartialEpoch) -> Result<Flow> {
+        let progress = model.progress_mut()?;
+        (progress.partial, progress.schedule) = (Some(partial.clone()), self.schedule.clone());
+        let event = StepEvent {
+            epoch,
+            epochs: self.fit.epochs,
+            step: partial.step,
+            steps,
+            loss: partial.loss(),
+            learning_rate: partial.learning_rate,
+        };
+        if partial.step < steps {
+            return self.tell(model, Flow::Continue, false, |callback, model| callback.on_steps(&event, model));
+        }
+        // The end of the epoch is still to come, and files are saved then.
+        let mut flow = Flow::Continue;
+        for callback in &mut self.fit.callbacks {
+            if callback.on_steps(&event, model)? == Flow::Stop {
+                flow = Flow::Stop;
+            }
+        }
+        self.gather(model)?;
+        Ok(flow)
+    }
+
+    /// Tells all callbacks of something, then lets them save.
+    fn tell(
+        &mut self,
+        model: &mut Model,
+        mut flow: Flow,
+        last: bool,
+        mut event: impl FnMut(&mut dyn Callback, &mut Model) -> Result<Flow>,
+    ) -> Result<Flow> {
+        for k in 0..self.fit.callbacks.len() {
+            if event(self.fit.callbacks[k].as_mut(), model)? == Flow::Stop {
+                flow = Flow::Stop;
+            }
+            // One that saves at once saves the states of those before it.
+            self.gather(model)?;
+        }
+        let end = if last { Flow::Stop } else { flow };
+        for callback in &mut self.fit.callbacks {
+            callback.save(model, end)?;
+        }
+        self.gather(model)?;
+        Ok(flow)
+    }
+
+    /// Takes an optimiser step; its loss goes to a place in the device's log.
+    async fn step(&mut self, model: &mut Model, Piece { rows, steps, .. }: &Piece<'_>, slot: usize) -> Result<()> {
+        let Run { fit, x, y, .. } = self;
+        let (all_steps, carries) = (x.dim().1, fit.truncated.is_some() || fit.stateful.is_some());
+        if carries && fit.stateful.is_none() && steps.start == 0 {
+            model.reset_states()?;
+        }
+        let part = |all: &ArrayView3<f32>, steps: Range<usize>| all.slice(s![.., steps, ..]).select(Axis(0), rows);
+        let target = if y.dim().1 == all_steps { steps.clone() } else { 0..y.dim().1 };
+        let elements = rows.len() * (steps.len() * x.dim().2 + target.len() * y.dim().2);
+        memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
+        let (x, y) = (part(x, steps.clone()), part(y, target));
+        let weights = fit.weights.as_ref().map(|all| {
+            let own = if all.ncols() == all_steps { steps.clone() } else { 0..all.ncols() };
+            all.slice(s![.., own]).select(Axis(0), rows)
+        });
+        let lengths = fit.lengths.as_ref().map(|all| rows.iter().map(|&n| held(all[n], steps)).collect::<Vec<_>>());
+        let given = Given {
+            x: x.view(),
+            y: Some(y.view()),
+            lengths: lengths.as_deref(),
+            weights: weights.as_ref().map(|all| all.view()),
+            stateful: carries,
+        };
+        model.train_step(&given, slot).await?;
+        match self.schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
+            Some(schedule) => advance(schedule, model, f64::NAN),
+            None => Ok(()),
+        }
+    }
+
+    /// The loss on the validation data, if there are some.
+    async fn validate(&self, model: &mut Model) -> Result<Option<f32>> {
+        let Some((x, y, lengths)) = &self.validation else { return Ok(None) };
+        let (x, y, lengths) = (x.view(), y.view(), lengths.as_deref());
+        let loss = match self.fit.stateful {
+            Some(_) => model.evaluate_stateful_async(x, y, lengths, self.fit.batch_size).await?,
+            None => model.evaluate_async(x, y, lengths).await?,
+        };
+        Ok(Some(loss))
+    }
+
+    /// Ends the fit, whatever became of it: the first error counts, and every callback hears of the end.
+    async fn end(mut self, model: &mut Model, outcome: Result<Option<Stopped>>) -> Result<History> {
+        let mut outcome = self.divergence(model, outcome).await;
+        if matches!(outcome, Err(Error::Diverged { .. }))
+            && let Err(error) = self.start_anew(model)
+        {
+            log::warn!("after divergence, the optimiser could not begin anew: {error}");
+        }
+        let restored = self.fit.callbacks.iter().any(|callback| callback.restores_weights());
+        let mut failed = None;
+        for callback in &mut self.fit.callbacks {
+            if let Err(error) = callback.on_end(model) {
+                failed.get_or_insert(error);
+            }
+        }
+        if let (Err(Error::Diverged { epoch, step, loss }), true, None) = (&outcome, restored, &failed)
+            && model.weights_are_finite().await.is_ok_and(|finite| finite)
+        {
+            let (epoch, step, loss) = (*epoch, *step, *loss);
+            outcome = Ok(Some(Stopped::Diverged { epoch, step, loss }));
+        }
+        self.history.stopped = outcome?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.history.schedule = model.progress()?.schedule.clone();
+        self.history.seconds = self.start.elapsed().as_secs_f64();
+        Ok(self.history)
+    }
+
+    /// Finds divergence that no loss has shown: a step can spoil the weights after its loss, which was taken before it.
+    async fn divergence(&self, model: &Model, outcome: Result<Option<Stopped>>) -> Result<Option<Stopped>> {
+        let Some((epoch, step, loss)) = self.last else { return outcome };
+        let spoilt = match &outcome {
+            Ok(_) => !model.weights_are_finite().await?,
+            // A callback could not save what is not finite.
+            Err(Error::NotFinite { .. }) => !model.weights_are_finite().await? || !model.memory_is_finite().await?,
+            Err(_) => false,
+        };
+        if spoilt { Err(Error::Diverged { epoch, step, loss }) } else { outcome }
+    }
+
+    /// After divergence: takes the optimiser's memory and carried states, which are no longer finite, back to zero, and the run to
+    /// the end of its last whole epoch.
+    fn start_anew(&mut self, model: &mut Model) -> Result<()> {
+        model.restart_optimiser()?;
+        let progress = model.progress_mut()?;
+        (progress.partial, progress.schedule) = (None, self.boundary.clone());
+        if let Some(schedule) = &mut self.boundary {
+            model.set_learning_rate(schedule.begin(0.0))?;
+        }
+        Ok(())
+    }
+}
+
+/// Data of an optimiser step: a batch, or a window of one.
+struct Piece<'a> {
+    /// The sequences.
+    rows: &'a [usize],
+    /// Their steps.
+    steps: Range<usize>,
+    /// What it counts in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
+    sequences: f64,
+}
+
+/// The pieces of an epoch, in their order.
+fn pieces<'a>(order: &'a [usize], fit: &Fit<'_>, all_steps: usize) -> Vec<Piece<'a>> {
+    let window = fit.truncated.unwrap_or(all_steps).min(all_steps);
+    let length = |&n: &usize| fit.lengths.as_ref().map_or(all_steps, |lengths| lengths[n]);
+    let batches = order.chunks(fit.batch_size);
+    let windows = batches.flat_map(|rows| {
+        let longest = rows.iter().map(length).max().unwrap_or(0).max(1);
+        let there = move |steps: &Range<usize>| rows.iter().map(|n| held(length(n), steps)).sum::<usize>();
+        let all = there(&(0..all_steps)).max(1) as f64;
+        (0..longest).step_by(window).map(move |first| {
+            let steps = first..(first + window).min(all_steps);
+            let share = if window < all_steps { there(&steps) as f64 / all } else { 1.0 };
+            Piece { rows, steps, sequences: rows.len() as f64 * share }
+        })
+    });
+    windows.collect()
+}
+
+/// Steps of a sequence of this length that lie in a window.
+fn held(length: usize, window: &Range<usize>) -> usize {
+    length.clamp(window.start, window.end) - window.start
+}
+
+/// Refuses to carry states where that has no meaning.
+fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
+    if let Some(window) = fit.truncated {
+        if window == 0 {
+            return Err(Error::Config("truncated was given windows of 0 steps; they must have at least 1".into()));
+        }
+        if !model.returns_sequences() {
+            return Err(Error::Config(
+                "truncated needs a model with an output at every step, but this one ends its sequences; set \
+                 return_sequences(true) on its recurrent layers, or cut the sequences and use stateful"
+                    .into(),
+            ));
+        }
+    }
+    if fit.stateful.is_some() && fit.shuffle {
+        return Err(Error::Config(
+            "stateful carries states from batch to batch, so sequences must stay in their order; set shuffle(false)"
+                .into(),
+        ));
+    }
+    if fit.truncated.is_some() || fit.stateful.is_some() { model.check_carried() } else { Ok(()) }
+}
+
+/// Sets the learning rate of the next step.
+fn advance(schedule: &mut Schedule, model: &mut Model, watched: f64) -> Result<()> {
+    match schedule.advance(watched) {
+        Some(rate) => model.set_learning_rate(rate),
+        None => Ok(()),
+    }
+}
+
+/// Refuses weights that do not fit x [N, T, I] and the model's output, or are no weights.
+fn check_weights(model: &Model, weights: Option<&Array2<f32>>, (count, steps, _): (usize, usize, usize)) -> Result<()> {
+    let Some(weights) = weights else { return Ok(()) };
+    let steps = model.output_shape(steps).0;
+    if weights.nrows() != count || ![1, steps].contains(&weights.ncols()) {
+        return Err(Error::Shape(format!(
+            "the weights have shape {:?}; expected one for each of {count} sequences, or [N, T] = [{count}, {steps}]",
+            weights.shape()
+        )));
+    }
+    match weights.indexed_iter().find(|&(_, &weight)| !(weight >= 0.0 && weight.is_finite())) {
+        None => Ok(()),
+        Some(((n, t), weight)) => Err(Error::Config(format!(
+            "the weight of [sequence, step] = [{n}, {t}] is {weight}; it must be finite and at least 0"
+        ))),
+    }
+}
+
+/// Refuses data that do not fit the model or are not finite.
+pub(crate) fn check_data(
+    model: &Model,
+    x_name: &str,
+    y_name: &str,
+    x: &ArrayView3<f32>,
+    y: &ArrayView3<f32>,
+) -> Result<()> {
+    model.check_input(x_name, x)?;
+    not_empty(y_name, "[N, T, F]", y.shape())?;
+    let (steps, outputs) = model.output_shape(x.dim().1);
+    let features = model.loss()?.target_width(outputs)?;
+    if y.dim() != (x.dim().0, steps, features) {
+        return Err(Error::Shape(format!(
+            "{y_name} has shape {:?}, expected [N, T, F] = {:?} for {x_name} of shape {:?}",
+            y.shape(),
+            [x.dim().0, steps, features],
+            x.shape()
+        )));
+    }
+    finite(x_name, "[sequence, step, feature]", x)?;
+    finite(y_name, "[sequence, step, feature]", y)?;
+    model.loss()?.check_target(y_name, y, outputs)
+}
+
+type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<Held>);
+
+/// Validation data, with lengths where they have some.
+type Held = (Array3<f32>, Array3<f32>, Option<Vec<usize>>);
+
+/// Takes the validation data off.
+fn split<'a>(
+    model: &Model,
+    x: ArrayView3<'a, f32>,
+    y: ArrayView3<'a, f32>,
+    lengths: Option<&[usize]>,
+    validation: Validation,
+) -> Result<Split<'a>> {
+    match validation {
+        Validation::None => Ok((x, y, None)),
+        Validation::Data(vx, vy) => {
+            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
+            let lengths = model.config().lengths("validation x", &vx.view(), None)?;
+            Ok((x, y, Some((vx, vy, lengths))))
+        }
+        Validation::Ragged(vx, vy, lengths) => {
+            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
+            let lengths = model.config().lengths("validation x", &vx.view(), Some(&lengths))?;
+            Ok((x, y, Some((vx, vy, lengths))))
+        }
+        Validation::Split(share) => {
+            let count = x.dim().0;
+            let kept = (count as f64 * (1.0 - share)).floor() as usize;
+            if !(share > 0.0 && share < 1.0) || kept == 0 || kept == count {
+                return Err(Error::Config(format!(
+                    "a validation split of {share} leaves {kept} of {count} sequences to train on; it must be above 0 and \
+                     below 1 and leave at least one on each side"
+                )));
+            }
+            memory::probe(4 * (x.len() / count + y.len() / count) as u64 * (count - kept) as u64, "validation data")?;
+            let (vx, vy) = (x.slice(s![kept.., .., ..]).to_owned(), y.slice(s![kept.., .., ..]).to_owned());
+            let held = (vx, vy, lengths.map(|lengths| lengths[kept..].to_vec()));
+            Ok((x.slice_move(s![..kept, .., ..]), y.slice_move(s![..kept, .., ..]), Some(held)))
+        }
+    }
+}

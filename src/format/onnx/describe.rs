@@ -88,7 +88,7 @@ fn options(lstm: &Lstm) -> String {
         ("output activation", options.output_activation, plain.output_activation),
     ] {
         if own != usual {
-            add(format!("{what} {own:?}"));
+            add(format!("{what} {own}"));
         }
     }
     words

@@ -3,7 +3,7 @@
 use super::{Kind, Model, Sequential};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::safetensors;
+use crate::format::{Reader, check, safetensors};
 use crate::layer::{HostTensor, Layer, tensor_shapes};
 use crate::plan::Role;
 use crate::schedule::{Batch, Purpose, network};
@@ -167,10 +167,11 @@ impl Model {
             let held =
                 name.split_once(' ').and_then(|(_, buffer)| model.parameters.tensor(buffer)).map(|held| held.len);
             if held != Some(values.len() as u64) {
+                let room = held.map_or("none of that name".into(), |held| held.to_string());
                 return Err(Error::format(
                     path,
                     format!(
-                        "has {} numbers of the optimiser's memory \"{name}\"; the model has room for {held:?}",
+                        "has {} numbers of the optimiser's memory \"{name}\"; the model has room for {room}",
                         values.len()
                     ),
                 ));
@@ -203,9 +204,10 @@ impl Model {
 
     /// The model, and what the file holds beside it.
     fn read(path: &Path, device: &Device) -> Result<(Model, Option<State>, Vec<HostTensor>)> {
+        check(path, Reader::Own)?;
         let (tensors, metadata) = safetensors::read(path)?;
         let json = metadata.get(KEY).ok_or_else(|| {
-            Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save"))
+            Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save; format::pytorch::Weights reads weights alone"))
         })?;
         let header: Header = serde_json::from_str(json).map_err(|error| {
             let reason = format!(
@@ -266,6 +268,7 @@ impl Model {
     /// As [`Model::load`]; a tensor of another shape is named, and nothing is changed.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        check(path, Reader::Own)?;
         let (tensors, _) = safetensors::read(path)?;
         self.import(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
     }

@@ -32,6 +32,8 @@ pub(super) struct Version {
     pub keras3: bool,
     /// A Bidirectional that returns sequences gives 0 in masked steps, whatever its layers say.
     pub bidirectional_zeros: bool,
+    /// A TimeDistributed runs a batch of fixed size step by step, and repeats its last output in masked steps.
+    pub distributes_by_step: bool,
 }
 
 impl Version {
@@ -42,7 +44,8 @@ impl Version {
         let minor = numbers.next().unwrap_or(0);
         // TensorFlow's own Keras ("-tf", and all from 2.4 on), never the package by itself.
         let bidirectional_zeros = major >= 3 || major == 2 && (minor >= 4 || text.ends_with("-tf"));
-        Version { keras3: major >= 3, bidirectional_zeros }
+        let distributes_by_step = (major, minor) < (2, 4);
+        Version { keras3: major >= 3, bidirectional_zeros, distributes_by_step }
     }
 }
 
@@ -134,10 +137,10 @@ impl Network {
                     return settings.refuse(format!("holds a {class}; only a Dense on sequences is supported in it"));
                 }
                 settings.done()?;
-                if self.masked && self.fixed_batch && !self.version.keras3 {
+                if self.masked && self.fixed_batch && self.version.distributes_by_step {
                     return settings.refuse(
-                        "gets masked sequences in batches of a fixed size, where versions of Keras 2 differ; save the model with \
-                         batch_shape (None, ...)",
+                        "gets masked sequences in batches of a fixed size, in whose masked steps Keras before 2.4 repeats an output, \
+                         which is not supported; save the model without a fixed batch size",
                     );
                 }
                 let below = Settings::new(format!("the Dense in TimeDistributed \"{}\"", link.name), options)?;
@@ -441,6 +444,12 @@ impl Network {
     fn directions_options(&self, settings: &Settings, lstm: Lstm) -> Result<Lstm> {
         let lstm = sequence_options(settings, lstm)?;
         settings.flag("zero_output_for_mask", false)?;
+        if self.masked && lstm.return_sequences && settings.flag("unroll", false)? {
+            return settings.refuse(
+                "has unroll = true and gets masked sequences: Keras then masks other steps of the backward layer; save the model with \
+                 unroll = false",
+            );
+        }
         let repeats = self.masked && lstm.return_sequences && !self.version.bidirectional_zeros;
         Ok(lstm.repeat_output(repeats))
     }

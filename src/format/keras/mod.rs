@@ -45,6 +45,7 @@ mod weights;
 
 pub use contents::{Contents, Tensor};
 
+use super::Reader;
 use crate::device::Device;
 use crate::error::{Error, Result as CrateResult};
 use crate::layer::{HostTensor, tensor_shapes};
@@ -85,6 +86,7 @@ const NO_PATH: &str = "(bytes)";
 /// ```
 pub fn load(path: impl AsRef<Path>, device: &Device) -> CrateResult<Model> {
     let path = path.as_ref();
+    super::check(path, Reader::Keras)?;
     build(path, &memory::read(path)?, device)
 }
 
@@ -117,6 +119,7 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> CrateResult<Model> {
 /// ```
 pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()> {
     let path = path.as_ref();
+    super::check(path, Reader::Keras)?;
     let bytes = memory::read(path)?;
     let plans = model.config().plan_layers()?;
     let wrong = |why: String| Error::format(path, why);
@@ -159,6 +162,7 @@ pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
 /// A file that cannot be read, or that is no Keras file at all.
 pub fn describe(path: impl AsRef<Path>) -> CrateResult<Contents> {
     let path = path.as_ref();
+    super::check(path, Reader::Keras)?;
     let bytes = memory::read(path)?;
     describe_bytes(&bytes).map_err(|error| match error {
         Error::Format { reason, cause, .. } => Error::Format { path: path.to_owned(), reason, cause },

@@ -59,7 +59,8 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
             Layer::Pool(Pool::Max) if masked => {
                 add(
                     "GlobalMaxPooling1D",
-                    Err("sees no masked step, which Keras's GlobalMaxPooling1D does".into()),
+                    Err("sees no masked step, which Keras's GlobalMaxPooling1D does; that is Pool::MaxWithPadding"
+                        .into()),
                     vec![],
                 );
             }

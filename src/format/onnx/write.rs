@@ -419,11 +419,11 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
         gate_activation,
         activation,
         output_activation,
-        forget_bias: _, // of initial weights
-        merge: _,       // nodes of their own
-        go_backwards,   // reverse, and turned round by a node
+        forget_bias: _,   // of initial weights
+        merge: _,         // nodes of their own
+        go_backwards,     // reverse, and turned round by a node
         repeat_output: _, // there are no lengths
-        dropout: _,     // training only, as the next three
+        dropout: _,       // training only, as the next three
         input_dropout: _,
         recurrent_dropout: _,
         weight_dropout: _,

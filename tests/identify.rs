@@ -174,7 +174,7 @@ fn readers_say_what_a_foreign_file_is() {
     says(model(&cut), &cut, &["no whole safetensors file"]);
     let load = |path: &Path| keras::load(path, &device).err();
     says(load(&lite), &lite, &["is a TensorFlow Lite model, not a model of Keras"]);
-    says(load(&own), &own, &["is a model of this crate, not a model of Keras; Model::load reads it"]);
+    says(load(&own), &own, &["is a model of this crate (Model::save), not a model of Keras; Model::load reads it"]);
     says(keras::describe(&lite).err(), &lite, &["is a TensorFlow Lite model"]);
     says(load(folder.path()), folder.path(), &["is a folder"]);
     let load = |path: &Path| Graph::load(path, &device).err();

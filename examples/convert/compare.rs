@@ -71,6 +71,14 @@ impl Difference {
         self.value() / self.scale
     }
 
+    /// The difference in few words, for one that is rounding.
+    pub fn brief(&self) -> String {
+        match self.value() {
+            0.0 => "outputs are the same".into(),
+            value => format!("outputs differ by at most {value:.1e}, {:.1e} of their size there", self.relative()),
+        }
+    }
+
     /// Whether it is rounding.
     pub fn is_rounding(&self) -> bool {
         self.relative() <= TOLERANCE

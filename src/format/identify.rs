@@ -123,7 +123,7 @@ impl Reader {
 impl fmt::Display for FileType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            FileType::Own => "a model of this crate",
+            FileType::Own => "a model of this crate (Model::save)",
             FileType::Safetensors => "a safetensors file of weights without an architecture",
             FileType::PyTorch => "a file of PyTorch (torch.save)",
             FileType::PyTorchLegacy => "a file of PyTorch before 1.6 (torch.save)",
@@ -281,8 +281,12 @@ impl FileType {
 pub fn identify(path: impl AsRef<Path>) -> Result<FileType> {
     let path = path.as_ref();
     let failed = |error| Error::file("read", path)(error);
-    if path.is_dir() {
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
         return Ok(folder(path));
+    }
+    if !metadata.is_file() {
+        return Ok(FileType::Unknown); // what is read of a pipe is gone
     }
     let file = File::open(path).map_err(failed)?;
     of(&mut BufReader::new(file), path).map_err(failed)

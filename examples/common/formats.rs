@@ -1,8 +1,8 @@
 //! Formats of model files: which one a file has, and which one a name asks for.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use std::path::Path;
-use wgpu_lstm::format::{FileType, Reader, identify};
+use wgpu_lstm::format::{Reader, identify};
 
 /// Formats of model files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -27,10 +27,10 @@ impl Format {
             Some(Reader::Keras) => Format::Keras,
             Some(Reader::Onnx) => Format::Onnx,
             // Types without a reader, and readers of later versions of the library
-            _ if file_type == FileType::Unknown => {
-                bail!("\"{}\" is {file_type}: {}", path.display(), file_type.advice())
+            _ => {
+                let foreign = if file_type.is_foreign_model() { ", which is not read here" } else { "" };
+                bail!("\"{}\" is {file_type}{foreign}: {}", path.display(), file_type.advice())
             }
-            _ => bail!("\"{}\" is {file_type}, which is not read here: {}", path.display(), file_type.advice()),
         };
         if !file_type.fits_name(path) {
             eprintln!("note: \"{}\" is {file_type}, whatever its name says, and is read as that", path.display());
@@ -106,7 +106,7 @@ pub fn naming<T, E: Into<anyhow::Error>>(path: &Path, result: std::result::Resul
         let name = path.display().to_string();
         match format!("{error:#}").contains(&name) {
             true => error,
-            false => error.context(format!("\"{name}\"")),
+            false => anyhow!("\"{name}\": {error:#}"),
         }
     })
 }

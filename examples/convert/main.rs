@@ -19,7 +19,7 @@ mod onnx_chain;
 mod own;
 mod pytorch;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use compare::{Difference, TOLERANCE};
 use formats::{Format, naming};
@@ -93,17 +93,19 @@ fn run(Arguments { from, to, format, layers, device, seed }: Arguments) -> Resul
         Format::Keras => keras::write(&model, &written).and_then(|mut again| Ok(again.predict(x.view())?)),
     };
     // The file is another one in messages of what wrote and read it.
-    let failed = || format!("cannot convert \"{}\" to \"{}\"", from.display(), to.display());
-    let after = after.with_context(failed)?;
+    let failed = |why: anyhow::Error| anyhow!("cannot convert \"{}\" to \"{}\": {why:#}", from.display(), to.display());
+    let after = after.map_err(failed)?;
     // As who is given the file sees it
-    let seen = Format::of(&written).with_context(failed)?;
-    ensure!(seen == target, "{}: what was written does not look like what was asked for", failed());
-    let difference = Difference::between(&before, &after).with_context(failed)?;
-    ensure!(
-        difference.is_rounding(),
-        "{}: on random input outputs differ by {difference}; {TOLERANCE:e} is taken for rounding",
-        failed()
-    );
+    let seen = Format::of(&written).map_err(failed)?;
+    if seen != target {
+        return Err(failed(anyhow!("what was written does not look like what was asked for")));
+    }
+    let difference = Difference::between(&before, &after).map_err(failed)?;
+    if !difference.is_rounding() {
+        return Err(failed(anyhow!(
+            "on random input outputs differ by {difference}; {TOLERANCE:e} is taken for rounding"
+        )));
+    }
     std::fs::rename(&written, &to).with_context(|| format!("cannot write \"{}\"", to.display()))?;
     let said = format!("wrote \"{}\"; on random input {}", to.display(), difference.brief());
     Ok((model.summary(), said))

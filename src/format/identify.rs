@@ -180,6 +180,23 @@ impl FileType {
         }
     }
 
+    /// True of models in formats that are not read here.
+    pub fn is_foreign_model(self) -> bool {
+        matches!(
+            self,
+            FileType::TfLite
+                | FileType::SavedModel
+                | FileType::FrozenGraph
+                | FileType::TensorFlowCheckpoint
+                | FileType::TensorFlowJs
+                | FileType::CoreMl
+                | FileType::TensorRt
+                | FileType::OpenVino
+                | FileType::Gguf
+                | FileType::Matlab
+        )
+    }
+
     /// What to do with such a file: how to get a file that is read here.
     pub fn advice(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ source.
     python tests/interop/converted.py
 """
 
+import json
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -30,9 +31,10 @@ TOLERANCE = 1e-5
 
 # source and target
 CASES = [
-    ("onnx/pytorch_bilstm_linear_script_17.onnx", "own.safetensors"),
+    ("onnx/pytorch_lstm_linear_script_12.onnx", "weights.safetensors"),
     ("onnx/tf2onnx_lstm_stack.onnx", "stack.keras"),
-    ("onnx/pytorch_bilstm_linear_script_17.onnx", "bilstm.keras"),
+    ("onnx/pytorch_bilstm_linear_script_17.onnx", "bilstm.onnx"),
+    ("onnx/tf2onnx_bilstm.onnx", "bilstm.keras"),
     ("keras/everything.keras", "everything.onnx"),
     ("keras/merges.keras", "merges.onnx"),
     ("keras/masked_repeats.keras", "masked.keras"),
@@ -67,22 +69,22 @@ def check(folder, source, name):
     example("convert", FIXTURES / source, own, "--to", "own")
     random = np.random.default_rng(1)
     with safetensors.safe_open(own, "np") as file:
-        first = next((file.get_tensor(key) for key in sorted(file.keys()) if key.endswith("weight_ih_l0")), None)
-        table = next((file.get_tensor(key) for key in file.keys() if key.startswith("embedding")), None)
-    if table is not None:
-        x = random.integers(1, len(table), (3, 6, 1)).astype(np.float32)
-        padding = 0
+        model = json.loads(file.metadata()["wgpu_lstm"])["model"]
+    features, first = model["input"], model["layers"][0]
+    indices = first["layer"] == "embedding"
+    if indices:
+        x = random.integers(1, first["entries"], (3, 6, 1)).astype(np.float32)
     else:
-        x = random.normal(size=(3, 6, first.shape[1])).astype(np.float32)
-        padding = 0.5 if "masked_repeats" in source else -1.5
+        x = random.normal(size=(3, 6, features)).astype(np.float32)
+    padding = first.get("value", 0)
     if "masked" in source:
         x[1, 2:], x[2, 4:] = padding, padding
     expected = outputs(folder, own, x)
     if name.endswith(".safetensors"):
         example("convert", own, target, "--to", "pytorch")
-        stack = nn.ModuleDict(dict(lstm=nn.LSTM(first.shape[1], first.shape[0] // 4, batch_first=True,
-                                                bidirectional="bilstm" in source),
-                                   dense=nn.Linear(dense_inputs(own), expected.shape[-1])))
+        hidden = first["hidden"]
+        stack = nn.ModuleDict(dict(lstm=nn.LSTM(features, hidden, batch_first=True),
+                                   dense=nn.Linear(hidden, expected.shape[-1])))
         stack.load_state_dict(safetensors.torch.load_file(target))
         with torch.no_grad():
             y = stack["lstm"](torch.from_numpy(x))[0]
@@ -91,14 +93,9 @@ def check(folder, source, name):
     example("convert", FIXTURES / source, target)
     if name.endswith(".keras"):
         model = keras.saving.load_model(target)
-        return same(model.predict(x[:, :, 0].astype(np.int32) if table is not None else x, verbose=0), expected)
+        return same(model.predict(x[:, :, 0].astype(np.int32) if indices else x, verbose=0), expected)
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     return same(session.run(None, {"input": x})[0], expected)
-
-
-def dense_inputs(file):
-    with safetensors.safe_open(file, "np") as tensors:
-        return tensors.get_tensor("dense.weight").shape[1]
 
 
 def main():

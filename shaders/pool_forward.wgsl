@@ -1,5 +1,5 @@
 // y[b, f] from x[t, b, f] over the times that a row holds: its last, their mean, or the largest. Called for one chunk of time
-// after another. KIND is numbered as in src/layer/pool.rs.
+// after another. KIND is numbered as in Pool::kernel (src/layer/pool.rs).
 
 struct Params {
     steps: u32,

@@ -76,6 +76,28 @@ pub enum Activation {
     LogSoftmax,
 }
 
+impl std::fmt::Display for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plain = |f: &mut std::fmt::Formatter<'_>, name: &str| f.write_str(name);
+        match *self {
+            Activation::Linear => plain(f, "Linear"),
+            Activation::Relu => plain(f, "Relu"),
+            Activation::Sigmoid => plain(f, "Sigmoid"),
+            Activation::Tanh => plain(f, "Tanh"),
+            Activation::HardSigmoid { alpha, beta } => write!(f, "HardSigmoid(alpha {alpha}, beta {beta})"),
+            Activation::Softsign => plain(f, "Softsign"),
+            Activation::Softplus => plain(f, "Softplus"),
+            Activation::Elu { alpha } => write!(f, "Elu(alpha {alpha})"),
+            Activation::LeakyRelu { alpha } => write!(f, "LeakyRelu(alpha {alpha})"),
+            Activation::ThresholdedRelu { alpha } => write!(f, "ThresholdedRelu(alpha {alpha})"),
+            Activation::Affine { alpha, beta } => write!(f, "Affine(alpha {alpha}, beta {beta})"),
+            Activation::ScaledTanh { alpha, beta } => write!(f, "ScaledTanh(alpha {alpha}, beta {beta})"),
+            Activation::Softmax => plain(f, "Softmax"),
+            Activation::LogSoftmax => plain(f, "LogSoftmax"),
+        }
+    }
+}
+
 impl Activation {
     /// [Keras 3's](https://keras.io/api/layers/activations/#hardsigmoid-function) hard sigmoid: relu6(x + 3) / 6.
     pub const KERAS_HARD_SIGMOID: Activation = Activation::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 };
@@ -111,7 +133,7 @@ impl Activation {
     pub(crate) fn validate(self, place: &str) -> Result<()> {
         let Shape { kind, alpha, beta } = self.shape();
         let refuse = |expected: &str| {
-            Err(Error::Config(format!("{place} is {self:?}; its alpha and beta must be finite{expected}")))
+            Err(Error::Config(format!("{place} is {self}; its alpha and beta must be finite{expected}")))
         };
         if !(alpha.is_finite() && beta.is_finite()) {
             return refuse("");

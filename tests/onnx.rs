@@ -563,6 +563,20 @@ fn says_of(file: &str, error: String, parts: &[&str]) {
 #[test]
 fn what_is_not_supported_is_named() {
     says(fails(&[node("Conv", &["x"], &["y"], &[])]), &["node \"y\" (Conv)", "not supported"]);
+    let several = [
+        node("Conv", &["x"], &["a"], &[]),
+        node("Resize", &["a"], &["b"], &[]),
+        node("Conv", &["b"], &["c"], &[]),
+        node("Relu", &["c"], &["y"], &[]),
+    ];
+    says(fails(&several), &["node \"a\" (Conv)", "; not supported are Conv × 2, Resize"]);
+    let graph = read(model(17, &[&several[..], &[port(11, "x", 1), port(12, "y", 1)]].concat())).unwrap();
+    let lines = [
+        "Conv × 2: this operator is not supported; the first is node \"a\"",
+        "node \"b\" (Resize): this operator is not supported",
+    ];
+    assert_eq!(graph.unsupported(), lines);
+    assert!(lines.iter().all(|line| graph.describe().lines().any(|own| own.trim() == *line)), "{}", graph.describe());
     let mut gru = load("tf2onnx_gru_loop", &Device::cpu());
     assert!(gru.describe().contains("(Loop): it has graphs inside, which are not run"));
     says_of(

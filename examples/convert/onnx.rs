@@ -2,7 +2,7 @@
 //! that are named do.
 
 use crate::onnx_chain::{self, Part};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, ArrayView3};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,13 +15,27 @@ pub fn read(path: &Path, nodes: &[String], device: &Device) -> Result<Model> {
     if !nodes.is_empty() {
         return stack(&graph, None, nodes, device, |_, _| Ok((false, Vec::new())));
     }
-    let names: Vec<String> = graph.recurrent().into_iter().map(|node| node.name).collect();
-    ensure!(!names.is_empty(), "\"{}\" has no recurrent node", path.display());
+    let recurrent = graph.recurrent();
+    let problems = graph.unsupported();
+    if !problems.is_empty() {
+        let liftable: Vec<&str> =
+            recurrent.iter().filter(|node| node.config.is_ok()).map(|node| &node.name[..]).collect();
+        bail!(
+            "the graph cannot be converted as a whole; not supported are: {}{}",
+            problems.join("; "),
+            match liftable[..] {
+                [] => String::new(),
+                _ => format!(". Its recurrent nodes can be by themselves: --layers {}", liftable.join(",")),
+            }
+        );
+    }
+    let names: Vec<String> = recurrent.into_iter().map(|node| node.name).collect();
+    ensure!(!names.is_empty(), "the graph has no recurrent node");
     let whole = |graph: &mut Graph, picks: bool| -> Result<Model> {
         let table = onnx_chain::embedding(graph)?;
         let mut model =
             stack(graph, table, &names, device, |top, features| onnx_chain::after(graph, top, features, picks))?;
-        onnx_chain::check(graph, &mut model, crate::TOLERANCE)?;
+        onnx_chain::check(graph, &mut model)?;
         Ok(model)
     };
     whole(&mut graph, true).or_else(|error| whole(&mut graph, false).map_err(|_| error))

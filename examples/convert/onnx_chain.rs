@@ -1,6 +1,7 @@
 //! What is around a graph's recurrent nodes, as layers. Operators are taken by what they are, not by every attribute: whether the layers
 //! are the graph is then seen by running both.
 
+use crate::compare::Difference;
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, Axis, Ix2};
 use std::collections::{BTreeMap, HashSet};
@@ -141,7 +142,7 @@ fn cannot(node: &GraphNode, reason: &str) -> String {
 }
 
 /// Fails where no output of the graph is what the model gives, on random input, batch-first or time-major.
-pub fn check(graph: &mut Graph, model: &mut Model, tolerance: f32) -> Result<()> {
+pub fn check(graph: &mut Graph, model: &mut Model) -> Result<()> {
     let open: Vec<Port> = required(graph).cloned().collect();
     let [input] = &open[..] else {
         let names: Vec<&str> = open.iter().map(|input| &input.name[..]).collect();
@@ -176,11 +177,29 @@ pub fn check(graph: &mut Graph, model: &mut Model, tolerance: f32) -> Result<()>
         }
         for (name, output) in outputs {
             let output = output.to_f32();
-            let equal = |y: &ArrayD<f32>| output.iter().zip(y).all(|(a, b)| (a - b).abs() <= tolerance);
-            if output.len() == y.len() && (equal(&y) || equal(&swapped)) {
-                return Ok(());
+            let mut nearest: Option<Difference> = None;
+            for y in [&y, &swapped].into_iter().filter(|y| y.len() == output.len()) {
+                // Axes of 1 may be there or not.
+                let Ok(output) = output.to_shape(y.shape()) else { continue };
+                let difference = match Difference::between(y, &output.to_owned()) {
+                    Ok(difference) if difference.is_rounding() => return Ok(()),
+                    Ok(difference) => difference,
+                    // Of several outputs, another may be the one.
+                    Err(error) => {
+                        found += &format!("; its output \"{name}\": {error}");
+                        continue;
+                    }
+                };
+                if nearest.as_ref().is_none_or(|nearest| difference.relative() < nearest.relative()) {
+                    nearest = Some(difference);
+                }
             }
-            found += &format!("; its output \"{name}\" {:?} is not the layers' {:?}", output.shape(), y.shape());
+            found += &match nearest {
+                Some(difference) => format!("; its output \"{name}\" differs from the layers' by {difference}"),
+                None => {
+                    format!("; its output \"{name}\" has the shape {:?}, the layers' {:?}", output.shape(), y.shape())
+                }
+            };
         }
     }
     bail!("the layers found are not the whole graph{found}; --layers takes recurrent nodes alone, by name")

@@ -62,7 +62,10 @@ fn main() -> Result<()> {
         Some(name) => proteins.iter().position(|protein| protein.name == *name),
         None => (0..proteins.len()).max_by_key(|&n| proteins[n].residues.len()),
     };
-    let shown = shown.with_context(|| format!("no protein is called {:?}", arguments.protein))?;
+    let shown = shown.with_context(|| {
+        let (name, path) = (arguments.protein.as_deref().unwrap_or_default(), arguments.proteins.display());
+        format!("\"{path}\" has no protein called \"{name}\"")
+    })?;
     let device = arguments.device.open()?;
     let mut model = network::open(&arguments.network, &device)?;
     let start = Instant::now();

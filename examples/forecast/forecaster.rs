@@ -2,13 +2,14 @@
 
 use super::arguments::Arguments;
 use super::series::Series;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
 use wgpu_lstm::data::{Scaler, Windows};
+use wgpu_lstm::format::{FileType, identify};
 use wgpu_lstm::{
     Callback, Dense, Device, EarlyStopping, EpochEvent, Fit, Flow, Loss, Lstm, Model, Optimiser, Sequential, StepEvent,
 };
@@ -79,8 +80,14 @@ impl Forecaster {
 
     /// A saved model.
     pub fn load(path: &Path, device: &Device) -> Result<Forecaster> {
+        let file_type = identify(path)?;
+        let known = matches!(file_type, FileType::Own | FileType::Unknown | FileType::Safetensors);
+        let advice = "--load takes what this example saved, model.safetensors";
+        ensure!(known, "\"{}\" is {file_type}, no forecaster; {advice}", path.display());
         let model = Model::load(path, device)?;
-        let settings: Settings = model.extra("forecast")?;
+        let settings: Settings = model
+            .extra("forecast")
+            .with_context(|| format!("\"{}\" holds a model that is no forecaster; {advice}", path.display()))?;
         let Settings { lookback, horizon, ref others, ref quantiles, ref scaler, .. } = settings;
         let outputs = model.config().output();
         ensure!(

@@ -24,7 +24,7 @@ use anyhow::{Result, bail, ensure};
 use arrays::Array;
 use clap::Parser;
 use common::say;
-use formats::Format;
+use formats::{Format, naming};
 use ndarray::ArrayD;
 use std::path::{Path, PathBuf};
 
@@ -98,11 +98,12 @@ fn main() -> Result<()> {
     let format = Format::of(&arguments.model)?;
     if arguments.list {
         let text = match format {
-            Format::Own => own::list(&arguments.model)?,
-            Format::Pytorch => pytorch::list(&arguments.model)?,
-            Format::Onnx => onnx::list(&arguments.model)?,
-            Format::Keras => keras::list(&arguments.model)?,
+            Format::Own => own::list(&arguments.model),
+            Format::Pytorch => pytorch::list(&arguments.model),
+            Format::Onnx => onnx::list(&arguments.model),
+            Format::Keras => keras::list(&arguments.model),
         };
+        let text = naming(&arguments.model, text)?;
         say!("{}", text.trim_end());
         return Ok(());
     }
@@ -125,11 +126,12 @@ fn main() -> Result<()> {
     let Arguments { prefix, time_major, .. } = arguments;
     let request = Request { inputs, lengths, prefix, time_major, device: arguments.device.open()? };
     let outputs = match format {
-        Format::Own => own::run(&arguments.model, &request)?,
-        Format::Pytorch => pytorch::run(&arguments.model, &request)?,
-        Format::Onnx => onnx::run(&arguments.model, &request)?,
-        Format::Keras => keras::run(&arguments.model, &request)?,
+        Format::Own => own::run(&arguments.model, &request),
+        Format::Pytorch => pytorch::run(&arguments.model, &request),
+        Format::Onnx => onnx::run(&arguments.model, &request),
+        Format::Keras => keras::run(&arguments.model, &request),
     };
+    let outputs = naming(&arguments.model, outputs)?;
     // clap asks for it where --list is not given.
     arguments.output.map_or(Ok(()), |path| arrays::write(&path, &outputs))?;
     for (name, array) in &outputs {

@@ -1,6 +1,6 @@
 //! Files of ONNX, which hold a graph.
 
-use super::arrays::Array;
+use super::arrays::{Array, Numbers};
 use super::{Outputs, Request};
 use anyhow::{Result, ensure};
 use std::path::Path;
@@ -22,9 +22,9 @@ pub fn run(path: &Path, request: &Request) -> Result<Outputs> {
     ensure!(!request.time_major, "--time-major is for files without a graph, which says itself how its arrays lie");
     let mut graph = Graph::load(path, &request.device)?;
     let value = |(name, array): &(Option<String>, Array)| -> (Option<String>, Value) {
-        let value = match array {
-            Array::F32(array) => array.clone().into(),
-            Array::I64(array) => array.clone().into(),
+        let value = match array.numbers.clone() {
+            Numbers::F32(array) => array.into(),
+            Numbers::I64(array) => array.into(),
         };
         (name.clone(), value)
     };

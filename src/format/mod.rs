@@ -7,11 +7,14 @@
 //! | `keras` | `.keras`, `.weights.h5`, older `.h5` | `.keras` | `keras` |
 //! | `onnx` | `.onnx` | `.onnx` | `onnx` |
 //!
+//! [`identify`] tells what a file is before a reader is chosen, also of formats that are not read here, and what to do with it.
+//!
 //! All features are on by default; without them the library needs no crate for other formats.
 //!
 //! Files are not trusted. Reading one executes nothing, allocates no more than a small multiple of the file's size (each module
 //! says how much), and ends with a model or with an [`Error`](crate::Error) that names the tensor or layer and what was expected.
 
+mod identify;
 #[cfg(all(feature = "keras", not(target_arch = "wasm32")))]
 pub mod keras;
 pub(crate) mod number;
@@ -20,3 +23,7 @@ pub mod onnx;
 #[cfg(feature = "pytorch")]
 pub mod pytorch;
 pub(crate) mod safetensors;
+
+#[allow(unused_imports)] // without files of others there may be none to check
+pub(crate) use identify::check;
+pub use identify::{FileType, Reader, identify, identify_bytes};

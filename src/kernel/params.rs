@@ -357,7 +357,8 @@ params! {
         dy_direction: u32,
         /// Stride of dy by batch row.
         dy_row: u32,
-        /// 1: dy also holds what later steps send back, so rows whose sequence does not hold the time have it, too.
+        /// 1: dy counts in rows whose sequence does not hold the time, too: it holds what later steps send back, or outputs are
+        /// repeated there.
         dy_whole: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,

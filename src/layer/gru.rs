@@ -103,6 +103,11 @@ impl Gru {
         Gru(self.0.go_backwards(go_backwards))
     }
 
+    /// Repeats the last output past the end of a sequence; see [`Lstm::repeat_output`].
+    pub fn repeat_output(self, repeat: bool) -> Gru {
+        Gru(self.0.repeat_output(repeat))
+    }
+
     /// Drops outputs between layers; see [`Lstm::dropout`].
     pub fn dropout(self, probability: f64) -> Gru {
         Gru(self.0.dropout(probability))

@@ -103,6 +103,7 @@ pub(crate) struct Options {
     pub merge: Merge,
     pub reverse: bool,
     pub go_backwards: bool,
+    pub repeat_output: bool,
     pub dropout: f64,
     pub input_dropout: f64,
     pub recurrent_dropout: f64,
@@ -127,6 +128,7 @@ impl Default for Options {
             merge: Merge::Concat,
             reverse: false,
             go_backwards: false,
+            repeat_output: false,
             dropout: 0.0,
             input_dropout: 0.0,
             recurrent_dropout: 0.0,
@@ -298,6 +300,22 @@ impl Lstm {
         self.with(|options| options.go_backwards = go_backwards)
     }
 
+    /// Past the end of a sequence, repeats the output of its last step (Keras's `zero_output_for_mask=False`) instead of giving 0,
+    /// which is the default. A direction that runs backwards begins with these steps: there it gives the initial hidden state, 0
+    /// unless one is given. Gradients of repeated outputs add up in the step that is repeated.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(4).repeat_output(true).build(&Device::cpu(), 3, 0)?;
+    /// let out = lstm.forward_ragged(Array3::ones((2, 5, 3)).view(), &[5, 2], None)?;
+    /// assert_eq!(out.output[[1, 4, 0]], out.output[[1, 1, 0]]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn repeat_output(self, repeat: bool) -> Lstm {
+        self.with(|options| options.repeat_output = repeat)
+    }
+
     /// In training, drops outputs on their way to the next of several layers, at every step anew (PyTorch's `dropout`).
     /// All probabilities are from 0 to below 1.
     pub fn dropout(self, probability: f64) -> Lstm {
@@ -391,7 +409,7 @@ impl Lstm {
             activation.validate(&format!("{name}: the {place}"))?;
             if activation.is_of_rows() {
                 return refuse(format!(
-                    "the {place} is {activation:?}, which takes all units together; only a Dense layer can have it"
+                    "the {place} is {activation}, which takes all units together; only a Dense layer can have it"
                 ));
             }
         }
@@ -409,7 +427,7 @@ impl Lstm {
         }
         for (what, clip) in [("clip", options.clip), ("cell_clip", options.cell_clip)] {
             if clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
-                return refuse(format!("{what} is {:?}; it must be finite and above 0", clip.unwrap_or_default()));
+                return refuse(format!("{what} is {}; it must be finite and above 0", clip.unwrap_or_default()));
             }
         }
         let zoneout = options.zoneout_h > 0.0 || options.zoneout_c > 0.0;

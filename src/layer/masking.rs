@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// [`Model::predict_ragged`](crate::Model::predict_ragged); lengths that are given, too, must be the same. Padded steps go on as
 /// zeros. Only as the first layer of a model.
 ///
-/// Where Keras repeats a recurrent layer's last output in padded steps, here it is 0; losses see neither.
+/// In padded steps the outputs of recurrent layers are 0, or repeat the last one as Keras has it
+/// ([`Lstm::repeat_output`](crate::Lstm::repeat_output)); losses see neither.
 ///
 /// Padding is at the end of a sequence: a masked step with one that counts after it is an error that names both. A
 /// [`Stream`](crate::Stream) has no end and refuses masked steps.

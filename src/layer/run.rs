@@ -203,7 +203,7 @@ impl LstmLayer {
     }
 
     /// Runs sequences of different lengths, padded to a common T: row b ends before step `lengths[b]`, which may be 0. Its
-    /// output after that is 0, its final state that of its last step; the reverse direction starts at its own end. As
+    /// output after that is 0 ([`Lstm::repeat_output`] changes that), its final state that of its last step; the reverse direction starts at its own end. As
     /// [PyTorch's packed sequences](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_padded_sequence.html),
     /// in any order.
     ///
@@ -310,7 +310,7 @@ impl LstmLayer {
     }
 
     /// [`LstmLayer::gradients`] for sequences of different lengths, as [`LstmLayer::forward_ragged`] has them. Gradients of
-    /// outputs past a sequence's end are not looked at; those of inputs there are 0.
+    /// outputs past a sequence's end are not looked at, unless outputs are repeated there; those of inputs there are 0.
     ///
     /// # Errors
     /// As [`LstmLayer::forward_ragged`].

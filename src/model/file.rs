@@ -3,7 +3,7 @@
 use super::{Kind, Model, Sequential, checksum};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::safetensors;
+use crate::format::{Reader, check, safetensors};
 use crate::layer::{HostTensor, Layer, tensor_shapes};
 use crate::plan::Role;
 use crate::schedule::{Batch, Purpose, network};
@@ -190,10 +190,11 @@ impl Model {
             let held =
                 name.split_once(' ').and_then(|(_, buffer)| model.parameters.tensor(buffer)).map(|held| held.len);
             if held != Some(values.len() as u64) {
+                let room = held.map_or("none of that name".into(), |held| held.to_string());
                 return Err(Error::format(
                     path,
                     format!(
-                        "has {} numbers of the optimiser's memory \"{name}\"; the model has room for {held:?}",
+                        "has {} numbers of the optimiser's memory \"{name}\"; the model has room for {room}",
                         values.len()
                     ),
                 ));
@@ -257,9 +258,10 @@ impl Model {
 
     /// The model, and what the file holds beside it.
     fn read(path: &Path, device: &Device) -> Result<(Model, Option<State>, Vec<HostTensor>)> {
+        check(path, Reader::Own)?;
         let (tensors, metadata) = safetensors::read(path)?;
         let json = metadata.get(KEY).ok_or_else(|| {
-            Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save"))
+            Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save; format::pytorch::Weights reads weights alone"))
         })?;
         // The path says where in the configuration something is wrong.
         let header: Header =
@@ -325,6 +327,7 @@ impl Model {
     /// As [`Model::load`]; a tensor of another shape is named, and nothing is changed.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        check(path, Reader::Own)?;
         let (tensors, metadata) = safetensors::read(path)?;
         if let Some(json) = metadata.get(KEY) {
             checksum::check(path, json, &tensors)?;

@@ -265,7 +265,7 @@ impl Model {
             && dense.activation != crate::activation::Activation::Linear
         {
             return Err(Error::Config(format!(
-                "{} takes logits, but the last dense layer has the activation {:?}; use Linear",
+                "{} takes logits, but the last dense layer has the activation {}; use Linear",
                 loss.name(),
                 dense.activation
             )));

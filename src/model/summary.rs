@@ -16,13 +16,13 @@ pub(super) fn table(layers: &[LayerPlan], parameters: &Parameters) -> String {
                 format!("LSTM({}{layers}{directions}, {} cell)", lstm.hidden, lstm.spec().name)
             }
             Layer::Dense(dense) => {
-                format!("Dense({}, {})", dense.units, format!("{:?}", dense.activation).to_lowercase())
+                format!("Dense({}, {})", dense.units, dense.activation.to_string().to_lowercase())
             }
             Layer::Dropout(dropout) => format!("Dropout({})", dropout.probability),
             Layer::LayerNorm(norm) => format!("LayerNorm({:e})", norm.epsilon),
             Layer::Embedding(embedding) => format!("Embedding({}, {})", embedding.entries, embedding.features),
             Layer::Masking(masking) => format!("Masking({})", masking.value),
-            Layer::Pool(pool) => format!("Pool({})", format!("{pool:?}").to_lowercase()),
+            Layer::Pool(pool) => format!("Pool({})", pool.name()),
         };
         whole &= !layer.ends_sequence();
         let output =

@@ -285,7 +285,7 @@ impl Layer<'_> {
                         let (from, src) = dy.at(order.time(part.start));
                         let src = src + direction.index * width;
                         let dst = (part.start - range.start) * slot + direction.index * batch * width;
-                        if sizes.ragged && sizes.split.is_some() {
+                        if sizes.ragged && sizes.split.is_some() && !sizes.repeats_output {
                             // What later steps send back is added, also in rows that have no output here.
                             let params = params::Trim {
                                 steps: part.len() as u32,
@@ -369,7 +369,7 @@ impl Layer<'_> {
             dy_step: dy.step,
             dy_direction: dy.direction,
             dy_row: dy.row,
-            dy_whole: (sizes.split == Some(Split::Reset)) as u32,
+            dy_whole: (sizes.split == Some(Split::Reset) || sizes.split.is_none() && sizes.repeats_output) as u32,
             saved_offset,
             saved_step: sizes.planes() * slot,
             c_in: c_out - slot,

@@ -89,6 +89,8 @@ pub struct LstmSizes {
     pub backwards: bool,
     /// Whether the output stays in the order of the scan then.
     pub in_scan_order: bool,
+    /// True if the output past the end of a sequence is what the state history holds there, not 0.
+    pub repeats_output: bool,
     /// What is dropped.
     pub drops: Drops,
 }
@@ -649,11 +651,12 @@ impl Layer<'_> {
     }
 
     /// The output [B, D·K] a step, in the order of time where it is not asked for in that of the scan. For one forward
-    /// direction that is what the history holds. Past the ends of sequences it is 0.
+    /// direction that is what the history holds. Past the ends of sequences it is 0, unless the last output is repeated: there, the
+    /// history holds the last state.
     fn output(&self, builder: &mut Builder, h: &Sequence, output: Output, words: BufferId) -> Result<Sequence> {
         let sizes = self.sizes;
         let (batch, width, slot) = (sizes.batch, sizes.width, sizes.h_slot());
-        let trims = sizes.ragged && output == Output::Top;
+        let trims = sizes.ragged && output == Output::Top && !sizes.repeats_output;
         if sizes.history_is_output() && !trims {
             return Ok(h.clone());
         }

@@ -191,6 +191,7 @@ fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], r
         ragged,
         backwards: lstm.options.reverse || lstm.options.go_backwards,
         in_scan_order: lstm.options.go_backwards,
+        repeats_output: lstm.options.repeat_output,
         drops: lstm.drops(),
     })
 }

@@ -26,6 +26,8 @@ pub fn forward(
     ragged: bool,
 ) -> Result<(Sequence, Pooled)> {
     builder.section(format!("{name} forward"));
+    let (kind, by_length) = pool.kernel();
+    let ragged = ragged && by_length;
     let words = builder.words(batch)?;
     let y = builder.sequence(&format!("{name}.y"), [1, batch, x.features], 0, Role::Scratch)?;
     let at = builder.buffer(format!("{name}.at"), batch as u64 * x.features as u64, Role::Scratch)?;
@@ -42,7 +44,7 @@ pub fn forward(
             time: range.start,
             total_steps: x.steps,
         };
-        let constants = [pool as u32, ragged as u32];
+        let constants = [kind, ragged as u32];
         builder.push(&kernel::POOL_FORWARD, None, &constants, &params, &[words, from, y.at(0).0, at]);
     }
     Ok((y, Pooled { x: x.clone(), at, ragged }))
@@ -74,7 +76,7 @@ pub fn backward(
             time: range.start,
             total_steps: x.steps,
         };
-        let constants = [pool as u32, pooled.ragged as u32];
+        let constants = [pool.kernel().0, pooled.ragged as u32];
         builder.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[words, from, pooled.at, to]);
     }
     Ok(dx)

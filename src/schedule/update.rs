@@ -171,7 +171,7 @@ fn regularise(
 ) -> Result<()> {
     for regulariser in regularisers {
         if !weights.iter().any(|trained| regulariser.acts_on(&trained.name, layers)) {
-            return Err(Error::Plan(format!("{regulariser:?} acts on no buffer of the plan")));
+            return Err(Error::Plan("a regulariser acts on no buffer of the plan".into()));
         }
         for trained in weights.iter().filter(|trained| regulariser.acts_on(&trained.name, layers)) {
             match regulariser.action {

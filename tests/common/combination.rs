@@ -152,6 +152,10 @@ impl Case {
             (lstm, oracle.merge) = (lstm.merge(merge), same);
         }
 
+        if ragged && other.below(3) == 0 {
+            (lstm, oracle.repeat_output) = (lstm.repeat_output(true), true);
+        }
+
         let largest = if other_activations { 0.4 } else { 0.9 };
         Case { lstm, oracle, sizes: [t, b, input], ragged, chances, small, largest, draw }
     }

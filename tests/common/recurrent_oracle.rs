@@ -86,6 +86,8 @@ pub struct RecurrentOracle {
     /// With `go_backwards`: the result's `output` is in the order of the visits (last valid step first) as Keras has
     /// it, instead of the input's order as ONNX has it. Layers read each other in the input's order either way.
     pub visiting_order: bool,
+    /// The output past a row's length is the state that the direction has there, instead of 0.
+    pub repeat_output: bool,
     pub merge: OracleMerge,
     /// Zoneout's probability for h at inference.
     pub zoneout_h: f64,
@@ -128,7 +130,8 @@ pub struct OracleRun {
 /// What [`RecurrentOracle::forward`] returns.
 #[derive(Clone, Debug)]
 pub struct OracleResult {
-    /// `[B, T, D*K]`, or `[B, T, K]` merged otherwise than by concatenation. Zeros past a row's length.
+    /// `[B, T, D*K]`, or `[B, T, K]` merged otherwise than by concatenation. Zeros past a row's length, unless
+    /// they are repeated.
     pub output: Vec<f64>,
     /// `[L*D, B, K]`: after each direction's last step; the initial state where there was no step.
     pub h_n: Vec<f64>,
@@ -219,6 +222,7 @@ impl RecurrentOracle {
             output_activation: tanh,
             go_backwards: false,
             visiting_order: false,
+            repeat_output: false,
             merge: OracleMerge::Concat,
             zoneout_h: 0.0,
             zoneout_c: 0.0,
@@ -308,6 +312,14 @@ impl RecurrentOracle {
                         layer_output[to..to + width].copy_from_slice(&h);
                     }
 
+                    if self.repeat_output && layer + 1 == self.layers {
+                        // A backward direction comes by here before its first step.
+                        let there = if backward { h_n[at_h..at_h + width].to_vec() } else { h.clone() };
+                        for time in lengths[sample]..t {
+                            let to = (sample * t + time) * both + direction * width;
+                            layer_output[to..to + width].copy_from_slice(&there);
+                        }
+                    }
                     h_n[at_h..at_h + width].copy_from_slice(&h);
                     c_n[at_c..at_c + c_width].copy_from_slice(&c);
                 }
@@ -614,7 +626,7 @@ fn layer_norm(v: &[f64], gain: &[f64], bias: &[f64]) -> Vec<f64> {
 
 /// `[B, T, width]` with the valid steps of each row in the opposite order.
 fn turned(values: &[f64], lengths: &[usize], t: usize, width: usize) -> Vec<f64> {
-    let mut result = vec![0.0; values.len()];
+    let mut result = values.to_vec();
     for sample in 0..lengths.len() {
         for time in 0..lengths[sample] {
             let from = (sample * t + time) * width;

@@ -1,7 +1,7 @@
 //! The order of a model's layers, from its configuration: a Sequential, or a functional model that is one straight chain.
 
 use super::Result;
-use super::settings::class;
+use super::settings::{Settings, class};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
@@ -106,6 +106,10 @@ fn functional<'a>(config: &'a Value, layers: &'a [Value]) -> Result<Vec<Link<'a>
         return Err(format!("has an output that comes from {at}, not from its input {first}"));
     }
     chain.reverse();
+    // A value that equals nothing is the cause of what masks are then made of.
+    for (node, _) in chain.iter().filter_map(|name| nodes.get(name)).filter(|(node, _)| node.class == "Masking") {
+        Settings::new(format!("Masking \"{}\"", node.name), node.options)?.number("mask_value", 0.0)?;
+    }
     let masks = masks(&nodes, &chain)?;
     let known: HashSet<&str> = chain.iter().chain(&masks).copied().collect();
     if let Some((name, (node, _))) = nodes.iter().find(|(name, _)| !known.contains(*name)) {

@@ -42,6 +42,7 @@ const SHOWN: &[&str] = &[
     "recurrent_activation",
     "return_sequences",
     "go_backwards",
+    "zero_output_for_mask",
     "merge_mode",
     "rate",
     "input_dim",
@@ -78,7 +79,7 @@ impl Contents {
     }
 
     fn architecture(&mut self, opened: &Opened, file: &File) -> Result<()> {
-        let (config, keras3) = opened.config(file)?;
+        let (config, version) = opened.config(file)?;
         let links = chain(&config)?;
         for link in &links {
             let shown = SHOWN.iter().filter_map(|&key| Some((key, link.options.get(key)?)));
@@ -89,7 +90,7 @@ impl Contents {
             self.layers.push(format!("{}: {}{within} ({})", link.name, link.class, shown.join(", ")));
         }
         self.outputs.extend(links.last().map(|link| link.name.to_string()));
-        let (network, problems) = network(&config, keras3)?;
+        let (network, problems) = network(&config, version)?;
         if problems.is_empty() {
             let (_, plans) = plans(&network)?;
             tensors(file, &network.holders, &plans, opened.weights().len())?;

@@ -20,8 +20,33 @@ pub(super) struct Network {
     flow: Flow,
     /// Whether its steps carry a mask.
     masked: bool,
-    /// Whether `hard_sigmoid` is Keras 3's.
-    keras3: bool,
+    version: Version,
+    /// True if the input has a fixed batch size.
+    fixed_batch: bool,
+}
+
+/// What differs between versions of Keras in what the same configuration means.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Version {
+    /// `hard_sigmoid` is relu6(x + 3) / 6.
+    pub keras3: bool,
+    /// A Bidirectional that returns sequences gives 0 in masked steps, whatever its layers say.
+    pub bidirectional_zeros: bool,
+    /// A TimeDistributed runs a batch of fixed size step by step, and repeats its last output in masked steps.
+    pub distributes_by_step: bool,
+}
+
+impl Version {
+    /// From `keras_version`, of a file or an archive; files without one are from before Keras 2.
+    pub fn of(text: &str) -> Version {
+        let mut numbers = text.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+        let major = if text.is_empty() { 1 } else { numbers.next().unwrap_or(1) };
+        let minor = numbers.next().unwrap_or(0);
+        // TensorFlow's own Keras ("-tf", and all from 2.4 on), never the package by itself.
+        let bidirectional_zeros = major >= 3 || major == 2 && (minor >= 4 || text.ends_with("-tf"));
+        let distributes_by_step = (major, minor) < (2, 4);
+        Version { keras3: major >= 3, bidirectional_zeros, distributes_by_step }
+    }
 }
 
 /// A Keras layer that holds weights.
@@ -53,13 +78,14 @@ struct Unit {
 }
 
 impl Network {
-    pub fn new(keras3: bool) -> Network {
-        Network { keras3, ..Network::default() }
+    pub fn new(version: Version) -> Network {
+        Network { version, ..Network::default() }
     }
 
     /// Takes an input's shape [B, T, F], or [B, T] of indices.
     pub fn shape(&mut self, shape: &Value) -> Result<()> {
         let sizes = shape.as_array().map(Vec::as_slice).unwrap_or_default();
+        self.fixed_batch = sizes.first().is_some_and(|batch| !batch.is_null());
         let size = |value: &Value| value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|&size| size > 0);
         match sizes {
             [_, _, features] if size(features).is_some() => {
@@ -91,9 +117,12 @@ impl Network {
         self.check_mask(&settings, link)?;
         match link.class {
             "LSTM" | "GRU" | "CuDNNLSTM" | "CuDNNGRU" => {
-                let unit = unit(&settings, link.class, self.keras3)?;
-                let lstm = sequence_options(&settings, unit.lstm)?;
+                let unit = unit(&settings, link.class, self.version.keras3)?;
+                let lstm = self.sequence_options(&settings, unit.lstm)?;
                 settings.done()?;
+                if self.masked && link.class.starts_with("CuDNN") {
+                    return settings.refuse("gets masked sequences, which it does not take");
+                }
                 self.check_backwards(&settings, &lstm, 1)?;
                 let cell = if link.class.starts_with("CuDNN") { "" } else { "cell" };
                 self.hold(link, vec![Source::new(self.layers.len(), 0, "", cell, unit.form)]);
@@ -108,6 +137,12 @@ impl Network {
                     return settings.refuse(format!("holds a {class}; only a Dense on sequences is supported in it"));
                 }
                 settings.done()?;
+                if self.masked && self.fixed_batch && self.version.distributes_by_step {
+                    return settings.refuse(
+                        "gets masked sequences in batches of a fixed size, in whose masked steps Keras before 2.4 repeats an output, \
+                         which is not supported; save the model without a fixed batch size",
+                    );
+                }
                 let below = Settings::new(format!("the Dense in TimeDistributed \"{}\"", link.name), options)?;
                 self.dense(link, &below, "layer")?;
             }
@@ -120,10 +155,10 @@ impl Network {
                 self.flow = Flow::Sequences;
             }
             "Masking" => {
-                let value = settings.number("mask_value", 0.0)? as f32;
+                let value = settings.number("mask_value", 0.0)?;
                 settings.done()?;
                 self.masked = true;
-                self.push(Masking::new(value).into());
+                self.push(Masking::new(value as f32).into());
             }
             "Dropout" => {
                 let rate = settings.number("rate", 0.0)?;
@@ -148,7 +183,7 @@ impl Network {
                 self.push(LayerNorm::new().epsilon(epsilon).into());
             }
             "Activation" => {
-                let activation = activation(&settings, "activation", self.keras3)?;
+                let activation = activation(&settings, "activation", self.version.keras3)?;
                 settings.done()?;
                 self.activate(&settings, activation)?;
             }
@@ -166,10 +201,13 @@ impl Network {
                 }
                 settings.off("keepdims")?;
                 settings.done()?;
-                if self.masked && link.class == "GlobalMaxPooling1D" {
-                    return settings.refuse("sees masked steps, too, which is not supported");
-                }
-                self.push(if link.class == "GlobalMaxPooling1D" { Pool::Max } else { Pool::Mean }.into());
+                let pool = match link.class {
+                    "GlobalAveragePooling1D" => Pool::Mean,
+                    // It looks at no mask.
+                    _ if self.masked => Pool::MaxWithPadding,
+                    _ => Pool::Max,
+                };
+                self.push(pool.into());
                 self.flow = Flow::Vectors;
             }
             _ => return settings.refuse("is a layer that is not supported"),
@@ -255,7 +293,7 @@ impl Network {
 
     fn dense(&mut self, link: &Link, settings: &Settings, path: &str) -> Result<()> {
         let bias = settings.flag("use_bias", true)?;
-        let activation = activation(settings, "activation", self.keras3)?;
+        let activation = activation(settings, "activation", self.version.keras3)?;
         let dense = Dense::keras(settings.size("units")?).bias(bias).activation(activation);
         settings.done()?;
         self.hold(link, vec![Source::new(self.layers.len(), 0, "", path, Form::Dense)]);
@@ -301,9 +339,12 @@ impl Network {
             if runs.is_some_and(|runs| runs != backwards) {
                 return settings.refuse(format!("has go_backwards = {}, which is not supported", !backwards));
             }
-            let unit = unit(&settings, class, self.keras3)?;
-            let lstm = sequence_options(&settings, unit.lstm)?;
+            let unit = unit(&settings, class, self.version.keras3)?;
+            let lstm = self.directions_options(&settings, unit.lstm)?;
             settings.done()?;
+            if self.masked && class.starts_with("CuDNN") {
+                return settings.refuse("gets masked sequences, which it does not take");
+            }
             Ok((lstm, unit.form))
         };
         let (lstm, form) = direction("forward", class, options, false)?;
@@ -364,21 +405,53 @@ impl Network {
                 "GRUCell" => "GRU",
                 _ => return below.refuse("is not supported there; LSTMCell and GRUCell are"),
             };
-            let unit = unit(&below, kind, self.keras3)?;
+            let unit = unit(&below, kind, self.version.keras3)?;
             below.done()?;
             sources.push(Source::new(self.layers.len() + k, 0, "", path.clone(), unit.form));
             layers.push(unit.lstm.return_sequences(true));
         }
         // The first cell sees time backwards; those above get its outputs in that order.
         let (first, last) = (0, layers.len() - 1);
-        let around = sequence_options(settings, layers[last].clone())?;
+        let around = self.sequence_options(settings, layers[last].clone())?;
         settings.done()?;
         self.check_backwards(settings, &around, layers.len())?;
-        layers[last] = layers[last].clone().return_sequences(around.return_sequences);
+        let repeats = around.options.repeat_output;
+        layers[last] = layers[last].clone().return_sequences(around.return_sequences).repeat_output(repeats);
         layers[first] = layers[first].clone().go_backwards(around.options.go_backwards);
         self.hold(link, sources);
         layers.into_iter().for_each(|lstm| self.push(lstm.into()));
         Ok(())
+    }
+
+    /// What surrounds a cell; in masked steps Keras repeats the last output, or gives 0 if it is asked to.
+    fn sequence_options(&self, settings: &Settings, lstm: Lstm) -> Result<Lstm> {
+        let lstm = sequence_options(settings, lstm)?;
+        let zeros = settings.flag("zero_output_for_mask", false)?;
+        if !self.masked {
+            return Ok(lstm);
+        }
+        if zeros && !lstm.return_sequences && !lstm.options.go_backwards {
+            return settings.refuse(
+                "has zero_output_for_mask = true without return_sequences: of a sequence that is padded Keras then gives 0, not the \
+                 output of its last step; save the model with zero_output_for_mask = false",
+            );
+        }
+        let repeats = lstm.return_sequences && !zeros;
+        Ok(lstm.repeat_output(repeats))
+    }
+
+    /// The same for a layer within a Bidirectional.
+    fn directions_options(&self, settings: &Settings, lstm: Lstm) -> Result<Lstm> {
+        let lstm = sequence_options(settings, lstm)?;
+        settings.flag("zero_output_for_mask", false)?;
+        if self.masked && lstm.return_sequences && settings.flag("unroll", false)? {
+            return settings.refuse(
+                "has unroll = true and gets masked sequences: Keras then masks other steps of the backward layer; save the model with \
+                 unroll = false",
+            );
+        }
+        let repeats = self.masked && lstm.return_sequences && !self.version.bidirectional_zeros;
+        Ok(lstm.repeat_output(repeats))
     }
 }
 
@@ -429,8 +502,6 @@ fn sequence_options(settings: &Settings, lstm: Lstm) -> Result<Lstm> {
             "has stateful = true, which a file cannot ask for here; save it with stateful = false and use Model::stream",
         );
     }
-    // Outputs of masked steps are 0 here, whatever it says; nothing but a sequence's masked end can show it.
-    settings.flag("zero_output_for_mask", false)?;
     let lstm = lstm.return_sequences(settings.flag("return_sequences", false)?);
     Ok(lstm.go_backwards(settings.flag("go_backwards", false)?))
 }

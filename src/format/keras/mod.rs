@@ -4,8 +4,8 @@
 //! **Read** are Sequential models, and functional ones that are one straight chain, of InputLayer, Embedding, Masking, LSTM, GRU,
 //! CuDNNLSTM, CuDNNGRU, RNN of LSTMCell, GRUCell or a stack of them, Bidirectional, Dense, TimeDistributed(Dense), Dropout,
 //! LayerNormalization, Activation (right after a Dense), Flatten (of vectors), GlobalAveragePooling1D and GlobalMaxPooling1D, in
-//! float32. They predict what Keras predicts, for any T; outputs of recurrent layers in masked steps are 0 here (see
-//! [`Masking`](crate::Masking)). A layer or an option beyond that is an error that names it; what only matters for training from
+//! float32. They predict what Keras predicts, for any T, in masked steps, too: there, recurrent layers repeat their last output unless
+//! `zero_output_for_mask` is set (see [`Lstm::repeat_output`](crate::Lstm::repeat_output)). A layer or an option beyond that is an error that names it; what only matters for training from
 //! here on (initialisers, regularisers, constraints, `trainable`, the optimiser) is not taken over. [`describe`] lists what a file
 //! holds and what of it is not supported.
 //!
@@ -45,6 +45,7 @@ mod weights;
 
 pub use contents::{Contents, Tensor};
 
+use super::Reader;
 use crate::device::Device;
 use crate::error::{Error, Result as CrateResult};
 use crate::layer::{HostTensor, tensor_shapes};
@@ -55,7 +56,7 @@ use crate::transfer::finite;
 use archive::{Archive, TEXT, is_archive};
 use chain::MOST;
 use hdf5::{File, Writer};
-use layers::{Holder, Network};
+use layers::{Holder, Network, Version};
 use outline::{Piece, numbered, outline, serialized};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -85,6 +86,7 @@ const NO_PATH: &str = "(bytes)";
 /// ```
 pub fn load(path: impl AsRef<Path>, device: &Device) -> CrateResult<Model> {
     let path = path.as_ref();
+    super::check(path, Reader::Keras)?;
     build(path, &memory::read(path)?, device)
 }
 
@@ -117,6 +119,7 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> CrateResult<Model> {
 /// ```
 pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()> {
     let path = path.as_ref();
+    super::check(path, Reader::Keras)?;
     let bytes = memory::read(path)?;
     let plans = model.config().plan_layers()?;
     let wrong = |why: String| Error::format(path, why);
@@ -159,6 +162,7 @@ pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
 /// A file that cannot be read, or that is no Keras file at all.
 pub fn describe(path: impl AsRef<Path>) -> CrateResult<Contents> {
     let path = path.as_ref();
+    super::check(path, Reader::Keras)?;
     let bytes = memory::read(path)?;
     describe_bytes(&bytes).map_err(|error| match error {
         Error::Format { reason, cause, .. } => Error::Format { path: path.to_owned(), reason, cause },
@@ -178,8 +182,8 @@ fn build(path: &Path, bytes: &[u8], device: &Device) -> CrateResult<Model> {
     let wrong = |why: String| Error::format(path, why);
     let opened = open(bytes).map_err(wrong)?;
     let file = File::open(opened.weights()).map_err(wrong)?;
-    let (config, keras3) = opened.config(&file).map_err(wrong)?;
-    let (network, problems) = network(&config, keras3).map_err(wrong)?;
+    let (config, version) = opened.config(&file).map_err(wrong)?;
+    let (network, problems) = network(&config, version).map_err(wrong)?;
     if let Some(problem) = problems.into_iter().next() {
         return Err(wrong(format!("cannot be built: {problem}")));
     }
@@ -235,11 +239,9 @@ impl Opened<'_> {
         }
     }
 
-    /// The configuration, and whether it is Keras 3's.
-    fn config(&self, file: &File) -> Result<(Value, bool)> {
-        // Files without a version are from before Keras 2.
-        let version = self.version(file)?.unwrap_or_default();
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or(1);
+    /// The configuration, and the version of Keras that wrote it.
+    fn config(&self, file: &File) -> Result<(Value, Version)> {
+        let version = Version::of(&self.version(file)?.unwrap_or_default());
         let config = match self {
             Opened::Archive(archive) => json(&archive.config, "config.json")?,
             Opened::Hdf5(_) => {
@@ -249,7 +251,7 @@ impl Opened<'_> {
                 json(&text, "model_config")?
             }
         };
-        Ok((config, major >= 3))
+        Ok((config, version))
     }
 }
 
@@ -258,13 +260,14 @@ fn json(text: &str, what: &str) -> Result<Value> {
     if text.len() > TEXT {
         return Err(format!("has a {what} of {} bytes; at most {TEXT} are read", text.len()));
     }
-    serde_json::from_str(text).map_err(|error| format!("has a {what} that cannot be read: {error}"))
+    let text = settings::with_named_numbers(text);
+    serde_json::from_str(&text).map_err(|error| format!("has a {what} that cannot be read: {error}"))
 }
 
 /// The network of a configuration, with what of it is not supported.
-fn network(config: &Value, keras3: bool) -> Result<(Network, Vec<String>)> {
+fn network(config: &Value, version: Version) -> Result<(Network, Vec<String>)> {
     let links = chain::chain(config)?;
-    let mut network = Network::new(keras3);
+    let mut network = Network::new(version);
     let mut problems = Vec::new();
     let built = config.get("config").and_then(|inner| inner.get("build_input_shape"));
     let built = built.or_else(|| config.get("build_config").and_then(|build| build.get("input_shape")));
@@ -361,9 +364,10 @@ fn arrays(file: &File, holders: &[Holder], plans: &[LayerPlan]) -> Result<Vec<Ve
                 continue;
             };
             if holder.name.as_ref().is_some_and(|expected| expected != name) {
+                let expected = holder.name.as_deref().unwrap_or_default();
                 return Err(format!(
-                    "has weights of a layer {name} where those of {} {:?} should be",
-                    holder.class, holder.name
+                    "has weights of a layer {name} where those of {} \"{expected}\" should be",
+                    holder.class
                 ));
             }
             if weights.len() != needed {

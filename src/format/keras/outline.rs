@@ -59,11 +59,12 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
             Layer::Pool(Pool::Max) if masked => {
                 add(
                     "GlobalMaxPooling1D",
-                    Err("sees no masked step, which Keras's GlobalMaxPooling1D does".into()),
+                    Err("sees no masked step, which Keras's GlobalMaxPooling1D does; that is Pool::MaxWithPadding"
+                        .into()),
                     vec![],
                 );
             }
-            Layer::Pool(Pool::Max) => add("GlobalMaxPooling1D", Ok(json!({})), vec![]),
+            Layer::Pool(Pool::Max | Pool::MaxWithPadding) => add("GlobalMaxPooling1D", Ok(json!({})), vec![]),
             // The layer below returns its last step alone.
             Layer::Pool(Pool::Last) if at > 0 && gives_last(&plans[at - 1].layer) => {}
             Layer::Pool(Pool::Last) => {
@@ -117,8 +118,11 @@ fn recurrent(
             if masked && backwards && (whole || level > 0) {
                 return Err("goes backwards through masked sequences, of which Keras turns the mask not round".into());
             }
-            // As here; without a mask it means nothing.
-            options["zero_output_for_mask"] = masked.into();
+            // Without a mask it means nothing; the last step alone would be 0 where it is masked.
+            options["zero_output_for_mask"] = (masked && whole && !lstm.options.repeat_output).into();
+            if masked && whole && top && lstm.bidirectional && lstm.options.repeat_output {
+                return Err("repeats the outputs of two directions in padded steps, where Keras gives 0".into());
+            }
             // Who sees time backwards gives it backwards, so that those above need not turn it round.
             options["go_backwards"] = (backwards && level == 0).into();
             options["return_sequences"] = whole.into();
@@ -161,6 +165,7 @@ fn options(lstm: &Lstm) -> Result<Value> {
         activation,
         output_activation,
         forget_bias,
+        repeat_output: _,
         merge: _,
         reverse,
         go_backwards: _,
@@ -223,6 +228,6 @@ fn keras_name(activation: Activation) -> Result<&'static str> {
         Activation::LogSoftmax => "log_softmax",
         Activation::Elu { alpha: 1.0 } => "elu",
         Activation::LeakyRelu { alpha: 0.2 } => "leaky_relu",
-        other => return Err(format!("has the activation {other:?}, for which Keras 3 has no name")),
+        other => return Err(format!("has the activation {other}, for which Keras 3 has no name")),
     })
 }

@@ -2,6 +2,7 @@
 
 use super::Result;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -88,6 +89,10 @@ impl<'a> Settings<'a> {
             None => Ok(default),
             Some(value) => match value.as_f64() {
                 Some(number) => Ok(number),
+                None if value == "NaN" && key == "mask_value" => self.refuse(
+                    "has mask_value = NaN, which equals no number, NaN included: Keras masks no step by it; save the model with the \
+                     number that padding has, or without the layer",
+                ),
                 None => self.refuse(format!("has {key} = {value}; a number was expected")),
             },
         }
@@ -116,6 +121,31 @@ impl<'a> Settings<'a> {
             Some((key, value)) => self.refuse(format!("has the option {key} = {value}, which is not supported")),
         }
     }
+}
+
+/// JSON in which Python's NaN, Infinity and -Infinity, which are no JSON, are texts.
+pub(super) fn with_named_numbers(text: &str) -> Cow<'_, str> {
+    if !["NaN", "Infinity"].iter().any(|name| text.contains(name)) {
+        return text.into();
+    }
+    let (mut plain, mut rest, mut quoted) = (String::new(), text, false);
+    while let Some(letter) = rest.chars().next() {
+        let name = ["NaN", "Infinity", "-Infinity"].into_iter().find(|name| !quoted && rest.starts_with(name));
+        let taken = match (name, letter) {
+            (Some(name), _) => {
+                plain += &format!("\"{name}\"");
+                rest = &rest[name.len()..];
+                continue;
+            }
+            // A letter that is escaped ends no text.
+            (None, '\\') if quoted => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, letter) => letter.len_utf8(),
+        };
+        quoted ^= letter == '"';
+        plain += &rest[..taken];
+        rest = &rest[taken..];
+    }
+    plain.into()
 }
 
 /// The class and the options of a layer.

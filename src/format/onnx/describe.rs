@@ -1,9 +1,10 @@
 //! What a file holds, in words.
 
-use super::scope::What;
+use super::scope::{Node, Scope, What};
 use super::value::shape_name;
 use super::{Graph, RecurrentNode};
 use crate::layer::{Bias, Lstm};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 impl Graph {
@@ -25,25 +26,64 @@ impl Graph {
         section("inputs", self.inputs().iter().map(|port| port.to_string()).collect());
         section("outputs", self.outputs().iter().map(|port| port.to_string()).collect());
         section("recurrent layers", self.recurrent().iter().map(layer).collect());
-        let mut tensors: Vec<String> = Vec::new();
-        let mut problems: Vec<String> = Vec::new();
-        for (name, value) in self.scopes.iter().flat_map(|scope| &scope.constants) {
-            match value {
-                Ok(value) => tensors.push(format!("{name} {} {}", value.kind(), shape_name(value.shape()))),
-                Err(reason) => problems.push(format!("tensor \"{name}\" {reason}")),
-            }
-        }
-        for node in self.scopes.iter().flat_map(|scope| &scope.nodes) {
-            if let What::Unsupported(reason) = &node.what {
-                problems.push(format!("{}: {reason}", node.title()));
-            }
-        }
+        let constants = self.scopes.iter().flat_map(|scope| &scope.constants);
+        let held = constants.filter_map(|(name, value)| Some((name, value.as_ref().ok()?)));
+        let held = held.map(|(name, value)| format!("{name} {} {}", value.kind(), shape_name(value.shape())));
+        let mut tensors: Vec<String> = held.collect();
         tensors.sort();
-        problems.sort();
         section("tensors", tensors);
-        section("not supported", problems);
+        section("not supported", unsupported(&self.scopes, |_| true));
         text
     }
+}
+
+/// Nodes that are not supported, by operator and reason in the order of the graph.
+fn groups(scopes: &[Scope]) -> Vec<(&Node, &str, usize)> {
+    let mut groups: Vec<(&Node, &str, usize)> = Vec::new();
+    for node in scopes.iter().flat_map(|scope| &scope.nodes) {
+        let What::Unsupported(reason) = &node.what else { continue };
+        match groups.iter_mut().find(|(other, why, _)| other.op == node.op && why == reason) {
+            Some((.., count)) => *count += 1,
+            None => groups.push((node, reason, 1)),
+        }
+    }
+    groups
+}
+
+/// Operators that are not supported, with how many nodes have each: "Conv × 83".
+pub(super) fn operators(scopes: &[Scope]) -> Vec<String> {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for (node, _, count) in groups(scopes) {
+        match counts.iter_mut().find(|(op, _)| *op == node.op) {
+            Some((_, all)) => *all += count,
+            None => counts.push((&node.op, count)),
+        }
+    }
+    let line = |(op, count): (&str, usize)| if count == 1 { op.to_string() } else { format!("{op} × {count}") };
+    counts.into_iter().map(line).collect()
+}
+
+/// A line for each kind of what is not supported: operators, then those of the tensors that are wanted.
+pub(super) fn unsupported(scopes: &[Scope], wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let line = |(node, reason, count): (&Node, &str, usize)| match count {
+        1 => format!("{}: {reason}", node.title()),
+        _ => format!("{} × {count}: {reason}; the first is node \"{}\"", node.op, node.name),
+    };
+    let mut lines: Vec<String> = groups(scopes).into_iter().map(line).collect();
+    let mut tensors: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, value) in scopes.iter().flat_map(|scope| &scope.constants) {
+        if let (Err(reason), true) = (value, wanted(name)) {
+            tensors.entry(reason).or_default().push(name);
+        }
+    }
+    for (reason, mut names) in tensors {
+        names.sort_unstable();
+        lines.push(match names[..] {
+            [name] => format!("tensor \"{name}\" {reason}"),
+            _ => format!("{} tensors, \"{}\" the first: each {reason}", names.len(), names[0]),
+        });
+    }
+    lines
 }
 
 /// A line about a recurrent layer.
@@ -88,7 +128,7 @@ fn options(lstm: &Lstm) -> String {
         ("output activation", options.output_activation, plain.output_activation),
     ] {
         if own != usual {
-            add(format!("{what} {own:?}"));
+            add(format!("{what} {own}"));
         }
     }
     words

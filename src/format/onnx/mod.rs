@@ -54,7 +54,7 @@ use proto::ModelProto;
 use recurrent::{Kind, Wrong};
 use scope::{Constants, Scope, What};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tensor::Beside;
@@ -111,6 +111,7 @@ impl Graph {
     /// order. An operator that is not supported is no error until the graph is run.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Graph> {
         let path = path.as_ref();
+        super::check(path, super::Reader::Onnx)?;
         let bytes = crate::memory::read(path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Graph::read(bytes, path, Beside::Folder(folder.into()), device)
@@ -232,7 +233,9 @@ impl Graph {
         if let Some(node) = scope.nodes.iter().find(|node| matches!(node.what, What::Unsupported(_)))
             && let What::Unsupported(reason) = &node.what
         {
-            return Err(wrong(format!("has {}, which cannot be run: {reason}", node.title())));
+            let all = describe::operators(std::slice::from_ref(scope));
+            let all = if all.len() > 1 { format!("; not supported are {}", all.join(", ")) } else { String::new() };
+            return Err(wrong(format!("has {}, which cannot be run: {reason}{all}", node.title())));
         }
         let mut values: HashMap<String, Arc<Value>> =
             inputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
@@ -313,6 +316,24 @@ impl Graph {
             inputs: node.inputs.clone(),
             outputs: node.outputs.clone(),
         })
+    }
+
+    /// What keeps the graph from being run: operators that are not supported, each kind once with the number of its nodes and the
+    /// reason. Empty if there is nothing.
+    ///
+    /// ```no_run
+    /// use wgpu_lstm::{Device, format::onnx::Graph};
+    /// let graph = Graph::load("model.onnx", &Device::cpu())?;
+    /// for problem in graph.unsupported() {
+    ///     println!("{problem}"); // Conv × 83: this operator is not supported; the first is node "/conv/Conv"
+    /// }
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn unsupported(&self) -> Vec<String> {
+        let Some(scope) = self.scopes.first() else { return Vec::new() };
+        let inputs = scope.nodes.iter().flat_map(|node| node.inputs.iter().map(String::as_str));
+        let used: HashSet<&str> = inputs.chain(scope.outputs.iter().map(|port| &port.name[..])).collect();
+        describe::unsupported(std::slice::from_ref(scope), |name| used.contains(name))
     }
 
     /// All recurrent nodes, of graphs inside, too.

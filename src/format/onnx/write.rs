@@ -242,7 +242,7 @@ impl Writer {
                 self.node("Gather", name, &[&x, &last], vec![int("axis", 1)])
             }
             Layer::Pool(Pool::Mean) => self.node("ReduceMean", name, &[&x], along_time()),
-            Layer::Pool(Pool::Max) => self.node("ReduceMax", name, &[&x], along_time()),
+            Layer::Pool(Pool::Max | Pool::MaxWithPadding) => self.node("ReduceMax", name, &[&x], along_time()),
             &Layer::LayerNorm(LayerNorm { epsilon }) => {
                 let weight = self.constant(format!("{name}.weight"), &get("weight")?.clone().into());
                 let bias = self.constant(format!("{name}.bias"), &get("bias")?.clone().into());
@@ -419,10 +419,11 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
         gate_activation,
         activation,
         output_activation,
-        forget_bias: _, // of initial weights
-        merge: _,       // nodes of their own
-        go_backwards,   // reverse, and turned round by a node
-        dropout: _,     // training only, as the next three
+        forget_bias: _,   // of initial weights
+        merge: _,         // nodes of their own
+        go_backwards,     // reverse, and turned round by a node
+        repeat_output: _, // there are no lengths
+        dropout: _,       // training only, as the next three
         input_dropout: _,
         recurrent_dropout: _,
         weight_dropout: _,

@@ -21,9 +21,10 @@ impl Container {
     /// Tells a file's kind by its first bytes.
     pub fn of(bytes: &[u8]) -> Result<Container, String> {
         match bytes {
+            // The length in front of it may begin as a pickle does.
+            [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Ok(Container::Safetensors),
             [b'P', b'K', 3, 4, ..] => Ok(Container::Zip),
             [0x80, 2..=5, ..] => Ok(Container::Legacy),
-            [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Container::Safetensors),
             [0x89, b'H', b'D', b'F', ..] => Err("is an HDF5 file; Keras writes such".into()),
             _ if bytes.get(257..262) == Some(b"ustar") => {
                 Err("is a tar archive, as PyTorch before 0.1.10 wrote; load it there and save it anew".into())

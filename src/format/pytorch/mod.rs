@@ -86,6 +86,7 @@ impl Weights {
     /// or was written by [`Model::save`] (that has an architecture; use [`Model::load`]).
     pub fn open(path: impl AsRef<Path>) -> Result<Weights> {
         let path = path.as_ref();
+        super::check(path, super::Reader::PyTorch)?;
         let bytes = crate::memory::read(path)?;
         Weights::from_bytes(path, bytes)
     }

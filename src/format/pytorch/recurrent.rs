@@ -184,6 +184,7 @@ pub(super) fn for_pytorch(lstm: &Lstm, tensors: Vec<HostTensor>) -> Result<Vec<H
         options.recurrent_dropout = own.recurrent_dropout;
         options.weight_dropout = own.weight_dropout;
         options.forget_bias = own.forget_bias;
+        options.repeat_output = own.repeat_output; // padding is no part of the weights
         plain
     };
     if plain != *lstm || !matches!(lstm.cell, Cell::Standard | Cell::Gru) {

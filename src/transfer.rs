@@ -100,12 +100,21 @@ pub(crate) fn finite<D: Dimension>(what: &str, axes: &str, values: &ArrayView<f3
     if values.as_slice_memory_order().is_some_and(is_finite) {
         return Ok(());
     }
+    finite_numbers(what, axes, values)
+}
+
+/// [`finite`] for numbers of any kind that f64 holds.
+pub(crate) fn finite_numbers<D: Dimension>(
+    what: &str,
+    axes: &str,
+    values: &ArrayView<impl Into<f64> + Copy, D>,
+) -> Result<()> {
     let values = values.view().into_dyn();
-    match values.indexed_iter().find(|(_, value)| !value.is_finite()) {
+    match values.indexed_iter().map(|(index, &value)| (index, value.into())).find(|(_, value)| !value.is_finite()) {
         None => Ok(()),
-        Some((index, &value)) => {
+        Some((index, value)) => {
             let position = format!("{axes} = {:?}", index.as_array_view().to_vec());
-            Err(Error::NotFinite { what: what.into(), position, value })
+            Err(Error::NotFinite { what: what.into(), position, value: value as f32 })
         }
     }
 }

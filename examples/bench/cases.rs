@@ -108,6 +108,9 @@ impl FromStr for Case {
             if size == 0 {
                 return Err(format!("{name} is missing or 0"));
             }
+            if size >= 1 << 28 {
+                return Err(format!("{name} is {size}; sizes are below 2^28"));
+            }
         }
         if case.d == 1 || case.d == 2 { Ok(case) } else { Err("D is 1 or 2".into()) }
     }

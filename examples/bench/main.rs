@@ -72,6 +72,8 @@ fn strategy(name: &str) -> Result<Strategy, String> {
 fn main() -> Result<()> {
     env_logger::init();
     let arguments: Arguments = common::arguments();
+    let budget = arguments.budget;
+    ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
     let options = |half_weights| GpuOptions { strategy, checked_shaders, half_weights, ..GpuOptions::default() };
     let device = arguments.device.open_with(options(false))?;

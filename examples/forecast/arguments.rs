@@ -1,6 +1,7 @@
 //! The command line.
 
 use super::common::DeviceName;
+use super::series::Gaps;
 use clap::Parser;
 use std::path::PathBuf;
 
@@ -16,9 +17,12 @@ pub struct Arguments {
     /// Column to forecast [default: temp_max, or the saved model's]
     #[arg(long, value_name = "NAME")]
     pub column: Option<String>,
-    /// Column with the date [default: the one called "date", if there is one]
+    /// Column with the date [default: the one called "date", or else the first that holds dates]
     #[arg(long, value_name = "NAME")]
     pub date: Option<String>,
+    /// Where dates are missing between rows
+    #[arg(long, value_enum, default_value_t = Gaps::Refuse)]
+    pub gaps: Gaps,
     /// Rows that each forecast sees [default: 30, or the saved model's]
     #[arg(long, value_name = "N")]
     pub lookback: Option<usize>,

@@ -1,10 +1,12 @@
 //! Forecasts that a model must beat. Each gives [N][horizon] for the rows that the forecasts start at.
 
+use super::dates::a_year_before;
 use super::forecaster::QUANTILES;
-use super::series::{Series, a_year_before};
+use super::series::Series;
 use chrono::{Datelike, NaiveDate};
-use ndarray::{Axis, s};
+use ndarray::s;
 use std::collections::HashMap;
+use wgpu_lstm::data::Scaler;
 
 /// What a baseline is given: the series, its first held-out row, the window's sizes, and the row after each window.
 pub struct Task<'a> {
@@ -16,7 +18,7 @@ pub struct Task<'a> {
 }
 
 /// A named forecast, or why there is none.
-pub type Baseline = (&'static str, Result<Vec<Vec<f32>>, String>);
+pub type Baseline = (&'static str, Result<Vec<Vec<f64>>, String>);
 
 /// All baselines.
 pub fn all(task: &Task) -> Vec<Baseline> {
@@ -29,7 +31,7 @@ pub fn all(task: &Task) -> Vec<Baseline> {
 }
 
 /// A named forecast of each of [`QUANTILES`], or why there is none.
-pub type Band = (&'static str, Result<[Vec<Vec<f32>>; 3], String>);
+pub type Band = (&'static str, Result<[Vec<Vec<f64>>; 3], String>);
 
 /// Baselines of intervals.
 pub fn bands(task: &Task) -> Vec<Band> {
@@ -44,14 +46,14 @@ impl Task<'_> {
 }
 
 /// The last value known.
-fn persistence(task: &Task) -> Vec<Vec<f32>> {
+fn persistence(task: &Task) -> Vec<Vec<f64>> {
     let last = |&first: &usize| vec![task.series.values[first - 1]; task.horizon];
     task.first.iter().map(last).collect()
 }
 
 /// The value of the same day a year before.
-fn year_ago(task: &Task) -> Result<Vec<Vec<f32>>, String> {
-    let days = task.series.days().ok_or("the rows are not days")?;
+fn year_ago(task: &Task) -> Result<Vec<Vec<f64>>, String> {
+    let days = task.series.days().ok_or("rows are not one day apart")?;
     let rows: HashMap<_, _> = days.iter().zip(0usize..).collect();
     let value = |first: usize, row: usize| {
         let before = *rows.get(&a_year_before(days[row])?)?;
@@ -61,11 +63,11 @@ fn year_ago(task: &Task) -> Result<Vec<Vec<f32>>, String> {
 }
 
 /// The last value known, and what changes of the training rows add to it.
-fn persistence_band(task: &Task) -> [Vec<Vec<f32>>; 3] {
+fn persistence_band(task: &Task) -> [Vec<Vec<f64>>; 3] {
     let values = &task.series.values;
     let changes = (0..task.horizon)
         .map(|ahead| sorted((1..task.train - ahead).map(|first| values[first + ahead] - values[first - 1]).collect()));
-    let changes: Vec<Vec<f32>> = changes.collect();
+    let changes: Vec<Vec<f64>> = changes.collect();
     QUANTILES.map(|quantile| {
         let add = |first: usize| changes.iter().map(|all| values[first - 1] + quantile_of(all, quantile)).collect();
         task.first.iter().map(|&first| add(first)).collect()
@@ -73,20 +75,19 @@ fn persistence_band(task: &Task) -> [Vec<Vec<f32>>; 3] {
 }
 
 /// The mean of that day of the year and the seven on either side, over the training years.
-fn climatology(task: &Task) -> Result<Vec<Vec<f32>>, String> {
+fn climatology(task: &Task) -> Result<Vec<Vec<f64>>, String> {
     let (days, like) = days_of_the_year(task)?;
     let mean = |_, row: usize| {
         let known = &like[days[row].ordinal0() as usize];
-        let sum: f64 = known.iter().map(|&value| value as f64).sum();
-        (!known.is_empty()).then(|| (sum / known.len() as f64) as f32)
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     };
     task.each(mean).ok_or_else(|| MISSING.into())
 }
 
 /// The quantiles of what climatology is the mean of.
-fn climatology_band(task: &Task) -> Result<[Vec<Vec<f32>>; 3], String> {
+fn climatology_band(task: &Task) -> Result<[Vec<Vec<f64>>; 3], String> {
     let (days, like) = days_of_the_year(task)?;
-    let like: Vec<Vec<f32>> = like.into_iter().map(sorted).collect();
+    let like: Vec<Vec<f64>> = like.into_iter().map(sorted).collect();
     let of = |quantile| {
         task.each(|_, row: usize| {
             let known = &like[days[row].ordinal0() as usize];
@@ -101,9 +102,9 @@ fn climatology_band(task: &Task) -> Result<[Vec<Vec<f32>>; 3], String> {
 const MISSING: &str = "the training rows miss part of the year";
 
 /// The days, and for each day of a year the values on it and on the seven days on either side in the training years.
-fn days_of_the_year(task: &Task) -> Result<(Vec<NaiveDate>, Vec<Vec<f32>>), String> {
+fn days_of_the_year(task: &Task) -> Result<(Vec<NaiveDate>, Vec<Vec<f64>>), String> {
     const YEAR: i64 = 366;
-    let days = task.series.days().ok_or("the rows are not days")?;
+    let days = task.series.days().ok_or("rows are not one day apart")?;
     if task.train < 365 {
         return Err("the training rows are less than a year".into());
     }
@@ -116,30 +117,28 @@ fn days_of_the_year(task: &Task) -> Result<(Vec<NaiveDate>, Vec<Vec<f32>>), Stri
     Ok((days, like))
 }
 
-fn sorted(mut values: Vec<f32>) -> Vec<f32> {
-    values.sort_by(f32::total_cmp);
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
     values
 }
 
 /// A quantile of sorted values, between the two nearest (NumPy's default).
-fn quantile_of(sorted: &[f32], quantile: f32) -> f32 {
-    let at = quantile as f64 * (sorted.len() - 1) as f64;
-    let (below, share) = (sorted[at as usize], at.fract() as f32);
+fn quantile_of(sorted: &[f64], quantile: f64) -> f64 {
+    let at = quantile * (sorted.len() - 1) as f64;
+    let (below, share) = (sorted[at as usize], at.fract());
     let above = sorted[(at as usize + 1).min(sorted.len() - 1)];
     below + share * (above - below)
 }
 
 /// A linear regression on the same window, all columns that the model sees: for each row ahead its own weights and intercept,
 /// by ridge regression.
-fn linear(task: &Task) -> Result<Vec<Vec<f32>>, String> {
-    let mut scaled = task.series.features().mapv(f64::from); // [time, features]
-    let (mut mean, mut deviation) = (0.0, 1.0); // of the column to forecast, in the end
-    for mut column in scaled.axis_iter_mut(Axis(1)).rev() {
-        let known = column.slice(s![..task.train]);
-        mean = known.sum() / known.len() as f64;
-        deviation = (known.fold(0.0, |sum, value| sum + (value - mean).powi(2)) / known.len() as f64).sqrt().max(1e-12);
-        column.mapv_inplace(|value| (value - mean) / deviation);
+fn linear(task: &Task) -> Result<Vec<Vec<f64>>, String> {
+    let mut scaled = task.series.features(); // [time, features]
+    let scaler = Scaler::standard(scaled.slice(s![..task.train, ..])).map_err(|error| error.to_string())?;
+    for ((_, feature), value) in scaled.indexed_iter_mut() {
+        *value = (*value - scaler.shift()[feature]) / scaler.scale()[feature];
     }
+    let (mean, deviation) = (scaler.shift()[0], scaler.scale()[0]);
     // The window before a row, and 1 for the intercept
     let features = |first: usize| -> Vec<f64> {
         scaled.slice(s![first - task.lookback..first, ..]).iter().copied().chain([1.0]).collect()
@@ -152,7 +151,7 @@ fn linear(task: &Task) -> Result<Vec<Vec<f32>>, String> {
     let forecast = |&first: &usize| {
         let x = features(first);
         let dot = |w: &Vec<f64>| w.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>();
-        weights.iter().map(|w| (dot(w) * deviation + mean) as f32).collect()
+        weights.iter().map(|w| dot(w) * deviation + mean).collect()
     };
     Ok(task.first.iter().map(forecast).collect())
 }
@@ -202,14 +201,16 @@ fn ridge(x: &[Vec<f64>], targets: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
 #[cfg(test)]
 mod tests {
     use super::super::series::Column;
+    use super::super::steps::{Step, Steps};
     use super::*;
     use chrono::TimeDelta;
 
     /// Days from 2012-01-01 (a leap year).
-    fn daily(values: Vec<f32>) -> Series {
+    fn daily(values: Vec<f64>) -> Series {
         let start = NaiveDate::from_ymd_opt(2012, 1, 1).unwrap().and_hms_opt(0, 0, 0).unwrap();
         let times = (0..values.len()).map(|day| start + TimeDelta::days(day as i64)).collect();
-        Series { column: "y".into(), values, others: Vec::new(), times: Some(times), step: Some(TimeDelta::days(1)) }
+        let steps = Some(Steps { step: Step::Every(TimeDelta::days(1)), uneven: None });
+        Series { column: "y".into(), values, others: Vec::new(), times: Some(times), steps, notes: Vec::new() }
     }
 
     fn task<'a>(series: &'a Series, train: usize, first: &'a [usize]) -> Task<'a> {
@@ -218,13 +219,13 @@ mod tests {
 
     #[test]
     fn persistence_repeats_the_last_value() {
-        let series = daily((0..20).map(|day| day as f32).collect());
+        let series = daily((0..20).map(|day| day as f64).collect());
         assert_eq!(persistence(&task(&series, 10, &[10, 12])), [[9.0; 3], [11.0; 3]]);
     }
 
     #[test]
     fn a_year_ago_is_the_same_date() {
-        let series = daily((0..1000).map(|day| day as f32).collect());
+        let series = daily((0..1000).map(|day| day as f64).collect());
         // Row 731 is 2014-01-01, a year of 365 days after 2013-01-01; row 424 is 2013-02-28
         assert_eq!(year_ago(&task(&series, 700, &[731])).unwrap(), [[366.0, 367.0, 368.0]]);
         assert_eq!(year_ago(&task(&series, 400, &[424])).unwrap()[0], [58.0, 60.0, 61.0]);
@@ -247,11 +248,13 @@ mod tests {
     fn bands_are_quantiles_of_the_training_rows() {
         assert_eq!([0.0, 0.25, 0.5, 1.0].map(|q| quantile_of(&[1.0, 2.0, 4.0], q)), [1.0, 1.5, 2.0, 4.0]);
         // Changes of one row ahead: 1, 2, 3, ... 9; what is held out has none
-        let mut values: Vec<f32> = (0..10).map(|k| (k * (k + 1) / 2) as f32).collect();
+        let mut values: Vec<f64> = (0..10).map(|k| (k * (k + 1) / 2) as f64).collect();
         values.extend([1000.0; 4]);
         let series = daily(values);
         let [low, middle, high] = persistence_band(&task(&series, 10, &[10]));
-        assert_eq!([low[0][0], middle[0][0], high[0][0]], [45.0 + 1.8, 45.0 + 5.0, 45.0 + 8.2]);
+        for (given, expected) in [(&low, 1.8), (&middle, 5.0), (&high, 8.2)] {
+            assert!((given[0][0] - 45.0 - expected).abs() < 1e-12, "{given:?}");
+        }
         let mut values = vec![0.0; 1200];
         values[93..108].copy_from_slice(&[5.0; 15]); // all that day 100 of the first year is compared with
         values[1100] = 1e6;
@@ -262,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_linear_model_sees_the_other_columns() {
-        let other: Vec<f32> = (0..400).map(|day| (day as f32 * 0.7).sin() * 5.0 + (day as f32 * 1.9).cos()).collect();
+        let other: Vec<f64> = (0..400).map(|day| (day as f64 * 0.7).sin() * 5.0 + (day as f64 * 1.9).cos()).collect();
         let mut series = daily((0..400).map(|day: usize| 3.0 + 2.0 * other[day.max(3) - 3]).collect());
         series.others.push(Column { name: "x".into(), values: other });
         let forecast = linear(&task(&series, 300, &[350])).unwrap();
@@ -283,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_linear_model_follows_a_wave() {
-        let series = daily((0..400).map(|day| (day as f32 * 0.3).sin() * 5.0 + 12.0).collect());
+        let series = daily((0..400).map(|day| (day as f64 * 0.3).sin() * 5.0 + 12.0).collect());
         let forecast = linear(&task(&series, 300, &[350])).unwrap();
         for (given, truth) in forecast[0].iter().zip(&series.values[350..]) {
             assert!((given - truth).abs() < 0.05, "{given} {truth}");

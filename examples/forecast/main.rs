@@ -11,22 +11,28 @@ mod arguments;
 mod baselines;
 #[path = "../common/mod.rs"]
 mod common;
+mod dates;
+#[path = "../common/distinct.rs"]
+mod distinct;
 mod forecaster;
 mod numbers;
 mod plot;
 mod scores;
 mod series;
+mod steps;
+mod table;
 
 use anyhow::{Context, Result, bail, ensure};
 use arguments::Arguments;
 use baselines::Task;
-use forecaster::Forecaster;
+use forecaster::{Forecaster, Seen};
 use numbers::Numbers;
 use scores::{BandScores, Scores};
 use serde::Serialize;
 use series::{Others, Series};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use steps::Uneven;
 use wgpu_lstm::files;
 
 /// What `--json` writes.
@@ -38,7 +44,18 @@ struct Report {
     others: Vec<String>,
     device: String,
     rows: usize,
+    /// Between rows, as "one day apart"; absent without dates, or where most steps are uneven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+    /// Steps that are not like that; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uneven_steps: Option<Uneven>,
+    /// What else was said of the data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     test_rows: usize,
+    /// Of the rows held out, those that the model was trained on; null where it is not known.
+    trained_on: Option<TrainedOn>,
     lookback: usize,
     horizon: usize,
     /// Of training; absent with --load.
@@ -54,10 +71,18 @@ struct Report {
 #[derive(Serialize)]
 struct Next {
     when: String,
-    value: f32,
+    value: f64,
     /// Of the 80 % band.
     #[serde(skip_serializing_if = "Option::is_none")]
-    band: Option<[f32; 2]>,
+    band: Option<[f64; 2]>,
+}
+
+#[derive(Serialize)]
+struct TrainedOn {
+    rows: usize,
+    /// The first and the last of them; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_to: Option<[String; 2]>,
 }
 
 fn main() -> Result<()> {
@@ -80,6 +105,11 @@ fn run(out: &mut impl Write) -> Result<()> {
         None => (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7)),
     };
     let train = split(rows, test, lookback, horizon)?;
+    let step = series.steps.as_ref().and_then(|steps| steps.known()).map(|step| step.to_string());
+    match &step {
+        Some(step) => writeln!(out, "{rows} rows {step}: {} to {}", series.name(0), series.name(rows - 1))?,
+        None => writeln!(out, "{rows} rows")?,
+    }
     if loaded.is_none() {
         for name in series.without_constants(train) {
             writeln!(out, "without the column \"{name}\": it never changes in the rows to train on")?;
@@ -102,11 +132,16 @@ fn run(out: &mut impl Write) -> Result<()> {
         ensure!(input.is_none(), "\"{}\" would be written over an input, which is the same file", path.display());
     }
 
+    let mut notes = std::mem::take(&mut series.notes);
     let mut seconds = None;
     let mut forecaster = match loaded {
-        Some(forecaster) => forecaster,
+        Some(forecaster) => {
+            say(out, &mut notes, forecaster.lost_to_rounding(&series)?)?;
+            forecaster
+        }
         None => {
             let mut forecaster = Forecaster::new(&arguments, &series, train, &device)?;
+            say(out, &mut notes, forecaster.lost_to_rounding(&series)?)?;
             writeln!(out, "\n{}\n", forecaster.summary())?;
             writeln!(out, "training on {} rows ({} to {})", train, series.name(0), series.name(train - 1))?;
             if !series.others.is_empty() {
@@ -124,16 +159,17 @@ fn run(out: &mut impl Write) -> Result<()> {
     let first: Vec<usize> = (train..=rows - horizon).collect();
     let forecasts = forecaster.forecast(&series, &first)?;
     let truth = forecaster::truth(&series, &first, horizon);
-    let mut all = vec![Scores::new("LSTM", &forecasts.middle, &truth)];
+    let mut all = vec![Scores::new("LSTM", &forecasts.middle, &truth)?];
     let mut missing = Vec::new();
     let task = Task { series: &series, train, lookback, horizon, first: &first };
     for (name, forecast) in baselines::all(&task) {
         match forecast {
-            Ok(forecast) => all.push(Scores::new(name, &forecast, &truth)),
+            Ok(forecast) => all.push(Scores::new(name, &forecast, &truth)?),
             Err(reason) => missing.push(format!("without the baseline \"{name}\": {reason}")),
         }
     }
-    let unseen = train >= forecaster.settings.trained_rows;
+    let seen = forecaster.seen(&series, train);
+    let unseen = matches!(&seen, Seen::Rows(rows) if rows.is_empty());
     writeln!(
         out,
         "\nerrors of {} forecasts of {}, {} to {}, {}; columns: rows ahead\n",
@@ -141,7 +177,16 @@ fn run(out: &mut impl Write) -> Result<()> {
         series.column,
         series.name(train),
         series.name(rows - 1),
-        if unseen { "none of it trained on" } else { "of which the model was trained on a part" }
+        match &seen {
+            Seen::Rows(rows) if rows.is_empty() => "none of it trained on".into(),
+            Seen::Rows(rows) => format!(
+                "of which the model was trained on {}, {} to {}",
+                if rows.len() == test { "all".into() } else { dates::count(rows.len(), "row") },
+                series.name(rows.start),
+                series.name(rows.end - 1)
+            ),
+            Seen::Unknown(why) => format!("and whether the model was trained on any of it is not known: {why}"),
+        }
     )?;
     writeln!(out, "{}", scores::table(&all))?;
     for line in &missing {
@@ -170,10 +215,10 @@ fn run(out: &mut impl Write) -> Result<()> {
     let mut next = Vec::new();
     for (at, &value) in ahead.middle[0].iter().enumerate() {
         let band = ahead.band.as_ref().map(|edges| edges.each_ref().map(|edge| edge[0][at]));
-        let shown = band.map(|edges| edges.map(|edge| numbers.show(edge as f64)));
+        let shown = band.map(|edges| edges.map(|edge| numbers.show(edge)));
         let shown = shown.map_or(String::new(), |[low, high]| format!("  ({low} to {high})"));
         let when = series.name(rows + at);
-        writeln!(out, "  {when}  {}{shown}", numbers.show(value as f64))?;
+        writeln!(out, "  {when}  {}{shown}", numbers.show(value))?;
         next.push(Next { when, value, band });
     }
 
@@ -196,7 +241,17 @@ fn run(out: &mut impl Write) -> Result<()> {
             others,
             device,
             rows,
+            step,
+            uneven_steps: series.steps.as_ref().and_then(|steps| steps.uneven.clone()),
+            notes,
             test_rows: test,
+            trained_on: match seen {
+                Seen::Unknown(_) => None,
+                Seen::Rows(rows) => Some(TrainedOn {
+                    rows: rows.len(),
+                    from_to: (!rows.is_empty()).then(|| [rows.start, rows.end - 1].map(|row| series.name(row))),
+                }),
+            },
             lookback,
             horizon,
             seconds,
@@ -209,6 +264,12 @@ fn run(out: &mut impl Write) -> Result<()> {
         writeln!(out, "table: {}", path.display())?;
     }
     Ok(())
+}
+
+/// Prints what was said of the data, with more of it.
+fn say(out: &mut impl Write, notes: &mut Vec<String>, more: Vec<String>) -> Result<()> {
+    notes.extend(more);
+    Ok(notes.iter().try_for_each(|note| writeln!(out, "{note}"))?)
 }
 
 /// Refuses sizes of 0 before anything is read.
@@ -267,19 +328,21 @@ fn read(arguments: &Arguments, loaded: Option<&Forecaster>) -> Result<Series> {
         None if arguments.multivariate => Others::Numeric,
         None => Others::Named(&[]),
     };
-    Series::read(&path, column, arguments.date.as_deref(), others)
+    Series::read(&path, column, arguments.date.as_deref(), others, arguments.gaps)
 }
 
 /// Rows to train on, if there are enough of both kinds.
 fn split(rows: usize, test: usize, lookback: usize, horizon: usize) -> Result<usize> {
+    let needed = lookback.saturating_add(horizon).saturating_add(test.max(horizon));
+    ensure!(
+        rows > needed,
+        "the series has {rows} rows; lookback {lookback} + horizon {horizon} + {} held out need more than {needed}: lower --lookback, \
+         --horizon or --test",
+        test.max(horizon)
+    );
     ensure!(
         test >= horizon,
         "{test} rows are held out, but a forecast reaches {horizon} rows ahead; raise --test or lower --horizon"
-    );
-    let needed = lookback.saturating_add(horizon).saturating_add(test);
-    ensure!(
-        rows > needed,
-        "the series has {rows} rows; lookback {lookback} + horizon {horizon} + {test} held out need more than {needed}"
     );
     Ok(rows - test)
 }

@@ -20,20 +20,21 @@ pub fn draw(series: &Series, first: &[usize], forecasts: &Forecasts, next: &Fore
     // Every horizon-th forecast, the last one ending with the data
     let starts: Vec<usize> = (0..first.len()).rev().step_by(horizon).filter(|&n| first[n] >= shown).collect();
     // All that is drawn of each forecast: the middle, and the edges of the band
-    let drawn = |of: &'_ Forecasts, n: usize| -> Vec<f32> {
+    let drawn = |of: &'_ Forecasts, n: usize| -> Vec<f64> {
         let edges = of.band.iter().flatten().flat_map(|edge| &edge[n]);
         of.middle[n].iter().chain(edges).copied().collect()
     };
     let values = series.values[begin..].iter().copied().chain(drawn(next, 0));
     let values = values.chain(starts.iter().flat_map(|&n| drawn(forecasts, n)));
-    let (low, high) = values
-        .map(|value| value as f64)
-        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     // A series that never changes is drawn in a range of its own size.
     let range = if high > low { high - low } else { high.abs().max(1e-3) };
     let margin = range * 0.08;
     let numbers = Numbers::new(range, 3);
     let longest = numbers.show(low - margin).len().max(numbers.show(high + margin).len());
+
+    // As many dates as have room, at 9 pixels a character
+    let labels = (900 / (9 * series.name(rows).len())).clamp(2, 8);
 
     let mut picture = String::new();
     let area = SVGBackend::with_string(&mut picture, (1000, 460)).into_drawing_area();
@@ -49,7 +50,7 @@ pub fn draw(series: &Series, first: &[usize], forecasts: &Forecasts, next: &Fore
         .map_err(|error| failed(&error))?;
     chart
         .configure_mesh()
-        .x_labels(8)
+        .x_labels(labels)
         .x_label_formatter(&|row| series.name(*row as usize))
         .y_label_formatter(&|&value| numbers.show(value))
         .y_desc(&series.column)
@@ -62,11 +63,9 @@ pub fn draw(series: &Series, first: &[usize], forecasts: &Forecasts, next: &Fore
         .map_err(|error| failed(&error))?;
 
     // From the last value known, so that it can be seen where each forecast was made
-    let from_known = |start: usize, values: &[f32]| -> Vec<(f64, f64)> {
-        let known = (start as f64 - 1.0, series.values[start - 1] as f64);
-        std::iter::once(known)
-            .chain(values.iter().zip(start..).map(|(&value, row)| (row as f64, value as f64)))
-            .collect()
+    let from_known = |start: usize, values: &[f64]| -> Vec<(f64, f64)> {
+        let known = (start as f64 - 1.0, series.values[start - 1]);
+        std::iter::once(known).chain(values.iter().zip(start..).map(|(&value, row)| (row as f64, value))).collect()
     };
     let mut bands = vec![(rows, next, 0, NEXT)];
     bands.extend(starts.iter().map(|&n| (first[n], forecasts, n, FORECAST)));
@@ -81,7 +80,7 @@ pub fn draw(series: &Series, first: &[usize], forecasts: &Forecasts, next: &Fore
         }
     }
 
-    let truth = |range: std::ops::Range<usize>| range.map(|row| (row as f64, series.values[row] as f64));
+    let truth = |range: std::ops::Range<usize>| range.map(|row| (row as f64, series.values[row]));
     let key = |colour: RGBColor| move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
     let mut line = |points: Vec<(f64, f64)>, colour: RGBColor, width: u32, label: Option<&str>| -> Result<()> {
         let drawn =

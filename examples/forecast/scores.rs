@@ -24,15 +24,14 @@ pub struct Scores {
 
 impl Scores {
     /// Compares forecasts [N][horizon] with the truth.
-    pub fn new(name: &str, forecast: &[Vec<f32>], truth: &Array2<f32>) -> Scores {
-        let mean = |ahead: usize, of: fn(f64) -> f64| {
-            let errors = forecast.iter().enumerate().map(|(n, row)| of(row[ahead] as f64 - truth[[n, ahead]] as f64));
-            errors.sum::<f64>() / forecast.len() as f64
-        };
-        let horizon = truth.ncols();
-        let rmse: Vec<f64> = (0..horizon).map(|ahead| mean(ahead, |error| error * error).sqrt()).collect();
-        let mae: Vec<f64> = (0..horizon).map(|ahead| mean(ahead, f64::abs)).collect();
-        Scores { name: name.into(), rmse_average: average(&rmse), mae_average: average(&mae), rmse, mae }
+    pub fn new(name: &str, forecast: &[Vec<f64>], truth: &Array2<f64>) -> Result<Scores> {
+        let (mut rmse, mut mae) = (Vec::new(), Vec::new());
+        for (ahead, truth) in truth.columns().into_iter().enumerate() {
+            let forecast: Array1<f64> = forecast.iter().map(|row| row[ahead]).collect();
+            rmse.push(metrics::rmse(forecast.view(), truth)?);
+            mae.push(metrics::mae(forecast.view(), truth)?);
+        }
+        Ok(Scores { name: name.into(), rmse_average: average(&rmse), mae_average: average(&mae), rmse, mae })
     }
 }
 
@@ -57,7 +56,7 @@ pub struct BandScores {
 
 impl BandScores {
     /// Compares forecasts [N][horizon] of each of [`QUANTILES`] with the truth.
-    pub fn new(name: &str, quantiles: [&[Vec<f32>]; 3], truth: &Array2<f32>) -> Result<BandScores> {
+    pub fn new(name: &str, quantiles: [&[Vec<f64>]; 3], truth: &Array2<f64>) -> Result<BandScores> {
         let [low, _, high] = quantiles;
         let count = low.len() as f64;
         let (mut inside, mut width, mut pinball) = (Vec::new(), Vec::new(), Vec::new());
@@ -65,12 +64,10 @@ impl BandScores {
             let band = || low.iter().zip(high).map(|(low, high)| (low[ahead], high[ahead]));
             let hits = band().zip(truth).filter(|((low, high), value)| (low..=high).contains(value)).count();
             inside.push(hits as f64 / count);
-            width.push(band().map(|(low, high)| high as f64 - low as f64).sum::<f64>() / count);
+            width.push(band().map(|(low, high)| high - low).sum::<f64>() / count);
             let mut sum = 0.0;
             for (forecast, quantile) in quantiles.iter().zip(QUANTILES) {
-                let forecast: Array1<f32> = forecast.iter().map(|row| row[ahead]).collect();
-                // As it is written: 0.9f32 is a little more
-                let quantile = quantile.to_string().parse()?;
+                let forecast: Array1<f64> = forecast.iter().map(|row| row[ahead]).collect();
                 sum += metrics::pinball(forecast.view(), truth, quantile)?;
             }
             pinball.push(sum / QUANTILES.len() as f64);
@@ -152,17 +149,46 @@ mod tests {
     #[test]
     fn errors_are_taken_for_each_row_ahead() {
         let truth = ndarray::array![[1.0, 2.0], [3.0, 4.0]];
-        let scores = Scores::new("a", &[vec![1.0, 5.0], vec![5.0, 5.0]], &truth);
+        let scores = Scores::new("a", &[vec![1.0, 5.0], vec![5.0, 5.0]], &truth).unwrap();
         assert_eq!(scores.rmse, [2f64.sqrt(), 5f64.sqrt()]);
         assert_eq!(scores.mae, [1.0, 2.0]);
         assert_eq!(scores.mae_average, 1.5);
         assert!(table(&[scores]).contains("1.500"));
     }
 
+    /// Integers near 10⁸ and 10¹² that are not all different in f32, from their text to the scores, against NumPy.
+    #[test]
+    fn scores_of_large_values_are_numpys() {
+        use super::super::baselines::{self, Task};
+        use super::super::series::{Gaps, Others, Series};
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/series");
+        let right = std::fs::read_to_string(folder.join("right.json")).unwrap();
+        let right: serde_json::Value = serde_json::from_str(&right).unwrap();
+        for name in ["big_ints", "meter"] {
+            let path = folder.join(name).with_extension("csv");
+            let series = Series::read(&path, "sales", None, Others::Named(&[]), Gaps::Refuse).unwrap();
+            let first: Vec<usize> = (225..=300 - 7).collect();
+            let task = Task { series: &series, train: 225, lookback: 30, horizon: 7, first: &first };
+            let truth = super::super::forecaster::truth(&series, &first, 7);
+            let (_, forecast) = baselines::all(&task).into_iter().find(|(name, _)| *name == "persistence").unwrap();
+            let scores = Scores::new("persistence", &forecast.unwrap(), &truth).unwrap();
+            for (what, given) in [("rmse", &scores.rmse), ("mae", &scores.mae)] {
+                for (ahead, given) in given.iter().enumerate() {
+                    let expected = right[name][what][ahead].as_f64().unwrap();
+                    assert!(
+                        (given / expected - 1.0).abs() < 1e-12,
+                        "{name}, {what} +{}: {given}, not {expected}",
+                        ahead + 1
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_band_is_judged_for_each_row_ahead() {
         let truth = ndarray::array![[1.0, 2.0], [3.0, 4.0]];
-        let rows = |a: [f32; 2], b: [f32; 2]| vec![a.to_vec(), b.to_vec()];
+        let rows = |a: [f64; 2], b: [f64; 2]| vec![a.to_vec(), b.to_vec()];
         let (low, middle) = (rows([1.0, 3.0], [0.0, 0.0]), rows([2.0, 4.0], [2.0, 4.0]));
         let high = rows([2.0, 5.0], [2.0, 6.0]);
         let scores = BandScores::new("a", [&low, &middle, &high], &truth).unwrap();
@@ -175,12 +201,12 @@ mod tests {
 
     #[test]
     fn columns_stay_apart_whatever_the_size() {
-        for size in [1e-5f32, 1.0, 1e7, 1e38] {
+        for size in [1e-5f64, 1.0, 1e7, 1e38, 1e150] {
             let truth = ndarray::array![[-size, -size]];
-            let table = table(&[Scores::new("a", &[vec![size, 2.0 * size]], &truth)]);
+            let table = table(&[Scores::new("a", &[vec![size, 2.0 * size]], &truth).unwrap()]);
             let line: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
             assert_eq!(line.len(), 4, "{table}");
-            assert!(line[1].parse::<f64>().unwrap() > 1.9 * size as f64, "{table}");
+            assert!(line[1].parse::<f64>().unwrap() > 1.9 * size, "{table}");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Reading a series from a CSV file.
 
-use anyhow::{Context, Result, bail, ensure};
-use chrono::{Days, NaiveDate, NaiveDateTime, TimeDelta};
+use super::dates::{self, Precision, show};
+use super::steps::{Step, Steps};
+use super::table::Table;
+use anyhow::{Result, anyhow, bail, ensure};
+use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
 use ndarray::Array2;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// A column of numbers, oldest first, others beside it, and their dates where the file has them.
@@ -12,20 +14,22 @@ pub struct Series {
     /// Name of the column to forecast.
     pub column: String,
     /// Its values.
-    pub values: Vec<f32>,
+    pub values: Vec<f64>,
     /// Columns that a forecast sees, too.
     pub others: Vec<Column>,
     /// When each was taken.
     pub times: Option<Vec<NaiveDateTime>>,
-    /// Time between two rows, where it is always the same.
-    pub step: Option<TimeDelta>,
+    /// Time between the rows; `None` without dates, or of a single row.
+    pub steps: Option<Steps>,
+    /// What a user should know of how the file was read.
+    pub notes: Vec<String>,
 }
 
 /// A column that is not forecast.
 #[derive(Clone, Debug)]
 pub struct Column {
     pub name: String,
-    pub values: Vec<f32>,
+    pub values: Vec<f64>,
 }
 
 /// The columns to read beside the one to forecast.
@@ -37,104 +41,52 @@ pub enum Others<'a> {
     Named(&'a [String]),
 }
 
+/// What to do where rows are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Gaps {
+    /// Stop, and say where
+    Refuse,
+    /// Take the rows as they stand, one after another
+    Ignore,
+}
+
 impl Series {
     /// Reads a column of a CSV file, others beside it, and the one with the dates.
     ///
     /// # Errors
     /// A file that cannot be read, a column that does not exist, a cell that is no finite number or no date, dates that do
-    /// not grow, a gap between them: each with its line and column. For [`Others::Numeric`], two columns of one name or
-    /// no other column of numbers.
-    pub fn read(path: &Path, column: &str, date: Option<&str>, others: Others) -> Result<Series> {
-        let file = || format!("\"{}\"", path.display());
-        let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read {}", file()))?;
-        let names: Vec<String> = reader
-            .headers()
-            .with_context(|| format!("cannot read {}", file()))?
-            .iter()
-            .map(|name| name.trim().into())
-            .collect();
-        let find = |wanted: &str| {
-            names
-                .iter()
-                .position(|name| name == wanted)
-                .with_context(|| format!("{} has no column \"{wanted}\"; its columns are {}", file(), names.join(", ")))
+    /// not grow, uneven steps between them under [`Gaps::Refuse`]: each with its line and column. For [`Others::Numeric`], two
+    /// columns of one name or no other column of numbers.
+    pub fn read(path: &Path, column: &str, date: Option<&str>, others: Others, gaps: Gaps) -> Result<Series> {
+        let table = Table::read(path)?;
+        let mut notes = Vec::new();
+        let value_at = table.find(column)?;
+        let dates = match date {
+            Some(name) => Some((table.find(name)?, times(&table, table.find(name)?)?)),
+            None => dates(&table, value_at, &mut notes)?,
         };
-        let value_at = find(column)?;
-        let date_at = match date {
-            Some(name) => Some(find(name)?),
-            None => names.iter().position(|name| name.eq_ignore_ascii_case("date")),
+        let date_at = dates.as_ref().map(|(at, _)| *at);
+        let values = numbers(&table, value_at).map_err(anyhow::Error::msg)?;
+        let others = beside(&table, value_at, date_at, others)?;
+        let steps = match &dates {
+            Some((at, times)) => steps(&table, *at, times, gaps, &mut notes)?,
+            None => None,
         };
-        let wanted: Vec<usize> = match others {
-            Others::Named(wanted) => wanted.iter().map(|name| find(name)).collect::<Result<_>>()?,
-            Others::Numeric => {
-                if let Some(twice) =
-                    names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name))
-                {
-                    bail!("{} has two columns \"{twice}\"; give each its own name", file());
-                }
-                (0..names.len()).filter(|&at| at != value_at && Some(at) != date_at).collect()
-            }
-        };
-        let mut others_read: Vec<Column> =
-            wanted.iter().map(|&at| Column { name: names[at].clone(), values: Vec::new() }).collect();
-        // For each of them the first cell that is no number
-        let mut faults: Vec<Option<String>> = vec![None; wanted.len()];
-        let (mut values, mut times, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-        for record in reader.records() {
-            let record = record.with_context(|| format!("cannot read {}", file()))?;
-            let line = record.position().map_or(0, |position| position.line());
-            let place = |at: usize| format!("{}, line {line}, column \"{}\"", file(), names[at]);
-            let number = |at: usize| match record.get(at).unwrap_or("").trim() {
-                "" => Err(format!("{}: the cell is empty; fill gaps in the data first", place(at))),
-                cell => match cell.parse::<f32>() {
-                    Ok(value) if value.is_finite() => Ok(value),
-                    _ => Err(format!("{}: \"{cell}\" is not a finite number", place(at))),
-                },
-            };
-            values.push(number(value_at).map_err(anyhow::Error::msg)?);
-            for ((&at, column), fault) in wanted.iter().zip(&mut others_read).zip(&mut faults) {
-                match number(at) {
-                    Ok(value) => column.values.push(value),
-                    Err(reason) => {
-                        fault.get_or_insert(reason);
-                    }
-                }
-            }
-            if let Some(at) = date_at {
-                let cell = record.get(at).unwrap_or("").trim();
-                let time = parse_time(cell).with_context(|| {
-                    format!("{}: \"{cell}\" is no date like 2015-12-31, 2015/12/31 or 2015-12-31 18:00", place(at))
-                })?;
-                times.push(time);
-                lines.push(line);
+        for at in std::iter::once(value_at).chain(others.iter().filter_map(|column| table.find(&column.name).ok())) {
+            if let (written, kept) = table.distinct(at)
+                && kept < written
+            {
+                let name = &table.names[at];
+                notes.push(format!(
+                    "column \"{name}\": {written} different numbers are written, {kept} are different in f64"
+                ));
             }
         }
-        ensure!(!values.is_empty(), "{} has no rows below its header", file());
-        let text = |column: &Column| matches!(others, Others::Numeric) && column.values.is_empty();
-        if let Some((_, Some(reason))) =
-            others_read.iter().zip(faults).find(|(column, fault)| fault.is_some() && !text(column))
-        {
-            bail!("{reason}");
-        }
-        others_read.retain(|column| !text(column));
-        ensure!(
-            matches!(others, Others::Named(_)) || !others_read.is_empty(),
-            "{} has no column of numbers beside \"{column}\", so there is nothing for --multivariate to see; its columns are {}",
-            file(),
-            names.join(", ")
-        );
-        let times = date_at.map(|_| times);
-        let step = match (&times, date_at) {
-            (Some(times), Some(at)) => even_steps(times).map_err(|(row, what)| {
-                anyhow::anyhow!("{}, line {}, column \"{}\": {what}", file(), lines[row], names[at])
-            })?,
-            _ => None,
-        };
-        Ok(Series { column: column.into(), values, others: others_read, times, step })
+        Ok(Series { column: column.into(), values, others, times: dates.map(|(_, times)| times), steps, notes })
     }
 
     /// What a forecast sees, [time, features]: the column to forecast, then the others.
-    pub fn features(&self) -> Array2<f32> {
+    pub fn features(&self) -> Array2<f64> {
         Array2::from_shape_fn((self.values.len(), 1 + self.others.len()), |(row, feature)| match feature {
             0 => self.values[row],
             _ => self.others[feature - 1].values[row],
@@ -150,75 +102,186 @@ impl Series {
 
     /// The dates, where there is one for each day.
     pub fn days(&self) -> Option<Vec<NaiveDate>> {
-        let daily = self.step == Some(TimeDelta::days(1));
+        let daily = self.steps.as_ref()?.even() == Some(&Step::Every(TimeDelta::days(1)));
         self.times.as_ref().filter(|_| daily).map(|times| times.iter().map(|time| time.date()).collect())
     }
 
-    /// How to call a row: its date, or its number. Rows past the end are named, too, where the steps are even.
+    /// How to call a row: its date, or its number. Rows past the end are named, too, where the step is known. Dates are written as
+    /// finely as they differ.
     pub fn name(&self, row: usize) -> String {
-        let Some(times) = &self.times else { return format!("row {}", row + 1) };
-        let time = match (times.get(row), self.step) {
-            (Some(&time), _) => time,
-            (None, Some(step)) => times[times.len() - 1] + step * (row + 1 - times.len()) as i32,
-            (None, None) => return format!("row {}", row + 1),
+        let number = || format!("row {}", row + 1);
+        let Some(times) = &self.times else { return number() };
+        let precision = match self.steps.as_ref().map(|steps| &steps.step) {
+            // Two rows tell a step that is finer than they are.
+            Some(&Step::Every(step)) => Precision::of(times.iter().chain(times[0].checked_add_signed(step).iter())),
+            _ => Precision::of(times.iter()),
         };
-        if self.step.is_none_or(|step| step < TimeDelta::days(1)) {
-            time.format("%Y-%m-%d %H:%M").to_string()
+        if let Some(&time) = times.get(row) {
+            return precision.show(time);
+        }
+        let due = self.steps.as_ref().and_then(|steps| steps.due(times[times.len() - 1], row + 1 - times.len()));
+        match (due, self.steps.as_ref().map(|steps| &steps.step)) {
+            (Some(time), Some(Step::Months { day: None, .. })) => time.format("%Y-%m").to_string(),
+            (Some(time), _) => precision.show(time),
+            (None, _) => number(),
+        }
+    }
+}
+
+/// A column as numbers, or the first cell that is none.
+fn numbers(table: &Table, column: usize) -> Result<Vec<f64>, String> {
+    (0..table.rows.len()).map(|row| table.number(row, column)).collect()
+}
+
+/// The columns beside the one to forecast.
+fn beside(table: &Table, value_at: usize, date_at: Option<usize>, others: Others) -> Result<Vec<Column>> {
+    let (file, names) = (&table.file, &table.names);
+    let read = |at: usize| numbers(table, at).map(|values| Column { name: names[at].clone(), values });
+    let mut columns = Vec::new();
+    match others {
+        Others::Named(wanted) => {
+            for name in wanted {
+                columns.push(read(table.find(name)?).map_err(anyhow::Error::msg)?);
+            }
+        }
+        Others::Numeric => {
+            if let Some(twice) =
+                names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name))
+            {
+                bail!("{file} has two columns \"{twice}\"; give each its own name");
+            }
+            for at in (0..names.len()).filter(|&at| at != value_at && Some(at) != date_at) {
+                match read(at) {
+                    Ok(column) => columns.push(column),
+                    Err(reason) if (0..table.rows.len()).any(|row| table.number(row, at).is_ok()) => bail!("{reason}"),
+                    Err(_) => {}
+                }
+            }
+            ensure!(
+                !columns.is_empty(),
+                "{file} has no column of numbers beside \"{}\", so there is nothing for --multivariate to see; its columns are {}",
+                names[value_at],
+                names.join(", ")
+            );
+        }
+    }
+    Ok(columns)
+}
+
+/// A column as dates that grow.
+fn times(table: &Table, at: usize) -> Result<Vec<NaiveDateTime>> {
+    let mut times = Vec::with_capacity(table.rows.len());
+    for (row, cells) in table.rows.iter().enumerate() {
+        let cell = cells.cell(at);
+        let time = dates::parse(cell).map_err(|cause| match cell {
+            "" => anyhow!("{}: the cell is empty; each row needs its date", table.place(row, at)),
+            _ => anyhow!("{}: \"{cell}\" is no date that is read: {cause}", table.place(row, at)),
+        })?;
+        times.push(time);
+    }
+    let line = |row: usize| table.rows[row].line;
+    if let Some(row) = (1..times.len()).find(|&row| times[row] <= times[row - 1]) {
+        let (before, after) = (show(times[row - 1]), show(times[row]));
+        let what = if times.windows(2).all(|pair| pair[1] < pair[0]) {
+            "the file is newest first; sort it oldest first".into()
+        } else if times[row] == times[row - 1] {
+            format!(
+                "{after} stands here and in line {}; each date must stand once (a file of several series must be split, and where \
+                 clocks go back, write times in UTC)",
+                line(row - 1)
+            )
         } else {
-            time.date().to_string()
+            format!("{after} follows {before}; dates must grow, so sort the file oldest first")
+        };
+        bail!("{}: {what}", table.place(row, at));
+    }
+    Ok(times)
+}
+
+/// The column called "date", or else the first that is all dates and in order.
+fn dates(table: &Table, value_at: usize, notes: &mut Vec<String>) -> Result<Option<(usize, Vec<NaiveDateTime>)>> {
+    let mut named = (0..table.names.len()).filter(|&at| table.names[at].eq_ignore_ascii_case("date"));
+    if let Some(at) = named.next() {
+        if let Some(second) = named.next() {
+            bail!(
+                "{} has the columns \"{}\" and \"{}\"; choose one by --date",
+                table.file,
+                table.names[at],
+                table.names[second]
+            );
+        }
+        return Ok(Some((at, times(table, at)?)));
+    }
+    for at in (0..table.names.len()).filter(|&at| at != value_at) {
+        let name = &table.names[at];
+        let read: Result<Vec<_>, String> = table.rows.iter().map(|row| dates::parse(row.cell(at))).collect();
+        match read {
+            Ok(read) if read.windows(2).all(|pair| pair[0] < pair[1]) => {
+                notes.push(format!("dates are those of the column \"{name}\""));
+                return Ok(Some((at, read)));
+            }
+            // Newest first
+            Ok(read) if read.windows(2).all(|pair| pair[0] > pair[1]) => return times(table, at).map(|_| None),
+            Ok(_) => notes.push(format!(
+                "the dates of the column \"{name}\" do not grow; rows are taken in the order of the file, without dates"
+            )),
+            Err(_) if names_a_time(name) => {
+                falling(table, at)?;
+                let cell = table.rows[0].cell(at);
+                let cause = dates::parse(cell).err().unwrap_or_else(|| "some of its cells are no dates".into());
+                notes.push(format!(
+                    "the column \"{name}\" is not read as dates (\"{cell}\": {cause}); rows are taken in the order of the file"
+                ));
+            }
+            Err(_) => {}
         }
     }
+    Ok(None)
 }
 
-fn parse_time(cell: &str) -> Option<NaiveDateTime> {
-    let cell = cell.replace('/', "-").replace('T', " ");
-    let with_time = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
-    let date = || NaiveDate::parse_from_str(&cell, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
-    with_time.iter().find_map(|format| NaiveDateTime::parse_from_str(&cell, format).ok()).or_else(date)
+fn names_a_time(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["date", "time", "stamp", "epoch"].iter().any(|part| name.contains(part))
+        || ["ds", "t", "ts", "day", "week", "month", "quarter", "year", "period"].contains(&name.as_str())
 }
 
-/// The time between rows, where it is the same for nearly all: then any other is a gap. Months and working days differ by
-/// their nature and are only asked to grow.
-fn even_steps(times: &[NaiveDateTime]) -> Result<Option<TimeDelta>, (usize, String)> {
-    let steps: Vec<TimeDelta> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    if let Some(at) = steps.iter().position(|&step| step <= TimeDelta::zero()) {
-        return Err((at + 1, format!("{} follows {}; dates must grow", show(times[at + 1]), show(times[at]))));
-    }
-    let mut counts: HashMap<TimeDelta, usize> = HashMap::new();
-    steps.iter().for_each(|&step| *counts.entry(step).or_default() += 1);
-    let Some((&usual, &count)) = counts.iter().max_by_key(|&(_, &count)| count) else { return Ok(None) };
-    if count * 20 < steps.len() * 19 {
-        return Ok(None);
-    }
-    match steps.iter().position(|&step| step != usual) {
-        None => Ok(Some(usual)),
-        Some(at) => {
-            let (before, after) = (show(times[at]), show(times[at + 1]));
-            Err((
-                at + 1,
-                format!("{after} follows {before}; rows are {} apart elsewhere, so there is a gap", apart(usual)),
-            ))
+/// Refuses times that are numbers and always fall.
+fn falling(table: &Table, at: usize) -> Result<()> {
+    let numbers = numbers(table, at).unwrap_or_default();
+    ensure!(
+        numbers.len() < 3 || numbers.windows(2).any(|pair| pair[0] <= pair[1]),
+        "{}: the file is newest first; sort it oldest first",
+        table.place(1, at)
+    );
+    Ok(())
+}
+
+/// The steps between dates; uneven ones are refused, or said.
+fn steps(
+    table: &Table,
+    at: usize,
+    times: &[NaiveDateTime],
+    gaps: Gaps,
+    notes: &mut Vec<String>,
+) -> Result<Option<Steps>> {
+    let steps = Steps::new(times);
+    if let Some(known @ Steps { step, uneven: Some(uneven) }) = &steps {
+        let usual = match known.known() {
+            Some(step) => format!("rows are {step}, but"),
+            None => format!("rows have no common step, most often they are {step};"),
+        };
+        let what = format!("{usual} {uneven} (line {})", table.rows[uneven.row].line);
+        match gaps {
+            Gaps::Refuse => bail!(
+                "{}: {what}; add the missing rows, or take the rows as they stand, one after another, by --gaps ignore",
+                table.place(uneven.row, at)
+            ),
+            Gaps::Ignore => {
+                notes.push(format!("{what}: they are taken as they stand, one after another (--gaps ignore)"))
+            }
         }
     }
-}
-
-/// A time without its hours at midnight.
-fn show(time: NaiveDateTime) -> String {
-    if time.time() == chrono::NaiveTime::MIN { time.date().to_string() } else { time.to_string() }
-}
-
-fn apart(step: TimeDelta) -> String {
-    match step.num_days() {
-        0 => format!("{} minutes", step.num_minutes()),
-        1 => "one day".into(),
-        days => format!("{days} days"),
-    }
-}
-
-/// The same day of the year before; 28 February for 29 February.
-pub fn a_year_before(day: NaiveDate) -> Option<NaiveDate> {
-    use chrono::Datelike;
-    day.with_year(day.year() - 1).or_else(|| day.checked_sub_days(Days::new(1))?.with_year(day.year() - 1))
+    Ok(steps)
 }
 
 #[cfg(test)]
@@ -230,9 +293,18 @@ mod tests {
     }
 
     fn read_with(text: &str, column: &str, date: Option<&str>, others: Others) -> Result<Series> {
+        read_gaps(text, column, date, others, Gaps::Refuse)
+    }
+
+    fn read_gaps(text: &str, column: &str, date: Option<&str>, others: Others, gaps: Gaps) -> Result<Series> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Series::read(file.path(), column, date, others)
+        Series::read(file.path(), column, date, others, gaps)
+    }
+
+    /// A file of these dates.
+    fn dated(dates: &[&str]) -> String {
+        dates.iter().fold("date,y\n".into(), |text, date| text + date + ",1\n")
     }
 
     #[track_caller]
@@ -254,27 +326,90 @@ mod tests {
         assert_eq!(hourly.name(2), "2015-01-01 02:00");
         let plain = read("y\n1\n2\n", "y", None).unwrap();
         assert_eq!((plain.times.is_none(), plain.name(1)), (true, "row 2".into()));
-        let months = read("date,y\n2015-01-01,1\n2015-02-01,2\n2015-03-01,3\n", "y", None).unwrap();
-        assert_eq!(months.step, None);
+        let months = read(&dated(&["2015-01-01", "2015-02-01", "2015-03-01"]), "y", None).unwrap();
+        assert_eq!((months.name(2), months.name(3)), ("2015-03-01".into(), "2015-04-01".into()));
+        let seconds = read(&dated(&["2024-01-01 00:00:57", "2024-01-01 00:00:58"]), "y", None).unwrap();
+        assert_eq!((seconds.name(1), seconds.name(3)), ("2024-01-01 00:00:58".into(), "2024-01-01 00:01:00".into()));
+        let fine = read(&dated(&["2024-01-01 00:00:00", "2024-01-01 00:00:00.005"]), "y", None).unwrap();
+        assert_eq!(
+            (fine.name(0), fine.name(100)),
+            ("2024-01-01 00:00:00.000".into(), "2024-01-01 00:00:00.500".into())
+        );
     }
 
     #[test]
     fn bad_files_are_refused_with_line_and_column() {
-        refused("date,z\n", None, &["no column \"y\"", "date, z"]);
+        refused("date,z\n2015-01-01,1\n", None, &["no column \"y\"", "date, z"]);
         refused("y\n1\n", Some("when"), &["no column \"when\""]);
-        refused("y\n", None, &["no rows"]);
         refused("date,y\n2015-01-01,1\n2015-01-02,rain\n", None, &["line 3", "column \"y\"", "\"rain\""]);
-        refused("date,y\n2015-01-01,1\n2015-01-02,\n", None, &["line 3", "column \"y\"", "empty"]);
-        refused("y\nNaN\n", None, &["line 2", "\"NaN\" is not a finite number"]);
-        refused("y\n1e99\n", None, &["1e99"]);
+        refused("date,y\r\n2015-01-01,1\r\n2015-01-02,\r\n", None, &["line 3", "column \"y\"", "empty"]);
         refused("date,y\nyesterday,1\n", None, &["line 2", "column \"date\"", "\"yesterday\""]);
-        refused("date,y\n2015-01-02,1\n2015-01-01,1\n", None, &["line 3", "must grow"]);
-        refused("date,y\n2015-01-02,1,7\n", None, &["cannot read"]);
-        let mut gap = String::from("date,y\n");
-        for day in (1..=31).filter(|&day| day != 17) {
-            gap += &format!("2015-01-{day:02},1\n");
-        }
-        refused(&gap, None, &["line 18", "2015-01-18", "2015-01-16", "gap"]);
+        refused("date,y\n31/12/01,1\n", None, &["line 2", "\"31/12/01\"", "two digits"]);
+        refused("date,y\n,1\n", None, &["line 2", "each row needs its date"]);
+        refused("date,Date,y\n2015-01-02,2015-01-02,1\n", None, &["\"date\" and \"Date\"", "--date"]);
+    }
+
+    #[test]
+    fn dates_that_do_not_grow_are_refused() {
+        refused(
+            &dated(&["2015-01-02", "2015-01-03", "2015-01-01"]),
+            None,
+            &["line 4", "2015-01-01 follows 2015-01-03", "must grow"],
+        );
+        refused(
+            &dated(&["2015-01-02", "2015-01-03", "2015-01-03"]),
+            None,
+            &["line 4", "2015-01-03 stands here and in line 3"],
+        );
+        refused(&dated(&["2015-01-03", "2015-01-02", "2015-01-01"]), None, &["newest first"]);
+        // Without a column called "date", too
+        refused("y,day\n1,2015-01-03\n2,2015-01-02\n", None, &["newest first", "column \"day\""]);
+        refused(
+            "timestamp,y\n1700000002,1\n1700000001,2\n1700000000,3\n",
+            None,
+            &["newest first", "column \"timestamp\""],
+        );
+    }
+
+    #[test]
+    fn a_column_of_dates_is_found_by_its_cells() {
+        let series = read("y,when,z\n1,2015-01-01,a\n2,2015-01-02,b\n", "y", None).unwrap();
+        assert_eq!((series.name(2), series.notes.len()), ("2015-01-03".into(), 1));
+        let series = read("y,born\n1,2015-01-03\n2,2014-01-02\n3,2015-01-02\n", "y", None).unwrap();
+        assert_eq!(series.name(2), "row 3");
+        assert!(series.notes[0].contains("\"born\" do not grow"), "{:?}", series.notes);
+        let series = read("timestamp,y\n1700000000,1\n1700003600,2\n", "y", None).unwrap();
+        assert!(
+            series.notes[0].contains("\"timestamp\" is not read as dates") && series.notes[0].contains("since 1970")
+        );
+        assert!(read("a,y\n1,1\n2,2\n", "y", None).unwrap().notes.is_empty());
+    }
+
+    #[test]
+    fn uneven_steps_are_refused_or_said() {
+        let days: Vec<String> = (1..=31).filter(|&day| day != 17).map(|day| format!("2015-01-{day:02}")).collect();
+        let text = dated(&days.iter().map(String::as_str).collect::<Vec<_>>());
+        refused(
+            &text,
+            None,
+            &["line 18", "1 of 29 steps is uneven", "2 days, from 2015-01-16 to 2015-01-18", "--gaps ignore"],
+        );
+        let series = read_gaps(&text, "y", None, Others::Named(&[]), Gaps::Ignore).unwrap();
+        assert!(series.notes[0].contains("one day apart, but 1 of 29 steps is uneven"), "{:?}", series.notes);
+        assert_eq!((series.name(30), series.days()), ("2015-02-01".into(), None));
+        refused(
+            &dated(&["2015-01-01", "2015-01-02", "2015-01-09", "2015-02-01"]),
+            None,
+            &["2 of 3 steps are uneven", "23 days"],
+        );
+    }
+
+    #[test]
+    fn numbers_keep_all_that_f64_holds() {
+        let series = read("y\n1000000050103\n1000000058168\n", "y", None).unwrap();
+        assert_eq!((series.values[1] - series.values[0], series.notes.len()), (8065.0, 0));
+        let series = read("y\n1700000000000000001\n1700000000000000002\n", "y", None).unwrap();
+        assert_eq!(series.notes, ["column \"y\": 2 different numbers are written, 1 are different in f64"]);
     }
 
     #[test]
@@ -306,12 +441,5 @@ mod tests {
         refused("y,a,a\n1,2,3\n", Others::Numeric, "two columns \"a\"");
         refused("y,a\n1,2\n", Others::Named(&["b".into()]), "no column \"b\"");
         refused("y,a\n1,fog\n", Others::Named(&["a".into()]), "line 2, column \"a\"");
-    }
-
-    #[test]
-    fn a_leap_day_looks_back_to_the_day_before() {
-        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        assert_eq!(a_year_before(day("2016-02-29")), Some(day("2015-02-28")));
-        assert_eq!(a_year_before(day("2016-03-01")), Some(day("2015-03-01")));
     }
 }

@@ -1,5 +1,7 @@
 //! Arrays of NumPy's files.
 
+use crate::common::note;
+use crate::distinct::distinct;
 use crate::npy;
 use anyhow::{Context, Result, anyhow, bail};
 use ndarray::{Array3, ArrayD, Ix3, IxDyn};
@@ -39,7 +41,7 @@ impl Array {
             Err(_) => {}
         }
         match npy::array::<f64, IxDyn>(&bytes) {
-            Ok(array) => return Ok(Numbers::F32(array.mapv(|value| value as f32))),
+            Ok(array) => return Ok(Numbers::F32(rounded(path, &array)?)),
             Err(error) if !other(&error) => return Err(error).with_context(failed),
             Err(_) => {}
         }
@@ -74,6 +76,24 @@ impl Array {
             .into_dimensionality::<Ix3>()
             .map_err(|_| anyhow!("\"{}\" has shape {shape:?}; [B, T, I] was expected", self.path.display()))
     }
+}
+
+/// f64 rounded to f32. What is beyond f32 is refused; numbers that become the same are said.
+fn rounded(path: &Path, array: &ArrayD<f64>) -> Result<ArrayD<f32>> {
+    let rounded = array.mapv(|value| value as f32);
+    if let Some((value, _)) =
+        array.iter().zip(&rounded).find(|(value, rounded)| value.is_finite() && !rounded.is_finite())
+    {
+        bail!("\"{}\" holds {value:e}, which is beyond f32", path.display());
+    }
+    let (all, kept) = (distinct(array.iter().copied()), distinct(rounded.iter().map(|&value| value.into())));
+    if kept < all {
+        note!(
+            "\"{}\": of {all} different f64 numbers {kept} are different in f32, in which models run",
+            path.display()
+        );
+    }
+    Ok(rounded)
 }
 
 /// Steps of each sequence.

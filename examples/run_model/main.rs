@@ -11,6 +11,8 @@
 mod arrays;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/distinct.rs"]
+mod distinct;
 #[path = "../common/formats.rs"]
 mod formats;
 mod keras;

@@ -33,7 +33,8 @@ fn run(out: &mut impl Write) -> Result<()> {
     let text: Vec<char> = corpus::read(&arguments.data)?.chars().collect();
     let held = (text.len() as f64 * arguments.held_out).ceil() as usize;
     let (train, held_out) = text.split_at(text.len() - held);
-    let least = if arguments.load.is_some() { 1 } else { arguments.streams * arguments.window + 1 };
+    let least =
+        if arguments.load.is_some() { 1 } else { arguments.streams.saturating_mul(arguments.window).saturating_add(1) };
     ensure!(
         train.len() >= least && held >= 2,
         "\"{}\" has {} characters, of which {} are to train on and {held} are held out; it takes at least \
@@ -73,7 +74,7 @@ fn run(out: &mut impl Write) -> Result<()> {
                 "--data is \"{}\", over which the model would be written",
                 path.display()
             );
-            let mut writer = Writer::new(&arguments, alphabet, &device)?;
+            let mut writer = Writer::new(&arguments, alphabet, &text[..text.len() - held], &device)?;
             writeln!(out, "\n{}\n", writer.summary())?;
             writer.train(&arguments, &train, |writer, epoch, bits, seconds| {
                 let (judged, _) = writer.judge(&held_out)?;
@@ -90,7 +91,12 @@ fn run(out: &mut impl Write) -> Result<()> {
     };
 
     let (bits, judged) = writer.judge(&held_out)?;
-    writeln!(out, "\nbits a character in {judged} characters that are held out:\n  LSTM             {bits:.3}")?;
+    let seen = match writer.seen(&text) {
+        Some(seen) if seen <= train.len() => String::new(),
+        Some(seen) => format!(", of which the model was trained on {}", seen - train.len()),
+        None => ", and whether the model was trained on any of them is not known".into(),
+    };
+    writeln!(out, "\nbits a character in {judged} characters that are held out{seen}:\n  LSTM             {bits:.3}")?;
     for order in [0, 2, 4] {
         let bits = baseline::bits(&train, &held_out[..=judged], order, writer.alphabet.len());
         writeln!(out, "  counts, order {order}  {bits:.3}")?;

@@ -19,17 +19,29 @@ const RATE: f64 = 4e-3;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Settings {
     alphabet: Alphabet,
+    /// Older files do not have it.
+    #[serde(default)]
+    trained: Option<Trained>,
+}
+
+/// The text that a model was trained on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Trained {
+    characters: usize,
+    /// CRC-32C of it in UTF-8.
+    checksum: u32,
 }
 
 /// A model with the characters that it knows.
 pub struct Writer {
     model: Model,
     pub alphabet: Alphabet,
+    trained: Option<Trained>,
 }
 
 impl Writer {
-    /// A new model.
-    pub fn new(arguments: &Arguments, alphabet: Alphabet, device: &Device) -> Result<Writer> {
+    /// A new model, which is to be trained on this text.
+    pub fn new(arguments: &Arguments, alphabet: Alphabet, text: &[char], device: &Device) -> Result<Writer> {
         let mut lstm = Lstm::new(arguments.hidden).layers(arguments.layers).return_sequences(true);
         if arguments.layers > 1 {
             lstm = lstm.dropout(arguments.dropout);
@@ -40,14 +52,15 @@ impl Writer {
             .add(Dropout::new(arguments.dropout))
             .add(Dense::new(alphabet.len()))
             .build(device, arguments.seed)?;
-        model.set_extra("text", &Settings { alphabet: alphabet.clone() })?;
-        Ok(Writer { model, alphabet })
+        let trained = Some(Trained { characters: text.len(), checksum: checksum(text) });
+        model.set_extra("text", &Settings { alphabet: alphabet.clone(), trained: trained.clone() })?;
+        Ok(Writer { model, alphabet, trained })
     }
 
     /// A saved model.
     pub fn load(path: &Path, device: &Device) -> Result<Writer> {
         let mut model = Model::load(path, device)?;
-        let Settings { alphabet } = model.extra("text")?;
+        let Settings { alphabet, trained } = model.extra("text")?;
         let known = model.config().output();
         ensure!(
             known == alphabet.len(),
@@ -56,7 +69,13 @@ impl Writer {
             alphabet.len()
         );
         model.compile(Loss::SparseSoftmaxCrossEntropy, Optimiser::adam(RATE))?; // to be judged
-        Ok(Writer { model, alphabet })
+        Ok(Writer { model, alphabet, trained })
+    }
+
+    /// How many characters from the start of a text the model was trained on; `None` where that is not known.
+    pub fn seen(&self, text: &[char]) -> Option<usize> {
+        let Trained { characters, checksum: sum } = self.trained.as_ref()?;
+        text.get(..*characters).is_some_and(|text| checksum(text) == *sum).then_some(*characters)
     }
 
     pub fn save(&self, path: &Path) -> Result<()> {
@@ -78,7 +97,7 @@ impl Writer {
         let Arguments { streams, window, epochs, seed, .. } = *arguments;
         let steps = (text.len() - 1) / streams;
         let [x, y] = cut(text, streams, steps);
-        let all = (epochs * steps.div_ceil(window)) as u64;
+        let all = (epochs as u64).saturating_mul(steps.div_ceil(window) as u64);
         let update = Update::new(Optimiser::adam(RATE)).clip(Clip::Norm(1.0));
         self.model.compile(Loss::SparseSoftmaxCrossEntropy, update)?;
         for epoch in 1..=epochs {
@@ -151,6 +170,10 @@ fn cut(text: &[usize], streams: usize, steps: usize) -> [Array3<f32>; 2] {
     [0, 1].map(|ahead| Array3::from_shape_fn((streams, steps, 1), |(s, t, _)| text[s * steps + t + ahead] as f32))
 }
 
+fn checksum(text: &[char]) -> u32 {
+    text.iter().fold(0, |sum, c| crc32c::crc32c_append(sum, c.encode_utf8(&mut [0; 4]).as_bytes()))
+}
+
 fn numbers(text: &[usize], shape: (usize, usize, usize)) -> Array3<f32> {
     Array3::from_shape_fn(shape, |(_, t, _)| text[t] as f32)
 }
@@ -170,6 +193,22 @@ mod tests {
         for (at, expected) in [(0.0, 0), (0.124, 0), (0.126, 1), (0.499, 1), (0.501, 3), (1.0, 3)] {
             assert_eq!(draw(&scores, at), expected, "{at}");
         }
+    }
+
+    #[test]
+    fn a_saved_model_knows_its_text() {
+        let arguments = clap::Parser::parse_from(["text", "--hidden", "4", "--features", "2"]);
+        let text: Vec<char> = "fünf mal fünf".chars().collect();
+        let writer = Writer::new(&arguments, Alphabet::new(&text, 99), &text[..8], &Device::cpu()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        writer.save(&path).unwrap();
+        let mut writer = Writer::load(&path, &Device::cpu()).unwrap();
+        assert_eq!((writer.seen(&text), writer.seen(&text[1..]), writer.seen(&text[..5])), (Some(8), None, None));
+        writer.trained = None;
+        assert_eq!(writer.seen(&text), None);
+        let old: Settings = serde_json::from_str(r#"{"alphabet":"abc"}"#).unwrap();
+        assert!(old.trained.is_none());
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use crate::memory;
 use ndarray::{Array2, Array3, ArrayView2, s};
 
-/// Cuts a series into pairs of what is known and what follows.
+/// Cuts a series into pairs of what is known and what follows. Numbers stay as they are: of a scaled series, f32, the windows are
+/// what a model takes; of the series itself, f64, `y` is the truth in its own unit.
 ///
 /// ```
 /// use ndarray::Array2;
@@ -23,13 +24,13 @@ pub struct Windows {
     stride: usize,
 }
 
-/// Windows ready for [`Model::fit`](crate::Model::fit).
+/// Windows of a series; those of f32 are ready for [`Model::fit`](crate::Model::fit).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Windowed {
+pub struct Windowed<A = f32> {
     /// What is known, [N, lookback, features].
-    pub x: Array3<f32>,
+    pub x: Array3<A>,
     /// What follows, [N, horizon · targets]: all targets of the first step, then of the second, ...
-    pub y: Array2<f32>,
+    pub y: Array2<A>,
     /// For each window, the time of the first step that follows.
     pub first: Vec<usize>,
 }
@@ -56,7 +57,7 @@ impl Windows {
     /// # Errors
     /// A size of 0, a target that does not exist, a series shorter than lookback + horizon, more windows than there is
     /// memory for.
-    pub fn cut(&self, series: ArrayView2<f32>) -> Result<Windowed> {
+    pub fn cut<A: Copy>(&self, series: ArrayView2<A>) -> Result<Windowed<A>> {
         let (time, features) = series.dim();
         let (lookback, horizon) = (self.lookback, self.horizon);
         for (what, value) in
@@ -96,10 +97,10 @@ impl Windows {
 ///
 /// # Errors
 /// A test part of 0 rows, or one that leaves nothing to train on.
-pub fn chronological_split(
-    series: ArrayView2<'_, f32>,
+pub fn chronological_split<A>(
+    series: ArrayView2<'_, A>,
     test: usize,
-) -> Result<(ArrayView2<'_, f32>, ArrayView2<'_, f32>)> {
+) -> Result<(ArrayView2<'_, A>, ArrayView2<'_, A>)> {
     let rows = series.nrows();
     if test == 0 || test >= rows {
         return Err(Error::Config(format!(
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_cut_is_refused() {
-        let series = Array2::zeros((5, 1));
+        let series = Array2::<f64>::zeros((5, 1));
         let error = Windows::new(4, 2).cut(series.view()).unwrap_err().to_string();
         assert_eq!(error, "the series has 5 steps; lookback 4 + horizon 2 need at least 6");
         assert!(Windows::new(0, 2).cut(series.view()).is_err());

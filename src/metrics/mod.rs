@@ -1,4 +1,4 @@
-//! Scores of predictions, as pure functions of arrays; sums are taken in f64.
+//! Scores of predictions, as pure functions of arrays. Those of numbers take f32 and f64; sums are taken in f64.
 //!
 //! ```
 //! use ndarray::array;

@@ -2,22 +2,21 @@
 
 use super::same_shape;
 use crate::error::{Error, Result};
-use crate::transfer::finite;
+use crate::transfer::finite_numbers;
 use ndarray::{ArrayView, ArrayView1, Axis, Dimension, Zip};
 
 /// Mean of a function of (prediction, truth).
 fn mean<D: Dimension, E: Dimension>(
-    prediction: ArrayView<f32, D>,
-    truth: ArrayView<f32, E>,
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
     term: impl Fn(f64, f64) -> f64,
 ) -> Result<f64> {
     same_shape(prediction.shape(), truth.shape())?;
-    finite("the prediction", "its index", &prediction)?;
-    finite("the truth", "its index", &truth)?;
+    finite_numbers("the prediction", "its index", &prediction)?;
+    finite_numbers("the truth", "its index", &truth)?;
     let (prediction, truth) = (prediction.into_dyn(), truth.into_dyn());
     let count = truth.len() as f64;
-    let add = |sum, &p: &f32, &t: &f32| sum + term(f64::from(p), f64::from(t));
-    Ok(Zip::from(&prediction).and(&truth).fold(0.0, add) / count)
+    Ok(Zip::from(&prediction).and(&truth).fold(0.0, |sum, &p, &t| sum + term(p.into(), t.into())) / count)
 }
 
 /// Root of the mean of squared errors over all elements, in units of the truth.
@@ -31,8 +30,18 @@ fn mean<D: Dimension, E: Dimension>(
 /// assert_eq!(wgpu_lstm::metrics::rmse(prediction.view(), truth.view())?, 5.0);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
-pub fn rmse<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: ArrayView<f32, E>) -> Result<f64> {
-    mean(prediction, truth, |p, t| (p - t) * (p - t)).map(f64::sqrt)
+pub fn rmse<D: Dimension, E: Dimension>(
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
+) -> Result<f64> {
+    let squares = |unit: f64| mean(prediction.view(), truth.view(), |p, t| ((p - t) / unit).powi(2));
+    let plain = squares(1.0)?;
+    if plain.is_normal() {
+        return Ok(plain.sqrt());
+    }
+    // Squares that overflow or vanish are taken in units of the mean absolute error.
+    let unit = mae(prediction.view(), truth.view())?;
+    if unit.is_normal() { Ok(squares(unit)?.sqrt() * unit) } else { Ok(unit) }
 }
 
 /// Mean of absolute errors over all elements, in units of the truth.
@@ -46,7 +55,10 @@ pub fn rmse<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: Ar
 /// assert_eq!(wgpu_lstm::metrics::mae(prediction.view(), truth.view())?, 4.0);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
-pub fn mae<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: ArrayView<f32, E>) -> Result<f64> {
+pub fn mae<D: Dimension, E: Dimension>(
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
+) -> Result<f64> {
     mean(prediction, truth, |p, t| (p - t).abs())
 }
 
@@ -61,8 +73,11 @@ pub fn mae<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: Arr
 /// assert_eq!(wgpu_lstm::metrics::mape(prediction.view(), truth.view())?, 0.375);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
-pub fn mape<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: ArrayView<f32, E>) -> Result<f64> {
-    if let Some((at, _)) = truth.view().into_dyn().indexed_iter().find(|&(_, &t)| t == 0.0) {
+pub fn mape<D: Dimension, E: Dimension>(
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
+) -> Result<f64> {
+    if let Some((at, _)) = truth.view().into_dyn().indexed_iter().find(|&(_, &t)| t.into() == 0.0) {
         return Err(Error::Config(format!(
             "the truth is 0 at {:?}, where an error has no percentage; use smape or mase",
             at.as_array_view().to_vec()
@@ -83,7 +98,10 @@ pub fn mape<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: Ar
 /// assert_eq!(wgpu_lstm::metrics::smape(prediction.view(), truth.view())?, 0.5);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
-pub fn smape<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: ArrayView<f32, E>) -> Result<f64> {
+pub fn smape<D: Dimension, E: Dimension>(
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
+) -> Result<f64> {
     let term = |p: f64, t: f64| if p == t { 0.0 } else { 2.0 * (p - t).abs() / (p.abs() + t.abs()) };
     mean(prediction, truth, term)
 }
@@ -102,9 +120,9 @@ pub fn smape<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: A
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 pub fn mase<D: Dimension, E: Dimension>(
-    prediction: ArrayView<f32, D>,
-    truth: ArrayView<f32, E>,
-    history: ArrayView1<f32>,
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
+    history: ArrayView1<impl Into<f64> + Copy>,
     season: usize,
 ) -> Result<f64> {
     if season == 0 || history.len() <= season {
@@ -138,7 +156,10 @@ pub fn mase<D: Dimension, E: Dimension>(
 /// assert_eq!(wgpu_lstm::metrics::r2(array![2.0f32, 2.0, 2.0].view(), truth.view())?, 0.0);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
-pub fn r2<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: ArrayView<f32, E>) -> Result<f64> {
+pub fn r2<D: Dimension, E: Dimension>(
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
+) -> Result<f64> {
     same_shape(prediction.shape(), truth.shape())?;
     let (mut prediction, mut truth) = (prediction.into_dyn(), truth.into_dyn());
     if truth.ndim() < 2 {
@@ -148,11 +169,13 @@ pub fn r2<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: Arra
     let last = Axis(truth.ndim() - 1);
     let mut sum = 0.0;
     for (index, (p, t)) in prediction.axis_iter(last).zip(truth.axis_iter(last)).enumerate() {
-        let middle = mean(t.view(), t.view(), |t, _| t)?;
-        let spread = mean(t.view(), t.view(), |t, _| (t - middle) * (t - middle))?;
+        // Relative to the first value, so that a truth that does not vary has a spread of exactly 0
+        let first: f64 = t.iter().next().map_or(0.0, |&t| t.into());
+        let middle = mean(t.view(), t.view(), |t, _| t - first)?;
+        let spread = mean(t.view(), t.view(), |t, _| (t - first - middle).powi(2))?;
         if spread == 0.0 {
             return Err(Error::Config(format!(
-                "the truth of output {index} is always {middle}; R² has no meaning for it"
+                "the truth of output {index} is always {first}; R² has no meaning for it"
             )));
         }
         sum += 1.0 - mean(p, t, |p, t| (p - t) * (p - t))? / spread;
@@ -173,8 +196,8 @@ pub fn r2<D: Dimension, E: Dimension>(prediction: ArrayView<f32, D>, truth: Arra
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 pub fn pinball<D: Dimension, E: Dimension>(
-    prediction: ArrayView<f32, D>,
-    truth: ArrayView<f32, E>,
+    prediction: ArrayView<impl Into<f64> + Copy, D>,
+    truth: ArrayView<impl Into<f64> + Copy, E>,
     quantile: f64,
 ) -> Result<f64> {
     if !(quantile > 0.0 && quantile < 1.0) {
@@ -214,6 +237,18 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_f64_are_not_rounded() {
+        let truth = array![1e12, 1e12 + 1.0]; // one and the same as f32
+        assert_eq!(rmse(array![1e12 + 3.0, 1e12 + 5.0].view(), truth.view()).unwrap(), 12.5f64.sqrt());
+        assert_eq!(mae(array![1e12f32, 1e12].view(), truth.view()).unwrap(), 4096.5); // 1e12 as f32 is 1e12 - 4,096
+        for size in [1e-200, 1e200] {
+            let error = rmse(array![3.0 * size, 0.0].view(), array![0.0, 4.0 * size].view()).unwrap();
+            assert!((error / size - 12.5f64.sqrt()).abs() < 1e-12, "{error:e}");
+        }
+        assert_eq!(rmse(truth.view(), truth.view()).unwrap(), 0.0);
+    }
+
+    #[test]
     fn what_has_no_meaning_is_refused() {
         let (p, t) = pair();
         let says = |result: Result<f64>, part: &str| {
@@ -221,10 +256,10 @@ mod tests {
             assert!(text.contains(part), "{text}");
         };
         says(rmse(p.view(), t.slice(ndarray::s![..2, ..])), "[3, 2], the truth [2, 2]");
-        says(mae(Array1::zeros(0).view(), Array1::zeros(0).view()), "empty");
+        says(mae(Array1::<f32>::zeros(0).view(), Array1::<f64>::zeros(0).view()), "empty");
         says(mae(array![f32::NAN].view(), array![1.0].view()), "NaN");
         says(mape(array![1.0, 1.0].view(), array![1.0, 0.0].view()), "0 at [1]");
-        says(r2(p.view(), Array2::ones((3, 2)).view()), "output 0 is always 1");
+        says(r2(p.view(), Array2::from_elem((3, 2), 0.1).view()), "output 0 is always 0.1");
         for quantile in [0.0, 1.0, f64::NAN] {
             says(pinball(p.view(), t.view(), quantile), "above 0 and below 1");
         }

@@ -33,7 +33,10 @@ impl Format {
             }
         };
         if !file_type.fits_name(path) {
-            eprintln!("note: \"{}\" is {file_type}, whatever its name says, and is read as that", path.display());
+            crate::common::note!(
+                "note: \"{}\" is {file_type}, whatever its name says, and is read as that",
+                path.display()
+            );
         }
         Ok(format)
     }

@@ -21,12 +21,13 @@ mod pytorch;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
+use common::say;
 use compare::{Difference, TOLERANCE};
 use formats::{Format, naming};
 use ndarray::{Array3, s};
 use rand::{RngExt, SeedableRng};
 use std::path::{Path, PathBuf};
-use wgpu_lstm::{Layer, Model};
+use wgpu_lstm::{Layer, Model, files};
 
 /// Converts a model file to another format
 #[derive(Parser)]
@@ -53,8 +54,8 @@ struct Arguments {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let (summary, said) = run(Arguments::parse())?;
-    println!("{summary}\n{said}");
+    let (summary, said) = run(common::arguments())?;
+    say!("{summary}\n{said}");
     Ok(())
 }
 
@@ -106,7 +107,7 @@ fn run(Arguments { from, to, format, layers, device, seed }: Arguments) -> Resul
             "on random input outputs differ by {difference}; {TOLERANCE:e} is taken for rounding"
         )));
     }
-    std::fs::rename(&written, &to).with_context(|| format!("cannot write \"{}\"", to.display()))?;
+    files::replace(&to, files::read(&written)?)?;
     let said = format!("wrote \"{}\"; on random input {}", to.display(), difference.brief());
     Ok((model.summary(), said))
 }
@@ -117,9 +118,8 @@ fn place<'a>(from: &Path, to: &'a Path) -> Result<(PathBuf, &'a std::ffi::OsStr)
     ensure!(!to.is_dir(), "\"{}\" is a folder; name a file in it", to.display());
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "\"{}\" cannot be written: there is no folder \"{}\"", to.display(), folder.display());
-    // By any path that leads to it
-    let same = from.canonicalize().ok().is_some_and(|from| to.canonicalize().ok() == Some(from));
-    ensure!(!same, "\"{}\" would be written over itself", to.display());
+    ensure!(!files::same(from, to), "\"{}\" would be written over itself", to.display());
+    files::check(to)?;
     Ok((folder.to_path_buf(), name))
 }
 

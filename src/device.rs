@@ -226,7 +226,8 @@ impl Tensor {
             Place::Gpu(context, buffer) => {
                 let zeros = vec![0.0; PART.min(self.len as usize)];
                 for at in (0..self.len).step_by(PART) {
-                    context.write(buffer, at, &zeros[..zeros.len().min((self.len - at) as usize)])?;
+                    // As in `write`
+                    drop(context.write(buffer, at, &zeros[..zeros.len().min((self.len - at) as usize)]));
                 }
             }
         }

@@ -183,7 +183,7 @@ mod on_adapter {
             ("WaitSemaphores", "running", "the device failed during reading results back: "),
             ("QueueSubmit", "running", "the device failed during "),
             ("CreateComputePipelines", "compiling", "the device failed during compiling a plan: "),
-            ("CreateBuffer", "compiling", "the device is out of memory while allocating "),
+            ("CreateBuffer", "compiling", "out of memory: 16 bytes for ones cannot be had"),
         ] {
             let mut said = outcomes.iter().filter(|(case, _)| (case.0, case.2) == (function, moment));
             assert!(said.any(|(_, said)| said.as_ref().is_ok_and(|said| said.contains(words))), "{function}, {moment}");

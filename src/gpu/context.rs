@@ -127,7 +127,9 @@ impl Context {
         .map_err(panicked)?;
         // The first submission makes a semaphore that all others use. Where that fails, wgpu-hal 30 frees another one twice
         // when the queue is dropped, which ends the process: such a queue is never dropped.
-        let first = guarded(|| drop(queue.submit([])));
+        let first = guarded(|| {
+            queue.submit([]);
+        });
         let failed = lock(&failure).take().map(|failure| failure.reason);
         if let Some(reason) = first.err().or(failed) {
             std::mem::forget(queue);

@@ -19,4 +19,6 @@ pub enum Pool {
     /// The largest over time, as
     /// [Keras's GlobalMaxPooling1D](https://keras.io/api/layers/pooling_layers/global_max_pooling1d/).
     Max,
+    /// The sum over time; `x.sum(dim=1)` in PyTorch.
+    Sum,
 }

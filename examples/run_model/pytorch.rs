@@ -19,8 +19,14 @@ pub fn list(path: &Path) -> Result<String> {
     }
     text.push_str("tensors\n");
     for tensor in weights.tensors() {
-        let unread = if tensor.supported { "" } else { ", not supported" };
-        writeln!(text, "  {} {:?} {}{unread}", tensor.name, tensor.shape, tensor.number)?;
+        write!(text, "  {} {:?} {}", tensor.name, tensor.shape, tensor.number)?;
+        match (tensor.supported, tensor.computed) {
+            (true, None) => {}
+            (true, Some(origin)) => write!(text, ", computed: {origin}")?,
+            (false, None) => text.push_str(", not supported"),
+            (false, Some(reason)) => write!(text, ", not supported: {reason}")?,
+        }
+        text.push('\n');
     }
     Ok(text)
 }

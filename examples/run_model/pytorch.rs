@@ -17,6 +17,11 @@ pub fn list(path: &Path) -> Result<String> {
             Err(error) => writeln!(text, "  \"{prefix}\": not supported: {error}")?,
         }
     }
+    if weights.prefixes().is_empty()
+        && let Err(error) = weights.recurrent(None)
+    {
+        writeln!(text, "  none: {error}")?;
+    }
     text.push_str("tensors\n");
     for tensor in weights.tensors() {
         write!(text, "  {} {:?} {}", tensor.name, tensor.shape, tensor.number)?;

@@ -101,9 +101,11 @@ impl From<Activation> for Module {
     }
 }
 
-/// All words, for messages.
-const WORDS: &str = "with a prefix embedding, lstm, gru, linear and layernorm, as in emb:embedding; alone last, mean, max, sum, final, \
-                     relu, sigmoid, tanh, hardsigmoid, softsign, softplus, elu, leakyrelu, threshold, softmax, logsoftmax and dropout";
+/// Words of modules that have weights, for messages.
+const OF_WEIGHTS: &str = "embedding, lstm, gru, linear and layernorm";
+/// Words of functions, for messages.
+pub(super) const FUNCTIONS: &str = "last, mean, max, sum, final, relu, sigmoid, tanh, hardsigmoid, softsign, softplus, elu, leakyrelu, \
+                                    threshold, softmax, logsoftmax and dropout";
 
 impl Module {
     /// What a text says, of a file where `holds` tells whether it has tensors under a prefix; [`Module::Named`] where it is a prefix
@@ -126,7 +128,9 @@ impl Module {
                 Err(format!("cannot be read by \"{text}\": {word} is a function and has no weights under \"{before}\""))
             }
             (Some(before), None) => of_weights(before, word).unwrap_or_else(|| {
-                Err(format!("cannot be read by \"{text}\": \"{word}\" is none of the words: {WORDS}"))
+                Err(format!(
+                    "cannot be read by \"{text}\": \"{word}\" is none of the words after a prefix: {OF_WEIGHTS}"
+                ))
             }),
             (None, Some(_)) if holds(prefix) => Err(format!(
                 "has tensors under \"{prefix}\", which is also the word of a function; say \"{prefix}:linear\" (or what it is) for the \

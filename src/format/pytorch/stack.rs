@@ -1,7 +1,7 @@
 //! Modules one after another as a model's architecture.
 
 use super::Weights;
-use super::module::Module;
+use super::module::{FUNCTIONS, Module};
 use super::recurrent::{Recurrent, parted, under};
 use crate::activation::Activation;
 use crate::cell::Cell;
@@ -307,7 +307,11 @@ impl Weights {
         }
         self.no_adapter(prefix)?;
         let Some(shape) = self.shape(&weight) else {
-            return Err(self.refuse(format!("has no layer under \"{prefix}\"; {}", self.under(prefix))));
+            let function = match self.holds(prefix) {
+                true => String::new(),
+                false => format!(", which is no function's word either ({FUNCTIONS})"),
+            };
+            return Err(self.refuse(format!("has no layer under \"{prefix}\"{function}; {}", self.under(prefix))));
         };
         let with_bias = self.shape(&bias);
         let needed = [weight.as_str(), bias.as_str()];

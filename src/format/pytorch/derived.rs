@@ -87,7 +87,7 @@ pub(super) fn compute(method: Method, mut from: Vec<Shaped>) -> Result<Vec<f64>,
             let rows = shape.first().copied().unwrap_or(1).max(1);
             let columns = (w.len() / rows).max(1);
             let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-            // σ = uᵀ·M·v, M being W along dim 0 and Wᵀ along dim 1, and how parallel u is to M·v, as each step of training leaves it
+            // σ = uᵀ·M·v, M being W along dim 0 and Wᵀ along dim 1; and |cos(u, M·v)|, which each step of training leaves at 1
             let sigma = |product: Vec<f64>| {
                 let sigma = dot(&product, u);
                 (sigma, (sigma / dot(&product, &product).sqrt()).abs())

@@ -188,6 +188,7 @@ impl Weights {
     }
 
     /// The same, of finite numbers.
+    #[cfg(not(target_arch = "wasm32"))]
     fn finite(&self, name: &str) -> Result<HostTensor> {
         let host = self.host(name)?;
         match host.values.iter().position(|value| !value.is_finite()) {

@@ -13,6 +13,7 @@ use crate::model::Sequential;
 pub(super) struct Stack {
     pub config: Sequential,
     /// Names in the model, and in the file; of a parameter that the module does not have, its shape, and it is 0.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // models are built where a thread can block
     pub tensors: Vec<(String, Result<String, Vec<usize>>)>,
 }
 

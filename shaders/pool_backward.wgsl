@@ -1,4 +1,4 @@
-// dx[t, b, f] from dy[b, f]: all of it at the time that was taken, or a share at each time that the row holds.
+// dx[t, b, f] from dy[b, f]: all of it at the time that was taken, or a share (mean) or all (sum) at each time that the row holds.
 
 struct Params {
     steps: u32,
@@ -35,6 +35,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     var factor = 0.0;
     if KIND == 1u {
         factor = select(0.0, 1.0 / f32(max(len, 1u)), time < len);
+    } else if KIND == 3u {
+        factor = select(0.0, 1.0, time < len);
     } else {
         factor = select(0.0, 1.0, time == at[i]);
     }

@@ -1,5 +1,5 @@
-// y[b, f] from x[t, b, f] over the times that a row holds: its last, their mean, or the largest. Called for one chunk of time
-// after another. KIND is numbered as in Pool::kernel (src/layer/pool.rs).
+// y[b, f] from x[t, b, f] over the times that a row holds: its last, their mean, the largest or their sum. Called for one chunk of
+// time after another. KIND is numbered as in Pool::kernel (src/layer/pool.rs).
 
 struct Params {
     steps: u32,
@@ -42,6 +42,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
         let given = x[p.x_offset + s * p.x_step + row * p.x_row + i % p.features];
         if KIND == 1u {
             value += given / f32(len);
+        } else if KIND == 3u {
+            value += given;
         } else if KIND == 0u || best == 0xffffffffu || given > value {
             value = given;
             best = p.time + s;

@@ -7,9 +7,10 @@ mod common;
 use common::{Draw, Fixture, close, fixture};
 use ndarray::{Array3, ArrayD};
 use std::path::PathBuf;
-use wgpu_lstm::format::pytorch::Weights;
+use wgpu_lstm::format::pytorch::{Module, Weights};
 use wgpu_lstm::{
-    Activation, Bias, Cell, Dense, Device, Embedding, Error, Gru, LayerNorm, Lstm, LstmLayer, Merge, Model, Sequential,
+    Activation, Bias, Cell, Dense, Device, Embedding, Error, Gru, LayerNorm, Lstm, LstmLayer, Merge, Model, Pool,
+    Sequential,
 };
 
 /// The network's files, and what their names begin with.
@@ -121,7 +122,7 @@ fn outputs_are_those_of_pytorch(device: &Device) {
     }
 }
 
-on_both!(outputs_are_those_of_pytorch);
+on_both!(outputs_are_those_of_pytorch, layers_of_computed_parameters, modules_as_the_caller_names_them);
 
 #[test]
 fn numbers_of_every_type_and_stride() {
@@ -136,7 +137,12 @@ fn numbers_of_every_type_and_stride() {
         assert!(listed.number == number && !listed.supported, "{listed:?}");
         says(weights.tensor(name), &[name, number, "F16, BF16, F32 and F64"]);
     }
-    says(Weights::open(path("file_pytorch_sparse.pt")), &["sparse", "_rebuild_sparse_tensor", "not read"]);
+    // A sparse tensor is listed beside others.
+    let sparse = open("file_pytorch_sparse.pt");
+    assert_eq!(sparse.tensor("dense").unwrap().shape(), [2, 3, 4]);
+    let listed: Vec<_> = sparse.tensors().map(|own| (own.name, own.shape.to_vec(), own.supported)).collect();
+    assert_eq!(listed, [("dense", vec![2, 3, 4], true), ("sparse", vec![3, 3], false)]);
+    says(sparse.tensor("sparse"), &["tensor sparse", "type sparse", "to_dense()"]);
 }
 
 /// A file with these tensors, all zeros.
@@ -167,6 +173,14 @@ fn layers_that_do_not_fit_are_named() {
     refused(&[ih, hh, ("lstm.weight_hr_l0", &[2, 2])], &["projection"]);
     refused(&[ih, hh, ("lstm.weight_hr_l0", &[2, 5])], &["lstm.weight_hh_l0", "H = 5"]);
     refused(&[("fc.weight", &[2, 3])], &["no recurrent layer", "fc.weight"]);
+    // What is beside a layer's tensors and touches them
+    refused(&[ih, hh, ("lstm.weight_hh_l0_scale", &[8])], &["lstm.weight_hh_l0_scale", "LSTM, I = 3", "not known"]);
+    refused(
+        &[ih, hh, ("lstm.lora_A", &[2, 3]), ("lstm.lora_B", &[8, 2])],
+        &["LoRA", "lstm.lora_A", "merge_and_unload"],
+    );
+    let cell = [("c.weight_ih", &[8, 3][..]), ("c.weight_hh", &[8, 2][..]), ("c.layernorm_i.weight", &[8][..])];
+    refused(&cell, &["c.layernorm_i.weight", "LSTMCell", "not known"]);
     refused(&[("weight_ih_l0", &[0, 3]), ("weight_hh_l0", &[0, 0])], &["weight_ih_l0", "[0, 3]"]);
     // Without a prefix at all
     assert_eq!(
@@ -179,7 +193,7 @@ fn layers_that_do_not_fit_are_named() {
 fn models_that_do_not_fit_are_named() {
     let weights = open("file_pytorch_state_dict.pt");
     let model = |prefixes: &[&str]| weights.model(prefixes, &Device::cpu());
-    says(model(&[]), &["at least one"]);
+    says(model(&[]), &["state_dict.pt", "at least one"]);
     says(model(&["encoder", "nothing"]), &["no layer under \"nothing\"", "encoder.weight_ih_l0"]);
     says(model(&["inner.gru", "head"]), &["dense", "\"head\"", "takes 8", "gives 4"]);
     let norm = zeros(&[("bn.weight", &[2]), ("bn.bias", &[2]), ("bn.running_mean", &[2])]);
@@ -205,6 +219,355 @@ fn infinite_numbers_are_named() {
     });
     let weights = Weights::from_bytes("a", safetensors::serialize(views, None).unwrap()).unwrap();
     says(weights.layer(None, &Device::cpu()), &["weight_ih_l0", "inf", "element 5"]);
+}
+
+/// The cases of a fixture that begin with `case.`, but for those of other kinds.
+fn of_case<'a>(expected: &'a Fixture, case: &str) -> impl Iterator<Item = (String, &'a ArrayD<f32>)> {
+    let start = format!("{case}.weight.");
+    expected.tensors.iter().filter_map(move |(name, values)| Some((name.strip_prefix(&start)?.to_string(), values)))
+}
+
+/// Weights as PyTorch's modules have them in evaluation, in f64 and rounded: so are they here.
+#[test]
+fn computed_parameters_are_those_of_pytorch() {
+    let (weights, expected) = (open("file_pytorch_computed.pt"), fixture("file_pytorch_computed_expected.safetensors"));
+    let mut cases: Vec<String> =
+        weights.tensors().filter_map(|own| Some(own.name.split_once('.')?.0.to_string())).collect();
+    cases.dedup();
+    cases.sort();
+    cases.dedup();
+    assert_eq!(cases.len(), 33);
+    for case in &cases {
+        let mut checked = 0;
+        for (name, values) in of_case(&expected, case) {
+            let name = format!("{case}.{name}");
+            // Of a square matrix the file does not say the dim; PyTorch's default is read, another one refused.
+            if case.ends_with("spectral_square_1") {
+                says(weights.tensor(&name), &["file_pytorch_computed.pt", &name, "another dim"]);
+                checked += 1;
+                continue;
+            }
+            let own = weights.tensor(&name).unwrap();
+            assert_eq!(own.shape(), values.shape(), "{name}");
+            for (a, b) in own.iter().zip(values.iter()) {
+                // The sums are in another order.
+                assert!((a - b).abs() <= 2e-7 * b.abs() || a.is_nan() && b.is_nan(), "{name}: {a}, expected {b}");
+            }
+            checked += 1;
+        }
+        assert!(checked > 0, "{case}");
+    }
+    // A row of zeros becomes NaN in PyTorch, too, and no model.
+    for age in ["old", "new"] {
+        let name = format!("{age}_norm_zeros.fc.weight");
+        assert!(weights.tensor(&name).unwrap().row(1).iter().all(|value| value.is_nan()));
+        let given = format!("{age}_norm_zeros.fc:linear");
+        says(
+            weights.model(&[given], &Device::cpu()),
+            &["computed.pt", &name, "weight normalisation", "NaN", "element 3"],
+        );
+    }
+}
+
+trait Row {
+    fn row(&self, at: usize) -> ndarray::ArrayViewD<'_, f32>;
+}
+
+impl Row for ArrayD<f32> {
+    fn row(&self, at: usize) -> ndarray::ArrayViewD<'_, f32> {
+        self.index_axis(ndarray::Axis(0), at)
+    }
+}
+
+fn layers_of_computed_parameters(device: &Device) {
+    let (weights, expected) = (open("file_pytorch_computed.pt"), fixture("file_pytorch_computed_expected.safetensors"));
+    let x = expected.array3("x");
+    let (mut layers, mut models) = (0, 0);
+    for name in expected.tensors.keys().filter(|name| name.ends_with(".output")) {
+        let case = name.strip_suffix(".output").unwrap();
+        let output = if expected.tensors.contains_key(&format!("{case}.h_n")) {
+            layers += 1;
+            let prefix = weights.prefixes().into_iter().find(|prefix| prefix.split('.').next() == Some(case)).unwrap();
+            let out = weights.layer(Some(prefix), device).unwrap().forward(x.view(), None).unwrap();
+            close(&format!("{case} h_n"), &out.state.h, &expected.tensors[&format!("{case}.h_n")], 1e-6, 1e-6);
+            close(&format!("{case} c_n"), &out.state.c, &expected.tensors[&format!("{case}.c_n")], 1e-6, 1e-6);
+            out.output.into_dyn()
+        } else {
+            models += 1;
+            let modules = [format!("{case}.rnn"), format!("{case}.fc")];
+            weights.model(&modules, device).unwrap().predict(x.view()).unwrap()
+        };
+        close(case, &output, &expected.tensors[name], 1e-6, 1e-6);
+    }
+    assert_eq!((layers, models), (13, 3));
+}
+
+#[test]
+fn computed_parameters_are_listed_with_their_origin() {
+    let weights = open("file_pytorch_computed.pt");
+    let info = |name: &str| weights.tensors().find(|own| own.name == name).unwrap_or_else(|| panic!("{name}"));
+    for (name, origin) in [
+        ("fastai.0.module.weight_hh_l0", "the weight before dropout, from fastai.0.weight_hh_l0_raw"),
+        ("fastai2.0.module.weight_hh_l0_reverse", "the weight before dropout, from fastai2.0.weight_hh_l0_reverse_raw"),
+        ("fastai2_linear.fc.module.weight", "the weight before dropout, from fastai2_linear.fc.weight_raw"),
+        ("awd.rnn.weight_hh_l0", "the weight before dropout, from awd.rnn.weight_hh_l0_raw"),
+        ("awd_copy.rnn.weight_hh_l0", "the weight before dropout, from awd_copy.rnn.weight_hh_l0_raw"),
+        ("old_norm_0.weight_hh_l0", "weight normalisation, from old_norm_0.weight_hh_l0_g, old_norm_0.weight_hh_l0_v"),
+        (
+            "new_spectral.weight_hh_l0",
+            "spectral normalisation, from new_spectral.parametrizations.weight_hh_l0.original, \
+             new_spectral.parametrizations.weight_hh_l0.0._u, new_spectral.parametrizations.weight_hh_l0.0._v",
+        ),
+        ("pruned.weight_hh_l0", "pruning, from pruned.weight_hh_l0_orig, pruned.weight_hh_l0_mask"),
+    ] {
+        let own = info(name);
+        assert_eq!((own.computed.as_deref(), &own.number[..], own.supported), (Some(origin), "F32", true), "{name}");
+    }
+    // Once, though the file has a copy
+    assert_eq!(weights.tensors().filter(|own| own.name == "fastai.0.module.weight_hh_l0").count(), 1);
+    assert_eq!(info("fastai.0.weight_hh_l0_raw").computed, None);
+}
+
+#[test]
+fn parameters_that_cannot_be_computed_are_named() {
+    let refused = |tensors: &[(&str, &[usize])], parts: &[&str]| {
+        let weights = zeros(tensors);
+        says(weights.recurrent(None), &[&["zeros.safetensors"][..], parts].concat());
+        says(weights.layer(None, &Device::cpu()), parts);
+    };
+    let ih = ("r.weight_ih_l0", &[8, 3][..]);
+    let copy = ("r.weight_hh_l0", &[8, 2][..]);
+    let part = |name: &'static str, shape: &'static [usize]| (name, shape);
+    // With a copy of the parameter beside it and without: the copy is never taken.
+    for beside in [&[ih][..], &[ih, copy]] {
+        let with = |more: &[(&'static str, &'static [usize])]| [beside, more].concat();
+        let original = part("r.parametrizations.weight_hh_l0.original", &[8, 2]);
+        let remove = "remove_parametrizations";
+        refused(&with(&[original, part("r.parametrizations.weight_hh_l0.0.base", &[8, 8])]), &["orthogonal", remove]);
+        refused(&with(&[original, part("r.parametrizations.weight_hh_l0.0.lora_A", &[1, 2])]), &["LoRA", remove]);
+        refused(&with(&[original]), &["r.weight_hh_l0", "orthogonal", "one's own", remove]);
+        let chained = [
+            original,
+            part("r.parametrizations.weight_hh_l0.0._u", &[8]),
+            part("r.parametrizations.weight_hh_l0.1.x", &[1]),
+        ];
+        refused(&with(&chained), &["several on top of each other", remove]);
+        let (g, v) = (part("r.weight_hh_l0_g", &[8]), part("r.weight_hh_l0_v", &[8, 2]));
+        refused(&with(&[g, v]), &["weight normalisation", "r.weight_hh_l0_g of shape [8]", "[rows, 1]"]);
+        let orig = part("r.weight_hh_l0_orig", &[8, 2]);
+        refused(&with(&[orig]), &["pruning or spectral", "missing", "prune.remove"]);
+        refused(&with(&[orig, part("r.weight_hh_l0_mask", &[8])]), &["pruning", "prune.remove"]);
+        refused(&with(&[orig, part("r.weight_hh_l0_u", &[8])]), &["spectral", "before 1.0"]);
+        let vectors = [part("r.weight_hh_l0_u", &[8]), part("r.weight_hh_l0_v", &[2])];
+        let all = [&[orig][..], &vectors, &[part("r.weight_hh_l0_mask", &[8, 2])]].concat();
+        refused(&with(&all), &["pruning and spectral normalisation at once"]);
+        refused(&with(&[orig, vectors[0], part("r.weight_hh_l0_v", &[3])]), &["spectral", "do not fit"]);
+        let raw = part("r.weight_hh_l0_raw", &[8, 2]);
+        refused(&with(&[raw, part("r.weight_hh_l0_g", &[8, 1]), v]), &["two methods"]);
+    }
+    refused(
+        &[ih, copy, part("r.weight_hh_l0_raw", &[8, 4])],
+        &["r.weight_hh_l0", "[8, 2]", "[8, 4]", "before dropout"],
+    );
+    // A raw weight beside two modules that have a copy
+    let two = zeros(&[
+        ("a.weight_hh_l0_raw", &[8, 2]),
+        ("a.x.weight_ih_l0", &[8, 3]),
+        ("a.x.weight_hh_l0", &[8, 2]),
+        ("a.y.weight_ih_l0", &[8, 3]),
+        ("a.y.weight_hh_l0", &[8, 2]),
+    ]);
+    says(two.recurrent(Some("a.x")), &["a.x.weight_hh_l0", "a.weight_hh_l0_raw", "before dropout"]);
+    // LoRA as peft has it, by the module's name and by that of what it wraps
+    let peft = zeros(&[
+        ("m.fc.base_layer.weight", &[2, 3]),
+        ("m.fc.lora_A.default.weight", &[1, 3]),
+        ("m.fc.lora_B.default.weight", &[2, 1]),
+        ("explorable.weight", &[2, 3]),
+        ("explorable.bias", &[2]),
+    ]);
+    says(peft.sequential(&["m.fc"]), &["LoRA", "m.fc.lora_A.default.weight", "merge_and_unload"]);
+    says(peft.sequential(&["m.fc.base_layer:linear"]), &["LoRA", "merge_and_unload"]);
+    assert!(peft.sequential(&["explorable"]).is_ok());
+    // More than a linear layer has
+    let noisy = zeros(&[("fc.weight", &[2, 3]), ("fc.bias", &[2]), ("fc.weight_sigma", &[2, 3])]);
+    says(noisy.sequential(&["fc"]), &["fc.weight_sigma", "nn.Linear", "not known"]);
+    // Names that only look so
+    let plain = zeros(&[("W", &[2, 3]), ("W_g", &[2, 1]), ("W_v", &[2, 3]), ("alpha", &[1]), ("alpha_raw", &[1])]);
+    assert!(plain.tensors().all(|own| own.computed.is_none()));
+}
+
+/// Prefixes that wrappers put before names are names; copies and an optimiser's state are other tensors.
+#[test]
+fn wrappers_and_copies_are_names() {
+    let layer = |prefix: &str| {
+        [("weight_ih_l0", vec![8, 3]), ("weight_hh_l0", vec![8, 2])]
+            .map(|(kind, shape)| (format!("{prefix}{kind}"), shape))
+    };
+    let file = |groups: &[&str]| {
+        let mut all: Vec<(String, Vec<usize>)> = groups.iter().flat_map(|prefix| layer(prefix)).collect();
+        all.extend(["optimizer.state.0.exp_avg", "n_averaged"].map(|name| (name.to_string(), vec![8, 3])));
+        zeros(&all.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect::<Vec<_>>())
+    };
+    for prefix in ["module.rnn.", "_orig_mod.rnn.", "module._orig_mod.", "model.module.rnn.", ""] {
+        let found = file(&[prefix]).recurrent(None).unwrap();
+        assert_eq!(found.prefix(), prefix.trim_end_matches('.'));
+    }
+    let both = file(&["model.rnn.", "ema.rnn."]);
+    says(both.recurrent(None), &["2 recurrent layers", "\"ema.rnn\"", "\"model.rnn\"", "prefix"]);
+    assert!(both.recurrent(Some("model.rnn")).is_ok());
+}
+
+fn modules_as_the_caller_names_them(device: &Device) {
+    let (weights, expected) =
+        (open("file_pytorch_classifier.pt"), fixture("file_pytorch_classifier_expected.safetensors"));
+    let (x, indices) = (expected.array3("x"), expected.array3("indices"));
+    let mut cases = 0;
+    for (name, output) in expected.tensors.iter().filter(|(name, _)| !["x", "indices"].contains(&name.as_str())) {
+        let modules: Vec<&str> = name.split(',').collect();
+        let mut model = weights.model(&modules, device).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let given = if model.config().input() == 1 { &indices } else { &x };
+        let made = model.predict(given.view()).unwrap();
+        assert_eq!(made.shape(), output.shape(), "{name}");
+        // Sums of up to 5 steps of order 1
+        close(name, &made, output, 2e-6, 2e-6);
+        cases += 1;
+    }
+    assert_eq!(cases, 29);
+}
+
+#[test]
+fn modules_become_the_layers_that_cost_least() {
+    let weights = open("file_pytorch_classifier.pt");
+    let kinds = |modules: &[&str]| -> Vec<String> {
+        let summary = weights.model(modules, &Device::cpu()).unwrap().summary();
+        summary
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().next().unwrap().to_string())
+            .take_while(|w| !w.ends_with(char::is_numeric) || w.contains('_'))
+            .collect()
+    };
+    // An activation after a dense layer is the dense layer's; the last step of one direction is the layer's own.
+    let merged = kinds(&["emb:embedding", "rnn", "last", "fc", "dropout", "softmax"]);
+    assert_eq!(merged, ["embedding", "lstm", "dense"]);
+    assert_eq!(
+        kinds(&["both", "last", "relu", "head", "relu", "softmax"]),
+        ["lstm", "pool", "activation", "dense", "activation_1"]
+    );
+    // As values, mixed
+    let values = [Module::from("both"), Pool::Last.into(), Activation::Relu.into(), Module::Linear("head.".into())];
+    assert_eq!(weights.sequential(&values).unwrap(), weights.sequential(&["both", "last", "relu", "head"]).unwrap());
+    let owned: Vec<String> = ["both", "last"].map(String::from).to_vec();
+    assert_eq!(weights.sequential(&owned).unwrap(), weights.sequential(&["both", "last"]).unwrap());
+}
+
+#[test]
+fn two_readings_are_refused() {
+    let weights = open("file_pytorch_classifier.pt");
+    let refused = |modules: &[&str], parts: &[&str]| {
+        says(weights.sequential(modules), &[&["file_pytorch_classifier.pt"][..], parts].concat());
+    };
+    let two = ["emb.weight", "[6, 6]", "\"emb:embedding\"", "\"emb:linear\""];
+    refused(&["emb", "rnn", "last"], &two);
+    refused(&["emb", "dropout", "mean", "rnn"], &two);
+    // Nothing says what follows
+    refused(&["words"], &["[7, 3]", "\"words:embedding\"", "\"words:linear\""]);
+    refused(&["words", "mean", "softmax"], &["\"words:embedding\""]);
+    // Neither reads
+    refused(
+        &["words", "rnn"],
+        &["gives 3 features as an nn.Embedding and 7 as an nn.Linear", "\"rnn\" after it takes 6"],
+    );
+    refused(&["rnn", "words:embedding"], &["nn.Embedding", "\"words:embedding\"", "first", "\"rnn\""]);
+    refused(&["fc:embedding"], &["fc.weight", "[3, 4]", "with a bias of shape [3]", "nn.Embedding"]);
+    refused(&["norm:linear"], &["norm.weight", "[4]", "nn.Linear"]);
+    refused(&["plain_norm"], &["plain_norm.weight", "\"plain_norm:layernorm\"", "nn.PReLU"]);
+    refused(&["rnn:gru"], &["no GRU", "LSTM, I = 6"]);
+    refused(&["gru:lstm"], &["no LSTM", "GRU, I = 3"]);
+    refused(&["rnn", "last", "both"], &["\"both\" after \"last\"", "takes sequences"]);
+    refused(&["rnn", "final", "mean"], &["\"mean\" after \"final\""]);
+    refused(&["rnn", "relu", "final"], &["\"final\"", "right before"]);
+    refused(&["rnn", "gelu", "fc"], &["no layer under \"gelu\"", "no function's word", "leakyrelu"]);
+    refused(&["rnn", "fc:gelu"], &["\"gelu\" is none of the words", "layernorm"]);
+    refused(&["last", "relu"], &["without a module that has weights"]);
+    // A module that has the name of a function
+    let named = zeros(&[("sum.weight", &[2, 3]), ("sum.bias", &[2]), ("fc.weight", &[3, 3]), ("fc.bias", &[3])]);
+    says(named.sequential(&["fc", "sum"]), &["tensors under \"sum\"", "\"sum:linear\"", "\":sum\""]);
+    assert_eq!(
+        named.sequential(&["fc", "sum:linear"]).unwrap(),
+        Sequential::new(3).add(Dense::new(3)).add(Dense::new(2))
+    );
+    assert_eq!(named.sequential(&["fc", ":sum"]).unwrap(), Sequential::new(3).add(Dense::new(3)).add(Pool::Sum));
+    // A recurrent module's tensors and a weight at one level
+    let both = zeros(&[("m.weight_ih_l0", &[8, 3]), ("m.weight_hh_l0", &[8, 2]), ("m.weight", &[4, 2])]);
+    says(both.sequential(&["m"]), &["\"m:lstm\"", "\"m:linear\""]);
+}
+
+#[test]
+fn what_is_no_float_lies_beside_what_is() {
+    let expected = fixture("file_pytorch_others_expected.safetensors");
+    let x = expected.array3("x");
+    for (file, prefix, number) in
+        [("file_pytorch_quantised.pt", "float", "QU8"), ("file_pytorch_u16_legacy.pth", "", "torch.uint16")]
+    {
+        let weights = open(file);
+        let out = weights.layer(Some(prefix), &Device::cpu()).unwrap().forward(x.view(), None).unwrap();
+        close(file, &out.output, &expected.tensors["output"], 1e-6, 1e-6);
+        let extra = weights.tensors().find(|own| own.name == "extra").unwrap();
+        assert!(!extra.supported && extra.number == number, "{extra:?}");
+        says(weights.tensor("extra"), &[file, "tensor extra", number]);
+    }
+}
+
+#[test]
+fn programs_and_quantised_modules_are_named_with_the_way_out() {
+    says(
+        Weights::open(path("file_pytorch_exported.pt2")),
+        &["exported.pt2", "torch.export", ".pt2", "torch.export.load(file).state_dict"],
+    );
+    says(
+        Weights::open(path("file_pytorch_script.pt")),
+        &["script.pt", "TorchScript", "torch.jit.load(file).state_dict()"],
+    );
+    let way_out = ["quantised module", "before quantize_dynamic"];
+    let module = Weights::open(path("file_pytorch_quantised_module.pt"));
+    says(
+        module,
+        &[&["quantised_module.pt", "torch.ao.nn.quantized.dynamic.modules.rnn.LSTM at \"lstm\""][..], &way_out]
+            .concat(),
+    );
+    let state = open("file_pytorch_quantised.pt");
+    says(
+        state.sequential(&["model.lstm"]),
+        &[&["quantised.pt", "\"model.lstm\"", "model.lstm._all_weight_values"][..], &way_out].concat(),
+    );
+    says(state.sequential(&["model.fc"]), &[&["\"model.fc\"", "model.fc.scale"][..], &way_out].concat());
+    says(state.tensor("model.fc._packed_params._packed_params.0"), &["QI8", "dequantize()"]);
+}
+
+/// No message shows how a value is written in the code, and each names the file.
+#[test]
+fn messages_are_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("layer.safetensors");
+    let weights = zeros(&[("fc.weight", &[2, 3, 4]), ("fc.bias", &[2]), ("x.weight", &[2, 3]), ("x.bias", &[3])]);
+    let mut all: Vec<Error> = vec![
+        weights.sequential(&["fc"]).unwrap_err(),
+        weights.sequential(&["x"]).unwrap_err(),
+        weights.sequential(&["x:embedding"]).unwrap_err(),
+        weights.sequential(&[] as &[&str]).unwrap_err(),
+        weights.recurrent(None).unwrap_err(),
+    ];
+    for lstm in [Lstm::new(4).peepholes(true).clip(2.0), Lstm::new(4).gate_activation(Activation::Elu { alpha: 0.5 })] {
+        let layer = lstm.build(&Device::cpu(), 3, 0).unwrap();
+        all.push(layer.save_pytorch(&file).unwrap_err());
+    }
+    for error in all {
+        let text = error.to_string();
+        assert!(!text.contains('{') && !text.contains("Some(") && !text.contains("None"), "{text}");
+        assert!(text.contains(".safetensors"), "{text}");
+    }
 }
 
 fn outputs(layer: &LstmLayer, input: usize) -> ArrayD<f32> {

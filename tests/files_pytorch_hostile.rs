@@ -201,6 +201,22 @@ fn shapes_must_fit_their_storages() {
     refused(&storages(int(3)), "without a storage");
 }
 
+/// Computations of many names, long names and names that could go on for ever.
+#[test]
+fn computed_parameters_are_bounded() {
+    let weight = tensor(&storage("0", "FloatStorage", 16), 0, &[4], &[1]);
+    let long = format!("weight{}", "_raw".repeat(200));
+    let names: Vec<String> = (0..40).map(|k| format!("m{k}.{long}")).collect();
+    let deep: Vec<String> = (0..60).map(|k| format!("{}weight_raw", "a.".repeat(k))).collect();
+    let mut wide: Vec<String> = (0..60).map(|k| format!("b{k}.weight")).collect();
+    wide.push("weight_raw".into());
+    for names in [names, deep, wide] {
+        let entries: Vec<(&str, Vec<u8>)> = names.iter().map(|name| (name.as_str(), weight.clone())).collect();
+        let size = vec![0; 4 * 4 * names.len()];
+        let _ = read(&archive(&dict(&entries), &[("0", &size)]));
+    }
+}
+
 #[test]
 fn many_tensors_of_one_storage_are_refused() {
     let whole = tensor(&storage("0", "FloatStorage", 4096), 0, &[4096], &[1]);
@@ -289,6 +305,20 @@ fn other_files_are_named() {
     refused(b"", "no file of PyTorch");
     refused(b"\x89HDF\r\n\x1a\n", "HDF5");
     refused(b"\x80\x02}.", "torch.save did not write");
+    refused(b"{\"weight_map\": {}}", "JSON");
+    for (entries, part) in [
+        (&["a/archive_format", "a/models/model.json"][..], "torch.export"),
+        (&["serialized_exported_program.json", "version"], "torch.export"),
+        (&["a/.data/extern_modules", "a/m/data.pkl"], "torch.package"),
+        (&["config.json", "model.weights.h5"], "Keras"),
+        (&["output.npy"], "NumPy"),
+    ] {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for name in entries {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        }
+        refused(&writer.finish().unwrap().into_inner(), part);
+    }
     let mut tar = vec![0; 1024];
     tar[257..262].copy_from_slice(b"ustar");
     refused(&tar, "tar archive");

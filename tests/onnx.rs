@@ -212,6 +212,16 @@ fn models(device: &Device) -> Vec<(&'static str, Model)> {
         ("embedding", build(Sequential::new(1).add(Embedding::new(7, 3)).add(Lstm::keras(4)).add(Dense::keras(2)))),
         ("mean", build(Sequential::new(3).add(Lstm::new(4).return_sequences(true)).add(Pool::Mean))),
         ("max", build(Sequential::new(3).add(Lstm::new(4).return_sequences(true)).add(Pool::Max).add(Dense::new(2)))),
+        (
+            "total",
+            build(
+                Sequential::new(3)
+                    .add(Lstm::new(4).return_sequences(true))
+                    .add(Activation::Relu)
+                    .add(Pool::Sum)
+                    .add(Activation::Softmax),
+            ),
+        ),
         ("last", build(Sequential::new(3).add(Lstm::new(4).return_sequences(true)).add(Pool::Last))),
         ("sum", build(Sequential::new(3).add(Lstm::new(4).bidirectional(true).merge(Merge::Sum)))),
         (

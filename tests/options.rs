@@ -89,6 +89,7 @@ fn options(layer: &Layer) -> (String, Vec<String>) {
                 rows.push(format!("{key} = {name}"));
             }
             Value::String(_) => {}
+            _ if matches!(layer, Layer::Activation(_)) => rows.push(key.clone()),
             Value::Object(_) => rows.push(format!("{key} = {}", value.as_object().unwrap().keys().next().unwrap())),
             Value::Null if matches!(layer, Layer::Pool(_)) => rows.push(key.clone()),
             Value::Number(_) if ["epsilon", "value", "probability", "entries", "features"].contains(&&key[..]) => {}

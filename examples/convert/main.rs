@@ -40,8 +40,9 @@ struct Arguments {
     /// Format of what is written, which its name must fit; a .safetensors file can be `own` or `pytorch`
     #[arg(long = "to", value_enum, value_name = "FORMAT")]
     format: Option<Format>,
-    /// Of weights without an architecture (PyTorch): the layers' prefixes, from first to last [default: the recurrent layer]; of ONNX:
-    /// names of recurrent nodes [default: the whole graph]
+    /// Of weights without an architecture (PyTorch): the modules from first to last, by prefix, with what they are where two readings are
+    /// possible, and functions between them, as in emb:embedding,rnn,last,relu,fc,softmax [default: the recurrent layer]; of ONNX: names
+    /// of recurrent nodes [default: the whole graph]
     #[arg(long, value_delimiter = ',', value_name = "PREFIX,...")]
     layers: Vec<String>,
     /// Where to compare

@@ -7,14 +7,11 @@ use wgpu_lstm::{Device, Model};
 
 pub fn read(path: &Path, layers: &[String], device: &Device) -> Result<Model> {
     let weights = Weights::open(path)?;
-    let recurrent;
-    let layers: Vec<&str> = if layers.is_empty() {
-        recurrent = weights.recurrent(None)?;
-        vec![recurrent.prefix()]
-    } else {
-        layers.iter().map(String::as_str).collect()
-    };
-    Ok(weights.model(&layers, device)?)
+    if layers.is_empty() {
+        let only = weights.recurrent(None)?;
+        return Ok(weights.model(&[only.prefix()], device)?);
+    }
+    Ok(weights.model(layers, device)?)
 }
 
 /// Writes the weights, and reads them into a model of the same architecture.

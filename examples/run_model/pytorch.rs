@@ -17,10 +17,21 @@ pub fn list(path: &Path) -> Result<String> {
             Err(error) => writeln!(text, "  \"{prefix}\": not supported: {error}")?,
         }
     }
+    if weights.prefixes().is_empty()
+        && let Err(error) = weights.recurrent(None)
+    {
+        writeln!(text, "  none: {error}")?;
+    }
     text.push_str("tensors\n");
     for tensor in weights.tensors() {
-        let unread = if tensor.supported { "" } else { ", not supported" };
-        writeln!(text, "  {} {:?} {}{unread}", tensor.name, tensor.shape, tensor.number)?;
+        write!(text, "  {} {:?} {}", tensor.name, tensor.shape, tensor.number)?;
+        match (tensor.supported, tensor.computed) {
+            (true, None) => {}
+            (true, Some(origin)) => write!(text, ", computed: {origin}")?,
+            (false, None) => text.push_str(", not supported"),
+            (false, Some(reason)) => write!(text, ", not supported: {reason}")?,
+        }
+        text.push('\n');
     }
     Ok(text)
 }

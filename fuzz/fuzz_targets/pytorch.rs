@@ -16,5 +16,6 @@ fuzz_target!(|bytes: &[u8]| {
             let _ = weights.layer(Some(prefix), &Device::cpu());
         }
         let _ = weights.model(&[prefix, "norm", "head"], &Device::cpu());
+        let _ = weights.model(&[prefix, "last", "relu", "head:linear", "softmax"], &Device::cpu());
     }
 });

@@ -12,6 +12,7 @@ const NONE: u32 = u32::MAX;
 /// Numbers of the kinds in the shaders.
 const LAST: u32 = 0;
 const MEAN: u32 = 1;
+const SUM: u32 = 3;
 
 /// Twin of `shaders/pool_forward.wgsl`.
 pub fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
@@ -27,6 +28,8 @@ pub fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
                 let given = x[(p.x_offset + s * p.x_step + row * p.x_row + f) as usize];
                 if kind == MEAN {
                     value += given / F::of(len as f32);
+                } else if kind == SUM {
+                    value += given;
                 } else if kind == LAST || best == NONE || given > value {
                     (value, best) = (given, p.time + s);
                 }
@@ -47,7 +50,8 @@ pub fn pool_backward<F: Real>(call: &Call, args: &mut Args<F>) {
         let len = if ragged { words[2 + i / p.features as usize].word() } else { p.total_steps };
         let factor = match kind {
             MEAN if time < len => F::one() / F::of(len as f32),
-            MEAN => F::zero(),
+            SUM if time < len => F::one(),
+            MEAN | SUM => F::zero(),
             _ if time == at[i].word() => F::one(),
             _ => F::zero(),
         };

@@ -35,6 +35,15 @@ impl Number {
         }
     }
 
+    /// The same without rounding of F64.
+    #[cfg(feature = "pytorch")]
+    pub fn decode_f64(&self, bytes: &[u8]) -> f64 {
+        match (self, bytes) {
+            (Number::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => self.decode(bytes).into(),
+        }
+    }
+
     /// What is not said of a type that is not read.
     pub fn refusal(&self) -> String {
         format!("has type {self}; F16, BF16, F32 and F64 are read")

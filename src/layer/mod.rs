@@ -27,6 +27,7 @@ pub use pool::Pool;
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use weights::HostTensor;
 
+use crate::activation::Activation;
 use serde::{Deserialize, Serialize};
 
 /// A layer of a [`Sequential`](crate::Sequential) model.
@@ -47,6 +48,9 @@ pub enum Layer {
     Embedding(Embedding),
     /// Padding by value.
     Masking(Masking),
+    /// An activation of each element or row, such as `nn.ReLU` or `nn.Softmax(dim=-1)`. Right after a dense layer,
+    /// [`Dense::activation`] saves a pass over memory.
+    Activation(Activation),
 }
 
 impl Layer {
@@ -61,6 +65,7 @@ impl Layer {
             Layer::LayerNorm(_) => "layer_norm",
             Layer::Embedding(_) => "embedding",
             Layer::Masking(_) => "masking",
+            Layer::Activation(_) => "activation",
         }
     }
 
@@ -69,7 +74,9 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => lstm.output(),
             Layer::Dense(dense) => dense.units,
-            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) | Layer::Masking(_) => input,
+            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) | Layer::Masking(_) | Layer::Activation(_) => {
+                input
+            }
             Layer::Embedding(embedding) => embedding.features,
         }
     }
@@ -79,9 +86,12 @@ impl Layer {
         match self {
             Layer::Lstm(lstm) => !lstm.return_sequences,
             Layer::Pool(_) => true,
-            Layer::Dense(_) | Layer::Dropout(_) | Layer::LayerNorm(_) | Layer::Embedding(_) | Layer::Masking(_) => {
-                false
-            }
+            Layer::Dense(_)
+            | Layer::Dropout(_)
+            | Layer::LayerNorm(_)
+            | Layer::Embedding(_)
+            | Layer::Masking(_)
+            | Layer::Activation(_) => false,
         }
     }
 
@@ -112,6 +122,18 @@ impl From<Embedding> for Layer {
 impl From<Masking> for Layer {
     fn from(masking: Masking) -> Layer {
         Layer::Masking(masking)
+    }
+}
+
+/// As a layer of its own:
+///
+/// ```
+/// use wgpu_lstm::{Activation, Dense, Lstm, Sequential};
+/// let model = Sequential::new(3).add(Lstm::new(16)).add(Activation::Relu).add(Dense::new(2));
+/// ```
+impl From<Activation> for Layer {
+    fn from(activation: Activation) -> Layer {
+        Layer::Activation(activation)
     }
 }
 

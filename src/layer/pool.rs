@@ -23,6 +23,8 @@ pub enum Pool {
     /// sees no mask, gives of masked sequences. There, layers give what they make of padding
     /// ([`Lstm::repeat_output`](crate::Lstm::repeat_output)).
     MaxWithPadding,
+    /// The sum over time; `x.sum(dim=1)` in PyTorch.
+    Sum,
 }
 
 impl Pool {
@@ -33,6 +35,7 @@ impl Pool {
             Pool::Mean => (1, true),
             Pool::Max => (2, true),
             Pool::MaxWithPadding => (2, false),
+            Pool::Sum => (3, true),
         }
     }
 
@@ -43,6 +46,7 @@ impl Pool {
             Pool::Mean => "mean",
             Pool::Max => "max",
             Pool::MaxWithPadding => "max with padding",
+            Pool::Sum => "sum",
         }
     }
 }

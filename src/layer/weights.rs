@@ -107,7 +107,7 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
             tensors.push(tensor(format!("{name}.bias"), bias));
             tensors
         }
-        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => Vec::new(),
+        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) | Layer::Activation(_) => Vec::new(),
         Layer::LayerNorm(_) => {
             let part = |kind: &str| Part { name: format!("{name}.{kind}"), shape: vec![input], pack: Pack::Plain };
             ["weight", "bias"].map(|kind| tensor(format!("{name}.{kind}"), vec![part(kind)])).to_vec()
@@ -200,7 +200,7 @@ pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) ->
     let values = |part: &Part, random: &mut Pcg64| match layer {
         Layer::Lstm(lstm) => lstm_values(lstm, part, random),
         Layer::Dense(dense) => dense_values(dense, part, spec, random),
-        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => Ok(Vec::new()),
+        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) | Layer::Activation(_) => Ok(Vec::new()),
         Layer::LayerNorm(_) => {
             memory::filled(part.len(), if part.name.ends_with(".weight") { 1.0 } else { 0.0 }, &part.name)
         }

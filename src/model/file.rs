@@ -296,7 +296,7 @@ impl Model {
             .map(|layer| match layer {
                 Layer::Lstm(lstm) => lstm.layers,
                 Layer::Dense(_) | Layer::LayerNorm(_) | Layer::Embedding(_) => 1,
-                Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => 0,
+                Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) | Layer::Activation(_) => 0,
             })
             .fold(0, usize::saturating_add);
         if depth > tensors.len() {

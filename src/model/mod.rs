@@ -9,6 +9,7 @@ mod summary;
 #[cfg(feature = "pytorch")]
 pub(crate) use file::KEY;
 
+use crate::activation::Activation;
 use crate::cache::Plans;
 use crate::device::{Device, Executable, Tensor};
 use crate::error::{Error, Result};
@@ -261,13 +262,15 @@ impl Model {
         loss.target_width(self.config.output())?;
         // What comes before layers that only pass numbers on.
         let last = self.config.layers.iter().rev().find(|layer| !matches!(layer, Layer::Dropout(_) | Layer::Pool(_)));
-        if let (true, Some(Layer::Dense(dense))) = (loss.takes_logits(), last)
-            && dense.activation != crate::activation::Activation::Linear
-        {
+        let activation = match last {
+            Some(Layer::Dense(dense)) => dense.activation,
+            Some(&Layer::Activation(activation)) => activation,
+            _ => Activation::Linear,
+        };
+        if loss.takes_logits() && activation != Activation::Linear {
             return Err(Error::Config(format!(
-                "{} takes logits, but the last dense layer has the activation {}; use Linear",
+                "{} takes logits, but what makes the output is the activation {activation}; use Linear, or leave it out",
                 loss.name(),
-                dense.activation
             )));
         }
         let log = self.device.tensor("losses", LOG).await?;

@@ -18,6 +18,7 @@ pub(super) fn table(layers: &[LayerPlan], parameters: &Parameters) -> String {
             Layer::Dense(dense) => {
                 format!("Dense({}, {})", dense.units, dense.activation.to_string().to_lowercase())
             }
+            Layer::Activation(activation) => format!("Activation({})", format!("{activation:?}").to_lowercase()),
             Layer::Dropout(dropout) => format!("Dropout({})", dropout.probability),
             Layer::LayerNorm(norm) => format!("LayerNorm({:e})", norm.epsilon),
             Layer::Embedding(embedding) => format!("Embedding({}, {})", embedding.entries, embedding.features),

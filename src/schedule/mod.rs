@@ -16,6 +16,7 @@
 //! # Ok::<(), wgpu_lstm::Error>(())
 //! ```
 
+mod activation;
 mod backward;
 mod builder;
 mod dense;

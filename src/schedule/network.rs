@@ -1,5 +1,6 @@
 //! Plans for a whole network: predict, evaluate, stream, train; and for a bare stack with all its gradients.
 
+use super::activation::{self, ActivationSizes};
 use super::backward::{self, StateGradients, Upstream};
 use super::builder::{Builder, Drop, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
@@ -128,6 +129,7 @@ impl LayerPlan {
                 format!("{}: the probability is {probability}; it must be at least 0 and below 1", self.name),
             )),
             Layer::Dropout(_) | Layer::Pool(_) => Ok(()),
+            Layer::Activation(activation) => activation.validate(&format!("{}: the activation", self.name)),
             Layer::LayerNorm(norm) if !(norm.epsilon > 0.0 && norm.epsilon.is_finite()) => {
                 Err(Error::Config(format!("{}: epsilon is {}; it must be finite and above 0", self.name, norm.epsilon)))
             }
@@ -278,6 +280,7 @@ pub(super) enum Sized {
         name: String,
         sizes: [u32; 2],
     },
+    Activation(ActivationSizes),
     /// Nothing to run: the host makes lengths of it.
     Masking,
 }
@@ -305,6 +308,8 @@ pub(super) enum Trace {
     Norm(Sequence),
     /// With the indices.
     Embedding(Sequence),
+    /// With the layer's output.
+    Activation(Sequence),
     Masking,
 }
 
@@ -313,7 +318,7 @@ impl Sized {
         match self {
             Sized::Lstm { sizes, .. } => forward::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
             Sized::Dense(sizes) => dense::declare_weights(builder, sizes, prefix, role).map(Weights::Dense),
-            Sized::Dropout { .. } | Sized::Pool { .. } | Sized::Masking => Ok(Weights::None),
+            Sized::Dropout { .. } | Sized::Pool { .. } | Sized::Activation(_) | Sized::Masking => Ok(Weights::None),
             Sized::Norm { name, features, .. } => {
                 norm::declare(builder, name, *features, prefix, role).map(Weights::Norm)
             }
@@ -361,6 +366,12 @@ pub(super) fn sized(
                 Ok(Sized::Dropout { name: name.clone(), probability: *probability })
             }
             Layer::Masking(_) => Ok(Sized::Masking),
+            Layer::Activation(activation) => {
+                let features = size("the number of input features", *input)?;
+                builder
+                    .chunk_by(&format!("{name} [B, features] = [{batch}, {input}]"), batch as u64 * *input as u64)?;
+                Ok(Sized::Activation(ActivationSizes { name: name.clone(), features, activation: *activation }))
+            }
             Layer::LayerNorm(LayerNorm { epsilon }) => {
                 let features = size("the number of input features", *input)?;
                 builder
@@ -559,6 +570,10 @@ impl Run<'_> {
                     traces.push(Trace::Dropout(drop));
                 }
                 (Sized::Masking, Weights::None) => traces.push(Trace::Masking),
+                (Sized::Activation(sizes), Weights::None) => {
+                    flow = activation::forward(builder, sizes, &flow, self.batch)?;
+                    traces.push(Trace::Activation(flow.clone()));
+                }
                 (Sized::Pool { name, pool }, Weights::None) => {
                     let (y, pooled) = pool::forward(builder, name, *pool, &flow, self.batch, self.ragged)?;
                     traces.push(Trace::Pool(pooled));
@@ -638,6 +653,10 @@ impl Run<'_> {
                     _ => None,
                 },
                 (Sized::Masking, _, Trace::Masking, _) => None, // the first layer
+                (Sized::Activation(sizes), _, Trace::Activation(y), _) => {
+                    activation::backward(builder, sizes, y, &upstream, batch);
+                    Some(upstream.clone())
+                }
                 (Sized::Pool { name, pool }, _, Trace::Pool(pooled), _) => {
                     Some(pool::backward(builder, name, *pool, pooled, &upstream, batch)?)
                 }

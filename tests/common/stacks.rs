@@ -23,6 +23,15 @@ pub fn stacks() -> Vec<Vec<Layer>> {
         vec![lstm().into(), LayerNorm::new().epsilon(1e-2).into(), Lstm::new(3).into(), LayerNorm::new().into()],
         vec![Embedding::new(4, 3).into(), lstm().into(), Pool::Mean.into(), Dense::new(2).into()],
         vec![lstm().repeat_output(true).into(), Pool::MaxWithPadding.into(), Dense::new(2).into()],
+        vec![
+            lstm().into(),
+            Activation::Tanh.into(),
+            Pool::Sum.into(),
+            Activation::Sigmoid.into(),
+            Dense::new(2).into(),
+        ],
+        vec![lstm().bidirectional(true).into(), Activation::Softmax.into(), Dense::new(2).into()],
+        vec![Lstm::new(4).into(), Activation::LogSoftmax.into()],
         vec![Lstm::new(5).peepholes(true).zoneout(0.2, 0.2).into(), Dense::new(2).into()],
     ]
 }

@@ -46,6 +46,9 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
                 add("Dense", options, alone(Form::Dense));
             }
             Layer::Dropout(Dropout { probability }) => add("Dropout", Ok(json!({"rate": probability})), vec![]),
+            Layer::Activation(activation) => {
+                add("Activation", keras_name(*activation).map(|name| json!({"activation": name})), vec![]);
+            }
             Layer::LayerNorm(norm) => {
                 let options = json!({"axis": -1, "epsilon": f64::from(norm.epsilon), "center": true, "scale": true});
                 add("LayerNormalization", Ok(options), alone(Form::Norm { scale: true, center: true }));
@@ -65,6 +68,9 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
                 );
             }
             Layer::Pool(Pool::Max | Pool::MaxWithPadding) => add("GlobalMaxPooling1D", Ok(json!({})), vec![]),
+            Layer::Pool(Pool::Sum) => {
+                add("Lambda", Err("sums over time, for which Keras has no layer".into()), vec![]);
+            }
             // The layer below returns its last step alone.
             Layer::Pool(Pool::Last) if at > 0 && gives_last(&plans[at - 1].layer) => {}
             Layer::Pool(Pool::Last) => {

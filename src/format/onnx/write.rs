@@ -237,12 +237,18 @@ impl Writer {
                 self.activation(name, activation, y)
             }
             Layer::Dropout(_) => x,
+            &Layer::Activation(activation) => self.activation(name, activation, x),
             Layer::Pool(Pool::Last) => {
                 let last = self.number(name, -1i64);
                 self.node("Gather", name, &[&x, &last], vec![int("axis", 1)])
             }
             Layer::Pool(Pool::Mean) => self.node("ReduceMean", name, &[&x], along_time()),
             Layer::Pool(Pool::Max | Pool::MaxWithPadding) => self.node("ReduceMax", name, &[&x], along_time()),
+            Layer::Pool(Pool::Sum) => {
+                // Its axes are an input since operator set 13.
+                let axes = self.integers(name, &[1]);
+                self.node("ReduceSum", name, &[&x, &axes], vec![int("keepdims", 0)])
+            }
             &Layer::LayerNorm(LayerNorm { epsilon }) => {
                 let weight = self.constant(format!("{name}.weight"), &get("weight")?.clone().into());
                 let bias = self.constant(format!("{name}.bias"), &get("bias")?.clone().into());

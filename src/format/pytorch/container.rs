@@ -25,6 +25,10 @@ impl Container {
             [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Ok(Container::Safetensors),
             [b'P', b'K', 3, 4, ..] => Ok(Container::Zip),
             [0x80, 2..=5, ..] => Ok(Container::Legacy),
+            [b'{', ..] => {
+                Err("is JSON, such as the index of a model in several files; open one of the files that it names"
+                    .into())
+            }
             [0x89, b'H', b'D', b'F', ..] => Err("is an HDF5 file; Keras writes such".into()),
             _ if bytes.get(257..262) == Some(b"ustar") => {
                 Err("is a tar archive, as PyTorch before 0.1.10 wrote; load it there and save it anew".into())
@@ -54,13 +58,13 @@ pub(super) fn zip(bytes: &[u8]) -> Result<Saved<'_>, String> {
     let names: Vec<String> = archive.file_names().map(str::to_string).collect();
     let pickles: Vec<&String> =
         names.iter().filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl")).collect();
+    if let Some(other) = other_archive(&names) {
+        return Err(other.into());
+    }
     let [pickle] = pickles[..] else {
         return Err(format!("is a zip archive with {} entries data.pkl; torch.save writes one", pickles.len()));
     };
     let root = pickle.strip_suffix("data.pkl").unwrap_or_default();
-    if names.iter().any(|name| name.strip_prefix(root).is_some_and(|name| name == "constants.pkl")) {
-        return Err("is a TorchScript archive, which holds a program; save its state_dict instead".into());
-    }
     let mut taken = 0;
     let mut entry = |name: &str| -> Result<Range<usize>, String> {
         let mut file =
@@ -105,6 +109,28 @@ pub(super) fn zip(bytes: &[u8]) -> Result<Saved<'_>, String> {
     Ok(Saved { pickle, storages })
 }
 
+/// What an archive is that `torch.save` did not write, by the names of its entries, and what to do.
+fn other_archive(names: &[String]) -> Option<&'static str> {
+    let has = |end: &str| names.iter().any(|name| name == end || name.ends_with(&format!("/{end}")));
+    let inside =
+        |folder: &str| names.iter().any(|name| name.starts_with(folder) || name.contains(&format!("/{folder}")));
+    Some(if has("constants.pkl") {
+        "is a TorchScript archive, which holds a program; save its weights instead: \
+         torch.save(torch.jit.load(file).state_dict(), \"weights.pt\")"
+    } else if has("archive_format") || has("serialized_exported_program.json") || inside("data/aotinductor/") {
+        "is a program that torch.export saved (.pt2); save its weights instead: \
+         torch.save(torch.export.load(file).state_dict, \"weights.pt\")"
+    } else if has(".data/extern_modules") {
+        "is an archive of torch.package, which holds programs; load it there and save the model's state_dict"
+    } else if has("model.weights.h5") {
+        "is a file of Keras (.keras)"
+    } else if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) {
+        "is an archive of NumPy's arrays (.npz); save the tensors by torch.save or safetensors"
+    } else {
+        return None;
+    })
+}
+
 /// Entries in a zip archive's list. Of entries of one name the library keeps one, without a word.
 fn listed(bytes: &[u8], start: u64) -> usize {
     let mut at = usize::try_from(start).unwrap_or(usize::MAX);
@@ -141,8 +167,8 @@ pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, String> {
     if !matches!(little, Some(Value::Bool(true))) {
         return Err("is not said to be little-endian; nothing else is read".into());
     }
-    // Bytes of an element, by key
-    let mut sizes: HashMap<&str, usize> = HashMap::new();
+    // Class and bytes of an element, by key. Keys are addresses in the memory of the writer, so messages leave them out.
+    let mut sizes: HashMap<&str, (&str, usize)> = HashMap::new();
     for value in &pickle.values {
         let Value::Persistent(description) = value else { continue };
         let (key, class) = match pickle.sequence(*description) {
@@ -152,23 +178,41 @@ pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, String> {
             _ => return Err("refers to something outside of its pickle that is no storage".into()),
         };
         let key = key.ok_or("has a storage without a name")?;
-        let size = pickle.global(class).and_then(|(_, class)| storage_type(class)).map(|(_, size)| size);
-        let size = size.ok_or_else(|| format!("has storage {key} of an unknown type"))?;
-        if sizes.insert(key, size).is_some_and(|other| other != size) {
-            return Err(format!("has storage {key} of two types"));
+        let (module, class) = pickle.global(class).ok_or("has a storage without a type")?;
+        let size = match (storage_type(class), class) {
+            (Some((_, size)), _) => size,
+            // It counts bytes; its tensors say what they are of.
+            (None, "UntypedStorage") => 1,
+            (None, class) => {
+                return Err(format!(
+                    "has a storage of type {module:.60}.{class:.60}, of which the size of an element is not known; save it anew \
+                     without _use_new_zipfile_serialization=False"
+                ));
+            }
+        };
+        match sizes.insert(key, (class, size)) {
+            Some((other, _)) if other != class => {
+                return Err(format!("has a storage of two types, {other:.60} and {class:.60}"));
+            }
+            _ => {}
         }
     }
     let mut storages = HashMap::new();
-    for &key in keys.sequence(keys.root).ok_or("has no list of storages")? {
+    let keys_in_order = keys.sequence(keys.root).ok_or("has no list of storages")?;
+    for (index, &key) in keys_in_order.iter().enumerate() {
         let key = keys.text(key).ok_or("has a storage without a name")?;
-        let size = *sizes.get(key).ok_or_else(|| format!("has storage {key}, which no tensor uses"))?;
+        let which = format!("storage {} of {}", index + 1, keys_in_order.len());
+        let &(class, size) = sizes.get(key).ok_or_else(|| format!("has {which}, which no tensor uses"))?;
         let count = bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|count| u64::from_le_bytes(*count));
         let end = count.and_then(|count| usize::try_from(count).ok()?.checked_mul(size)?.checked_add(at + 8));
         let place = end.filter(|&end| end <= bytes.len()).map(|end| at + 8..end);
-        let place = place.ok_or_else(|| format!("has storage {key} of {count:?} elements; it is cut off"))?;
+        let place = place.ok_or_else(|| {
+            let count = count.map_or("an unknown number of".into(), |count| count.to_string());
+            format!("has {which} ({class}) of {count} elements; it is cut off")
+        })?;
         at = place.end;
         if storages.insert(key.to_string(), place).is_some() {
-            return Err(format!("has storage {key} twice"));
+            return Err(format!("has {which} ({class}), which came before"));
         }
     }
     Ok(Saved { pickle, storages })

@@ -2,7 +2,7 @@
 //! and pickles as before PyTorch 1.6), Lightning's checkpoints, and safetensors.
 //!
 //! Such files hold tensors by name and no architecture. [`Weights`] finds the recurrent layers among them by names and shapes, and
-//! gives them as layers or, with the layers around them, as a model:
+//! gives them as layers or, with the modules around them, as a model ([`Module`] says how modules are named):
 //!
 //! ```
 //! use ndarray::Array3;
@@ -19,6 +19,12 @@
 //! # Ok::<(), wgpu_lstm::Error>(())
 //! ```
 //!
+//! **Parameters that are computed.** Where a file holds what a parameter is computed from, that is what is read, and a copy of the
+//! parameter beside it, which training left behind, is not: dropout of weights (`X_raw`; fastai, AWD-LSTM), weight normalisation
+//! (`X_g`, `X_v`; `parametrizations.X.original0`, `original1`), spectral normalisation (`X_orig`, `X_u`, `X_v`;
+//! `parametrizations.X.original`, `0._u`, `0._v`) and pruning (`X_orig`, `X_mask`), each as PyTorch computes it in evaluation. Other
+//! parametrizations and LoRA's adapters are refused by name. [`TensorInfo::computed`] tells which tensors are computed.
+//!
 //! [`LstmLayer::save_pytorch`](crate::LstmLayer::save_pytorch) and [`Model::save_pytorch`](crate::Model::save_pytorch) write files that
 //! `load_state_dict` takes.
 //!
@@ -26,29 +32,36 @@
 //! are known, others are refused by name. Calls are kept as names with arguments, and only those that make tensors are understood. So
 //! whole pickled modules (`torch.save(model)`) can be read, too: their tensors are in the tables of their state.
 //!
-//! **What is allocated** beside the file's bytes: at most 4 bytes for each of them in tensors ([`Weights::open`] refuses files whose
-//! tensors, shared storages counted as often as they are used, have more elements than the file has bytes), and at most 256 bytes for
-//! each byte of a pickle, which may have 16 MiB and describe 2²⁰ values. Packed zip entries are refused; `torch.save` does not pack.
+//! **What is allocated** beside the file's bytes: at most 4 bytes for each of them in tensors, and 16 more while one is computed
+//! ([`Weights::open`] refuses files whose tensors, shared storages counted as often as they are used, have more elements than the file
+//! has bytes), and at most 256 bytes for each byte of a pickle, which may have 16 MiB and describe 2²⁰ values. Packed zip entries are
+//! refused; `torch.save` does not pack.
 
 mod container;
+mod derived;
+mod module;
 mod pickle;
 mod recurrent;
+mod stack;
 mod state;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
+pub use module::Module;
 pub use recurrent::Recurrent;
 
 use super::number::Number;
 use crate::error::{Error, Result};
-use crate::layer::{Dense, HostTensor, Layer, LayerNorm, LstmLayer};
+use crate::layer::{HostTensor, LstmLayer};
 use crate::{Device, Model, Sequential};
 use container::Container;
+use derived::{Derived, Shaped, compute};
 use ndarray::{ArrayD, IxDyn};
-use recurrent::{Shapes, find, groups, parted, under};
+use recurrent::{Shapes, find, groups, under};
 use safetensors::SafeTensors;
-use std::collections::{BTreeMap, HashMap};
+use state::Contents;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use tensor::{Tensor, dense_strides};
 
@@ -63,6 +76,10 @@ pub struct Weights {
     tensors: Vec<Tensor>,
     /// Places in `tensors`.
     by_name: HashMap<String, usize>,
+    /// Parameters that follow from tensors; they are taken before tensors of their names.
+    derived: BTreeMap<String, Derived>,
+    /// What the file holds that is no tensor, to follow a message on what it lacks.
+    about: String,
 }
 
 /// What is known of a tensor before its numbers are read.
@@ -74,8 +91,11 @@ pub struct TensorInfo<'a> {
     pub shape: &'a [usize],
     /// Its type: "F32", "F16", ...
     pub number: String,
-    /// Whether tensors of this type are read.
+    /// True if it can be read.
     pub supported: bool,
+    /// The computation of a parameter that follows from other tensors ("weight normalisation, from fc.weight_g, fc.weight_v"), or why
+    /// it is refused; `None` for a tensor that is read as it is stored.
+    pub computed: Option<String>,
 }
 
 impl Weights {
@@ -98,12 +118,14 @@ impl Weights {
     pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Weights> {
         let path = name.as_ref();
         let refuse = |reason: String| Error::format(path, reason);
-        let tensors = match Container::of(&bytes).map_err(refuse)? {
-            Container::Zip => container::zip(&bytes).and_then(|saved| state::tensors(&saved)),
-            Container::Legacy => container::legacy(&bytes).and_then(|saved| state::tensors(&saved)),
-            Container::Safetensors => safetensors(&bytes),
+        let contents = match Container::of(&bytes).map_err(refuse)? {
+            Container::Zip => container::zip(&bytes).and_then(|saved| state::contents(&saved)),
+            Container::Legacy => container::legacy(&bytes).and_then(|saved| state::contents(&saved)),
+            Container::Safetensors => safetensors(&bytes).map(|tensors| Contents { tensors, quantised: None }),
         }
         .map_err(refuse)?;
+        let about = contents.about_quantised();
+        let tensors = contents.tensors;
         let mut by_name = HashMap::new();
         let mut elements = 0usize;
         for (index, tensor) in tensors.iter().enumerate() {
@@ -121,23 +143,30 @@ impl Weights {
                 )));
             }
         }
-        Ok(Weights { path: path.into(), bytes, tensors, by_name })
+        let derived = derived::find(&tensors);
+        Ok(Weights { path: path.into(), bytes, tensors, by_name, derived, about })
     }
 
-    /// All tensors, in the file's order.
+    /// All tensors, in the file's order, then parameters that are computed from them and of which the file has no copy.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
-        self.tensors.iter().map(|tensor| TensorInfo {
-            name: &tensor.name,
-            shape: &tensor.shape,
-            number: tensor.number.to_string(),
-            supported: tensor.number.size().is_some(),
+        let stored = self.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()));
+        let computed = self.derived.iter().filter(|(name, _)| !self.by_name.contains_key(*name));
+        stored.chain(computed.map(|(name, own)| (name.as_str(), own.shape.as_slice()))).map(|(name, shape)| {
+            let own = self.derived.get(name);
+            TensorInfo {
+                name,
+                shape: own.map_or(shape, |own| &own.shape),
+                number: self.number(name),
+                supported: self.readable(name).is_ok(),
+                computed: own.map(|own| own.origin().unwrap_or_else(str::to_string)),
+            }
         })
     }
 
-    /// The numbers of a tensor, as f32.
+    /// The numbers of a tensor, as f32; of a parameter that is computed, rounded from f64.
     ///
     /// # Errors
-    /// No tensor of that name, or of a type that is not read.
+    /// No tensor of that name, one of a type that is not read, or a parameter that is computed in a way that is not known here.
     pub fn tensor(&self, name: &str) -> Result<ArrayD<f32>> {
         let host = self.host(name)?;
         let shape = IxDyn(&host.shape);
@@ -145,18 +174,105 @@ impl Weights {
     }
 
     fn host(&self, name: &str) -> Result<HostTensor> {
-        let Some(&index) = self.by_name.get(name) else {
-            return Err(self.refuse(format!("lacks tensor {name}; {}", self.some_names())));
+        self.readable(name).map_err(|reason| self.refuse(reason))?;
+        let (shape, values) = match (self.derived.get(name), self.by_name.get(name)) {
+            (None, Some(&index)) => {
+                let tensor = &self.tensors[index];
+                (tensor.shape.clone(), tensor.values(&self.bytes, Number::decode)?)
+            }
+            _ => {
+                let (shape, values) = self.shaped(name).map_err(|reason| self.refuse(reason))?;
+                (shape, values.into_iter().map(|value| value as f32).collect())
+            }
         };
-        let tensor = &self.tensors[index];
-        if tensor.number.size().is_none() {
-            return Err(self.refuse(format!("has tensor {name}, which {}", tensor.number.refusal())));
+        Ok(HostTensor { name: name.into(), shape, values })
+    }
+
+    /// The same, of finite numbers.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn finite(&self, name: &str) -> Result<HostTensor> {
+        let host = self.host(name)?;
+        match host.values.iter().position(|value| !value.is_finite()) {
+            None => Ok(host),
+            Some(at) => {
+                let origin = self.derived.get(name).and_then(|own| own.origin().ok());
+                let origin = origin.map_or(String::new(), |origin| format!(" ({origin})"));
+                Err(self.refuse(format!(
+                    "has tensor {name}{origin} with {} as element {at}; only finite numbers can be used",
+                    host.values[at]
+                )))
+            }
         }
-        Ok(HostTensor { name: name.into(), shape: tensor.shape.clone(), values: tensor.values(&self.bytes)? })
+    }
+
+    /// Shape and numbers in f64 of a tensor or parameter.
+    fn shaped(&self, name: &str) -> Result<Shaped, String> {
+        match (self.derived.get(name), self.by_name.get(name)) {
+            (Some(own), _) => {
+                let refuse = |reason: &String| format!("has tensor {name} {reason}");
+                let method = *own.method.as_ref().map_err(refuse)?;
+                // Computations lie on top of each other three times at most.
+                let from = own.from.iter().map(|name| self.shaped(name)).collect::<Result<_, _>>()?;
+                Ok((own.shape.clone(), compute(method, from).map_err(|reason| refuse(&reason))?))
+            }
+            (None, Some(&index)) => {
+                let tensor = &self.tensors[index];
+                let values = tensor.values(&self.bytes, Number::decode_f64).map_err(|error| error.to_string())?;
+                Ok((tensor.shape.clone(), values))
+            }
+            (None, None) => Err(self.lacks(name)),
+        }
+    }
+
+    /// Refuses a name of no tensor, and one that is not read or computed.
+    fn readable(&self, name: &str) -> Result<(), String> {
+        match (self.derived.get(name), self.by_name.get(name)) {
+            (Some(own), _) => match &own.method {
+                Err(reason) => Err(format!("has tensor {name} {reason}")),
+                Ok(_) => own.from.iter().try_for_each(|name| self.readable(name)),
+            },
+            (None, Some(&index)) => match &self.tensors[index].number {
+                number if number.size().is_some() => Ok(()),
+                number => Err(format!("has tensor {name}, which {}{}", number.refusal(), advice(number))),
+            },
+            (None, None) => Err(self.lacks(name)),
+        }
+    }
+
+    fn lacks(&self, name: &str) -> String {
+        format!("lacks tensor {name}; {}{}", self.some_names(), self.about)
+    }
+
+    /// The type of a tensor's numbers; of a computed one's, that of what it is made of.
+    fn number(&self, name: &str) -> String {
+        match (self.derived.get(name).and_then(Derived::main), self.by_name.get(name)) {
+            (Some(main), _) => self.number(main),
+            (None, Some(&index)) => self.tensors[index].number.to_string(),
+            (None, None) => "unknown".into(),
+        }
+    }
+
+    /// The shape of a tensor or parameter.
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        match (self.derived.get(name), self.by_name.get(name)) {
+            (Some(own), _) => Some(&own.shape),
+            (None, Some(&index)) => Some(&self.tensors[index].shape),
+            (None, None) => None,
+        }
     }
 
     fn refuse(&self, reason: String) -> Error {
         Error::format(&self.path, reason)
+    }
+
+    /// An error about settings or arrays, with the file's name.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            error @ (Error::Config(_) | Error::Shape(_) | Error::NotFinite { .. }) => {
+                self.refuse(format!("does not fit: {error}"))
+            }
+            other => other,
+        }
     }
 
     fn some_names(&self) -> String {
@@ -164,8 +280,64 @@ impl Weights {
         format!("it has {} tensors, among them: {}", self.tensors.len(), names.join(", "))
     }
 
+    /// What lies under a prefix, in words.
+    fn under(&self, prefix: &str) -> String {
+        let names: Vec<&str> = self.others(prefix, &[]).take(6).collect();
+        if names.is_empty() || prefix.is_empty() {
+            return self.some_names() + &self.about;
+        }
+        format!("there are {}{}", names.join(", "), self.about)
+    }
+
+    /// Whether the file has tensors under a prefix.
+    fn holds(&self, prefix: &str) -> bool {
+        self.others(prefix, &[]).next().is_some()
+    }
+
+    /// Names of the tensors under a prefix but for these, and but for what these are computed from.
+    fn others(&self, prefix: &str, these: &[&str]) -> impl Iterator<Item = &str> {
+        let mut known: HashSet<&str> = HashSet::new();
+        let mut left: Vec<&str> = these.to_vec();
+        while let Some(name) = left.pop() {
+            let own = self.derived.get_key_value(name).map(|(name, own)| (name.as_str(), &own.from[..]));
+            let own = own.or_else(|| self.by_name.get_key_value(name).map(|(name, _)| (name.as_str(), &[][..])));
+            if let Some((name, from)) = own
+                && known.insert(name)
+            {
+                left.extend(from.iter().map(String::as_str));
+            }
+        }
+        let start = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
+        let names = self.tensors.iter().map(|tensor| tensor.name.as_str());
+        names.filter(move |name| name.starts_with(&start) && !known.contains(name))
+    }
+
+    /// Refuses a prefix beside whose weights adapters lie.
+    fn no_adapter(&self, prefix: &str) -> Result<()> {
+        // peft puts them beside the module "base_layer".
+        let module = prefix.strip_suffix("base_layer").map_or(prefix, |module| module.trim_end_matches('.'));
+        let start = if module.is_empty() { 0 } else { module.len() + 1 };
+        let adapter = self.others(module, &[]).find(|name| {
+            let own = &name[start..];
+            let mut parts = own.split('.').map(str::to_ascii_lowercase);
+            // Those that are parametrizations are refused as such.
+            !own.contains("parametrizations.")
+                && (!prefix.is_empty() || !own.contains('.'))
+                && parts.any(|part| part.starts_with("lora") || part.contains("_lora"))
+        });
+        match adapter {
+            Some(name) => Err(self.refuse(format!(
+                "has LoRA adapters beside the weights under \"{prefix}\" ({name}), whose scale is no part of a file; save the model with \
+                 its adapters merged (peft: merge_and_unload())"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn groups(&self) -> BTreeMap<&str, Shapes<'_>> {
-        groups(self.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())))
+        let stored = self.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()));
+        // Later ones replace those of the same name.
+        groups(stored.chain(self.derived.iter().map(|(name, own)| (name.as_str(), own.shape.as_slice()))))
     }
 
     /// Prefixes under which recurrent layers lie, for [`Weights::recurrent`].
@@ -191,15 +363,38 @@ impl Weights {
                 }));
             }
         };
-        match groups.remove(prefix) {
-            Some(own) => find(prefix, &own).map_err(|reason| self.refuse(reason)),
-            None => Err(self.refuse(format!("has no recurrent layer under \"{prefix}\"; it {}", self.held(&groups)))),
+        self.no_adapter(prefix)?;
+        let Some(own) = groups.remove(prefix) else {
+            return Err(self.refuse(format!("has no recurrent layer under \"{prefix}\"; it {}", self.held(&groups))));
+        };
+        for kind in own.keys() {
+            self.readable(&under(prefix, kind)).map_err(|reason| self.refuse(reason))?;
+        }
+        let found = find(prefix, &own).map_err(|reason| self.refuse(reason))?;
+        let needed: Vec<String> = found.tensors().iter().map(|(_, kind, _)| under(prefix, kind)).collect();
+        let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
+        let start = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
+        let foreign = |name: &&str| {
+            let own = &name[start..];
+            let parameter = !own.contains('.') && ["weight_", "bias_"].iter().any(|kind| own.starts_with(kind));
+            // Cells of one's own have PyTorch's names and more, such as normalisations.
+            parameter || (found.cell && start > 0 && self.readable(name).is_ok())
+        };
+        match self.others(prefix, &needed).find(foreign) {
+            Some(name) => Err(self.refuse(format!(
+                "has tensor {name} beside those of this {found}, which has none such; what the module computes is not known"
+            ))),
+            None => Ok(found),
         }
     }
 
     fn held(&self, groups: &BTreeMap<&str, Shapes>) -> String {
         if groups.is_empty() {
-            return format!("holds no recurrent layer: no names like weight_ih_l0 or weight_ih; {}", self.some_names());
+            return format!(
+                "holds no recurrent layer: no names like weight_ih_l0 or weight_ih; {}{}",
+                self.some_names(),
+                self.about
+            );
         }
         let names: Vec<String> = groups.keys().take(20).map(|prefix| format!("\"{prefix}\"")).collect();
         format!("holds {} recurrent layers, under {}", groups.len(), names.join(", "))
@@ -212,24 +407,30 @@ impl Weights {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn layer(&self, prefix: Option<&str>, device: &Device) -> Result<LstmLayer> {
         let found = self.recurrent(prefix)?;
-        let layer = found.config.clone().build(device, found.input, 0)?;
+        let layer = found.config.clone().build(device, found.input, 0).map_err(|error| self.named(error))?;
         let mut parameters = BTreeMap::new();
         for (own, kind, _) in found.tensors() {
             let own = own.strip_prefix("lstm.").unwrap_or(&own).to_string();
-            parameters.insert(own, self.tensor(&under(&found.prefix, &kind))?);
+            let HostTensor { shape, values, .. } = self.finite(&under(&found.prefix, &kind))?;
+            let array = ArrayD::from_shape_vec(IxDyn(&shape), values);
+            parameters.insert(own, array.map_err(|error| self.refuse(format!("has tensor {kind}: {error}")))?);
         }
-        layer.set_parameters(parameters).map_err(|error| self.refuse(format!("does not fit: {error}")))?;
+        layer.set_parameters(parameters).map_err(|error| self.named(error))?;
         Ok(layer)
     }
 
-    /// Layers by their prefixes, one after another, as a model's architecture: a recurrent layer returns sequences; a `weight` of
-    /// two axes is a dense layer without an activation (`nn.Linear`), one of one axis with a `bias` a layer normalisation with
-    /// PyTorch's ε. What the file does not say, such as functions between layers, is for the caller to know.
+    /// Modules one after another, as a model's architecture: named by their prefixes, where names and shapes allow one reading, or with
+    /// what they are; see [`Module`]. A recurrent layer gives its sequence, a dense layer has no activation but one that follows it.
+    ///
+    /// Of a `weight` of two axes without a bias the first module can be an `nn.Embedding` or an `nn.Linear`; which of them is told by
+    /// the features that the next module takes. What the file does not say, such as functions between modules, is for the caller to
+    /// know.
     ///
     /// # Errors
-    /// A prefix without such a layer; layers whose sizes do not follow from each other.
-    pub fn sequential(&self, prefixes: &[&str]) -> Result<Sequential> {
-        Ok(self.stack(prefixes)?.0)
+    /// A prefix without a module, or with one that has two readings; modules whose sizes do not follow from each other.
+    pub fn sequential(&self, modules: &[impl Into<Module> + Clone]) -> Result<Sequential> {
+        let modules: Vec<Module> = modules.iter().cloned().map(Into::into).collect();
+        Ok(self.stack(&modules)?.config)
     }
 
     /// [`Weights::sequential`] on a device, with the file's weights.
@@ -237,77 +438,26 @@ impl Weights {
     /// # Errors
     /// As [`Weights::sequential`]; numbers that are not finite; sizes that the device cannot hold.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn model(&self, prefixes: &[&str], device: &Device) -> Result<Model> {
-        let (config, names) = self.stack(prefixes)?;
-        let model = config.build(device, 0)?;
-        let rename = |(own, name): (String, String)| Ok(HostTensor { name: own, ..self.host(&name)? });
-        let tensors = names.into_iter().map(rename).collect::<Result<_>>()?;
-        model.import(tensors).map_err(|error| self.refuse(format!("does not fit: {error}")))?;
-        Ok(model)
-    }
-
-    /// An architecture, and for each of its tensors the file's name.
-    fn stack(&self, prefixes: &[&str]) -> Result<(Sequential, Vec<(String, String)>)> {
-        let mut layers: Vec<(usize, Layer)> = Vec::new();
-        for prefix in prefixes {
-            layers.push(self.found(prefix.strip_suffix('.').unwrap_or(prefix))?);
-        }
-        let Some(&(input, _)) = layers.first() else {
-            return Err(Error::Config("a model needs the prefix of at least one layer".into()));
+    pub fn model(&self, modules: &[impl Into<Module> + Clone], device: &Device) -> Result<Model> {
+        let modules: Vec<Module> = modules.iter().cloned().map(Into::into).collect();
+        let stack = self.stack(&modules)?;
+        let given = |(own, source): (String, Result<String, Vec<usize>>)| match source {
+            Ok(name) => Ok(HostTensor { name: own, ..self.finite(&name)? }),
+            Err(shape) => Ok(HostTensor { name: own, values: vec![0.0; shape.iter().product()], shape }),
         };
-        let mut features = input;
-        for ((input, layer), prefix) in layers.iter().zip(prefixes) {
-            if *input != features {
-                return Err(self.refuse(format!(
-                    "has a {} under \"{prefix}\" that takes {input} features; the layer before gives {features}",
-                    layer.kind()
-                )));
-            }
-            features = layer.output(features);
-        }
-        let config = layers.into_iter().fold(Sequential::new(input), |config, (_, layer)| config.add(layer));
-        let mut names = Vec::new();
-        for (plan, prefix) in config.plan_layers()?.iter().zip(prefixes) {
-            let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
-            match &plan.layer {
-                Layer::Lstm(_) => {
-                    for (own, kind, _) in self.recurrent(Some(prefix))?.tensors() {
-                        let own = own.strip_prefix("lstm.").unwrap_or(&own);
-                        names.push((format!("{}.{own}", plan.name), under(prefix, &kind)));
-                    }
-                }
-                _ => names.extend(crate::layer::tensor_shapes(plan).into_iter().map(|(own, _)| {
-                    let name = under(prefix, parted(&own).1);
-                    (own, name)
-                })),
-            }
-        }
-        Ok((config, names))
+        let tensors = stack.tensors.into_iter().map(given).collect::<Result<_>>()?;
+        stack.config.with_parameters(device, tensors).map_err(|error| self.named(error))
     }
+}
 
-    /// The layer under a prefix, and the features that it takes.
-    fn found(&self, prefix: &str) -> Result<(usize, Layer)> {
-        if self.groups().contains_key(prefix) {
-            let found = self.recurrent(Some(prefix))?;
-            return Ok((found.input, found.config.return_sequences(true).into()));
-        }
-        let shape =
-            |kind: &str| self.by_name.get(&under(prefix, kind)).map(|&index| self.tensors[index].shape.as_slice());
-        if shape("running_mean").is_some() {
-            return Err(self.refuse(format!("has a batch normalisation under \"{prefix}\", which is not supported")));
-        }
-        match (shape("weight"), shape("bias")) {
-            (Some(&[units, input]), bias) if units > 0 && input > 0 && bias.is_none_or(|bias| bias == [units]) => {
-                Ok((input, Dense::new(units).bias(bias.is_some()).into()))
-            }
-            (Some(&[features]), Some(bias)) if features > 0 && bias == [features] => Ok((features, LayerNorm::new().into())),
-            (Some(weight), bias) => Err(self.refuse(format!(
-                "has {} of shape {weight:?} with a bias of shape {bias:?}; [units, inputs] with [units] or no bias was expected of a \
-                 dense layer, [features] twice of a layer normalisation",
-                under(prefix, "weight")
-            ))),
-            (None, _) => Err(self.refuse(format!("has no layer under \"{prefix}\"; {}", self.some_names()))),
-        }
+/// What to do about a tensor of a type that is not read.
+fn advice(number: &Number) -> &'static str {
+    match number.to_string().as_str() {
+        "QI8" | "QU8" | "QI32" => "; it is quantised: save its dequantize()",
+        "sparse" => "; save its to_dense()",
+        "nested" => "; save its unbind()",
+        "meta" => "; it has no numbers: save the model after its weights were loaded",
+        _ => "",
     }
 }
 

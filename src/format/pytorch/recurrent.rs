@@ -3,6 +3,8 @@
 use crate::cell::Cell;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::layer::HostTensor;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::layer::Options;
 use crate::layer::{Bias, Layer, Lstm, tensor_shapes};
 use crate::schedule::LayerPlan;
 use std::collections::{BTreeMap, HashSet};
@@ -77,7 +79,7 @@ pub(super) fn parted(name: &str) -> (&str, &str) {
 }
 
 /// Whether the last part of a name is that of a recurrent layer's tensor.
-fn is_recurrent(kind: &str) -> bool {
+pub(super) fn is_recurrent(kind: &str) -> bool {
     ["weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh"].iter().any(|own| {
         kind.strip_prefix(own).is_some_and(|rest| {
             let layer = rest.strip_suffix("_reverse").unwrap_or(rest).strip_prefix("_l");
@@ -150,14 +152,14 @@ pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
         match own.get(kind.as_str()) {
             Some(own) if own == shape => {}
             Some(own) => {
-                return Err(format!("has tensor {name} of shape {own:?}, {shape:?} was expected of an {found}"));
+                return Err(format!("has tensor {name} of shape {own:?}, {shape:?} was expected of this {found}"));
             }
-            None => return Err(format!("lacks tensor {name} of shape {shape:?} of an {found}")),
+            None => return Err(format!("lacks tensor {name} of shape {shape:?} of this {found}")),
         }
     }
     let kinds: HashSet<&str> = expected.iter().map(|(_, kind, _)| kind.as_str()).collect();
     match own.keys().find(|&kind| !kinds.contains(kind)) {
-        Some(extra) => Err(format!("has tensor {}, which does not belong to an {found}", under(prefix, extra))),
+        Some(extra) => Err(format!("has tensor {}, which does not belong to this {found}", under(prefix, extra))),
         None => {
             let refused = |error: crate::Error| format!("has a layer that is not possible: {error}");
             found.config.validate(&format!("\"{prefix}\"")).map_err(refused)?;
@@ -166,30 +168,66 @@ pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
     }
 }
 
+/// Options of a layer that PyTorch's `nn.LSTM` and `nn.GRU` do not have, in words.
+#[cfg(not(target_arch = "wasm32"))]
+fn lacking(lstm: &Lstm) -> Vec<&'static str> {
+    let plain = Options::default();
+    // Fields are all named, so that none is forgotten that comes later. What acts in training alone, and where weights start, is no
+    // matter here.
+    let Options {
+        projection: _,
+        layer_norm,
+        peepholes,
+        coupled,
+        clip,
+        cell_clip,
+        gate_activation,
+        activation,
+        output_activation,
+        forget_bias: _,
+        merge,
+        reverse,
+        go_backwards,
+        dropout: _,
+        input_dropout: _,
+        recurrent_dropout: _,
+        weight_dropout: _,
+        zoneout_h,
+        zoneout_c,
+        repeat_output: _, // padding is no part of the weights
+    } = &lstm.options;
+    [
+        (lstm.cell == Cell::Article, "the article's cell"),
+        (lstm.cell == Cell::GruResetBefore, "a reset gate before the product"),
+        (*layer_norm, "layer normalisation inside"),
+        (*peepholes, "peepholes"),
+        (*coupled, "coupled gates"),
+        (clip.is_some(), "a clip of its gates"),
+        (cell_clip.is_some(), "a clip of its cell state"),
+        (*gate_activation != plain.gate_activation, "another gate activation than sigmoid"),
+        (*activation != plain.activation, "another activation than tanh"),
+        (*output_activation != plain.output_activation, "another output activation than tanh"),
+        (*merge != plain.merge, "directions that are merged otherwise than side by side"),
+        (*reverse, "reverse"),
+        (*go_backwards, "go_backwards"),
+        (*zoneout_h > 0.0 || *zoneout_c > 0.0, "zoneout"),
+    ]
+    .into_iter()
+    .filter_map(|(has, what)| has.then_some(what))
+    .collect()
+}
+
 /// A layer's tensors as `nn.LSTM` or `nn.GRU` take them, from those of the crate.
 ///
 /// # Errors
 /// An option that PyTorch's layers do not have.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn for_pytorch(lstm: &Lstm, tensors: Vec<HostTensor>) -> Result<Vec<HostTensor>, String> {
-    let plain = {
-        let Lstm { hidden, layers, bidirectional, bias, cell, return_sequences, init, .. } = lstm.clone();
-        let mut plain = Lstm { cell, return_sequences, init, ..Lstm::new(hidden) };
-        (plain.layers, plain.bidirectional, plain.bias) = (layers, bidirectional, bias);
-        let (options, own) = (&mut plain.options, &lstm.options);
-        options.projection = own.projection;
-        // What acts in training alone, and where weights start
-        options.dropout = own.dropout;
-        options.input_dropout = own.input_dropout;
-        options.recurrent_dropout = own.recurrent_dropout;
-        options.weight_dropout = own.weight_dropout;
-        options.forget_bias = own.forget_bias;
-        options.repeat_output = own.repeat_output; // padding is no part of the weights
-        plain
-    };
-    if plain != *lstm || !matches!(lstm.cell, Cell::Standard | Cell::Gru) {
+    let lacking = lacking(lstm);
+    if !lacking.is_empty() {
         return Err(format!(
-            "has options that PyTorch's layers lack; what they can be is an LSTM or GRU with a projection, here it is {lstm:?}"
+            "has {}, which PyTorch's layers lack; nn.LSTM and nn.GRU have layers, directions, biases and, of an LSTM, a projection",
+            lacking.join(", ")
         ));
     }
     if lstm.bias != Bias::Single {

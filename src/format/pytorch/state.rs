@@ -2,7 +2,7 @@
 
 use super::container::Saved;
 use super::pickle::{Id, Pickle, Value};
-use super::tensor::{Tensor, storage_type};
+use super::tensor::{Tensor, dense_strides, storage_type};
 use crate::format::number::Number;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,16 +16,45 @@ const AXES: usize = 16;
 /// What a tensor costs of [`Walk::budget`]; a pickle spends some forty bytes on one.
 const TENSOR: usize = 8;
 
-/// All tensors that a file's object holds, in its order. Of a checkpoint that has a `state_dict` they are those of it.
-pub(super) fn tensors(saved: &Saved) -> Result<Vec<Tensor>, String> {
+/// What a file's object holds.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// All tensors, in the file's order. Of a checkpoint that has a `state_dict` they are those of it.
+    pub tensors: Vec<Tensor>,
+    /// Where the first weights lie that are packed for PyTorch's quantised kernels, and what holds them.
+    pub quantised: Option<(String, String)>,
+}
+
+impl Contents {
+    /// What packed weights are and what to do about them, to follow another sentence; empty where there are none.
+    pub fn about_quantised(&self) -> String {
+        match &self.quantised {
+            Some((name, holder)) => format!(
+                "; it has a quantised module ({holder} at \"{name:.80}\"), whose weights are packed for PyTorch's integer kernels: save \
+                 the state_dict of the model as it was before quantize_dynamic or convert"
+            ),
+            None => String::new(),
+        }
+    }
+}
+
+/// What a file's object holds.
+pub(super) fn contents(saved: &Saved) -> Result<Contents, String> {
     let Saved { pickle, storages } = saved;
     let root = pickle.entry(pickle.root, "state_dict").unwrap_or(pickle.root);
-    let mut walk = Walk { pickle, storages, found: Vec::new(), budget: pickle.len };
+    let mut walk = Walk { pickle, storages, found: Contents::default(), budget: pickle.len };
     walk.value(root, "", 0)?;
-    if walk.found.is_empty() {
-        return Err(format!("holds no tensors; it holds {}", describe(pickle, root)));
+    if walk.found.tensors.is_empty() {
+        let about = walk.found.about_quantised();
+        return Err(format!("holds no tensors; it holds {}{about}", describe(pickle, root)));
     }
     Ok(walk.found)
+}
+
+/// Whether a class is that of a quantised module, or packs its weights.
+fn is_quantised(module: &str, class: &str) -> bool {
+    let inside = ["torch.ao.nn.quantized.", "torch.nn.quantized.", "torch.ao.nn.intrinsic.quantized."];
+    (module, class) == ("torch", "ScriptObject") || inside.iter().any(|start| module.starts_with(start))
 }
 
 /// What a value is, in words.
@@ -44,7 +73,7 @@ fn describe(pickle: &Pickle, id: Id) -> String {
 struct Walk<'a> {
     pickle: &'a Pickle<'a>,
     storages: &'a HashMap<String, Range<usize>>,
-    found: Vec<Tensor>,
+    found: Contents,
     /// Dicts may share others, and so describe far more than a pickle has bytes; what is taken from them may not.
     budget: usize,
 }
@@ -69,7 +98,11 @@ impl Walk<'_> {
                 Some((module, function)) if module.starts_with("torch") && function.starts_with("_rebuild") => {
                     let tensor = self.tensor(function, arguments, name, depth)?;
                     self.spend(TENSOR, name)?;
-                    self.found.push(tensor);
+                    self.found.tensors.push(tensor);
+                    Ok(())
+                }
+                Some((module, class)) if is_quantised(module, class) => {
+                    self.found.quantised.get_or_insert_with(|| (name.into(), format!("{module:.60}.{class:.60}")));
                     Ok(())
                 }
                 _ => match state {
@@ -145,15 +178,8 @@ impl Walk<'_> {
                     Some(Value::Dict(entries)) if entries.is_empty() => {}
                     Some(_) => return refuse("that is conjugated, negated or has other metadata; plain ones are read"),
                 }
-                let sizes = |id: Id| -> Option<Vec<usize>> {
-                    pickle
-                        .sequence(id)
-                        .filter(|sizes| sizes.len() <= AXES)?
-                        .iter()
-                        .map(|&size| pickle.size(size))
-                        .collect()
-                };
-                let (Some(shape), Some(strides), Some(offset)) = (sizes(shape), sizes(strides), pickle.size(offset))
+                let (Some(shape), Some(strides), Some(offset)) =
+                    (self.sizes(shape), self.sizes(strides), pickle.size(offset))
                 else {
                     return refuse("whose shape, strides or offset are no sizes, or more than 16 axes");
                 };
@@ -167,8 +193,36 @@ impl Walk<'_> {
                 tensor.check()?;
                 Ok(tensor)
             }
-            _ => refuse(&format!("made by {function:.60}; sparse, quantised and nested tensors are not read")),
+            // Listed, so that others of the file can be read.
+            ("_rebuild_qtensor", &[storage, _offset, shape, ..]) => {
+                let (number, _) = self.storage(storage, name)?;
+                Ok(unread(name, number, self.sizes(shape)))
+            }
+            ("_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor", &[_layout, parts]) => {
+                let shape = pickle.sequence(parts).and_then(|parts| {
+                    parts.iter().rev().find_map(|&part| self.sizes(part).filter(|shape| !shape.is_empty()))
+                });
+                Ok(unread(name, Number::Other("sparse".into()), shape))
+            }
+            ("_rebuild_nested_tensor", _) => Ok(unread(name, Number::Other("nested".into()), None)),
+            ("_rebuild_meta_tensor_no_storage", &[_, shape, ..]) => {
+                Ok(unread(name, Number::Other("meta".into()), self.sizes(shape)))
+            }
+            _ => refuse(&format!("made by {function:.60}, which is not read")),
         }
+    }
+
+    /// A shape or strides.
+    fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+        let id = match self.pickle.values.get(id) {
+            // torch.Size((3, 3))
+            Some(&Value::Call { callee, arguments, .. }) if self.pickle.global(callee) == Some(("torch", "Size")) => {
+                *self.pickle.sequence(arguments)?.first()?
+            }
+            _ => id,
+        };
+        let sizes = self.pickle.sequence(id).filter(|sizes| sizes.len() <= AXES)?;
+        sizes.iter().map(|&size| self.pickle.size(size)).collect()
     }
 
     /// The tensor inside a parameter.
@@ -212,6 +266,12 @@ impl Walk<'_> {
             None => refuse(format!("in storage \"{key:.60}\", which the file lacks")),
         }
     }
+}
+
+/// A tensor that is listed and not read; of no axes where its shape is not known.
+fn unread(name: &str, number: Number, shape: Option<Vec<usize>>) -> Tensor {
+    let shape = shape.unwrap_or_default();
+    Tensor { name: name.into(), number, strides: dense_strides(&shape), shape, offset: 0, storage: 0..0 }
 }
 
 /// A name inside another.

@@ -51,8 +51,8 @@ impl Tensor {
         }
     }
 
-    /// Its numbers in the order of its axes, from the file's bytes. It was checked.
-    pub fn values(&self, bytes: &[u8]) -> Result<Vec<f32>> {
+    /// Its numbers in the order of its axes, from the file's bytes, as `decode` reads one. It was checked.
+    pub fn values<T>(&self, bytes: &[u8], decode: impl Fn(&Number, &[u8]) -> T) -> Result<Vec<T>> {
         let (Some(size), Some(len)) = (self.number.size(), self.len()) else { return Ok(Vec::new()) };
         let storage = &bytes[self.storage.clone()];
         // Along an axis of one element a stride means nothing, however large.
@@ -62,7 +62,7 @@ impl Tensor {
         let mut index = vec![0; self.shape.len()];
         let mut at = self.offset;
         for _ in 0..len {
-            values.push(self.number.decode(&storage[at * size..(at + 1) * size]));
+            values.push(decode(&self.number, &storage[at * size..(at + 1) * size]));
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
                 at += strides[axis];

@@ -84,7 +84,8 @@ fn refusal(path: &Path, layer: &str, reason: String) -> Error {
 fn write(path: &Path, tensors: Vec<HostTensor>) -> Result<()> {
     for tensor in &tensors {
         let values = ndarray::aview1(&tensor.values);
-        crate::transfer::finite(&format!("tensor {}", tensor.name), "[element]", &values)?;
+        crate::transfer::finite(&format!("tensor {}", tensor.name), "[element]", &values)
+            .map_err(|error| Error::Config(format!("\"{}\" is not written: {error}", path.display())))?;
     }
     // What PyTorch's own writer puts there
     safetensors::write(path, &tensors, HashMap::from([("format".to_string(), "pt".to_string())]))

@@ -121,7 +121,8 @@ mod on_unix {
         let folder = tempfile::tempdir().unwrap();
         let model = Sequential::new(3).add(Lstm::keras(4)).add(Dense::keras(2)).build(&Device::cpu(), 0).unwrap();
         let layer = Lstm::new(4).build(&Device::cpu(), 3, 0).unwrap();
-        let writes: [(&str, &dyn Fn(&Path)); 6] = [
+        type Write<'a> = &'a dyn Fn(&Path);
+        let writes: [(&str, Write); 6] = [
             ("model.safetensors", &|path| model.save(path).unwrap()),
             ("pytorch.safetensors", &|path| model.save_pytorch(path).unwrap()),
             ("layer.safetensors", &|path| layer.save_pytorch(path).unwrap()),

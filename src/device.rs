@@ -1,13 +1,13 @@
 //! Where plans run: a GPU or the CPU executor, behind one face.
 
-use crate::cpu::{self, Machine};
+use crate::cpu::{self, Machine, Threads};
 use crate::error::{Error, Result, Unit};
 use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
 use crate::memory;
 use crate::plan::{BufferId, Capabilities, Plan};
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 /// Something that runs plans. Cheap to clone; clones are the same device.
 ///
@@ -21,7 +21,7 @@ pub struct Device(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Cpu(Capabilities),
+    Cpu(Capabilities, Threads),
     Gpu(Arc<gpu::Context>),
 }
 
@@ -69,7 +69,8 @@ impl Device {
         Ok(Device(Kind::Gpu(Arc::new(gpu::Context::open(options).await?))))
     }
 
-    /// The CPU executor: the same plans, run by the kernels' Rust twins.
+    /// The CPU executor: the same plans, run by the kernels' Rust twins, on as many threads as [`Device::cpu_threads`] has by
+    /// default.
     pub fn cpu() -> Device {
         // Offsets are 32-bit and signed where they are strides, hence 2^31 - 1 elements.
         Device::cpu_with(Capabilities {
@@ -89,13 +90,49 @@ impl Device {
     /// assert_eq!(device.capabilities().max_binding_bytes, 1 << 20);
     /// ```
     pub fn cpu_with(capabilities: Capabilities) -> Device {
-        Device(Kind::Cpu(Capabilities { max_groups: u64::MAX, ..capabilities }))
+        let threads = Threads::AtMost(*cpu::DEFAULT_THREADS);
+        Device(Kind::Cpu(Capabilities { max_groups: u64::MAX, ..capabilities }, threads))
+    }
+
+    /// The CPU executor on at most `threads` threads, the caller's own included: with 1, everything runs on the thread that
+    /// calls. 0 is the default: `WGPU_LSTM_THREADS`, read once a process, or, where that is not set, one for every processor
+    /// that the process may use ([`available_parallelism`](std::thread::available_parallelism)). More than 1,024 are 1,024.
+    ///
+    /// A run takes fewer where its work is little or other processes have the processors; it shares its number with other runs of
+    /// the process, so that calls from several threads do not get in each other's way, and on a thread of a rayon pool it stays
+    /// on that thread. Results are the same bits on any number.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let device = Device::cpu_threads(1);
+    /// assert_eq!(device.threads(), Some(1));
+    /// assert_eq!(Device::cpu_threads(0).threads(), Device::cpu().threads());
+    /// let x = Array3::ones((2, 5, 3));
+    /// let run = |device| Lstm::new(4).build(device, 3, 0)?.forward(x.view(), None);
+    /// assert_eq!(run(&device)?, run(&Device::cpu())?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn cpu_threads(threads: usize) -> Device {
+        let threads = if threads == 0 { *cpu::DEFAULT_THREADS } else { threads.min(cpu::MOST_THREADS) };
+        match Device::cpu().0 {
+            Kind::Cpu(capabilities, _) => Device(Kind::Cpu(capabilities, Threads::AtMost(threads))),
+            gpu @ Kind::Gpu(_) => Device(gpu),
+        }
+    }
+
+    /// The most threads that a run takes on the CPU executor, the caller's own included; `None` for a GPU.
+    pub fn threads(&self) -> Option<usize> {
+        match &self.0 {
+            Kind::Cpu(_, Threads::AtMost(threads) | Threads::Exactly(threads)) => Some(*threads),
+            Kind::Gpu(_) => None,
+        }
     }
 
     /// What plans for this device must keep to.
     pub fn capabilities(&self) -> &Capabilities {
         match &self.0 {
-            Kind::Cpu(capabilities) => capabilities,
+            Kind::Cpu(capabilities, _) => capabilities,
             Kind::Gpu(context) => &context.capabilities,
         }
     }
@@ -103,7 +140,7 @@ impl Device {
     /// The adapter, where the device is a GPU.
     pub fn adapter(&self) -> Option<&Adapter> {
         match &self.0 {
-            Kind::Cpu(_) => None,
+            Kind::Cpu(..) => None,
             Kind::Gpu(context) => Some(&context.adapter),
         }
     }
@@ -126,7 +163,7 @@ impl Device {
             });
         }
         let place = match &self.0 {
-            Kind::Cpu(_) => Place::Cpu(Arc::new(std::sync::Mutex::new(memory::zeros(len as usize, name)?.into()))),
+            Kind::Cpu(..) => Place::Cpu(Arc::new(RwLock::new(memory::zeros(len as usize, name)?.into()))),
             Kind::Gpu(context) => Place::Gpu(context.clone(), context.buffer(name, len.max(1)).await?),
         };
         Ok(Tensor { len, place })
@@ -170,10 +207,13 @@ impl Device {
         }
         let shared = |k: usize| shared(&plan.buffers[k].name).map(|tensor| tensor.place);
         let engine = match &self.0 {
-            Kind::Cpu(_) => Engine::Cpu(Machine::new(plan.clone(), |k| match shared(k) {
-                Some(Place::Cpu(tensor)) => Some(tensor),
-                _ => None,
-            })?),
+            Kind::Cpu(_, threads) => {
+                let machine = Machine::new(plan.clone(), |k| match shared(k) {
+                    Some(Place::Cpu(tensor)) => Some(tensor),
+                    _ => None,
+                })?;
+                Engine::Cpu(machine.with_threads(*threads))
+            }
             Kind::Gpu(context) => {
                 let program = gpu::Program::new(context.clone(), &plan, |k| match shared(k) {
                     Some(Place::Gpu(_, buffer)) => Some(buffer),
@@ -189,7 +229,7 @@ impl Device {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Cpu(_) => write!(f, "CPU"),
+            Kind::Cpu(..) => write!(f, "CPU"),
             Kind::Gpu(context) => write!(f, "{}", context.adapter),
         }
     }
@@ -212,7 +252,7 @@ impl Tensor {
     /// Overwrites elements from `at`.
     pub fn write(&self, at: u64, values: &[f32]) {
         match &self.place {
-            Place::Cpu(tensor) => cpu::lock(tensor)[at as usize..][..values.len()].copy_from_slice(values),
+            Place::Cpu(tensor) => cpu::write(tensor)[at as usize..][..values.len()].copy_from_slice(values),
             // A device that failed says so to whoever runs or reads next.
             Place::Gpu(context, buffer) => drop(context.write(buffer, at, values)),
         }
@@ -222,7 +262,7 @@ impl Tensor {
     pub fn clear(&self) {
         const PART: usize = 1 << 16;
         match &self.place {
-            Place::Cpu(tensor) => cpu::lock(tensor).fill(0.0),
+            Place::Cpu(tensor) => cpu::write(tensor).fill(0.0),
             Place::Gpu(context, buffer) => {
                 let zeros = vec![0.0; PART.min(self.len as usize)];
                 for at in (0..self.len).step_by(PART) {
@@ -237,7 +277,7 @@ impl Tensor {
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<f32>> {
         match &self.place {
             Place::Cpu(tensor) => {
-                memory::copy(&cpu::lock(tensor)[range.start as usize..range.end as usize], "a copy of a tensor")
+                memory::copy(&cpu::read(tensor)[range.start as usize..range.end as usize], "a copy of a tensor")
             }
             Place::Gpu(context, buffer) => context.read(buffer, range.start, range.end - range.start).await,
         }

@@ -4,6 +4,7 @@
 //! cargo run --release --example bench
 //! cargo run --release --example bench -- --device gpu --mode train --case T=128,B=32,I=256,H=256 --json rows.json
 //! cargo run --release --example bench -- --device cpu --variants --case T=96,B=32,I=64,H=64
+//! cargo run --release --example bench -- --device cpu --mode stream --neighbours 1 --callers 2 --case T=1,B=8,I=64,H=64
 //! ```
 //!
 //! A forward pass is [`LstmLayer::forward_into`](wgpu_lstm::LstmLayer::forward_into), input and output copied as for any
@@ -13,6 +14,7 @@
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
+mod load;
 mod measure;
 mod variants;
 
@@ -21,6 +23,7 @@ use cases::{Case, Grid};
 use clap::{Parser, ValueEnum};
 use common::DeviceName;
 use common::{note, say};
+use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
 use wgpu_lstm::{Device, GpuOptions, Strategy};
@@ -56,6 +59,21 @@ struct Arguments {
     /// Goes through all rows so many times and keeps the best of each, for a machine with neighbours
     #[arg(long, default_value_t = 1)]
     rounds: usize,
+    /// Keeps so many processes busy beside it
+    #[arg(long, default_value_t = 0)]
+    neighbours: usize,
+    /// Threads that time each case at the same time, with one model, in mode stream
+    #[arg(long, default_value_t = 1)]
+    callers: usize,
+    /// Processes that time all cases at the same time, each with its own model; rows have the mean of their times
+    #[arg(long, default_value_t = 1)]
+    processes: usize,
+    /// Marks the rows, to tell one build from another
+    #[arg(long, default_value = "")]
+    label: String,
+    /// Does nothing but keep a processor busy
+    #[arg(long, hide = true)]
+    busy: bool,
     /// Prints the rows as lines of JSON instead of a table
     #[arg(long)]
     lines: bool,
@@ -72,6 +90,15 @@ fn strategy(name: &str) -> Result<Strategy, String> {
 fn main() -> Result<()> {
     env_logger::init();
     let arguments: Arguments = common::arguments();
+    if arguments.busy {
+        load::be_busy();
+    }
+    let (neighbours, processes) = (arguments.neighbours, arguments.processes);
+    let load = Load { neighbours, callers: arguments.callers.max(1), processes, label: arguments.label.clone() };
+    let _neighbours = load::Neighbours::start(neighbours)?;
+    if processes > 1 {
+        return several_processes(&arguments, &load);
+    }
     let budget = arguments.budget;
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
@@ -96,8 +123,9 @@ fn main() -> Result<()> {
                 ensure!(device.adapter().is_some(), "{case}: f16 is for GPUs, and this is the CPU executor");
                 halved = Some(arguments.device.open_with(options(true))?);
             }
+            ensure!(load.callers == 1 || mode == Mode::Stream, "{case}: --callers needs --mode stream");
             let device = halved.as_ref().filter(|_| case.half).unwrap_or(&device);
-            let row = measure::row(device, mode, case, rates, arguments.budget)
+            let row = measure::row(device, mode, case, rates, arguments.budget, &load)
                 .with_context(|| format!("{} of {case}", mode.name()))?;
             if arguments.lines {
                 say!("{}", serde_json::to_string(&row)?);
@@ -109,6 +137,35 @@ fn main() -> Result<()> {
                 Some(best) if row.ms < best.ms => *best = row,
                 Some(_) => log::info!("round {round} found nothing faster"),
             }
+        }
+    }
+    if let Some(path) = &arguments.json {
+        wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+/// Runs this program several times at once, with the arguments that were given to it but for those of this process.
+fn several_processes(arguments: &Arguments, load: &Load) -> Result<()> {
+    arguments.json.as_ref().map_or(Ok(()), wgpu_lstm::files::check)?;
+    let mut all = Vec::new();
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        let name = argument.split('=').next().unwrap_or(&argument);
+        match name {
+            "--processes" | "--neighbours" | "--json" if name.len() < argument.len() => {}
+            "--processes" | "--neighbours" | "--json" => _ = given.next(),
+            "--lines" => {}
+            _ => all.push(argument),
+        }
+    }
+    let mut rows = load::processes(load.processes, &all)?;
+    for row in &mut rows {
+        row.neighbours = load.neighbours;
+        if arguments.lines {
+            say!("{}", serde_json::to_string(row)?);
+        } else {
+            say!("{row}");
         }
     }
     if let Some(path) = &arguments.json {

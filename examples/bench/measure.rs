@@ -1,16 +1,18 @@
 //! Runs a case often enough and says how long it took.
 
 use crate::cases::Case;
+use crate::load::Load;
 use anyhow::{Result, ensure};
 use ndarray::{Array3, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Barrier;
 use std::time::Instant;
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, network};
-use wgpu_lstm::{Device, Fit, Loss, LstmOutput, Optimiser, Sequential, Strategy, Update};
+use wgpu_lstm::{Device, Fit, Loss, LstmOutput, Optimiser, Sequential, Strategy, Stream, Update};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -41,26 +43,36 @@ pub struct Rates {
 }
 
 /// A measurement.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
-    pub name: &'static str,
-    pub version: &'static str,
+    pub name: String,
+    pub version: String,
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub label: String,
     pub device: String,
+    /// Most threads of a run on the CPU executor; processors where a GPU runs it.
     pub threads: usize,
-    pub mode: &'static str,
+    /// Busy processes beside it.
+    pub neighbours: usize,
+    /// Threads that did the same with one model at the same time.
+    pub callers: usize,
+    /// Processes that did the same at the same time.
+    pub processes: usize,
+    pub mode: String,
     pub t: usize,
     pub b: usize,
     pub i: usize,
     pub h: usize,
     pub l: usize,
     pub d: usize,
-    pub dtype: &'static str,
-    pub variant: &'static str,
-    pub strategy: &'static str,
+    pub dtype: String,
+    pub variant: String,
+    pub strategy: String,
     /// Kernel calls of a pass.
     pub dispatches: usize,
     /// Median.
     pub ms: f64,
+    pub mean_ms: f64,
     /// Time on the GPU by its own clock, copies left out: the median of three runs.
     pub gpu_ms: Option<f64>,
     /// Least and most of the runs.
@@ -101,6 +113,10 @@ impl fmt::Display for Row {
             self.floor_ms,
             100.0 * self.share
         )?;
+        if self.neighbours > 0 || self.callers > 1 || self.processes > 1 {
+            let Row { neighbours, callers, processes, mean_ms, .. } = self;
+            write!(f, " | mean {mean_ms:8.4}, {neighbours} neighbours, {callers} callers, {processes} processes")?;
+        }
         match self.gpu_ms {
             Some(ms) => write!(f, " | {ms:8.4} on the GPU"),
             None => Ok(()),
@@ -159,7 +175,7 @@ pub fn rates(device: &Device) -> Result<Rates> {
 }
 
 /// Times a case.
-pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -> Result<Row> {
+pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, load: &Load) -> Result<Row> {
     let Case { t, b, i, h, l, d, .. } = case;
     let lstm = case.lstm();
     let lengths = case.variant.lengths(b, t);
@@ -190,13 +206,31 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
         Mode::Stream => {
             ensure!(lengths.is_none(), "a stream has no lengths; time them in the modes forward and train");
             let model = Sequential::new(i).add(lstm).build(device, 1)?;
-            let mut stream = model.stream(b)?;
             let inputs: Vec<_> = (0..4).map(|_| random((b, t, i))).collect();
-            times(budget, || {
-                turn += 1;
-                let x = inputs[turn % 4].view();
-                clock(|| stream.feed(x))
+            let together = Barrier::new(load.callers);
+            let caller = |mut stream: Stream| -> Result<Vec<f64>> {
+                let mut turn = 0;
+                let mut once = || {
+                    turn += 1;
+                    clock(|| stream.feed(inputs[turn % 4].view()))
+                };
+                once()?;
+                together.wait();
+                let start = Instant::now();
+                let mut all = Vec::new();
+                while all.len() < 3 || start.elapsed().as_secs_f64() < budget {
+                    all.push(once()?);
+                }
+                Ok(all)
+            };
+            let streams = (0..load.callers).map(|_| model.stream(b)).collect::<wgpu_lstm::Result<Vec<_>>>()?;
+            let mut all = std::thread::scope(|scope| {
+                let callers: Vec<_> = streams.into_iter().map(|stream| scope.spawn(|| caller(stream))).collect();
+                callers.into_iter().map(|caller| caller.join().expect("a caller ends")).collect::<Result<Vec<_>>>()
             })?
+            .concat();
+            all.sort_by(f64::total_cmp);
+            all
         }
         Mode::Train => {
             let width = lstm.output();
@@ -222,23 +256,30 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64) -
     let gpu_ms = if device.adapter().is_some() { gpu_time(device, &plan)? } else { None };
     let floor_ms = plan.floor_ms(rates.flops, rates.bytes);
     Ok(Row {
-        name: "wgpu-lstm",
-        version: env!("CARGO_PKG_VERSION"),
+        name: "wgpu-lstm".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        label: load.label.clone(),
         device: device.to_string(),
-        threads: std::thread::available_parallelism()?.get(),
-        mode: mode.name(),
+        threads: device.threads().map_or_else(|| std::thread::available_parallelism().map(|count| count.get()), Ok)?,
+        neighbours: load.neighbours,
+        callers: load.callers,
+        processes: 1,
+        mode: mode.name().into(),
         t,
         b,
         i,
         h,
         l,
         d,
-        dtype: case.dtype(),
-        variant: case.variant.name,
+        dtype: case.dtype().into(),
+        variant: case.variant.name.into(),
         // As the plan says it: some layers go step by step on every device.
-        strategy: if plan.strategy.contains("per step") { Strategy::PerStep } else { Strategy::WholeSequence }.name(),
+        strategy: (if plan.strategy.contains("per step") { Strategy::PerStep } else { Strategy::WholeSequence })
+            .name()
+            .into(),
         dispatches: plan.commands.len(),
         ms,
+        mean_ms: all.iter().sum::<f64>() / all.len() as f64,
         gpu_ms,
         ms_range: [all[0], all[all.len() - 1]],
         runs: all.len(),

@@ -1,23 +1,31 @@
 //! A buffer in main memory, and its numbers packed for products.
 
 use super::Team;
+use super::machine::lock;
 use super::panels::{Matrices, pack_all, packed_len};
 use crate::real::Real;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Rows that are multiplied with a matrix as it stands before packing it is worth the time.
 const WORTH_PACKING: usize = 16;
+/// Matrices of a buffer that are kept packed: the weights of both directions lie in one buffer, and each has its product.
+const MATRICES: usize = 2;
+
+/// A buffer that several plans may share. Runs that only read it use it at the same time.
+pub type Shared<F> = Arc<RwLock<Buffer<F>>>;
 
 /// The numbers of a buffer. Weights are packed once and stay so until something writes to them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buffer<F> {
-    pub(super) values: Vec<F>,
-    pub(super) packed: Packed<F>,
+    values: Vec<F>,
+    /// Runs that share the buffer share its packed form, too; the first that needs it makes it.
+    packed: Mutex<Packed<F>>,
 }
 
 impl<F> From<Vec<F>> for Buffer<F> {
     fn from(values: Vec<F>) -> Self {
-        Buffer { values, packed: Packed { panels: Vec::new(), of: None, unpacked: 0 } }
+        Buffer { values, packed: Mutex::new(Packed { all: Vec::new(), unpacked: 0 }) }
     }
 }
 
@@ -31,52 +39,67 @@ impl<F> Deref for Buffer<F> {
 
 impl<F> DerefMut for Buffer<F> {
     fn deref_mut(&mut self) -> &mut [F] {
-        self.packed.forget();
+        self.packed.get_mut().unwrap_or_else(PoisonError::into_inner).forget();
         &mut self.values
     }
 }
 
-/// Matrices in panels of 16 columns, if they were packed since the last change.
-#[derive(Debug, Default)]
-pub(super) struct Packed<F> {
-    panels: Vec<F>,
-    of: Option<Matrices>,
+impl<F: Real> Buffer<F> {
+    /// The panels of matrices, for products of `rows` rows; `None` where packing is not worth it yet or
+    /// there is no memory for it.
+    pub(super) fn panels(&self, team: &Team, matrices: Matrices, rows: usize) -> Option<Arc<Vec<F>>> {
+        let mut packed = lock(&self.packed);
+        if let Some(found) = packed.all.iter().find(|found| found.of == Some(matrices)) {
+            return Some(found.panels.clone());
+        }
+        packed.unpacked += rows;
+        if packed.unpacked < WORTH_PACKING {
+            return None;
+        }
+        // The oldest goes, or one that is no longer true; its memory is used again, unless another run reads it.
+        let stale = packed.all.iter().position(|found| found.of.is_none());
+        let place = stale.or((packed.all.len() >= MATRICES).then_some(0));
+        let mut panels = place
+            .map(|place| packed.all.remove(place).panels)
+            .and_then(|panels| Arc::try_unwrap(panels).ok())
+            .unwrap_or_default();
+        let len = packed_len(matrices.terms, matrices.columns);
+        let all = matrices.count * len;
+        // Products go without where there is no memory for a second form of the weights.
+        panels.try_reserve_exact(all.saturating_sub(panels.len())).ok()?;
+        panels.resize(all, F::zero());
+        for (index, panels) in panels.chunks_exact_mut(len).enumerate() {
+            let first = matrices.first + index as i64 * matrices.apart;
+            pack_all(team, &self.values, Matrices { first, ..matrices }, panels);
+        }
+        let panels = Arc::new(panels);
+        packed.all.push(PackedMatrices { panels: panels.clone(), of: Some(matrices) });
+        // what was packed before, if anything, has to be worth it again
+        packed.unpacked = 0;
+        Some(panels)
+    }
+}
+
+/// What was packed since the last change.
+#[derive(Debug)]
+struct Packed<F> {
+    all: Vec<PackedMatrices<F>>,
     /// Rows that were multiplied with the matrices as they stand.
     unpacked: usize,
 }
 
-impl<F> Packed<F> {
-    /// The numbers have changed.
-    pub fn forget(&mut self) {
-        (self.of, self.unpacked) = (None, 0);
-    }
+/// Matrices in panels of 16 columns.
+#[derive(Debug)]
+struct PackedMatrices<F> {
+    panels: Arc<Vec<F>>,
+    /// `None` when the numbers have changed.
+    of: Option<Matrices>,
 }
 
-impl<F: Real> Packed<F> {
-    /// The panels of what was packed.
-    pub fn all(&self) -> &[F] {
-        &self.panels
-    }
-
-    /// The panels of matrices, for products of `rows` rows; `None` where packing is not worth it yet or there is no memory for it.
-    pub fn panels(&mut self, team: &Team, values: &[F], matrices: Matrices, rows: usize) -> Option<&[F]> {
-        if self.of != Some(matrices) {
-            self.unpacked += rows;
-            if self.unpacked < WORTH_PACKING {
-                return None;
-            }
-            let len = packed_len(matrices.terms, matrices.columns);
-            let all = matrices.count * len;
-            // Products go without where there is no memory for a second form of the weights.
-            self.panels.try_reserve_exact(all.saturating_sub(self.panels.len())).ok()?;
-            self.panels.resize(all, F::zero());
-            for (index, panels) in self.panels.chunks_exact_mut(len).enumerate() {
-                let first = matrices.first + index as i64 * matrices.apart;
-                pack_all(team, values, Matrices { first, ..matrices }, panels);
-            }
-            // what was packed before, if anything, has to be worth it again
-            (self.of, self.unpacked) = (Some(matrices), 0);
-        }
-        Some(&self.panels)
+impl<F> Packed<F> {
+    /// The numbers have changed.
+    fn forget(&mut self) {
+        self.all.iter_mut().for_each(|packed| packed.of = None);
+        self.unpacked = 0;
     }
 }

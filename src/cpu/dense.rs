@@ -12,7 +12,7 @@ use crate::real::Real;
 pub fn dense_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: DenseForward = call.params();
     let activation = Shape { kind: call.constants[0], alpha: p.alpha, beta: p.beta };
-    let ([bias, y], _) = args.parts(0);
+    let ([bias], [y], _) = args.parts(0);
     let (rows, features) = (p.rows as usize, p.features as usize);
     for row in y[p.y_offset as usize..][..rows * features].chunks_exact_mut(features) {
         for (f, value) in row.iter_mut().enumerate() {
@@ -26,7 +26,7 @@ pub fn dense_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn dense_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: DenseBackward = call.params();
     let activation = Shape { kind: call.constants[0], alpha: p.alpha, beta: p.beta };
-    let ([y, dy], _) = args.parts(0);
+    let ([y], [dy], _) = args.parts(0);
     let y = &y[p.y_offset as usize..][..p.n as usize];
     for (gradient, &y) in dy[p.dy_offset as usize..].iter_mut().zip(y) {
         *gradient *= activation.slope(y);
@@ -37,7 +37,7 @@ pub fn dense_backward<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn softmax_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: SoftmaxForward = call.params();
     let logarithm = call.constants[0] == 1;
-    let ([y], _) = args.parts(0);
+    let ([], [y], _) = args.parts(0);
     let features = p.features as usize;
     for row in y[p.y_offset as usize..][..p.rows as usize * features].chunks_exact_mut(features) {
         let most = row.iter().copied().fold(F::neg_infinity(), F::max);
@@ -53,7 +53,7 @@ pub fn softmax_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn softmax_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: SoftmaxBackward = call.params();
     let logarithm = call.constants[0] == 1;
-    let ([y, dy], _) = args.parts(0);
+    let ([y], [dy], _) = args.parts(0);
     let features = p.features as usize;
     let rows = y[p.y_offset as usize..].chunks_exact(features).take(p.rows as usize);
     for (y, dy) in rows.zip(dy[p.dy_offset as usize..].chunks_exact_mut(features)) {

@@ -9,7 +9,7 @@ use crate::train::kind;
 pub fn loss<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: params::Loss = call.params();
     let kind = call.constants[0];
-    let ([prediction, target, level, row_weight, gradient, row_loss], _) = args.parts(0);
+    let ([prediction, target, level, row_weight], [gradient, row_loss], _) = args.parts(0);
     let (width, targets) = (p.width as usize, p.targets as usize);
     let level = &level[..p.levels as usize];
     for row in 0..p.rows as usize {

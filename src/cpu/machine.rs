@@ -1,19 +1,19 @@
 //! Runs a plan on the CPU.
 
-use super::buffer::Buffer;
-use super::{Args, Pick, Team};
+use super::buffer::{Buffer, Shared};
+use super::{Args, Bound, Pick, Team, Threads};
 use crate::error::Result;
 use crate::kernel::Access;
 use crate::memory;
 use crate::plan::{BufferId, Plan, Role};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// A buffer that several plans may share.
-pub type Shared<F> = Arc<Mutex<Buffer<F>>>;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A plan with its buffers in main memory. What lies outside the plan or its buffers panics here;
 /// [`Executable`](crate::Executable) checks first.
+///
+/// Plans that share buffers run at the same time where all of them only read what they share, as passes forward do with their
+/// weights; else they take turns. So do runs of one machine.
 ///
 /// ```
 /// use wgpu_lstm::{cpu::Machine, plan::{Plan, Role}, schedule::Builder, Capabilities};
@@ -29,8 +29,10 @@ pub type Shared<F> = Arc<Mutex<Buffer<F>>>;
 pub struct Machine<F> {
     plan: Arc<Plan>,
     buffers: Vec<Shared<F>>,
+    /// Buffers in the order in which a run locks them, and whether it writes to them.
+    locks: Vec<(usize, Access)>,
     scratch: Mutex<Vec<F>>,
-    threads: usize,
+    threads: Threads,
 }
 
 impl<F: Pick> Machine<F> {
@@ -42,15 +44,26 @@ impl<F: Pick> Machine<F> {
         let buffers = (plan.buffers.iter().enumerate())
             .map(|(k, buffer)| match shared(k) {
                 Some(shared) => Ok(shared),
-                None => Ok(Arc::new(Mutex::new(memory::zeros(buffer.len as usize, &buffer.name)?.into()))),
+                None => Ok(Arc::new(RwLock::new(memory::zeros(buffer.len as usize, &buffer.name)?.into()))),
             })
-            .collect::<Result<_>>()?;
-        Ok(Machine { plan, buffers, scratch: Mutex::default(), threads: usize::MAX })
+            .collect::<Result<Vec<Shared<F>>>>()?;
+        let mut locks: Vec<_> = (0..buffers.len()).map(|k| (k, Access::Read)).collect();
+        for command in &plan.commands {
+            for (id, binding) in command.buffers.iter().zip(command.call.kernel.bindings) {
+                if binding.access != Access::Read {
+                    locks[id.0].1 = binding.access;
+                }
+            }
+        }
+        // By address, so that two plans that share buffers cannot wait for each other.
+        locks.sort_by_key(|&(k, _)| Arc::as_ptr(&buffers[k]).addr());
+        let threads = Threads::AtMost(*super::DEFAULT_THREADS);
+        Ok(Machine { plan, buffers, locks, scratch: Mutex::default(), threads })
     }
 
-    /// Runs on at most `most` threads instead of one for every processor. Results are the same bits.
-    pub fn with_threads(self, most: usize) -> Machine<F> {
-        Machine { threads: most, ..self }
+    /// Runs on so many threads instead of one for every processor. Results are the same bits.
+    pub fn with_threads(self, threads: Threads) -> Machine<F> {
+        Machine { threads, ..self }
     }
 
     /// Runs the commands of a range.
@@ -59,49 +72,43 @@ impl<F: Pick> Machine<F> {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where there is none for intermediate results; what was written up to
     /// then stays.
     pub fn run(&self, range: Range<usize>) -> Result<()> {
-        // All buffers are held while the range runs, locked in the order of their addresses so that two plans that
-        // share buffers cannot wait for each other.
-        let mut order: Vec<usize> = (0..self.buffers.len()).collect();
-        order.sort_by_key(|&k| Arc::as_ptr(&self.buffers[k]).addr());
-        let mut guards: Vec<Option<MutexGuard<Buffer<F>>>> = self.buffers.iter().map(|_| None).collect();
-        for k in order {
-            guards[k] = Some(lock(&self.buffers[k]));
+        // All buffers are held while the range runs.
+        let mut guards: Vec<(usize, Guard<F>)> =
+            self.locks.iter().map(|&(k, access)| (k, Guard::new(&self.buffers[k], access))).collect();
+        let mut memory: Vec<Option<Bound<F>>> = self.buffers.iter().map(|_| None).collect();
+        for (k, guard) in &mut guards {
+            memory[*k] = Some(guard.bound());
         }
-        let mut memory: Vec<Buffer<F>> =
-            guards.iter_mut().flatten().map(|guard| std::mem::take(&mut **guard)).collect();
-        let team = Team::claim(self.threads);
+        let team = Team::new(self.threads);
         let (mut bound, mut weights) = (Vec::new(), Vec::new());
         let mut scratch = lock(&self.scratch);
         let mut result = Ok(());
         for command in &self.plan.commands[range] {
-            bound.extend(command.buffers.iter().map(|id| std::mem::take(&mut memory[id.0])));
+            bound.extend(command.buffers.iter().filter_map(|id| memory[id.0].take()));
+            assert_eq!(bound.len(), command.buffers.len(), "a plan's check refuses commands that bind a buffer twice");
             weights.clear();
             weights.extend(command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight));
             let mut lacking = None;
-            F::twin(command.call.kernel)(
+            let kernel = command.call.kernel;
+            F::twin(kernel)(
                 &command.call,
                 &mut Args {
                     buffers: &mut bound,
+                    bindings: kernel.bindings,
                     weights: &weights,
                     scratch: &mut scratch,
                     lacking: &mut lacking,
                     team: &team,
                 },
             );
-            let bindings = command.call.kernel.bindings;
-            for ((id, mut buffer), binding) in command.buffers.iter().zip(bound.drain(..)).zip(bindings) {
-                if binding.access != Access::Read {
-                    buffer.packed.forget();
-                }
-                memory[id.0] = buffer;
+            for (id, buffer) in command.buffers.iter().zip(bound.drain(..)) {
+                memory[id.0] = Some(buffer);
             }
             if let Some(error) = lacking {
                 result = Err(error);
                 break;
             }
-        }
-        for (guard, buffer) in guards.iter_mut().flatten().zip(memory) {
-            **guard = buffer;
+            team.give_back();
         }
         result
     }
@@ -113,16 +120,48 @@ impl<F: Pick> Machine<F> {
 
     /// Shows `len` elements of a buffer from element `at`, without a copy.
     pub fn read_with<R>(&self, (id, at): (BufferId, u64), len: u64, see: impl FnOnce(&[F]) -> R) -> R {
-        see(&lock(&self.buffers[id.0])[at as usize..][..len as usize])
+        see(&read(&self.buffers[id.0])[at as usize..][..len as usize])
     }
 
     /// Overwrites a buffer from element `at`.
     pub fn write(&self, (id, at): (BufferId, u64), values: &[F]) {
-        lock(&self.buffers[id.0])[at as usize..][..values.len()].copy_from_slice(values);
+        write(&self.buffers[id.0])[at as usize..][..values.len()].copy_from_slice(values);
+    }
+}
+
+/// A buffer that a run holds.
+enum Guard<'a, F> {
+    Read(RwLockReadGuard<'a, Buffer<F>>),
+    Write(RwLockWriteGuard<'a, Buffer<F>>),
+}
+
+impl<'a, F> Guard<'a, F> {
+    fn new(buffer: &'a RwLock<Buffer<F>>, access: Access) -> Self {
+        match access {
+            Access::Read => Guard::Read(read(buffer)),
+            Access::ReadWrite => Guard::Write(write(buffer)),
+        }
+    }
+
+    fn bound(&mut self) -> Bound<'_, F> {
+        match self {
+            Guard::Read(buffer) => Bound::Read(buffer),
+            Guard::Write(buffer) => Bound::Write(buffer),
+        }
     }
 }
 
 /// A panic while the lock was held is a bug that already showed itself; the numbers are still numbers.
-pub(crate) fn lock<T>(buffer: &Mutex<T>) -> MutexGuard<'_, T> {
-    buffer.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A buffer to read, as [`lock`] has it.
+pub(crate) fn read<T>(buffer: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    buffer.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A buffer to write to, as [`lock`] has it.
+pub(crate) fn write<T>(buffer: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    buffer.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use half::f16;
 /// Twin of `shaders/copy.wgsl`.
 pub fn copy<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Copy = call.params();
-    let ([src, dst], _) = args.parts(0);
+    let ([src], [dst], _) = args.parts(0);
     let at = |offset: u32, i: [u32; 2], strides: [i32; 2]| {
         offset as i64 + i[0] as i64 * strides[0] as i64 + i[1] as i64 * strides[1] as i64
     };
@@ -63,14 +63,14 @@ fn matrix<F: Real>(
 /// Twin of `shaders/fill.wgsl`.
 pub fn fill<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Fill = call.params();
-    let ([dst], _) = args.parts(0);
+    let ([], [dst], _) = args.parts(0);
     dst[p.offset as usize..][..p.n as usize].fill(F::of(p.value));
 }
 
 /// Twin of `shaders/half.wgsl`.
 pub fn half<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Half = call.params();
-    let ([src, dst], _) = args.parts(0);
+    let ([src], [dst], _) = args.parts(0);
     for (word, pair) in dst[..p.n as usize].iter_mut().zip(src.as_chunks::<2>().0) {
         let [low, high] = pair.map(|value| f16::from_f64(value.to_f64().unwrap_or(f64::NAN)).to_bits() as u32);
         *word = F::of_word(low | high << 16);

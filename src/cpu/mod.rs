@@ -3,6 +3,7 @@
 //! A twin has its kernel's name and does the same to the same buffers. All are generic over the number type: f32 is
 //! what runs, f64 lets the tests hold whole networks' gradients against central differences.
 
+mod barrier;
 mod buffer;
 mod dense;
 mod loss;
@@ -18,13 +19,15 @@ mod recurrence;
 mod reduce;
 mod reset;
 mod rows;
+mod share;
+mod team;
 mod workers;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Shared};
 pub use dense::{dense_backward, dense_forward, softmax_backward, softmax_forward};
 pub use loss::loss;
-pub(crate) use machine::lock;
-pub use machine::{Machine, Shared};
+pub use machine::Machine;
+pub(crate) use machine::{read, write};
 pub use memory::{copy, fill, half};
 pub use norm::{embed_backward, embed_forward, norm_backward, norm_forward};
 pub use norm_state::{norm_state_backward, norm_state_forward};
@@ -35,14 +38,15 @@ pub use recurrence::{scan_backward, scan_forward};
 pub use reduce::{column_sum, reduce};
 pub use reset::{reset_backward, reset_forward};
 pub use rows::{carry, dropout, trim};
-pub use workers::Team;
+pub use team::{Team, Threads};
+pub(crate) use workers::{DEFAULT_THREADS, MOST_THREADS};
 
 use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};
 use crate::error::Error;
-use crate::kernel::{Call, Kernel};
+use crate::kernel::{Access, Binding, Call, Kernel};
 use crate::real::Real;
-use buffer::Packed;
 use panels::Matrices;
+use std::sync::Arc;
 
 /// Picks the functions of the cells' and the kernels' tables for a number type.
 pub trait Pick: Real {
@@ -78,10 +82,30 @@ impl Pick for f64 {
     }
 }
 
+/// A buffer that a call binds.
+#[derive(Debug)]
+pub enum Bound<'a, F> {
+    /// Which other runs may read at the same time.
+    Read(&'a Buffer<F>),
+    /// Which this run has for itself.
+    Write(&'a mut Buffer<F>),
+}
+
+impl<F> Bound<'_, F> {
+    fn buffer(&self) -> &Buffer<F> {
+        match self {
+            Bound::Read(buffer) => buffer,
+            Bound::Write(buffer) => buffer,
+        }
+    }
+}
+
 /// The buffers of a call, in binding order, and room for intermediate results.
-pub struct Args<'a, F> {
+pub struct Args<'a, 'b, F> {
     /// One per binding.
-    pub buffers: &'a mut [Buffer<F>],
+    pub buffers: &'a mut [Bound<'b, F>],
+    /// How the kernel uses them.
+    pub bindings: &'static [Binding],
     /// Which of them are weights, whose packed form is kept.
     pub weights: &'a [bool],
     /// Grows to what a twin needs and is reused, so that no step allocates.
@@ -92,7 +116,7 @@ pub struct Args<'a, F> {
     pub team: &'a Team,
 }
 
-impl<F: Real> Args<'_, F> {
+impl<F: Real> Args<'_, '_, F> {
     /// Makes the scratch space as large as [`Args::parts`] is about to be asked for; false, with the reason in `lacking`, where
     /// there is no memory for it.
     fn reserve(&mut self, scratch: usize) -> bool {
@@ -107,31 +131,35 @@ impl<F: Real> Args<'_, F> {
         self.scratch.len() >= scratch
     }
 
-    /// The buffers as an array to take apart, and the scratch space at the asked size.
-    fn parts<const N: usize>(&mut self, scratch: usize) -> ([&mut [F]; N], &mut [F]) {
+    /// The buffers that the kernel reads and those that it writes, each in the order of bindings, as arrays to take apart; and
+    /// the scratch space at the asked size.
+    fn parts<const R: usize, const W: usize>(&mut self, scratch: usize) -> ([&[F]; R], [&mut [F]; W], &mut [F]) {
         if self.scratch.len() < scratch {
             self.scratch.resize(scratch, F::zero());
         }
-        let mut buffers = self.buffers.iter_mut();
-        let parts = std::array::from_fn(|_| {
-            // The executor hands over as many buffers as the kernel's row has bindings.
-            buffers.next().expect("as many buffers as bindings").values.as_mut_slice()
-        });
-        (parts, &mut self.scratch[..scratch])
-    }
-
-    /// Packs matrices that a binding holds, if they are weights and `rows` rows more make it worth it, and takes the panels
-    /// out; [`Args::put_back`] takes them again.
-    fn take_packed(&mut self, binding: usize, matrices: Matrices, rows: usize) -> Option<Packed<F>> {
-        let Buffer { values, packed } = &mut self.buffers[binding];
-        self.weights[binding].then(|| packed.panels(self.team, values, matrices, rows))??;
-        Some(std::mem::take(packed))
-    }
-
-    /// Keeps panels for the next call.
-    fn put_back(&mut self, binding: usize, packed: Option<Packed<F>>) {
-        if let Some(packed) = packed {
-            self.buffers[binding].packed = packed;
+        let mut reads: [&[F]; R] = [&[]; R];
+        let mut writes: [&mut [F]; W] = std::array::from_fn(|_| Default::default());
+        let (mut to_read, mut to_write) = (reads.iter_mut(), writes.iter_mut());
+        for (buffer, binding) in self.buffers.iter_mut().zip(self.bindings) {
+            // The twin takes as many as the kernel's row says, and the executor holds what a kernel writes to for writing.
+            match (binding.access, buffer) {
+                (Access::Read, buffer) => *to_read.next().expect("a place for every binding read") = buffer.buffer(),
+                (Access::ReadWrite, Bound::Write(buffer)) => {
+                    *to_write.next().expect("a place for every binding written") = buffer;
+                }
+                (Access::ReadWrite, Bound::Read(_)) => panic!("binding {} is not held for writing", binding.name),
+            }
         }
+        (reads, writes, &mut self.scratch[..scratch])
+    }
+
+    /// The numbers of a binding.
+    fn values(&self, binding: usize) -> &[F] {
+        self.buffers[binding].buffer()
+    }
+
+    /// The panels of matrices that a binding holds, if they are weights and `rows` rows more make packing them worth it.
+    fn panels(&self, binding: usize, matrices: Matrices, rows: usize) -> Option<Arc<Vec<F>>> {
+        self.weights[binding].then(|| self.buffers[binding].buffer().panels(self.team, matrices, rows))?
     }
 }

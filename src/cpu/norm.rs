@@ -25,7 +25,7 @@ fn of_row<F>(weight: &[F], row: usize, [group, groups, features]: [u32; 3]) -> &
 pub fn norm_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: NormForward = call.params();
     let (has_bias, add) = (call.constants[0] == 1, call.constants[1] == 1);
-    let ([weight, bias, x, y], _) = args.parts(0);
+    let ([weight, bias, x], [y], _) = args.parts(0);
     let n = p.features as usize;
     let rows = x[p.x_offset as usize..].chunks_exact(n).take(p.rows as usize);
     for (row, (x, y)) in rows.zip(y[p.y_offset as usize..].chunks_exact_mut(n)).enumerate() {
@@ -43,7 +43,7 @@ pub fn norm_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn norm_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: NormBackward = call.params();
     let add = call.constants[0] == 1;
-    let ([weight, x, dy, dx, dweight], _) = args.parts(0);
+    let ([weight, x, dy], [dx, dweight], _) = args.parts(0);
     let (n, rows, count) = (p.features as usize, p.rows as usize, F::of(p.features as f32));
     for (step, row) in (0..p.steps as usize).flat_map(|step| (0..rows).map(move |row| (step, row))) {
         let at = (step * rows + row) * n;
@@ -74,7 +74,7 @@ fn entry<F: Real>(index: F, entries: u32) -> usize {
 /// Twin of `shaders/embed_forward.wgsl`.
 pub fn embed_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: EmbedForward = call.params();
-    let ([weight, index, y], _) = args.parts(0);
+    let ([weight, index], [y], _) = args.parts(0);
     let n = p.features as usize;
     for (y, &index) in
         y[p.y_offset as usize..].chunks_exact_mut(n).zip(&index[p.index_offset as usize..][..p.rows as usize])
@@ -86,7 +86,7 @@ pub fn embed_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/embed_backward.wgsl`.
 pub fn embed_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: EmbedBackward = call.params();
-    let ([dy, index, dweight], _) = args.parts(0);
+    let ([dy, index], [dweight], _) = args.parts(0);
     let n = p.features as usize;
     let rows = dy[p.dy_offset as usize..].chunks_exact(n);
     for (dy, &index) in rows.zip(&index[p.index_offset as usize..][..p.rows as usize]) {

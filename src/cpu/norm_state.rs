@@ -19,7 +19,7 @@ pub fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(n) {
         return;
     }
-    let ([norm, h, c, words], made) = args.parts(n);
+    let ([norm, words], [h, c], made) = args.parts(n);
     let (batch, words) = (p.batch as usize, Words(words));
     let slot = p.directions as usize * batch * n;
     for row in 0..p.directions as usize * batch {
@@ -63,7 +63,7 @@ pub fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(n) {
         return;
     }
-    let ([norm, c, saved, dh, words, sums, past, out], made) = args.parts(n);
+    let ([norm, c, saved, dh, words], [sums, past, out], made) = args.parts(n);
     let (batch, words, count) = (p.batch as usize, Words(words), F::of(n as f32));
     let slot = p.directions as usize * batch * n;
     for row in 0..p.directions as usize * batch {

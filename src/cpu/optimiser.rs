@@ -1,7 +1,7 @@
 //! Gradient clipping and the optimisers' updates.
 
 use super::Args;
-use super::workers::WORTH_A_THREAD;
+use super::team::WORTH_A_THREAD;
 use crate::kernel::{
     Call,
     params::{Adam, Clip, MaxNorm, Penalty, Sgd},
@@ -14,7 +14,7 @@ use pulp::Simd;
 /// Twin of `shaders/clip.wgsl`.
 pub fn clip<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Clip = call.params();
-    let ([squares, scale], _) = args.parts(0);
+    let ([squares], [scale], _) = args.parts(0);
     let norm = squares[..p.n as usize].iter().copied().sum::<F>().sqrt();
     scale[0] = F::one().min(F::of(p.max_norm) / (norm + F::of(1e-6)));
     scale[1] = norm;
@@ -23,7 +23,7 @@ pub fn clip<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/sgd.wgsl`.
 pub fn sgd<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Sgd = call.params();
-    let ([hyper, scale, gradient, weight, velocity], _) = args.parts(0);
+    let ([hyper, scale, gradient], [weight, velocity], _) = args.parts(0);
     let [momentum, limit, l2] = [p.momentum, p.limit, p.l2].map(F::of);
     for i in 0..p.n as usize {
         let g = clipped(gradient[i] * scale[0], limit) + l2 * weight[i];
@@ -36,7 +36,7 @@ pub fn sgd<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/penalty.wgsl`.
 pub fn penalty<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Penalty = call.params();
-    let ([weight, gradient], _) = args.parts(0);
+    let ([weight], [gradient], _) = args.parts(0);
     for (g, &w) in gradient[..p.n as usize].iter_mut().zip(&*weight) {
         let sign = if w == F::zero() { F::zero() } else { w.signum() };
         *g += F::of(p.l1) * sign + F::of(p.l2) * w;
@@ -46,7 +46,7 @@ pub fn penalty<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/max_norm.wgsl`.
 pub fn max_norm<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: MaxNorm = call.params();
-    let ([weight], _) = args.parts(0);
+    let ([], [weight], _) = args.parts(0);
     for vector in 0..p.vectors {
         let first = vector / p.inner * p.outer_stride + vector % p.inner * p.inner_stride;
         let places = || (0..p.length).map(|k| (first + k * p.stride) as usize);
@@ -73,7 +73,7 @@ pub fn adam<F: Real>(call: &Call, args: &mut Args<F>) {
     let n = p.n as usize;
     let team = args.team;
     let threads = team.threads_for(n as u64 / WORTH_A_THREAD);
-    let ([hyper, scale, gradient, weight, m, v], _) = args.parts(0);
+    let ([hyper, scale, gradient], [weight, m, v], _) = args.parts(0);
     let length = n.div_ceil(threads).max(1);
     let mut means = m[..p.means as usize * n].chunks_mut(length);
     let parts = weight[..n].chunks_mut(length).zip(v[..n].chunks_mut(length)).zip(gradient[..n].chunks(length));

@@ -1,7 +1,8 @@
 //! Matrices in the order in which products read them.
 
 use super::Team;
-use super::workers::{WORTH_A_THREAD, share};
+use super::share::share;
+use super::team::WORTH_A_THREAD;
 use crate::real::Real;
 use crate::simd::WIDTH;
 use std::ops::Range;

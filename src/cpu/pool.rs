@@ -18,7 +18,7 @@ const SUM: u32 = 3;
 pub fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: PoolForward = call.params();
     let (kind, ragged) = (call.constants[0], call.constants[1] == 1);
-    let ([words, x, y, at], _) = args.parts(0);
+    let ([words, x], [y, at], _) = args.parts(0);
     for row in 0..p.batch {
         let len = if ragged { words[2 + row as usize].word() } else { p.total_steps };
         for f in 0..p.features {
@@ -43,7 +43,7 @@ pub fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn pool_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: PoolBackward = call.params();
     let (kind, ragged) = (call.constants[0], call.constants[1] == 1);
-    let ([words, dy, at, dx], _) = args.parts(0);
+    let ([words, dy, at], [dx], _) = args.parts(0);
     let slot = (p.batch * p.features) as usize;
     for (n, dx) in dx[p.dx_offset as usize..][..p.steps as usize * slot].iter_mut().enumerate() {
         let (i, time) = (n % slot, p.time + (n / slot) as u32);
@@ -62,7 +62,7 @@ pub fn pool_backward<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/merge_forward.wgsl`.
 pub fn merge_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: MergeForward = call.params();
-    let ([x, y], _) = args.parts(0);
+    let ([x], [y], _) = args.parts(0);
     let width = p.width as usize;
     let rows = x[p.x_offset as usize..].chunks_exact(2 * width);
     for (y, x) in y[p.y_offset as usize..].chunks_exact_mut(width).zip(rows).take(p.rows as usize) {
@@ -80,7 +80,7 @@ pub fn merge_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/merge_backward.wgsl`.
 pub fn merge_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: MergeBackward = call.params();
-    let ([x, dy, dx], _) = args.parts(0);
+    let ([x, dy], [dx], _) = args.parts(0);
     let width = p.width as usize;
     for row in 0..p.rows as usize {
         let x = &x[p.x_offset as usize..];

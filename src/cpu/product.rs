@@ -6,9 +6,9 @@
 //! tenth slower at thousands of rows and half as fast or less at 32 and below, which is what a time step is.
 
 use super::Args;
-use super::buffer::Packed;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack, packed_len};
-use super::workers::{Piece, WORTH_A_THREAD, deal, share};
+use super::share::{Piece, deal, share};
+use super::team::WORTH_A_THREAD;
 use crate::kernel::{Call, params::Matmul};
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
@@ -302,6 +302,11 @@ pub fn matmul<F: Real>(call: &Call, args: &mut Args<F>) {
 /// All terms of a product.
 fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     let [m, n] = [p.m, p.n].map(|size| size as usize);
+    let k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
+    let b_matrix =
+        Matrices { count: 1, first: p.b_offset.into(), apart: 0, terms: p.k as usize, columns: n, k, n: p.b_n.into() };
+    let kept = args.panels(1, b_matrix, m);
+    let packed = kept.as_ref().map(|panels| panels.as_slice());
     let threads = args.team.threads_for(p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD);
     // The longer side of C is shared out among the threads.
     let parts: Vec<(Range<usize>, Range<usize>)> = if m >= n {
@@ -309,11 +314,6 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     } else {
         share(n, threads, COLUMNS).map(|columns| (0..m, columns)).collect()
     };
-    let k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
-    let b_matrix =
-        Matrices { count: 1, first: p.b_offset.into(), apart: 0, terms: p.k as usize, columns: n, k, n: p.b_n.into() };
-    let kept = args.take_packed(1, b_matrix, m);
-    let packed = kept.as_ref().map(Packed::all);
     let scratch = |(rows, columns): &(Range<usize>, Range<usize>)| {
         Part::<F>::scratch(&p, rows.len(), columns.len(), packed.is_some())
     };
@@ -323,7 +323,7 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     if !args.reserve(all) {
         return;
     }
-    let ([a, b, c], mut scratch) = args.parts(all);
+    let ([a, b], [c], mut scratch) = args.parts(all);
     let c_m = Axis::new(p.m_split, p.c_m_hi, p.c_m_lo);
     let mut pieces = Vec::with_capacity(m * if m >= n { 1 } else { parts.len() });
     for (to, (rows, columns)) in parts.iter().enumerate() {
@@ -340,5 +340,4 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
         work.push(Part { p: &p, a, b, packed, rows, columns, c, scratch: own });
     }
     team.each(work, dispatch);
-    args.put_back(1, kept);
 }

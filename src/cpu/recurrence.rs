@@ -4,10 +4,12 @@
 //! and threads never meet. Where it is not, or where the weights of all units pass the caches, a tile has all rows and
 //! its own units, and threads meet once a step to exchange what they made.
 
+use super::barrier::Barrier;
 use super::memory::widened;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
 use super::product::{group, multiply, single, single_packed};
-use super::workers::{Attending, Meeting, Piece, WORTH_A_THREAD, deal, share};
+use super::share::{Piece, deal, share};
+use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, Settings};
 use crate::kernel::{Call, params};
@@ -57,16 +59,16 @@ fn tiles(hidden: usize, batch: usize, directions: usize, threads: usize) -> (Vec
 }
 
 /// What threads that share the rows hand each other, once a step. Two rooms take turns: while some still read what was
-/// left in one, others already fill the other, and nobody is two meetings ahead.
+/// left in one, others already fill the other, and nobody is two barriers ahead.
 struct Exchange<F> {
-    meeting: Meeting,
+    barrier: Barrier,
     /// [thread][trade % 2]: a thread's units of all rows.
     rooms: Vec<[RwLock<Vec<F>>; 2]>,
 }
 
 impl<F: Real> Exchange<F> {
     fn new(threads: usize) -> Self {
-        Exchange { meeting: Meeting::new(threads), rooms: (0..threads).map(|_| Default::default()).collect() }
+        Exchange { barrier: Barrier::new(threads), rooms: (0..threads).map(|_| Default::default()).collect() }
     }
 
     /// Gives this thread's columns of `state` [rows, width] to the others and takes theirs. `columns` are those of each
@@ -81,7 +83,7 @@ impl<F: Real> Exchange<F> {
                 own.extend_from_slice(&row[columns[thread].clone()]);
             }
         }
-        self.meeting.wait();
+        self.barrier.wait();
         for (other, columns) in columns.iter().enumerate().filter(|&(other, _)| other != thread) {
             let theirs = self.rooms[other][turn].read().unwrap_or_else(PoisonError::into_inner);
             for (row, values) in state.chunks_exact_mut(width).zip(theirs.chunks_exact(columns.len())) {
@@ -397,17 +399,17 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let spec = call.cell.expect("the recurrence takes a cell");
     let (columns, slot) = (GATES * hidden, directions * batch * hidden);
     let team = args.team;
-    let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
-    let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let kept = if train { spec.saved } else { 0 };
     let (projected, multiplies) = (width != hidden, call.constants[10] > 0);
 
-    let wide = call.kernel.half_weights.then(|| widened(&args.buffers[1]));
+    let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
     // Once for all steps and, for weights, until they change; else here.
     let own_packed = match wide {
-        None if multiplies => args.take_packed(1, matrices(directions, width, columns), batch * steps),
+        None if multiplies => args.panels(1, matrices(directions, width, columns), batch * steps),
         _ => None,
     };
+    let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
+    let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let packs = own_packed.is_none() && multiplies;
     let packed = if packs { Weights::<F>::room(directions, width, columns, batch) } else { 0 };
     let sizes = |tile: &Tile| {
@@ -423,14 +425,14 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(room) {
         return;
     }
-    let ([xw, r, bias, h, c, saved, words, mask], scratch) = args.parts(room);
+    let ([xw, r, bias, words, mask], [h, c, saved], scratch) = args.parts(room);
     let mask = if drop { &mask[..directions * batch * width] } else { &[] };
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let own = room();
     let r = wide.as_deref().unwrap_or(r);
     let weights = multiplies.then(|| match &own_packed {
-        Some(packed) => Weights { data: packed.all(), packed: true, terms: width, columns },
+        Some(packed) => Weights { data: packed, packed: true, terms: width, columns },
         None => Weights::new(team, r, width, columns, own),
     });
     let (sums, extra) = (room(), room());
@@ -517,14 +519,13 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
             .collect();
         work.push((thread, own));
     }
-    team.each(work, |(thread, own)| {
-        let _attending = pass.exchange.as_ref().map(|exchange| Attending(&exchange.meeting));
+    let barrier = pass.exchange.as_ref().map(|exchange| &exchange.barrier);
+    team.each_with(work, barrier, |(thread, own)| {
         let mut trades = 0;
         for tile in own {
             pass.run(thread, &mut trades, tile);
         }
     });
-    args.put_back(1, own_packed);
 }
 
 /// Everything that all tiles read in a backward pass.
@@ -711,7 +712,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
 
-    let wide = call.kernel.half_weights.then(|| widened(&args.buffers[3]));
+    let wide = call.kernel.half_weights.then(|| widened(args.values(3)));
     let multiplies = steps > 1 || p.has_next == 1;
     let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, batch) } else { 0 };
     let sizes = |tile: &Tile| {
@@ -723,7 +724,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(room) {
         return;
     }
-    let ([saved, c, dy, rt, dg, sums, words, parameters], scratch) = args.parts(room);
+    let ([saved, c, dy, rt, words, parameters], [dg, sums], scratch) = args.parts(room);
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let packed = room();
@@ -791,8 +792,8 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
             .collect();
         work.push((thread, own));
     }
-    team.each(work, |(thread, own)| {
-        let _attending = pass.exchange.as_ref().map(|exchange| Attending(&exchange.meeting));
+    let barrier = pass.exchange.as_ref().map(|exchange| &exchange.barrier);
+    team.each_with(work, barrier, |(thread, own)| {
         let mut trades = 0;
         for tile in own {
             pass.run(thread, &mut trades, tile);

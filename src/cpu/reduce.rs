@@ -14,7 +14,7 @@ pub fn column_sum<F: Real>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(columns) {
         return;
     }
-    let ([a, sums], total) = args.parts(columns);
+    let ([a], [sums], total) = args.parts(columns);
     total.fill(F::zero());
     for row in a[p.a_offset as usize..][..rows * columns].chunks_exact(columns) {
         for (sum, &value) in total.iter_mut().zip(row) {
@@ -31,7 +31,7 @@ pub fn column_sum<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/reduce.wgsl`.
 pub fn reduce<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Reduce = call.params();
-    let ([values, sums], _) = args.parts(0);
+    let ([values], [sums], _) = args.parts(0);
     let values = &values[p.offset as usize..][..p.n as usize];
     for (group, slice) in values.chunks(p.per_group as usize).enumerate() {
         sums[p.out_offset as usize + group] =

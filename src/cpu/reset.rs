@@ -13,7 +13,7 @@ use crate::real::Real;
 pub fn reset_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: ResetForward = call.params();
     let gate = Shape { kind: call.constants[0], alpha: p.alpha, beta: p.beta };
-    let ([rh, bias, h, xw, s], _) = args.parts(0);
+    let ([rh, bias, h], [xw, s], _) = args.parts(0);
     let (hidden, biases, clip) = (p.hidden as usize, p.biases as usize, F::of(p.clip));
     for row in 0..(p.directions * p.batch) as usize {
         let direction = row / p.batch as usize;
@@ -35,7 +35,7 @@ pub fn reset_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: ResetBackward = call.params();
     let gate = Shape { kind: call.constants[0], alpha: p.alpha, beta: p.beta };
     let clip = if p.clipped == 1 { p.clip } else { f32::MAX };
-    let ([ds, saved, h, dg, dr, back, sums], _) = args.parts(0);
+    let ([ds, saved, h], [dg, dr, back, sums], _) = args.parts(0);
     for i in 0..(p.directions * p.batch * p.hidden) as usize {
         let r = gate.restored_within(clip, saved[p.saved_offset as usize + i]);
         let d = ds[i] * h[p.h_offset as usize + i] * r.slope;

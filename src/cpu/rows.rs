@@ -12,7 +12,7 @@ use crate::real::Real;
 /// Twin of `shaders/dropout.wgsl`.
 pub fn dropout<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Dropout = call.params();
-    let ([words, src, dst], _) = args.parts(0);
+    let ([words, src], [dst], _) = args.parts(0);
     let (key, scale) = ([words[0].word(), words[1].word()], F::of(p.scale));
     for t in 0..p.steps {
         for row in 0..p.rows {
@@ -31,7 +31,7 @@ pub fn dropout<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/trim.wgsl`.
 pub fn trim<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Trim = call.params();
-    let ([words, src, dst], _) = args.parts(0);
+    let ([words, src], [dst], _) = args.parts(0);
     let at = |offset: u32, s: u32, step: i32, row: u32, row_stride: i32| {
         (offset as i64 + s as i64 * step as i64 + row as i64 * row_stride as i64) as usize
     };
@@ -52,7 +52,7 @@ pub fn trim<F: Real>(call: &Call, args: &mut Args<F>) {
 /// Twin of `shaders/carry.wgsl`.
 pub fn carry<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Carry = call.params();
-    let ([words, src, dst], _) = args.parts(0);
+    let ([words, src], [dst], _) = args.parts(0);
     let (batch, n) = (p.batch as usize, p.features as usize);
     for row in 0..p.directions as usize * batch {
         if Words(words).holds(row % batch, time(p.step as usize, p.total_steps, row / batch, p.backwards)) {

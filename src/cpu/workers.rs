@@ -1,161 +1,273 @@
-//! Threads of the CPU executor.
+//! Worker threads of the CPU executor, which runs borrow from one stock of the process.
+//!
+//! A processor may have other work. A worker is given something to do only when it has just shown that it runs, and one that
+//! made a run wait is left alone until what it could have spared is worth another try. So a run that shares its processors with
+//! other processes takes about as long as on one thread, and a run that has them for itself wakes nobody between its kernels.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, TryLockError};
+use super::machine::lock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// One pool a process, with a thread for every processor but the caller's own.
-static POOL: LazyLock<Option<Mutex<rayon::ThreadPool>>> = LazyLock::new(|| {
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.saturating_sub(1).max(1));
-    let named = builder.thread_name(|k| format!("wgpu-lstm-{k}"));
-    if threads == 1 { None } else { named.build().ok().map(Mutex::new) }
+/// How long a worker stays awake after work. Waking it takes 50 µs and more, as long as a small layer's whole pass; the next
+/// kernel, or the next pass of a loop, comes sooner than this.
+const AWAKE: Duration = Duration::from_micros(200);
+/// The same where it was woken: what it was woken for is often done by then, and the next pass comes after this one.
+const AWAKE_ONCE_WOKEN: Duration = Duration::from_millis(1);
+/// How long a wait keeps its processor before it gives way to other threads.
+const SPIN: Duration = Duration::from_micros(5);
+/// What waking a worker costs.
+const WAKING_COST: Duration = Duration::from_micros(50);
+/// Gain for which a worker that was woken is waited for.
+const WORTH_WAITING: Duration = Duration::from_micros(100);
+/// The most that a worker has to make up for before it is tried again.
+const HIGHEST_PRICE: Duration = Duration::from_millis(40);
+/// Half of a price is forgiven after so long.
+const FORGIVEN: Duration = Duration::from_millis(50);
+/// A pause after which a worker would be asleep again: what it could have spared before does not count.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The most threads that can be asked for.
+pub(crate) const MOST_THREADS: usize = 1024;
+
+/// The threads of a run where nothing else was asked for: `WGPU_LSTM_THREADS`, or one for every processor.
+pub(crate) static DEFAULT_THREADS: LazyLock<usize> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let Some(text) = std::env::var_os("WGPU_LSTM_THREADS") else { return processors };
+    threads_of(&text.to_string_lossy(), processors).unwrap_or_else(|reason| {
+        log::warn!("{reason}; running on {processors} threads, one for every processor");
+        processors
+    })
 });
 
-/// Counts the times that the pool was given work.
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-/// Below this many multiplications a thread is not worth waking.
-pub(super) const WORTH_A_THREAD: u64 = 1 << 17;
-
-/// How long the pool's threads stay awake after work. Waking one takes 50 µs and more, as long as a small layer's whole
-/// pass; the next kernel, or the next pass of a loop, comes sooner than this.
-const AWAKE: Duration = Duration::from_micros(200);
-
-/// The threads that a run has for itself. While another run has the pool, a run has its caller's thread alone; results
-/// do not depend on the number of threads.
-pub struct Team {
-    pool: Option<MutexGuard<'static, rayon::ThreadPool>>,
-    threads: usize,
+/// What `WGPU_LSTM_THREADS` asks for; 0 is one for every processor.
+fn threads_of(text: &str, processors: usize) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(0) => Ok(processors),
+        Ok(count) if count <= MOST_THREADS => Ok(count),
+        _ => Err(format!("WGPU_LSTM_THREADS is {text:?}, expected a number of threads from 0 to {MOST_THREADS}")),
+    }
 }
 
-impl Team {
-    /// Claims up to `most` threads, the caller's own included.
-    pub(super) fn claim(most: usize) -> Team {
-        let claimed = POOL.as_ref().filter(|_| most > 1).and_then(|pool| match pool.try_lock() {
-            Ok(guard) => Some(guard),
-            // A panic in a run says nothing of the pool.
-            Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+/// Waits a moment for something that is expected soon: first on the processor, then giving way to other threads.
+pub(super) fn pause(waited: Duration) {
+    if waited < SPIN { std::hint::spin_loop() } else { std::thread::yield_now() }
+}
+
+/// Parked.
+const ASLEEP: u8 = 0;
+/// Has just ended its work.
+const COMING: u8 = 1;
+/// Waits for work; was seen to run then, perhaps not now.
+const WAITING: u8 = 2;
+/// Was asked whether it runs.
+const ASKED: u8 = 3;
+/// Said so a moment ago.
+const PRESENT: u8 = 4;
+/// Did not answer in time; waits again when it does.
+const ABSENT: u8 = 5;
+/// Has work.
+const WORKING: u8 = 6;
+/// Was woken, which takes a while.
+const WOKEN: u8 = 7;
+
+/// A thread that takes part in the runs of others.
+pub(super) struct Worker {
+    /// A pool of this one thread, so that work can be given to it and to no other.
+    pool: rayon::ThreadPool,
+    state: Arc<AtomicU8>,
+    balance: Balance,
+}
+
+impl Worker {
+    fn new(index: usize) -> Option<Worker> {
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(1);
+        let pool = builder.thread_name(move |_| format!("wgpu-lstm-{index}")).build();
+        let pool = pool.inspect_err(|error| log::warn!("running on fewer threads: {error}")).ok()?;
+        Some(Worker { pool, state: Arc::new(AtomicU8::new(ASLEEP)), balance: Balance::default() })
+    }
+
+    /// Asks whether it runs, for work of which it would spare the caller `gain`; or wakes it, where that is worth it.
+    pub fn ask(&mut self, gain: Duration, now: Instant) -> Answer {
+        let state = self.state.load(Ordering::Acquire);
+        // a panic may have left it as if it had work
+        let asleep = matches!(state, ASLEEP | WORKING);
+        if state == ABSENT || !self.balance.worth_trying(gain, asleep, now) {
+            return Answer::No;
+        }
+        if asleep {
+            self.expect(WOKEN);
+            self.balance.woke(WAKING_COST, now);
+        }
+        if asleep || state == WOKEN {
+            return if gain > WORTH_WAITING { Answer::Late } else { Answer::No };
+        }
+        if matches!(state, WAITING | PRESENT) {
+            // else it falls asleep just now, and does not answer
+            _ = self.state.compare_exchange(state, ASKED, Ordering::AcqRel, Ordering::Acquire);
+        }
+        Answer::Soon
+    }
+
+    /// Whether it runs: it answered, or came after it was woken.
+    pub fn is_here(&self) -> bool {
+        matches!(self.state.load(Ordering::Acquire), WAITING | PRESENT)
+    }
+
+    /// Ends the wait for an answer; true if it came.
+    pub fn withdraw(&mut self, waited: Duration, now: Instant) -> bool {
+        let asked = self.state.compare_exchange(ASKED, ABSENT, Ordering::AcqRel, Ordering::Acquire);
+        match asked {
+            Err(PRESENT | WAITING) => return true,
+            Err(WOKEN) => self.balance.woke(waited, now),
+            _ => self.balance.lost(waited, now),
+        }
+        false
+    }
+
+    /// Has the worker wait for work, when it comes to it.
+    fn expect(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+        let state = self.state.clone();
+        self.pool.spawn(move || wait_for_work(&state));
+    }
+
+    /// Runs `theirs` on this worker and `own` here at the same time.
+    pub fn join(&self, theirs: impl FnOnce() + Send, own: impl FnOnce()) {
+        self.state.store(WORKING, Ordering::Release);
+        self.pool.in_place_scope(|scope| {
+            scope.spawn(move |_| theirs());
+            own();
         });
-        let threads = claimed.as_ref().map_or(1, |pool| most.min(1 + pool.current_num_threads()));
-        Team { pool: claimed, threads }
+        self.expect(COMING);
     }
 
-    /// Threads for work that would keep `worth` of them busy.
-    pub(super) fn threads_for(&self, worth: u64) -> usize {
-        self.threads.min(worth.max(1) as usize)
+    /// Notes that taking part spared the caller this much time.
+    pub fn spared(&mut self, gain: Duration) {
+        self.balance.spared(gain);
     }
 
-    /// Runs parts at the same time, one on this thread; never more parts than [`Team::threads_for`] said.
-    pub(super) fn each<T: Send>(&self, mut parts: Vec<T>, work: impl Fn(T) + Sync) {
-        let Some(last) = parts.pop() else { return };
-        let Some(pool) = self.pool.as_ref().filter(|_| !parts.is_empty()) else {
-            parts.into_iter().chain([last]).for_each(work);
-            return;
-        };
-        let (others, done) = (parts.len(), AtomicUsize::new(0));
-        CALLS.fetch_add(1, Ordering::Release);
-        pool.in_place_scope(|scope| {
-            for part in parts {
-                let (work, done) = (&work, &done);
-                scope.spawn(move |_| {
-                    work(part);
-                    done.fetch_add(1, Ordering::Release);
-                });
+    /// Notes that the caller would have been ready so much sooner without it.
+    pub fn lost(&mut self, time: Duration, now: Instant) {
+        self.balance.lost(time, now);
+    }
+}
+
+/// Whether a worker that was asked may come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is away, or not worth the try.
+    No,
+    /// It is awake.
+    Soon,
+    /// It was asleep, and is on its way.
+    Late,
+}
+
+/// What a worker does between works.
+fn wait_for_work(state: &AtomicU8) {
+    let change = |from, to| state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+    let mut patience = if change(COMING, WAITING).is_ok() {
+        AWAKE
+    } else if change(WOKEN, WAITING).is_ok() {
+        AWAKE_ONCE_WOKEN
+    } else {
+        return; // work is on its way
+    };
+    let mut start = Instant::now();
+    loop {
+        let waited = start.elapsed();
+        match state.load(Ordering::Acquire) {
+            ASKED => {
+                if change(ASKED, PRESENT).is_ok() {
+                    (start, patience) = (Instant::now(), AWAKE);
+                }
             }
-            work(last);
-            // A scope that is not ready at its end puts this thread to sleep; the others are about to be ready, and need a
-            // moment more to say so to the scope.
-            let start = Instant::now();
-            spin_until(|| done.load(Ordering::Acquire) == others || start.elapsed() > AWAKE);
-            let ready = Instant::now();
-            spin_until(|| ready.elapsed() > Duration::from_nanos(300));
-        });
-        let calls = CALLS.load(Ordering::Acquire);
-        pool.spawn_broadcast(move |_| {
-            let start = Instant::now();
-            spin_until(|| CALLS.load(Ordering::Acquire) != calls || start.elapsed() > AWAKE);
-        });
-    }
-}
-
-/// Waits for something that is about to happen.
-fn spin_until(ready: impl Fn() -> bool) {
-    while !ready() {
-        std::hint::spin_loop();
-    }
-}
-
-/// Cuts `0..n` in at most `parts` ranges of about the same length, each but the last a multiple of `multiple`.
-pub(super) fn share(n: usize, parts: usize, multiple: usize) -> impl Iterator<Item = Range<usize>> {
-    let length = n.div_ceil(parts).next_multiple_of(multiple).max(1);
-    (0..n).step_by(length).map(move |first| first..n.min(first + length))
-}
-
-/// A run of elements of a buffer, and who gets it.
-pub(super) struct Piece {
-    pub at: usize,
-    pub len: usize,
-    pub to: usize,
-    pub index: usize,
-}
-
-/// Deals pieces of a buffer, none of them overlapping, to `parts` receivers, each in the order of `index` from 0.
-pub(super) fn deal<F>(buffer: &mut [F], mut pieces: Vec<Piece>, parts: usize) -> Vec<Vec<&mut [F]>> {
-    let mut counts = vec![0; parts];
-    for piece in &pieces {
-        counts[piece.to] += 1;
-    }
-    let mut dealt: Vec<Vec<&mut [F]>> =
-        counts.into_iter().map(|count| (0..count).map(|_| Default::default()).collect()).collect();
-    if !pieces.is_sorted_by_key(|piece| piece.at) {
-        pieces.sort_unstable_by_key(|piece| piece.at);
-    }
-    let (mut rest, mut at) = (buffer, 0);
-    for piece in pieces {
-        let (own, after) = std::mem::take(&mut rest)[piece.at - at..].split_at_mut(piece.len);
-        dealt[piece.to][piece.index] = own;
-        (rest, at) = (after, piece.at + piece.len);
-    }
-    dealt
-}
-
-/// Where all threads of a team wait for each other, once a step.
-pub(super) struct Meeting {
-    parties: usize,
-    arrived: AtomicUsize,
-    broken: AtomicBool,
-}
-
-impl Meeting {
-    pub fn new(parties: usize) -> Meeting {
-        Meeting { parties, arrived: AtomicUsize::new(0), broken: AtomicBool::new(false) }
-    }
-
-    /// Waits until all have come as often as this one.
-    pub fn wait(&self) {
-        let turn = self.arrived.fetch_add(1, Ordering::AcqRel) / self.parties + 1;
-        let mut spins = 0u32;
-        while self.arrived.load(Ordering::Acquire) < turn * self.parties {
-            assert!(!self.broken.load(Ordering::Relaxed), "another thread of this run panicked");
-            spins += 1;
-            // A step takes microseconds; a thread that was sent to sleep takes longer to come.
-            if spins < 10_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            now @ (WAITING | PRESENT | ABSENT) if waited > patience => {
+                if change(now, ASLEEP).is_ok() {
+                    return;
+                }
+            }
+            ABSENT => {
+                _ = change(ABSENT, WAITING);
+            }
+            WAITING | PRESENT => pause(waited),
+            _ => return,
         }
     }
 }
 
-/// Held by a thread while it takes part; if it panics, the others do not wait for it.
-pub(super) struct Attending<'a>(pub &'a Meeting);
+/// What a worker spares and costs, so that one whose processor is taken is not tried too often.
+#[derive(Default)]
+struct Balance {
+    /// What the next try has to be worth; 0 while all goes well.
+    price: Duration,
+    /// What waking it has cost and not brought in.
+    wakes: Duration,
+    /// What the worker could have spared since it last took part.
+    missed: Duration,
+    last_try: Option<Instant>,
+    last_loss: Option<Instant>,
+}
 
-impl Drop for Attending<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.broken.store(true, Ordering::Relaxed);
+impl Balance {
+    fn worth_trying(&mut self, gain: Duration, asleep: bool, now: Instant) -> bool {
+        if self.last_try.is_some_and(|last| now.saturating_duration_since(last) > PAUSE) {
+            self.missed = Duration::ZERO;
         }
+        self.last_try = Some(now);
+        self.missed += gain;
+        let halvings =
+            self.last_loss.map_or(0, |last| now.saturating_duration_since(last).as_nanos() / FORGIVEN.as_nanos());
+        let forgiven = |price: Duration| price / 2u32.saturating_pow(halvings.min(31) as u32);
+        let waking = if asleep { WAKING_COST + forgiven(self.wakes) } else { Duration::ZERO };
+        let worth = self.missed >= forgiven(self.price).max(waking);
+        if worth {
+            self.missed = Duration::ZERO;
+        }
+        worth
     }
+
+    fn spared(&mut self, gain: Duration) {
+        self.price = self.price.saturating_sub(gain);
+        self.wakes = self.wakes.saturating_sub(gain);
+    }
+
+    fn lost(&mut self, time: Duration, now: Instant) {
+        self.price = (2 * self.price + time).min(HIGHEST_PRICE);
+        (self.missed, self.last_loss) = (Duration::ZERO, Some(now));
+    }
+
+    fn woke(&mut self, time: Duration, now: Instant) {
+        self.wakes = (self.wakes + time).min(HIGHEST_PRICE);
+        self.last_loss = Some(now);
+    }
+}
+
+/// Workers that no run has.
+struct Stock {
+    idle: Vec<Worker>,
+    made: usize,
+}
+
+static STOCK: Mutex<Stock> = Mutex::new(Stock { idle: Vec::new(), made: 0 });
+
+/// Adds workers to a crew until it has `count`; makes new ones while the process has fewer than `most`.
+pub(super) fn hire(crew: &mut Vec<Worker>, count: usize, most: usize) {
+    let mut stock = lock(&STOCK);
+    while crew.len() < count {
+        let worker = stock.idle.pop().or_else(|| {
+            let made = (stock.made < most).then(|| Worker::new(stock.made)).flatten();
+            stock.made += made.is_some() as usize;
+            made
+        });
+        let Some(worker) = worker else { return };
+        crew.push(worker);
+    }
+}
+
+/// Gives workers back.
+pub(super) fn dismiss(crew: impl Iterator<Item = Worker>) {
+    lock(&STOCK).idle.extend(crew);
 }
 
 #[cfg(test)]
@@ -163,48 +275,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_cover_and_keep_to_multiples() {
-        for n in [0, 1, 5, 16, 33, 100] {
-            for parts in 1..5 {
-                let all: Vec<_> = share(n, parts, 4).collect();
-                assert!(all.len() <= parts && all.iter().rev().skip(1).all(|range| range.len() % 4 == 0));
-                assert_eq!(all.into_iter().flatten().collect::<Vec<_>>(), (0..n).collect::<Vec<_>>());
-            }
+    fn the_variable_is_a_number_of_threads() {
+        assert_eq!(threads_of("3", 8), Ok(3));
+        assert_eq!(threads_of(" 16 ", 8), Ok(16));
+        assert_eq!(threads_of("0", 8), Ok(8));
+        for bad in ["", "-1", "two", "1.5", "1025", "99999999999999999999"] {
+            assert!(threads_of(bad, 8).unwrap_err().contains(&format!("{bad:?}")), "{bad}");
         }
     }
 
     #[test]
-    fn pieces_are_dealt_in_any_order_of_address() {
-        let mut buffer: Vec<u32> = (0..10).collect();
-        let piece = |at, len, to, index| Piece { at, len, to, index };
-        let dealt = deal(&mut buffer, vec![piece(7, 2, 0, 0), piece(4, 2, 1, 0), piece(1, 3, 0, 1)], 2);
-        assert_eq!(dealt, vec![vec![&mut [7, 8][..], &mut [1, 2, 3]], vec![&mut [4, 5][..]]]);
+    fn a_worker_that_was_no_loss_is_used_at_once_and_one_that_was_has_to_be_worth_it() {
+        let (start, micros) = (Instant::now(), Duration::from_micros);
+        let mut balance = Balance::default();
+        assert!(balance.worth_trying(micros(1), false, start));
+        assert!(!balance.worth_trying(micros(30), true, start), "waking costs more than that");
+        assert!(balance.worth_trying(micros(30), true, start), "not more than both");
+        balance.woke(micros(50), start);
+        assert!(balance.worth_trying(micros(1), false, start), "now it is awake");
+        assert!(!balance.worth_trying(micros(90), true, start), "the first time was for nothing");
+        assert!(balance.worth_trying(micros(10), true, start));
+        balance.lost(micros(1000), start);
+        assert!(!balance.worth_trying(micros(900), false, start));
+        assert!(!balance.worth_trying(micros(900), false, start + 2 * PAUSE), "the pause ended what was missed before");
+        assert!(balance.worth_trying(micros(900), false, start + 2 * PAUSE));
+        balance.spared(micros(2000));
+        assert!(balance.worth_trying(micros(1), false, start), "it has made up for what it cost");
+        for _ in 0..100 {
+            balance.lost(micros(5000), start);
+        }
+        assert!(!balance.worth_trying(micros(39_000), false, start));
+        assert!(balance.worth_trying(micros(1000), false, start), "no price is higher than this");
+        balance.lost(micros(5000), start);
+        assert!(balance.worth_trying(micros(100), false, start + 20 * FORGIVEN), "forgiven");
     }
 
     #[test]
-    fn a_meeting_holds_everyone_back_and_breaks_when_one_panics() {
-        let (meeting, count) = (Meeting::new(2), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    for turn in 1..=100 {
-                        count.fetch_add(1, Ordering::SeqCst);
-                        meeting.wait();
-                        assert!(count.load(Ordering::SeqCst) >= 2 * turn);
-                        meeting.wait();
-                    }
-                });
+    fn a_worker_sleeps_comes_answers_and_works() {
+        let mut worker = Worker::new(0).expect("a thread");
+        let until = |what: &dyn Fn(&mut Worker) -> bool, worker: &mut Worker| {
+            let start = Instant::now();
+            while !what(worker) {
+                assert!(start.elapsed() < Duration::from_secs(60));
+                std::thread::yield_now();
             }
-        });
-        let waiting = std::thread::scope(|scope| {
-            let one = scope.spawn(|| meeting.wait());
-            let other = scope.spawn(|| {
-                let _attending = Attending(&meeting);
-                panic!("on purpose");
-            });
-            assert!(other.join().is_err());
-            one.join()
-        });
-        assert!(waiting.is_err());
+        };
+        assert!(!worker.is_here());
+        for _ in 0..100 {
+            // On a busy machine it may fall asleep, or be absent, before it is seen.
+            let here = |worker: &mut Worker| {
+                let answer = worker.ask(Duration::from_secs(1), Instant::now());
+                answer != Answer::No && worker.is_here()
+            };
+            until(&here, &mut worker);
+            let (mut own, mut theirs) = (0, None);
+            worker.join(|| theirs = Some(std::thread::current().id()), || own = 1);
+            assert_eq!(own, 1);
+            assert!(theirs.is_some_and(|id| id != std::thread::current().id()));
+        }
+        until(&|worker| worker.state.load(Ordering::Acquire) == ASLEEP, &mut worker);
     }
 }

@@ -80,10 +80,11 @@ pub(super) fn compute(method: Method, mut from: Vec<Shaped>) -> Result<Vec<f64>,
             }
             // In PyTorch's order of operations: a row of zeros becomes NaN there, too.
             let scale: Vec<f64> = g.iter().zip(squares).map(|(g, square)| g / square.sqrt()).collect();
-            Ok(v.iter().enumerate().map(|(at, value)| value * scale[row(at)]).collect())
+            v.iter_mut().enumerate().for_each(|(at, value)| *value *= scale[row(at)]);
+            Ok(std::mem::take(v))
         }
         (Method::SpectralNorm, [(shape, w), (_, u), (_, v)]) => {
-            let (w, u, v): (&[f64], &[f64], &[f64]) = (w, u, v);
+            let (u, v): (&[f64], &[f64]) = (u, v);
             let rows = shape.first().copied().unwrap_or(1).max(1);
             let columns = (w.len() / rows).max(1);
             let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
@@ -109,10 +110,12 @@ pub(super) fn compute(method: Method, mut from: Vec<Shaped>) -> Result<Vec<f64>,
             } else {
                 first().0
             };
-            Ok(w.iter().map(|value| value / sigma).collect())
+            w.iter_mut().for_each(|value| *value /= sigma);
+            Ok(std::mem::take(w))
         }
         (Method::Pruning, [(_, w), (_, mask)]) => {
-            Ok(w.iter().zip(mask.iter()).map(|(value, mask)| value * mask).collect())
+            w.iter_mut().zip(mask.iter()).for_each(|(value, mask)| *value *= mask);
+            Ok(std::mem::take(w))
         }
         _ => Err("of which a part is missing".into()),
     }

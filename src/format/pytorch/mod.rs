@@ -54,6 +54,7 @@ pub use recurrent::Recurrent;
 use super::number::Number;
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, LstmLayer};
+use crate::memory;
 use crate::{Device, Model, Sequential};
 use container::Container;
 use derived::{Derived, Shaped, compute};
@@ -181,8 +182,9 @@ impl Weights {
                 (tensor.shape.clone(), tensor.values(&self.bytes, Number::decode)?)
             }
             _ => {
-                let (shape, values) = self.shaped(name).map_err(|reason| self.refuse(reason))?;
-                (shape, values.into_iter().map(|value| value as f32).collect())
+                let (shape, values) = self.shaped(name)?;
+                let rounded = values.iter().map(|&value| value as f32);
+                (shape, memory::collect(values.len(), rounded, format_args!("tensor {name}"))?)
             }
         };
         Ok(HostTensor { name: name.into(), shape, values })
@@ -206,21 +208,20 @@ impl Weights {
     }
 
     /// Shape and numbers in f64 of a tensor or parameter.
-    fn shaped(&self, name: &str) -> Result<Shaped, String> {
+    fn shaped(&self, name: &str) -> Result<Shaped> {
         match (self.derived.get(name), self.by_name.get(name)) {
             (Some(own), _) => {
-                let refuse = |reason: &String| format!("has tensor {name} {reason}");
-                let method = *own.method.as_ref().map_err(refuse)?;
+                let refuse = |reason: &str| self.refuse(format!("has tensor {name} {reason}"));
+                let method = *own.method.as_ref().map_err(|reason| refuse(reason))?;
                 // Computations lie on top of each other three times at most.
-                let from = own.from.iter().map(|name| self.shaped(name)).collect::<Result<_, _>>()?;
+                let from = own.from.iter().map(|name| self.shaped(name)).collect::<Result<_>>()?;
                 Ok((own.shape.clone(), compute(method, from).map_err(|reason| refuse(&reason))?))
             }
             (None, Some(&index)) => {
                 let tensor = &self.tensors[index];
-                let values = tensor.values(&self.bytes, Number::decode_f64).map_err(|error| error.to_string())?;
-                Ok((tensor.shape.clone(), values))
+                Ok((tensor.shape.clone(), tensor.values(&self.bytes, Number::decode_f64)?))
             }
-            (None, None) => Err(self.lacks(name)),
+            (None, None) => Err(self.refuse(self.lacks(name))),
         }
     }
 

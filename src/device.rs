@@ -125,6 +125,16 @@ impl Device {
         Ok(Tensor { len, place })
     }
 
+    /// A copy of a tensor, made on the device.
+    pub(crate) async fn copied(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
+        let copy = self.tensor(name, tensor.len).await?;
+        match (&tensor.place, &copy.place) {
+            (Place::Gpu(context, from), Place::Gpu(_, to)) => context.copy((from, 0), (to, 0), tensor.len),
+            _ => copy.write(0, &tensor.read_all().await?),
+        }
+        Ok(copy)
+    }
+
     /// Makes a plan ready to run, with buffers of its own, zeroed.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ fn all_predict_the_same(folder_name: &str, device: &Device, expected: usize) {
             continue;
         }
         let name = file.split('.').next().unwrap();
-        let mut model = keras::load(&path, device).unwrap();
+        let model = keras::load(&path, device).unwrap();
         let y = model.predict(truth.array3(&format!("{name}.x")).view()).unwrap();
         let expected = &truth.tensors[&format!("{name}.y")];
         match truth.tensors.get(&format!("{name}.lengths")) {
@@ -169,7 +169,7 @@ fn an_edited_file_that_says_the_same_is_read() {
     let truth = fixture("file_keras_expected.safetensors");
     let as_list = |config: &mut Value| config["config"] = config["config"]["layers"].take(); // as before Keras 2.3
     for again in [edited("everything.keras", |_| ()), edited("everything.keras", as_list)] {
-        let mut model = keras::from_bytes(&again, &Device::cpu()).unwrap();
+        let model = keras::from_bytes(&again, &Device::cpu()).unwrap();
         let y = model.predict(truth.array3("everything.x").view()).unwrap();
         equal("everything, edited", &y, &truth.tensors["everything.y"]);
     }
@@ -458,9 +458,9 @@ fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     for (name, layers) in writable() {
         let path = folder.path().join(format!("{name}.keras"));
-        let mut model = layers.build(&Device::cpu(), 4).unwrap();
+        let model = layers.build(&Device::cpu(), 4).unwrap();
         keras::save(&model, &path).unwrap();
-        let mut again = keras::load(&path, &Device::cpu()).unwrap();
+        let again = keras::load(&path, &Device::cpu()).unwrap();
         let x = input(name);
         let (given, expected) = (again.predict(x.view()).unwrap(), model.predict(x.view()).unwrap());
         equal(name, &given, &expected);

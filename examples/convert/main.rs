@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     let source = Format::of(&from)?;
     let by_name = matches!(source, Format::Pytorch | Format::Onnx);
     ensure!(layers.is_empty() || by_name, "--layers is for weights without an architecture and for nodes of a graph");
-    let mut model = match source {
+    let model = match source {
         Format::Own => own::read(&from, &device)?,
         Format::Pytorch => pytorch::read(&from, &layers, &device)?,
         Format::Onnx => onnx::read(&from, &layers, &device)?,

@@ -60,9 +60,9 @@ fn main() -> Result<()> {
     };
     let shown = shown.with_context(|| format!("no protein is called {:?}", arguments.protein))?;
     let device = arguments.device.open()?;
-    let mut model = network::open(&arguments.network, &device)?;
+    let model = network::open(&arguments.network, &device)?;
     let start = Instant::now();
-    let scores = network::predict(&mut model, &proteins)?;
+    let scores = network::predict(&model, &proteins)?;
     let seconds = start.elapsed().as_secs_f64();
 
     let disordered = |scores: &[f32]| scores.iter().filter(|&score| score > threshold).count();

@@ -211,14 +211,13 @@ impl Weights {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn layer(&self, prefix: Option<&str>, device: &Device) -> Result<LstmLayer> {
         let found = self.recurrent(prefix)?;
-        let layer = found.config.clone().build(device, found.input, 0)?;
         let mut parameters = BTreeMap::new();
         for (own, kind, _) in found.tensors() {
             let own = own.strip_prefix("lstm.").unwrap_or(&own).to_string();
             parameters.insert(own, self.tensor(&under(&found.prefix, &kind))?);
         }
-        layer.set_parameters(parameters).map_err(|error| self.refuse(format!("does not fit: {error}")))?;
-        Ok(layer)
+        let layer = LstmLayer::with_parameters(found.config, device, found.input, parameters);
+        pollster::block_on(layer).map_err(|error| error.in_file(&self.path))
     }
 
     /// Layers by their prefixes, one after another, as a model's architecture: a recurrent layer returns sequences; a `weight` of
@@ -238,11 +237,9 @@ impl Weights {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn model(&self, prefixes: &[&str], device: &Device) -> Result<Model> {
         let (config, names) = self.stack(prefixes)?;
-        let model = config.build(device, 0)?;
         let rename = |(own, name): (String, String)| Ok(HostTensor { name: own, ..self.host(&name)? });
         let tensors = names.into_iter().map(rename).collect::<Result<_>>()?;
-        model.import(tensors).map_err(|error| self.refuse(format!("does not fit: {error}")))?;
-        Ok(model)
+        config.with_parameters(device, tensors).map_err(|error| error.in_file(&self.path))
     }
 
     /// An architecture, and for each of its tensors the file's name.

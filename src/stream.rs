@@ -3,11 +3,12 @@
 use crate::cache::{Compiled, Plans};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
-use crate::layer::SharedParameters;
+use crate::layer::{SharedParameters, Version};
 use crate::model::Sequential;
 use crate::plan::{Buffer, BufferId};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};
+use crate::wait;
 use ndarray::{Array3, ArrayView3};
 
 /// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, K and H long. A GRU has its state in both.
@@ -43,8 +44,8 @@ pub struct Stream {
     batch: usize,
     device: Device,
     parameters: SharedParameters,
-    /// The version of the parameters that the plans are bound to.
-    version: u64,
+    /// The version of the tensors that the plans are bound to.
+    tensors: u64,
     /// Of each LSTM layer.
     states: Vec<State>,
     plans: Plans<(), NetworkPlan>,
@@ -90,13 +91,13 @@ impl Stream {
             };
             states.push(State { h: held(h).await?, c: held(c).await? });
         }
-        let version = parameters.read().version;
+        let tensors = parameters.version().tensors;
         Ok(Stream {
             config: config.clone(),
             layers: layers.to_vec(),
             batch,
             device: device.clone(),
-            version,
+            tensors,
             parameters,
             states,
             plans: Plans::new(),
@@ -110,7 +111,7 @@ impl Stream {
     /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn feed(&mut self, x: ArrayView3<f32>) -> Result<Array3<f32>> {
-        pollster::block_on(self.feed_async(x))
+        wait::block_on(self.feed_async(x))
     }
 
     /// [`Stream::feed`] for places that cannot block.
@@ -137,20 +138,23 @@ impl Stream {
             )));
         }
         let lease = loop {
-            let version = self.parameters.read().version;
-            if version != self.version {
+            let Version { tensors, numbers } = self.parameters.version();
+            if tensors != self.tensors {
                 self.plans.forget(|()| true);
-                self.version = version;
+                self.tensors = tensors;
             }
             let compiled = match self.plans.take(((), steps, batch)) {
                 Some(compiled) => compiled,
                 None => self.compile(steps).await?,
             };
-            upload(&compiled.executable, &compiled.plan.x, x.permuted_axes([1, 0, 2]))?;
+            let Compiled { plan, executable } = &compiled;
+            upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
+            let done = executable.run_slices(executable.traceless()).await?;
+            // All of it is to run with the same parameters, and the states are to go on once.
             let current = self.parameters.read();
-            // A model that was trained meanwhile may have new tensors.
-            if current.version == version {
-                compiled.executable.run()?;
+            if current.version.tensors == tensors {
+                let done = if current.version.numbers == numbers { done } else { 0 };
+                executable.run_range(done..executable.plan().commands.len())?;
                 drop(current);
                 break self.plans.lend(((), steps, batch), compiled);
             }
@@ -187,7 +191,7 @@ impl Stream {
     /// An index beyond B; a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn state(&self, stream: usize) -> Result<StreamState> {
-        pollster::block_on(self.state_async(stream))
+        wait::block_on(self.state_async(stream))
     }
 
     /// [`Stream::state`] for places that cannot block.

@@ -1,17 +1,33 @@
 //! An open device: buffers, pipelines, and what went wrong.
 
 use super::adapter::{self, Adapter, AdapterKind, GpuOptions};
+#[cfg(not(target_arch = "wasm32"))]
+use super::poller::Poller;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Call};
-use crate::plan::Capabilities;
+use crate::plan::{Capabilities, Plan};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::wait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A buffer on the device.
 pub(crate) type GpuBuffer = wgpu::Buffer;
 
-/// What a pipeline is compiled for: kernel, cell and constants.
-type PipelineKey = (&'static str, Option<&'static str>, Vec<u32>);
+/// What a pipeline is compiled for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PipelineKey {
+    kernel: &'static str,
+    cell: Option<&'static str>,
+    constants: Vec<u32>,
+}
+
+impl PipelineKey {
+    fn of(call: &Call) -> PipelineKey {
+        let (kernel, cell) = (call.kernel.name, call.cell.map(|cell| cell.name));
+        PipelineKey { kernel, cell, constants: call.constants.clone() }
+    }
+}
 
 /// An open device with its queue and its compiled pipelines.
 #[derive(Debug)]
@@ -25,6 +41,8 @@ pub(crate) struct Context {
     pipelines: Mutex<HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>>,
     layouts: Mutex<HashMap<&'static str, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
     failure: Arc<Mutex<Option<String>>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    poller: Poller,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,6 +108,8 @@ impl Context {
             pipelines: Mutex::default(),
             layouts: Mutex::default(),
             failure,
+            #[cfg(not(target_arch = "wasm32"))]
+            poller: Poller::default(),
         })
     }
 
@@ -136,10 +156,10 @@ impl Context {
     }
 
     /// Copies elements between buffers on the device.
-    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) {
+    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) -> wgpu::SubmissionIndex {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(from.0, 4 * from.1, to.0, 4 * to.1, 4 * len);
-        self.queue.submit([encoder.finish()]);
+        self.queue.submit([encoder.finish()])
     }
 
     /// Reads `len` elements from element `at`, after everything submitted so far.
@@ -152,23 +172,71 @@ impl Context {
         const DURING: &str = "reading results back";
         use wgpu::BufferUsages as Use;
         let staging = self.allocate("readback", 4 * len, Use::MAP_READ | Use::COPY_DST).await?;
-        self.copy((buffer, at), (&staging, 0), len);
+        let copied = self.copy((buffer, at), (&staging, 0), len);
         let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+        let sender = Arc::new(sender);
+        let mapped = sender.clone();
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             // Nobody waits any more if the future was dropped.
-            let _ = sender.send(result);
+            let _ = mapped.send(result.map_err(|error| error.to_string()));
         });
         let failed = |reason: String| Error::DeviceFailed { during: DURING.into(), reason };
-        // In browsers this does nothing and the page's event loop drives the map.
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| failed(error.to_string()))?;
+        if !self.is_polled(&sender, &copied).await {
+            // In browsers this does nothing and the page's event loop drives the map.
+            let wait = wgpu::PollType::Wait { submission_index: Some(copied), timeout: None };
+            self.device.poll(wait).map_err(|error| failed(error.to_string()))?;
+        }
+        // From here on the callback alone has it.
+        drop(sender);
         let mapped = receiver.receive().await;
         self.check(DURING)?;
-        mapped.ok_or_else(|| failed("the map was cancelled".into()))?.map_err(|error| failed(error.to_string()))?;
+        mapped.ok_or_else(|| failed("the map was cancelled".into()))?.map_err(failed)?;
         let view = staging.slice(..).get_mapped_range().map_err(|error| failed(error.to_string()))?;
         let values = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect();
         drop(view);
         staging.unmap();
         Ok(values)
+    }
+
+    /// True if something else than this call drives the map: the poller, where this thread must not block.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn is_polled(&self, sender: &Arc<super::poller::Sender>, after: &wgpu::SubmissionIndex) -> bool {
+        !wait::is_blocking().await && self.poller.poll(&self.device, sender, after.clone())
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    async fn is_polled<T>(&self, _: &T, _: &wgpu::SubmissionIndex) -> bool {
+        false
+    }
+
+    /// Compiles the kernels of a plan ahead where that must not block, on a thread of its own.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn compile(self: &Arc<Self>, plan: &Plan) -> Result<()> {
+        if wait::is_blocking().await {
+            return Ok(());
+        }
+        let mut calls: HashMap<PipelineKey, Call> = HashMap::new();
+        {
+            let known = lock(&self.pipelines);
+            let all = plan.commands.iter().map(|command| (PipelineKey::of(&command.call), &command.call));
+            for (key, call) in all.filter(|(key, _)| !known.contains_key(key)) {
+                calls.entry(key).or_insert_with(|| call.clone());
+            }
+        }
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let context = self.clone();
+        let compile = move || {
+            // Scopes of errors belong to threads.
+            let scope = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            calls.values().for_each(|call| drop(context.pipeline(call)));
+            wait::block_on(scope.pop())
+        };
+        match wait::blocking(compile).await {
+            Some(error) => Err(Error::DeviceFailed { during: "compiling a plan".into(), reason: error.to_string() }),
+            None => Ok(()),
+        }
     }
 
     /// Layouts of a kernel: parameters with a dynamic offset at binding 0, then its storage buffers.
@@ -202,7 +270,7 @@ impl Context {
     /// The pipeline of a call, compiled once for each kernel, cell and set of constants.
     pub fn pipeline(&self, call: &Call) -> Arc<wgpu::ComputePipeline> {
         let kernel = call.kernel;
-        let key = (kernel.name, call.cell.map(|cell| cell.name), call.constants.clone());
+        let key = PipelineKey::of(call);
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return pipeline.clone();
         }

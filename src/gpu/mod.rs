@@ -2,6 +2,8 @@
 
 mod adapter;
 mod context;
+#[cfg(not(target_arch = "wasm32"))]
+mod poller;
 mod program;
 
 pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};

@@ -42,6 +42,8 @@ impl Program {
             });
         }
         let (params, offsets) = params(&context, plan).await?;
+        #[cfg(not(target_arch = "wasm32"))]
+        context.compile(plan).await?;
         let scope = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut groups: HashMap<(&str, &[BufferId]), Arc<wgpu::BindGroup>> = HashMap::new();
         let mut dispatches = Vec::with_capacity(plan.commands.len());

@@ -126,13 +126,24 @@ pub(crate) struct SharedParameters(Arc<RwLock<Current>>);
 #[derive(Debug)]
 pub(crate) struct Current {
     parameters: Arc<Parameters>,
-    /// Counts the times that the tensors were replaced by others, to which plans must be bound anew.
-    pub version: u64,
+    pub version: Version,
+}
+
+/// Counts changes of parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// Times that the tensors were replaced by others, to which plans must be bound anew.
+    pub tensors: u64,
+    /// Times that the numbers in them changed.
+    pub numbers: u64,
 }
 
 impl SharedParameters {
     pub fn new(parameters: Parameters) -> SharedParameters {
-        SharedParameters(Arc::new(RwLock::new(Current { parameters: Arc::new(parameters), version: 0 })))
+        SharedParameters(Arc::new(RwLock::new(Current {
+            parameters: Arc::new(parameters),
+            version: Version::default(),
+        })))
     }
 
     /// The same parameters for a stream, which sees every change.
@@ -142,7 +153,7 @@ impl SharedParameters {
 
     /// The same numbers for a clone, which sees no change.
     pub fn for_clone(&self) -> SharedParameters {
-        SharedParameters(Arc::new(RwLock::new(Current { parameters: self.now(), version: 0 })))
+        SharedParameters(Arc::new(RwLock::new(Current { parameters: self.now(), version: Version::default() })))
     }
 
     /// Keeps the parameters from changing.
@@ -151,14 +162,22 @@ impl SharedParameters {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the parameters from being read by streams.
-    pub fn write(&self) -> RwLockWriteGuard<'_, Current> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps the parameters from being read by streams while their numbers change.
+    pub fn change(&self) -> RwLockWriteGuard<'_, Current> {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        current.version.numbers += 1;
+        current
+    }
+
+    /// How often they have changed.
+    pub fn version(&self) -> Version {
+        self.read().version
     }
 
     /// True if a clone has the same tensors.
     pub fn is_shared(&self) -> bool {
-        Arc::get_mut(&mut self.write().parameters).is_none()
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::get_mut(&mut current.parameters).is_none()
     }
 
     /// Copies the tensors where a clone has the same; true if it did.
@@ -172,9 +191,9 @@ impl SharedParameters {
 
     /// Puts other tensors in the place of these.
     pub fn replace(&self, parameters: Parameters) {
-        let mut current = self.write();
+        let mut current = self.change();
         current.parameters = Arc::new(parameters);
-        current.version += 1;
+        current.version.tensors += 1;
     }
 
     /// The tensor of that buffer name.
@@ -194,7 +213,7 @@ impl SharedParameters {
 
     /// Replaces everything, or nothing, as [`Parameters::import`].
     pub fn import(&self, given: Vec<HostTensor>) -> Result<()> {
-        self.write().parameters.import(given)
+        self.change().parameters.import(given)
     }
 
     fn now(&self) -> Arc<Parameters> {

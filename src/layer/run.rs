@@ -11,6 +11,7 @@ use crate::plan::BufferId;
 use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 use crate::stream::Stream;
 use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
+use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
 
@@ -139,7 +140,7 @@ impl LstmLayer {
     /// A device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn parameters(&self) -> Result<BTreeMap<String, ArrayD<f32>>> {
-        Ok(arrays(pollster::block_on(self.parameters.export())?))
+        Ok(arrays(wait::block_on(self.parameters.export())?))
     }
 
     /// Replaces all parameters, given by PyTorch's names and in its shapes.
@@ -179,7 +180,7 @@ impl LstmLayer {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn stream(&self, batch: usize) -> Result<Stream> {
-        pollster::block_on(self.stream_async(batch))
+        wait::block_on(self.stream_async(batch))
     }
 
     /// [`LstmLayer::stream`] for places that cannot block.
@@ -195,7 +196,7 @@ impl LstmLayer {
     /// Shapes that do not fit, sizes that the device cannot hold, a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn forward(&self, x: ArrayView3<f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
-        pollster::block_on(self.forward_async(x, initial))
+        wait::block_on(self.forward_async(x, initial))
     }
 
     /// [`LstmLayer::forward`] for places that cannot block.
@@ -230,7 +231,7 @@ impl LstmLayer {
         initial: Option<&LstmState>,
     ) -> Result<LstmOutput> {
         let mut into = LstmOutput::default();
-        pollster::block_on(self.forward_into_async(x, Some(lengths), initial, &mut into))?;
+        wait::block_on(self.forward_into_async(x, Some(lengths), initial, &mut into))?;
         Ok(into)
     }
 
@@ -253,7 +254,7 @@ impl LstmLayer {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn forward_into(&self, x: ArrayView3<f32>, initial: Option<&LstmState>, into: &mut LstmOutput) -> Result<()> {
-        pollster::block_on(self.forward_into_async(x, None, initial, into))
+        wait::block_on(self.forward_into_async(x, None, initial, into))
     }
 
     /// [`LstmLayer::forward_into`] for places that cannot block; with `lengths`, as [`LstmLayer::forward_ragged`].
@@ -275,7 +276,10 @@ impl LstmLayer {
         }
         upload(executable, &plan.x, x)?;
         self.write_states(executable, &plan.states, initial, batch, false)?;
-        self.run(executable)?;
+        if !self.run(executable).await? {
+            self.write_states(executable, &plan.states, initial, batch, false)?;
+            self.run_at_once(executable)?;
+        }
         download(executable, &plan.y, batch, self.order(), &mut into.output).await?;
         self.read_states(executable, &plan.states, batch, &mut into.state).await
     }
@@ -303,7 +307,7 @@ impl LstmLayer {
         d_output: ArrayView3<f32>,
         d_final: Option<&LstmState>,
     ) -> Result<LstmGradients> {
-        pollster::block_on(self.gradients_async(x, None, initial, d_output, d_final))
+        wait::block_on(self.gradients_async(x, None, initial, d_output, d_final))
     }
 
     /// [`LstmLayer::gradients`] for sequences of different lengths, as [`LstmLayer::forward_ragged`] has them. Gradients of
@@ -320,7 +324,7 @@ impl LstmLayer {
         d_output: ArrayView3<f32>,
         d_final: Option<&LstmState>,
     ) -> Result<LstmGradients> {
-        pollster::block_on(self.gradients_async(x, Some(lengths), initial, d_output, d_final))
+        wait::block_on(self.gradients_async(x, Some(lengths), initial, d_output, d_final))
     }
 
     /// [`LstmLayer::gradients`] for places that cannot block; with `lengths`, as [`LstmLayer::gradients_ragged`].
@@ -354,7 +358,9 @@ impl LstmLayer {
         upload(executable, &plan.dy, d_output)?;
         self.write_states(executable, &plan.initial, initial, batch, false)?;
         self.write_states(executable, &plan.d_final, d_final, batch, true)?;
-        self.run(executable)?;
+        if !self.run(executable).await? {
+            self.run_at_once(executable)?;
+        }
         let (mut dx, mut initial) = (Array3::default((0, 0, 0)), LstmState::default());
         download(executable, &plan.dx, batch, self.order(), &mut dx).await?;
         self.read_states(executable, &plan.d_initial, batch, &mut initial).await?;
@@ -394,8 +400,19 @@ impl LstmLayer {
         Ok(self.gradients.lend(key, Compiled { plan, executable }))
     }
 
-    /// Runs a plan with parameters that do not change meanwhile.
-    fn run(&self, executable: &Executable) -> Result<()> {
+    /// Runs a plan; false if the parameters changed meanwhile, so that it has to run again.
+    async fn run(&self, executable: &Executable) -> Result<bool> {
+        wait::yield_now().await;
+        if wait::is_blocking().await {
+            return self.run_at_once(executable).map(|()| true);
+        }
+        let before = self.parameters.version();
+        executable.run_async().await?;
+        Ok(self.parameters.version() == before)
+    }
+
+    /// Runs a plan while the parameters cannot change.
+    fn run_at_once(&self, executable: &Executable) -> Result<()> {
         let _unchanged = self.parameters.read();
         executable.run()
     }
@@ -507,12 +524,7 @@ fn layer_plan(config: &Lstm, input: usize) -> Result<LayerPlan> {
 
 /// Arrays by PyTorch's names as host tensors of the layer called "lstm".
 fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Vec<HostTensor> {
-    let host = |(name, array): (String, ArrayD<f32>)| HostTensor {
-        name: format!("lstm.{name}"),
-        shape: array.shape().to_vec(),
-        values: array.iter().copied().collect(),
-    };
-    arrays.into_iter().map(host).collect()
+    arrays.iter().map(|(name, array)| HostTensor::new(format!("lstm.{name}"), array)).collect()
 }
 
 /// Host tensors of the layer called "lstm" as arrays by PyTorch's names.

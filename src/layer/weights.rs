@@ -6,6 +6,7 @@
 use super::init::{Init, glorot, normal, orthogonal, uniform};
 use super::{Dense, Layer, Lstm};
 use crate::cell::GATES;
+use ndarray::ArrayD;
 use rand_pcg::Pcg64;
 
 /// A named tensor on the host, PyTorch's layout.
@@ -14,6 +15,13 @@ pub(crate) struct HostTensor {
     pub name: String,
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
+}
+
+impl HostTensor {
+    /// An array under a name.
+    pub fn new(name: String, array: &ArrayD<f32>) -> HostTensor {
+        HostTensor { name, shape: array.shape().to_vec(), values: array.iter().copied().collect() }
+    }
 }
 
 /// A device tensor: its name, its length and the host tensors it is made of, in order.

@@ -16,6 +16,7 @@ use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, che
 use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
+use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
@@ -58,7 +59,7 @@ impl Sequential {
     /// No layer, a size of 0, an LSTM above one that returns only its last step, weights that the device cannot bind.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn build(self, device: &Device, seed: u64) -> Result<Model> {
-        pollster::block_on(self.build_async(device, seed))
+        wait::block_on(self.build_async(device, seed))
     }
 
     /// [`Sequential::build`] for places that cannot block.
@@ -68,11 +69,38 @@ impl Sequential {
         Ok(self.model(device, layers, parameters))
     }
 
-    /// Puts the model on a device with these parameters, none of which is drawn first.
+    /// Puts the model on a device with parameters as [`Model::set_parameters`] takes them, without drawing any.
+    ///
+    /// # Errors
+    /// As [`Sequential::build`] and [`Model::set_parameters`].
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let layers = Sequential::new(3).add(Lstm::new(4)).add(Dense::new(2));
+    /// let first = layers.clone().build(&Device::cpu(), 1)?;
+    /// let second = layers.build_with(&Device::cpu(), first.parameters()?)?;
+    /// assert_eq!(first.parameters()?, second.parameters()?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build_with(self, device: &Device, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<Model> {
+        wait::block_on(self.build_with_async(device, parameters))
+    }
+
+    /// [`Sequential::build_with`] for places that cannot block.
+    pub async fn build_with_async(self, device: &Device, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<Model> {
+        self.given(device, hosts(parameters)).await
+    }
+
+    /// The same, for readers of files.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn with_parameters(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
+        wait::block_on(self.given(device, parameters))
+    }
+
+    async fn given(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
         let layers = self.plan_layers()?;
-        let parameters = pollster::block_on(Parameters::given(device, &layers, parameters))?;
+        let parameters = Parameters::given(device, &layers, parameters).await?;
         Ok(self.model(device, layers, parameters))
     }
 
@@ -307,7 +335,7 @@ impl Model {
     /// Settings out of range, or that do not fit the model's output or its parameters.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn compile(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
-        pollster::block_on(self.compile_async(loss, update))
+        wait::block_on(self.compile_async(loss, update))
     }
 
     /// [`Model::compile`] for places that cannot block.
@@ -482,7 +510,7 @@ impl Model {
     /// that becomes NaN or infinite ([`Error::Diverged`], with the step), whatever a callback returns.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn fit<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>, fit: Fit<'_>) -> Result<History> {
-        pollster::block_on(self.fit_async(x, y, fit))
+        wait::block_on(self.fit_async(x, y, fit))
     }
 
     /// [`Model::fit`] for places that cannot block.
@@ -503,7 +531,7 @@ impl Model {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn evaluate<D: Dimension>(&self, x: ArrayView3<f32>, y: ArrayView<f32, D>) -> Result<f32> {
         let y = self.target(y)?;
-        pollster::block_on(self.evaluate_async(x, y, None))
+        wait::block_on(self.evaluate_async(x, y, None))
     }
 
     /// [`Model::evaluate`] of sequences that end before step `lengths[n]`, as [`Fit::lengths`] has them: steps past their ends do
@@ -519,7 +547,7 @@ impl Model {
         lengths: &[usize],
     ) -> Result<f32> {
         let y = self.target(y)?;
-        pollster::block_on(self.evaluate_async(x, y, Some(lengths)))
+        wait::block_on(self.evaluate_async(x, y, Some(lengths)))
     }
 
     /// [`Model::evaluate`] in batches of `batch_size` that go on from one another, as [`Fit::stateful`] trains: the states begin
@@ -535,7 +563,7 @@ impl Model {
         batch_size: usize,
     ) -> Result<f32> {
         let y = self.target(y)?;
-        pollster::block_on(self.evaluate_stateful_async(x, y, None, batch_size))
+        wait::block_on(self.evaluate_stateful_async(x, y, None, batch_size))
     }
 
     /// [`Model::evaluate_stateful`] for places that cannot block, with y as [N, T, F]; with `lengths`, as
@@ -594,7 +622,7 @@ impl Model {
                     compiled
                 }
             };
-            self.run(&compiled, &given, 0).await?;
+            self.run(&compiled, &given).await?;
             let loss = compiled.plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
             sum += compiled.executable.read_async((loss, 0), 1).await?[0] as f64 * counted as f64;
             lease = Some(compiled);
@@ -609,7 +637,7 @@ impl Model {
     /// Shapes that do not fit, numbers that are not finite, sizes that the device cannot hold.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn predict(&self, x: ArrayView3<f32>) -> Result<ArrayD<f32>> {
-        pollster::block_on(self.predict_async(x, None))
+        wait::block_on(self.predict_async(x, None))
     }
 
     /// [`Model::predict`] for sequences that end before step `lengths[n]`: recurrent layers and pooling see no step after that.
@@ -628,7 +656,7 @@ impl Model {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn predict_ragged(&self, x: ArrayView3<f32>, lengths: &[usize]) -> Result<ArrayD<f32>> {
-        pollster::block_on(self.predict_async(x, Some(lengths)))
+        wait::block_on(self.predict_async(x, Some(lengths)))
     }
 
     /// [`Model::predict`] for places that cannot block; with `lengths`, as [`Model::predict_ragged`].
@@ -647,7 +675,7 @@ impl Model {
                 stateful: false,
             };
             let compiled = self.compiled(Kind::Predict, &given).await?;
-            self.run(&compiled, &given, 0).await?;
+            self.run(&compiled, &given).await?;
             let mut y = Array3::default((0, 0, 0));
             download(&compiled.executable, &compiled.plan.y, range.len(), Order::Batch, &mut y).await?;
             parts.push(y);
@@ -667,7 +695,7 @@ impl Model {
     /// A bidirectional layer, which needs the whole sequence; a batch of 0.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn stream(&self, batch: usize) -> Result<Stream> {
-        pollster::block_on(self.stream_async(batch))
+        wait::block_on(self.stream_async(batch))
     }
 
     /// [`Model::stream`] for places that cannot block.
@@ -760,27 +788,22 @@ impl Model {
     /// A tensor that is missing, too many, of another shape or not finite; then nothing is changed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn set_parameters(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
-        pollster::block_on(self.set_parameters_async(parameters))
+        wait::block_on(self.set_parameters_async(parameters))
     }
 
     /// [`Model::set_parameters`] for places that cannot block.
     pub async fn set_parameters_async(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
-        let host = |(name, array): (String, ArrayD<f32>)| HostTensor {
-            name,
-            shape: array.shape().to_vec(),
-            values: array.iter().copied().collect(),
-        };
-        self.import_async(parameters.into_iter().map(host).collect()).await
+        self.import_async(hosts(parameters)).await
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn export(&self) -> Result<Vec<HostTensor>> {
-        pollster::block_on(self.parameters.export())
+        wait::block_on(self.parameters.export())
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn import(&mut self, tensors: Vec<HostTensor>) -> Result<()> {
-        pollster::block_on(self.import_async(tensors))
+        wait::block_on(self.import_async(tensors))
     }
 
     async fn import_async(&mut self, tensors: Vec<HostTensor>) -> Result<()> {
@@ -811,7 +834,14 @@ impl Model {
             }
         };
         let step = self.training.as_ref().ok_or_else(not_compiled)?.steps + 1;
-        self.run(&compiled, given, step).await?;
+        self.hand_over(&compiled, given, step).await?;
+        let executable = &compiled.executable;
+        let done = executable.run_slices(executable.traceless()).await?;
+        {
+            // From here on the step is taken whole: streams see none of it or all, and a future dropped before has changed nothing.
+            let _changing = self.parameters.change();
+            executable.run_range(done..executable.plan().commands.len())?;
+        }
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         training.steps = step;
         let loss = compiled.plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
@@ -820,8 +850,15 @@ impl Model {
         Ok(())
     }
 
-    /// Hands a batch to a plan and runs it; `step` is that of training.
-    async fn run(&self, compiled: &Compiled<NetworkPlan>, given: &Given<'_>, step: u64) -> Result<()> {
+    /// Runs a plan that changes nothing of the model on a batch.
+    async fn run(&self, compiled: &Compiled<NetworkPlan>, given: &Given<'_>) -> Result<()> {
+        self.hand_over(compiled, given, 0).await?;
+        compiled.executable.run_async().await
+    }
+
+    /// Hands a batch to a plan; `step` is that of training.
+    async fn hand_over(&self, compiled: &Compiled<NetworkPlan>, given: &Given<'_>, step: u64) -> Result<()> {
+        wait::yield_now().await;
         let Compiled { plan, executable } = compiled;
         let (batch, steps, _) = given.x.dim();
         let whole = self.returns_sequences();
@@ -842,7 +879,7 @@ impl Model {
             let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
             executable.write((buffer, 0), &words(key, given.lengths, batch, steps)?)?;
         }
-        executable.run()
+        Ok(())
     }
 
     /// The first losses of the log.
@@ -1003,6 +1040,10 @@ impl Given<'_> {
         };
         (0..steps).flat_map(|t| (0..self.x.dim().0).map(move |b| factor(t, b))).collect()
     }
+}
+
+fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Vec<HostTensor> {
+    arrays.into_iter().map(|(name, array)| HostTensor::new(name, &array)).collect()
 }
 
 /// Sets the states that a plan of its own carries from batch to batch to zero.

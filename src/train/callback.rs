@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::model::Model;
+use crate::wait::MaybeSend;
 use std::path::PathBuf;
 
 /// Whether a fit goes on.
@@ -56,7 +57,8 @@ impl EpochEvent {
     }
 }
 
-/// Looks into a fit.
+/// Looks into a fit. It is `Send`, except in browsers, so that an executor of several threads can run
+/// [`fit_async`](Model::fit_async).
 ///
 /// ```
 /// use wgpu_lstm::{Callback, EpochEvent, Flow, Model, Result};
@@ -68,7 +70,7 @@ impl EpochEvent {
 ///     }
 /// }
 /// ```
-pub trait Callback {
+pub trait Callback: MaybeSend {
     /// When the fit begins, after its settings and data were found good.
     ///
     /// # Errors

@@ -216,8 +216,7 @@ impl Weights {
             let own = own.strip_prefix("lstm.").unwrap_or(&own).to_string();
             parameters.insert(own, self.tensor(&under(&found.prefix, &kind))?);
         }
-        let layer = LstmLayer::with_parameters(found.config, device, found.input, parameters);
-        pollster::block_on(layer).map_err(|error| error.in_file(&self.path))
+        found.config.build_with(device, found.input, parameters).map_err(|error| error.in_file(&self.path))
     }
 
     /// Layers by their prefixes, one after another, as a model's architecture: a recurrent layer returns sequences; a `weight` of

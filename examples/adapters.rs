@@ -9,6 +9,7 @@ mod common;
 
 use anyhow::Result;
 use clap::Parser;
+use common::say;
 
 #[derive(Parser)]
 #[command(about = "Lists the GPU adapters and what --device would take")]
@@ -20,25 +21,25 @@ struct Arguments {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     let adapters = pollster::block_on(wgpu_lstm::adapters());
     if adapters.is_empty() {
-        println!("no adapter; install a Vulkan, Metal or DX12 driver to use a GPU");
+        say!("no adapter; install a Vulkan, Metal or DX12 driver to use a GPU");
     }
     for (number, adapter) in adapters.iter().enumerate() {
-        println!("{}. {}", number + 1, adapter.name);
-        println!("   kind      {}", adapter.kind);
-        println!("   backend   {}", adapter.backend);
-        println!("   driver    {}", adapter.driver);
-        println!("   binding   up to {} MiB", adapter.max_binding_bytes >> 20);
-        println!("   buffers   {} a kernel", adapter.max_storage_buffers);
-        println!("   workgroup {} threads, {} bytes", adapter.max_workgroup_threads, adapter.max_workgroup_bytes);
-        println!("   features  none beyond WebGPU's own are used");
+        say!("{}. {}", number + 1, adapter.name);
+        say!("   kind      {}", adapter.kind);
+        say!("   backend   {}", adapter.backend);
+        say!("   driver    {}", adapter.driver);
+        say!("   binding   up to {} MiB", adapter.max_binding_bytes >> 20);
+        say!("   buffers   {} a kernel", adapter.max_storage_buffers);
+        say!("   workgroup {} threads, {} bytes", adapter.max_workgroup_threads, adapter.max_workgroup_bytes);
+        say!("   features  none beyond WebGPU's own are used");
         match &adapter.refused {
-            Some(reason) => println!("   refused   {reason}"),
-            None => println!("   usable    yes"),
+            Some(reason) => say!("   refused   {reason}"),
+            None => say!("   usable    yes"),
         }
     }
-    println!("\n--device {} takes: {}", format!("{:?}", arguments.device).to_lowercase(), arguments.device.open()?);
+    say!("\n--device {} takes: {}", format!("{:?}", arguments.device).to_lowercase(), arguments.device.open()?);
     Ok(())
 }

@@ -9,6 +9,7 @@ mod common;
 
 use anyhow::Result;
 use clap::Parser;
+use common::say;
 use ndarray::array;
 use wgpu_lstm::{Cell, Dense, Fit, Loss, Lstm, Optimiser, Sequential};
 
@@ -39,9 +40,9 @@ enum CellName {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     let device = arguments.device.open()?;
-    println!("running on {device}\n");
+    say!("running on {device}\n");
 
     let x = array![[[1.0], [2.0], [3.0]], [[4.0], [5.0], [6.0]], [[7.0], [8.0], [9.0]]]; // [N, T, I]
     let y = array![[8.0], [9.0], [10.0]]; // [N, F]
@@ -52,21 +53,21 @@ fn main() -> Result<()> {
     };
     let mut model =
         Sequential::new(1).add(Lstm::keras(10).cell(cell)).add(Dense::keras(1)).build(&device, arguments.seed)?;
-    println!("{}\n", model.summary());
+    say!("{}\n", model.summary());
 
     model.compile(Loss::MeanSquaredError, Optimiser::adam_keras(1e-3))?;
     let history = model.fit(x.view(), y.view(), Fit::new().epochs(arguments.epochs))?;
     for (epoch, loss) in history.loss.iter().enumerate() {
         if (epoch + 1) % 10 == 0 || epoch == 0 {
-            println!("epoch {:>4}  loss {loss:.4}", epoch + 1);
+            say!("epoch {:>4}  loss {loss:.4}", epoch + 1);
         }
     }
 
     let prediction = model.predict(x.view())?; // [N, F]
-    println!();
+    say!();
     for n in 0..3 {
         let known: Vec<f32> = x.index_axis(ndarray::Axis(0), n).iter().copied().collect();
-        println!("{known:?} is followed by {:.2} (truth {})", prediction[[n, 0]], y[[n, 0]]);
+        say!("{known:?} is followed by {:.2} (truth {})", prediction[[n, 0]], y[[n, 0]]);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::cpu::{self, Machine};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
 use crate::kernel::Access;
+use crate::memory;
 use crate::plan::{BufferId, Capabilities, Command, Plan, Role};
 use crate::wait;
 use std::fmt;
@@ -130,7 +131,7 @@ impl Device {
             });
         }
         let place = match &self.0 {
-            Kind::Cpu(_) => Place::Cpu(Arc::new(std::sync::Mutex::new(vec![0.0; len as usize].into()))),
+            Kind::Cpu(_) => Place::Cpu(Arc::new(std::sync::Mutex::new(memory::zeros(len as usize, name)?.into()))),
             Kind::Gpu(context) => Place::Gpu(context.clone(), context.buffer(name, len.max(1)).await?),
         };
         Ok(Tensor { len, place })
@@ -189,7 +190,7 @@ impl Device {
             Kind::Cpu(_) => Engine::Cpu(Machine::new(plan.clone(), |k| match shared(k) {
                 Some(Place::Cpu(tensor)) => Some(tensor),
                 _ => None,
-            })),
+            })?),
             Kind::Gpu(context) => {
                 let program = gpu::Program::new(context.clone(), &plan, |k| match shared(k) {
                     Some(Place::Gpu(_, buffer)) => Some(buffer),
@@ -233,10 +234,26 @@ impl Tensor {
         }
     }
 
+    /// Sets all elements to 0.
+    pub fn clear(&self) {
+        const PART: usize = 1 << 16;
+        match &self.place {
+            Place::Cpu(tensor) => cpu::lock(tensor).fill(0.0),
+            Place::Gpu(context, buffer) => {
+                let zeros = vec![0.0; PART.min(self.len as usize)];
+                for at in (0..self.len).step_by(PART) {
+                    context.write(buffer, at, &zeros[..zeros.len().min((self.len - at) as usize)]);
+                }
+            }
+        }
+    }
+
     /// Reads elements of a range.
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<f32>> {
         match &self.place {
-            Place::Cpu(tensor) => Ok(cpu::lock(tensor)[range.start as usize..range.end as usize].to_vec()),
+            Place::Cpu(tensor) => {
+                memory::copy(&cpu::lock(tensor)[range.start as usize..range.end as usize], "a copy of a tensor")
+            }
             Place::Gpu(context, buffer) => context.read(buffer, range.start, range.end - range.start).await,
         }
     }
@@ -288,10 +305,7 @@ impl Executable {
             return Err(Error::Config(format!("commands {range:?} were asked for; the plan has 0..{count}")));
         }
         match &self.engine {
-            Engine::Cpu(machine) => {
-                machine.run(range);
-                Ok(())
-            }
+            Engine::Cpu(machine) => machine.run(range),
             Engine::Gpu(_, program) => program.run(range),
         }
     }
@@ -393,7 +407,7 @@ impl Executable {
 
     /// [`Executable::read`] for places that cannot block.
     pub async fn read_async(&self, (id, at): (BufferId, u64), len: u64) -> Result<Vec<f32>> {
-        self.read_with((id, at), len, <[f32]>::to_vec).await
+        self.read_with((id, at), len, |values| memory::copy(values, "a copy of a buffer")).await?
     }
 
     /// Shows `len` elements of a buffer from element `at`.

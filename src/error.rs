@@ -81,12 +81,12 @@ pub enum Error {
         advice: String,
     },
 
-    /// The device ran out of memory.
-    #[error("the device is out of memory while allocating {needed} bytes for {what}; use a smaller batch or sequence")]
+    /// Memory of the device or of the host that cannot be had.
+    #[error("out of memory: {needed} bytes for {what} cannot be had; use smaller sizes or free memory")]
     OutOfMemory {
-        /// What was being allocated.
+        /// What the memory is for.
         what: String,
-        /// Bytes asked for.
+        /// Bytes asked for; [`u64::MAX`] stands for more than can be counted.
         needed: u64,
     },
 

@@ -26,6 +26,7 @@
 //! - [`metrics`]: scores of predictions.
 //! - [`data`]: windows, splits and scalers for time series.
 //! - [`format`](mod@format): files of PyTorch, Keras and ONNX, read and written.
+//! - [`files`]: replacing a file so that the older one stays whole.
 //! - [`plan::Plan`]: what the scheduler made of it, to print.
 //!
 //! Arrays are batch-first, [B, T, I]. Letters: T time steps, B batch, I input features, H hidden units, L layers, D
@@ -40,10 +41,13 @@ pub mod cpu;
 pub mod data;
 mod device;
 mod error;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod files;
 pub mod format;
 mod gpu;
 pub mod kernel;
 mod layer;
+mod memory;
 pub mod metrics;
 mod model;
 pub mod plan;

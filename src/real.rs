@@ -43,6 +43,18 @@ pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
         self.constant(1.0) - self
     }
 
+    /// `negative` where the sign of self is that, else `positive`; of 0 and NaN either.
+    #[inline(always)]
+    fn by_sign(self, negative: Self, positive: Self) -> Self {
+        self.below(self.nothing(), negative, positive)
+    }
+
+    /// A number of at least 0 with the sign of another; of 0 and NaN either.
+    #[inline(always)]
+    fn with_sign_of(self, other: Self) -> Self {
+        other.by_sign(self.nothing() - self, self)
+    }
+
     /// The larger of two.
     #[inline(always)]
     fn at_least(self, other: Self) -> Self {
@@ -60,6 +72,7 @@ pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
 pub trait Real:
     Number
     + num_traits::Float
+    + bytemuck::Zeroable
     + ndarray::LinalgScalar
     + std::ops::AddAssign
     + std::ops::MulAssign
@@ -138,7 +151,7 @@ impl Number for f64 {
     }
 
     fn hyperbolic_terms(self) -> [f64; 2] {
-        let less = (2.0 * self.abs().at_most(350.0)).exp_m1();
+        let less = (2.0 * self.abs().at_most(43.6)).exp_m1(); // as far as f32 goes
         [less, less + 2.0]
     }
 }
@@ -147,6 +160,11 @@ impl Arithmetic for f32 {
     #[inline(always)]
     fn multiply_add(self, factor: f32, sum: f32) -> f32 {
         self * factor + sum
+    }
+
+    #[inline(always)]
+    fn less_logarithms(self, k: f32) -> f32 {
+        saturating::less_logarithms_in_parts(self, k)
     }
 
     #[inline(always)]

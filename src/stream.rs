@@ -244,7 +244,7 @@ impl Stream {
     /// Sets the states of all streams to zero.
     pub fn reset_all(&mut self) {
         for tensor in self.states.iter().flat_map(|state| [&state.h.tensor, &state.c.tensor]) {
-            tensor.write(0, &vec![0.0; tensor.len as usize]);
+            tensor.clear();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::device::Executable;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::plan::BufferId;
 use crate::schedule::Sequence;
 use ndarray::{Array3, ArrayView, ArrayView3, Dimension, s};
@@ -20,17 +21,17 @@ pub(crate) fn upload(executable: &Executable, sequence: &Sequence, values: Array
 pub(crate) fn write(executable: &Executable, place: (BufferId, u64), values: ArrayView3<f32>) -> Result<()> {
     match values.as_slice() {
         Some(slice) => executable.write(place, slice),
-        None => executable.write(place, &values.iter().copied().collect::<Vec<_>>()),
+        None => executable.write(place, &memory::collect(values.len(), values.iter().copied(), "a copy of an array")?),
     }
 }
 
 /// The elements of an array that has this shape or is made anew.
-pub(crate) fn shaped(array: &mut Array3<f32>, shape: (usize, usize, usize)) -> &mut [f32] {
+pub(crate) fn shaped(array: &mut Array3<f32>, shape: (usize, usize, usize)) -> Result<&mut [f32]> {
     if array.dim() != shape || !array.is_standard_layout() {
-        *array = Array3::zeros(shape);
+        *array = memory::array(shape, format_args!("an array of shape {shape:?}"))?;
     }
     // In one piece, as was just made sure.
-    array.as_slice_mut().expect("an array in standard layout is contiguous")
+    Ok(array.as_slice_mut().expect("an array in standard layout is contiguous"))
 }
 
 /// Which axis of an array of sequences comes first.
@@ -55,7 +56,7 @@ pub(crate) async fn download(
         Order::Time => (steps, batch, features),
         Order::Batch => (batch, steps, features),
     };
-    shaped(into, shape);
+    shaped(into, shape)?;
     let mut by_time = match order {
         Order::Time => into.view_mut(),
         Order::Batch => into.view_mut().permuted_axes([1, 0, 2]),

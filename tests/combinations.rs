@@ -55,7 +55,7 @@ fn check(device: &Device, seed: u64) {
     oracle.params = parameters.iter().map(|(k, v)| (k.clone(), v.iter().map(|&v| f64::from(v)).collect())).collect();
 
     let x = draw.array3((b, t, input));
-    let mut initial = LstmState::zeros(&lstm, b);
+    let mut initial = LstmState::zeros(&lstm, b).unwrap();
     initial.h.mapv_inplace(|_| 0.5 * draw.next());
     initial.c.mapv_inplace(|_| 0.5 * draw.next());
     let lengths: Vec<usize> = (0..b).map(|_| draw.below(t + 1)).collect();
@@ -98,7 +98,7 @@ fn check(device: &Device, seed: u64) {
     let key = [seed as u32, 3];
     let mut layer = layer.random_key(key);
     let d_output = Array3::from_shape_simple_fn(out.output.dim(), || draw.next());
-    let mut d_final = LstmState::zeros(&lstm, b);
+    let mut d_final = LstmState::zeros(&lstm, b).unwrap();
     d_final.h.mapv_inplace(|_| draw.next());
     d_final.c.mapv_inplace(|_| draw.next());
     let gradients = |layer: &LstmLayer| match ragged {

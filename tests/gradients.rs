@@ -105,7 +105,7 @@ fn check_by(strategy: Strategy, cell: Cell, sizes: Sizes, limit: u64, seed: u64)
     let LstmGradientPlan { plan, x, dy, dx, initial, d_final, d_initial, .. } =
         lstm_gradients(&layer, Batch::new(b, t), &capabilities).unwrap();
     let plan = std::sync::Arc::new(plan);
-    let machine = Machine::<f64>::new(plan.clone(), |_| None);
+    let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
     each_element(&x, b, |index, place| machine.write(place, &[values[index]]));
     each_element(&dy, b, |index, place| machine.write(place, &[d_output[index]]));
     for k in 0..l {
@@ -133,7 +133,7 @@ fn check_by(strategy: Strategy, cell: Cell, sizes: Sizes, limit: u64, seed: u64)
             }
         }
     }
-    machine.run(0..plan.commands.len());
+    machine.run(0..plan.commands.len()).unwrap();
 
     // What the plan says the gradients are, in the order of `values`
     let mut given = vec![f64::NAN; values.len()];

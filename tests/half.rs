@@ -39,7 +39,7 @@ fn pair(lstm: &Lstm, device: &Device, round: impl Fn(f32) -> f32) -> [LstmLayer;
 fn differences([one, other]: &[LstmLayer; 2], lstm: &Lstm, (batch, steps): (usize, usize)) -> [f32; 2] {
     let mut draw = Draw::new(5);
     let x = draw.array3((batch, steps, 6));
-    let initial = LstmState::zeros(lstm, batch);
+    let initial = LstmState::zeros(lstm, batch).unwrap();
     let d_output = draw.array3((batch, steps, lstm.output()));
     let outputs = [one, other].map(|layer| layer.forward(x.view(), Some(&initial)).unwrap().output);
     let gradients = [one, other].map(|layer| layer.gradients(x.view(), None, d_output.view(), None).unwrap());

@@ -46,7 +46,7 @@ fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
     let plan = Arc::new(network.plan);
     // Everything before the optimiser.
     let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
-    let machine = Machine::<f64>::new(plan.clone(), |_| None);
+    let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
     let mut draw = Draw::new(11);
     let mut weights = Vec::new();
     for (k, buffer) in plan.buffers.iter().enumerate() {
@@ -73,7 +73,7 @@ fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
     }
     let loss = network.loss.unwrap();
     let run = || {
-        machine.run(0..end);
+        machine.run(0..end).unwrap();
         machine.read((loss, 0), 1)[0]
     };
     run();

@@ -187,13 +187,13 @@ fn gradients_are_those_of_the_value() {
         let dense = plan.find("dense.weight").unwrap();
         let gradient = plan.find("dprediction").unwrap();
         let commands = plan.commands.len();
-        let machine = Machine::<f64>::new(plan.into(), |_| None);
+        let machine = Machine::<f64>::new(plan.into(), |_| None).unwrap();
         machine.write((dense, 0), &wide(&identity(prediction.dim().2)));
         machine.write((truth.unwrap().chunks[0], 0), &wide(target.as_slice().unwrap()));
         let mut values = wide(prediction.as_slice().unwrap());
         let value = |values: &[f64]| {
             machine.write((x.chunks[0], 0), values);
-            machine.run(0..commands);
+            machine.run(0..commands).unwrap();
             machine.read((out.unwrap(), 0), 1)[0]
         };
         let size = value(&values).abs();

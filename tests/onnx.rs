@@ -285,7 +285,7 @@ fn written_layers(device: &Device) {
         let layer = config.clone().build(device, 3, 1).unwrap();
         let (mut draw, path) = (Draw::new(7), temporary());
         let x = draw.array3((2, 5, 3));
-        let mut state = LstmState::zeros(&config, 2);
+        let mut state = LstmState::zeros(&config, 2).unwrap();
         let mut inputs = BTreeMap::from([("input".to_string(), x.clone().into())]);
         if with_states {
             state.h.mapv_inplace(|_| draw.next());
@@ -330,7 +330,7 @@ fn files_for_interop() {
     let layer = config.clone().build(&device, 3, 1).unwrap();
     let mut draw = Draw::new(7);
     let x = draw.array3((3, 5, 3));
-    let mut state = LstmState::zeros(&config, 3);
+    let mut state = LstmState::zeros(&config, 3).unwrap();
     state.h.mapv_inplace(|_| draw.next());
     state.c.mapv_inplace(|_| draw.next());
     onnx::save_layer_with_states(&layer, folder.join("layer.onnx")).unwrap();

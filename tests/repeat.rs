@@ -57,14 +57,14 @@ fn the_number_of_threads_changes_no_bit() {
         let capabilities = Device::cpu().capabilities().clone();
         let plan = std::sync::Arc::new(lstm_gradients(&layer, Batch::new(batch, steps), &capabilities).unwrap().plan);
         let results = |threads| {
-            let machine = Machine::<f32>::new(plan.clone(), |_| None).with_threads(threads);
+            let machine = Machine::<f32>::new(plan.clone(), |_| None).unwrap().with_threads(threads);
             let mut draw = Draw::new(9);
             for (index, buffer) in plan.buffers.iter().enumerate() {
                 if matches!(buffer.role, Role::Input | Role::Weight) {
                     machine.write((BufferId(index), 0), &draw.vec(buffer.len as usize));
                 }
             }
-            machine.run(0..plan.commands.len());
+            machine.run(0..plan.commands.len()).unwrap();
             let read = |(index, buffer): (usize, &Buffer)| machine.read((BufferId(index), 0), buffer.len);
             plan.buffers.iter().enumerate().map(read).collect::<Vec<_>>()
         };

@@ -80,7 +80,7 @@ fn results(layers: &[LayerPlan], sizes: Batch, weighted: bool) -> (BTreeMap<Stri
     let network = training(layers, sizes, weighted, &Capabilities::default());
     let plan = Arc::new(network.plan);
     let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
-    let machine = Machine::<f64>::new(plan.clone(), |_| None);
+    let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
     let ids = || (0..plan.buffers.len()).map(BufferId);
     for id in ids() {
         let buffer = &plan.buffers[id.0];
@@ -89,7 +89,7 @@ fn results(layers: &[LayerPlan], sizes: Batch, weighted: bool) -> (BTreeMap<Stri
             machine.write((id, 0), &numbers(&buffer.name, buffer.len, of_embedding));
         }
     }
-    machine.run(0..end);
+    machine.run(0..end).unwrap();
     let wanted = |role: Role| matches!(role, Role::Gradient | Role::Output | Role::State);
     let kept = ids().filter(|id| wanted(plan.buffers[id.0].role));
     let read = |id: BufferId| (plan.buffers[id.0].name.clone(), machine.read((id, 0), plan.buffers[id.0].len));
@@ -140,7 +140,7 @@ fn small_devices_get_shorter_segments() {
         let network = training(&layers, Batch::new(3, 11).segment(Some(8)), false, &small);
         assert!(network.x.chunks.len() > 1);
         let plan = Arc::new(network.plan);
-        let machine = Machine::<f64>::new(plan.clone(), |_| None);
+        let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
         for (k, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight) {
             machine.write((BufferId(k), 0), &numbers(&buffer.name, buffer.len, false));
         }
@@ -152,7 +152,7 @@ fn small_devices_get_shorter_segments() {
             }
         }
         let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser"));
-        machine.run(0..end.unwrap());
+        machine.run(0..end.unwrap()).unwrap();
         for (name, expected) in &expected {
             let given = machine.read((plan.find(name).unwrap(), 0), expected.len() as u64);
             for (g, e) in given.iter().zip(expected) {
@@ -173,7 +173,7 @@ fn gradients_are_differences_of_the_loss() {
     let network = training(&layers, Batch::new(3, 11).ragged(true).segment(Some(4)), false, &Capabilities::default());
     let plan = Arc::new(network.plan);
     let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
-    let machine = Machine::<f64>::new(plan.clone(), |_| None);
+    let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
     let mut weights = Vec::new();
     for (k, buffer) in plan.buffers.iter().enumerate() {
         let values = numbers(&buffer.name, buffer.len, false);
@@ -185,7 +185,7 @@ fn gradients_are_differences_of_the_loss() {
         }
     }
     let run = || {
-        machine.run(0..end);
+        machine.run(0..end).unwrap();
         machine.read((network.loss.unwrap(), 0), 1)[0]
     };
     for (id, values) in weights {

@@ -212,7 +212,7 @@ fn gradients_of_a_window() {
         let network = network.unwrap();
         let plan = Arc::new(network.plan);
         let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser"));
-        let machine = Machine::<f64>::new(plan.clone(), |_| None);
+        let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
         let mut draw = Draw::new(11);
         let mut numbers = |n: u64| draw.vec(n as usize).into_iter().map(|v| 0.8 * v as f64).collect::<Vec<f64>>();
         let (mut weights, mut states) = (Vec::new(), Vec::new());
@@ -233,7 +233,7 @@ fn gradients_of_a_window() {
         assert_eq!(states.len(), 6, "h and c of three layers");
         let run = || {
             states.iter().for_each(|(id, values)| machine.write((*id, 0), values));
-            machine.run(0..end.unwrap());
+            machine.run(0..end.unwrap()).unwrap();
             machine.read((network.loss.unwrap(), 0), 1)[0]
         };
         run();

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use cases::{Case, Grid};
 use clap::{Parser, ValueEnum};
 use common::DeviceName;
+use common::{note, say};
 use measure::{Mode, Row};
 use variants::Variant;
 use wgpu_lstm::{Device, GpuOptions, Strategy};
@@ -70,20 +71,17 @@ fn strategy(name: &str) -> Result<Strategy, String> {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
     let options = |half_weights| GpuOptions { strategy, checked_shaders, half_weights, ..GpuOptions::default() };
     let device = arguments.device.open_with(options(false))?;
     let mut halved = None; // the same device with recurrent weights in f16
-    let json = arguments
-        .json
-        .as_ref()
-        .map(|path| std::fs::File::create(path).with_context(|| format!("writing {}", path.display())));
-    let json = json.transpose()?;
+    // Before the measurements, so that they are not lost on a file that cannot be written
+    arguments.json.as_ref().map_or(Ok(()), wgpu_lstm::files::check)?;
     let rates = measure::rates(&device)?;
     if !arguments.lines {
-        println!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
-        println!("{}", Row::HEAD);
+        say!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
+        say!("{}", Row::HEAD);
     }
     let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
     let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case };
@@ -100,9 +98,9 @@ fn main() -> Result<()> {
             let row = measure::row(device, mode, case, rates, arguments.budget)
                 .with_context(|| format!("{} of {case}", mode.name()))?;
             if arguments.lines {
-                println!("{}", serde_json::to_string(&row)?);
+                say!("{}", serde_json::to_string(&row)?);
             } else {
-                println!("{row}");
+                say!("{row}");
             }
             match rows.get_mut(place) {
                 None => rows.push(row),
@@ -111,8 +109,8 @@ fn main() -> Result<()> {
             }
         }
     }
-    if let Some(file) = json {
-        serde_json::to_writer_pretty(file, &rows)?;
+    if let Some(path) = &arguments.json {
+        wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?;
     }
     Ok(())
 }
@@ -124,7 +122,7 @@ fn with_variants(cases: &[Case], device: &Device) -> Vec<Case> {
         for case in cases.iter().map(|&case| Case { variant, ..case }) {
             match case.lstm().plan(case.i, case.b, case.t, device.capabilities()) {
                 Ok(_) => all.push(case),
-                Err(reason) => eprintln!("without {case}: {reason}"),
+                Err(reason) => note!("without {case}: {reason}"),
             }
         }
     }

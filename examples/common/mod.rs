@@ -1,4 +1,12 @@
-//! What the examples share: the choice of a device.
+//! What the examples share: the choice of a device, and how they print.
+
+#[allow(dead_code)] // each example uses its own part
+mod output;
+
+#[allow(unused_imports)]
+pub use output::{Output, arguments};
+#[allow(unused_imports)]
+pub(crate) use output::{note, say};
 
 use wgpu_lstm::{Capabilities, Device, GpuOptions, Result, Software};
 

@@ -20,6 +20,7 @@ mod pytorch;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use common::say;
 use formats::Format;
 use ndarray::Array3;
 use rand::{RngExt, SeedableRng};
@@ -54,8 +55,9 @@ const TOLERANCE: f32 = 1e-5;
 
 fn main() -> Result<()> {
     env_logger::init();
-    let Arguments { from, to, format, layers, device, seed } = Arguments::parse();
-    ensure!(from != to, "\"{}\" would be written over itself", to.display());
+    let Arguments { from, to, format, layers, device, seed } = common::arguments();
+    ensure!(!wgpu_lstm::files::same(&from, &to), "\"{}\" would be written over itself", to.display());
+    wgpu_lstm::files::check(&to)?;
     let target = format.or_else(|| Format::by_name(&to)).with_context(|| {
         format!("the format of \"{}\" is not clear from its name; say --to own or --to pytorch", to.display())
     })?;
@@ -81,8 +83,8 @@ fn main() -> Result<()> {
     ensure!(before.shape() == after.shape(), "outputs have shapes {:?} and {:?}", before.shape(), after.shape());
     let difference = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     ensure!(difference <= TOLERANCE, "outputs differ by {difference:e}, more than {TOLERANCE:e}");
-    println!("{}", model.summary());
-    println!("wrote \"{}\"; on random input the outputs differ by at most {difference:e}", to.display());
+    say!("{}", model.summary());
+    say!("wrote \"{}\"; on random input the outputs differ by at most {difference:e}", to.display());
     Ok(())
 }
 

@@ -9,14 +9,18 @@
 mod common;
 mod fasta;
 mod network;
+#[path = "../common/npy.rs"]
+mod npy;
 mod plot;
 mod truth;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use common::say;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Instant;
+use wgpu_lstm::files;
 
 /// Predicts the disorder of proteins by a network of metapredict
 #[derive(Parser)]
@@ -50,7 +54,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     let Arguments { threshold, out, .. } = &arguments;
     ensure!((0.0..=1.0).contains(threshold), "--threshold is {threshold}; scores are from 0 to 1");
     let proteins = fasta::read(&arguments.proteins)?;
@@ -65,27 +69,6 @@ fn main() -> Result<()> {
     let scores = network::predict(&model, &proteins)?;
     let seconds = start.elapsed().as_secs_f64();
 
-    let disordered = |scores: &[f32]| scores.iter().filter(|&score| score > threshold).count();
-    println!("{:<28} {:>8} {:>11}", "protein", "residues", "disordered");
-    for (protein, scores) in proteins.iter().zip(&scores).take(20) {
-        let share = 100.0 * disordered(scores) as f64 / scores.len() as f64;
-        println!("{:<28} {:>8} {share:>10.1}%", protein.name, scores.len());
-    }
-    if proteins.len() > 20 {
-        println!("... and {} more", proteins.len() - 20);
-    }
-    let residues: usize = scores.iter().map(Vec::len).sum();
-    println!(
-        "{} proteins, {residues} residues in {seconds:.2} s ({:.0} a second) on {device}",
-        proteins.len(),
-        residues as f64 / seconds
-    );
-    if let (Some(path), Some(array)) = (&arguments.truth, &arguments.array) {
-        let difference = truth::difference(path, array, &proteins, &scores)?;
-        println!("largest difference from \"{array}\": {difference:.2e}");
-        ensure!(difference <= 1e-5, "scores differ from \"{array}\" by {difference:e}, more than 1e-5");
-    }
-
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder \"{}\"", out.display()))?;
     let mut table = String::from("protein,residue,disorder\n");
     for (protein, scores) in proteins.iter().zip(&scores) {
@@ -94,9 +77,35 @@ fn main() -> Result<()> {
         }
     }
     let csv = out.join("scores.csv");
-    std::fs::write(&csv, table).with_context(|| format!("cannot write \"{}\"", csv.display()))?;
     let svg = out.join("profile.svg");
-    plot::draw(&svg, &format!("Disorder of {}", proteins[shown].name), &scores[shown], *threshold)?;
-    println!("wrote \"{}\" and \"{}\"", csv.display(), svg.display());
+    let picture = plot::draw(&format!("Disorder of {}", proteins[shown].name), &scores[shown], *threshold)?;
+    let inputs = [Some(&arguments.proteins), Some(&arguments.network), arguments.truth.as_ref()];
+    for (path, content) in [(&csv, table), (&svg, picture)] {
+        let input = inputs.into_iter().flatten().find(|input| files::same(input, path));
+        ensure!(input.is_none(), "\"{}\" would be written over an input of the same file", path.display());
+        files::replace(path, content)?;
+    }
+
+    let disordered = |scores: &[f32]| scores.iter().filter(|&score| score > threshold).count();
+    say!("{:<28} {:>8} {:>11}", "protein", "residues", "disordered");
+    for (protein, scores) in proteins.iter().zip(&scores).take(20) {
+        let share = 100.0 * disordered(scores) as f64 / scores.len() as f64;
+        say!("{:<28} {:>8} {share:>10.1}%", protein.name, scores.len());
+    }
+    if proteins.len() > 20 {
+        say!("... and {} more", proteins.len() - 20);
+    }
+    let residues: usize = scores.iter().map(Vec::len).sum();
+    say!(
+        "{} proteins, {residues} residues in {seconds:.2} s ({:.0} a second) on {device}",
+        proteins.len(),
+        residues as f64 / seconds
+    );
+    if let (Some(path), Some(array)) = (&arguments.truth, &arguments.array) {
+        let difference = truth::difference(path, array, &proteins, &scores)?;
+        say!("largest difference from \"{array}\": {difference:.2e}");
+        ensure!(difference <= 1e-5, "scores differ from \"{array}\" by {difference:e}, more than 1e-5");
+    }
+    say!("wrote \"{}\" and \"{}\"", csv.display(), svg.display());
     Ok(())
 }

@@ -2,15 +2,15 @@
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
-use std::path::Path;
 
 const INK: RGBColor = RGBColor(40, 50, 65);
 const DISORDER: RGBColor = RGBColor(224, 99, 30);
 
-/// Draws a profile, [T] from 0 to 1, and the threshold above which residues count as disordered.
-pub fn draw(path: &Path, title: &str, scores: &[f32], threshold: f32) -> Result<()> {
-    let area = SVGBackend::new(path, (1000, 380)).into_drawing_area();
-    let failed = |error: &dyn std::fmt::Display| anyhow!("cannot write \"{}\": {error}", path.display());
+/// The SVG of a profile, [T] from 0 to 1, and the threshold above which residues count as disordered.
+pub fn draw(title: &str, scores: &[f32], threshold: f32) -> Result<String> {
+    let mut picture = String::new();
+    let area = SVGBackend::with_string(&mut picture, (1000, 380)).into_drawing_area();
+    let failed = |error: &dyn std::fmt::Display| anyhow!("cannot draw the profile: {error}");
     area.fill(&WHITE).map_err(|error| failed(&error))?;
     let end = scores.len() as f64;
     let mut chart = ChartBuilder::on(&area)
@@ -44,5 +44,8 @@ pub fn draw(path: &Path, title: &str, scores: &[f32], threshold: f32) -> Result<
     let line = LineSeries::new([(0.5, level), (end + 0.5, level)], INK.mix(0.6).stroke_width(1));
     chart.draw_series(line).map_err(|error| failed(&error))?;
     chart.draw_series(LineSeries::new(points(), DISORDER.stroke_width(3))).map_err(|error| failed(&error))?;
-    area.present().map_err(|error| failed(&error))
+    area.present().map_err(|error| failed(&error))?;
+    drop(chart);
+    drop(area);
+    Ok(picture)
 }

@@ -20,7 +20,6 @@ mod series;
 use anyhow::{Context, Result, bail, ensure};
 use arguments::Arguments;
 use baselines::Task;
-use clap::Parser;
 use forecaster::Forecaster;
 use numbers::Numbers;
 use scores::{BandScores, Scores};
@@ -28,6 +27,7 @@ use serde::Serialize;
 use series::{Others, Series};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use wgpu_lstm::files;
 
 /// What `--json` writes.
 #[derive(Serialize)]
@@ -62,16 +62,11 @@ struct Next {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-    match run(&mut std::io::stdout()) {
-        // A reader that has seen enough, as `head` does, is no failure.
-        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(()),
-        result => result,
-    }
+    run(&mut common::Output)
 }
 
 fn run(out: &mut impl Write) -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     check(&arguments)?;
     let device = arguments.device.open()?;
     writeln!(out, "running on {device}")?;
@@ -98,6 +93,14 @@ fn run(out: &mut impl Write) -> Result<()> {
     // Before the training, so that it is not lost on a folder that cannot be written
     let folder = &arguments.out;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
+    let picture = folder.join("forecast.svg");
+    let model = arguments.load.is_none().then(|| model_path(folder));
+    for path in [Some(&picture), model.as_ref(), arguments.json.as_ref()].into_iter().flatten() {
+        files::check(path)?;
+        let inputs = [arguments.data.as_ref(), arguments.load.as_ref()];
+        let input = inputs.into_iter().flatten().find(|input| files::same(input, path));
+        ensure!(input.is_none(), "\"{}\" would be written over an input, which is the same file", path.display());
+    }
 
     let mut seconds = None;
     let mut forecaster = match loaded {
@@ -176,11 +179,10 @@ fn run(out: &mut impl Write) -> Result<()> {
 
     let title =
         format!("{} and its forecasts{}", series.column, if unseen { ", made without seeing these rows" } else { "" });
-    let picture = folder.join("forecast.svg");
     if arguments.load.is_none() {
         forecaster.save(&model_path(folder))?;
     }
-    plot::draw(&picture, &series, &first, &forecasts, &ahead, &title)?;
+    files::replace(&picture, plot::draw(&series, &first, &forecasts, &ahead, &title)?)?;
     writeln!(out, "\nplot:  {}", picture.display())?;
     if arguments.load.is_none() {
         writeln!(out, "model: {}", model_path(folder).display())?;
@@ -203,7 +205,7 @@ fn run(out: &mut impl Write) -> Result<()> {
             next,
         };
         let text = serde_json::to_string_pretty(&report)? + "\n";
-        std::fs::write(path, text).with_context(|| format!("cannot write \"{}\"", path.display()))?;
+        files::replace(path, text)?;
         writeln!(out, "table: {}", path.display())?;
     }
     Ok(())

@@ -5,23 +5,15 @@ use super::numbers::Numbers;
 use super::series::Series;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
-use std::path::Path;
 
 const INK: RGBColor = RGBColor(40, 50, 65);
 const HISTORY: RGBColor = RGBColor(150, 158, 170);
 const FORECAST: RGBColor = RGBColor(224, 99, 30);
 const NEXT: RGBColor = RGBColor(20, 120, 190);
 
-/// Draws the end of the series: the rows before the first forecast shown, the truth, forecasts one horizon apart, and
+/// The SVG of the end of the series: the rows before the first forecast shown, the truth, forecasts one horizon apart, and
 /// the one that reaches past the end (`next`, a single one).
-pub fn draw(
-    path: &Path,
-    series: &Series,
-    first: &[usize],
-    forecasts: &Forecasts,
-    next: &Forecasts,
-    title: &str,
-) -> Result<()> {
+pub fn draw(series: &Series, first: &[usize], forecasts: &Forecasts, next: &Forecasts, title: &str) -> Result<String> {
     let (rows, horizon) = (series.values.len(), next.middle[0].len());
     let shown = rows - (rows - first[0]).min((horizon * 14).max(60));
     let begin = shown - (horizon * 3).min(shown);
@@ -43,8 +35,9 @@ pub fn draw(
     let numbers = Numbers::new(range, 3);
     let longest = numbers.show(low - margin).len().max(numbers.show(high + margin).len());
 
-    let area = SVGBackend::new(path, (1000, 460)).into_drawing_area();
-    let failed = |error: &dyn std::fmt::Display| anyhow!("cannot write \"{}\": {error}", path.display());
+    let mut picture = String::new();
+    let area = SVGBackend::with_string(&mut picture, (1000, 460)).into_drawing_area();
+    let failed = |error: &dyn std::fmt::Display| anyhow!("cannot draw the forecasts: {error}");
     area.fill(&WHITE).map_err(|error| failed(&error))?;
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 22, &INK))
@@ -115,5 +108,8 @@ pub fn draw(
         .label_font(("sans-serif", 15, &INK))
         .draw()
         .map_err(|error| failed(&error))?;
-    area.present().map_err(|error| failed(&error))
+    area.present().map_err(|error| failed(&error))?;
+    drop(chart);
+    drop(area);
+    Ok(picture)
 }

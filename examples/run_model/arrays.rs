@@ -1,10 +1,12 @@
 //! Arrays of NumPy's files.
 
+use crate::npy;
 use anyhow::{Context, Result, anyhow, bail};
-use ndarray::{Array3, ArrayD, Ix3};
-use ndarray_npy::{NpzWriter, ReadNpyError, read_npy};
-use std::fs::File;
+use ndarray::{Array3, ArrayD, Ix3, IxDyn};
+use ndarray_npy::{NpzWriter, ReadNpyError};
+use std::io::Cursor;
 use std::path::Path;
+use wgpu_lstm::files;
 
 /// An input.
 pub enum Array {
@@ -18,23 +20,24 @@ impl Array {
     /// Reads an npy file of f32, f64, i64 or i32.
     pub fn read(path: &Path) -> Result<Array> {
         let failed = || format!("cannot read \"{}\"", path.display());
+        let bytes = files::read(path)?;
         let other = |error: &ReadNpyError| matches!(error, ReadNpyError::WrongDescriptor(_));
-        match read_npy::<_, ArrayD<f32>>(path) {
+        match npy::array::<f32, IxDyn>(&bytes) {
             Ok(array) => return Ok(Array::F32(array)),
             Err(error) if !other(&error) => return Err(error).with_context(failed),
             Err(_) => {}
         }
-        match read_npy::<_, ArrayD<f64>>(path) {
+        match npy::array::<f64, IxDyn>(&bytes) {
             Ok(array) => return Ok(Array::F32(array.mapv(|value| value as f32))),
             Err(error) if !other(&error) => return Err(error).with_context(failed),
             Err(_) => {}
         }
-        match read_npy::<_, ArrayD<i64>>(path) {
+        match npy::array::<i64, IxDyn>(&bytes) {
             Ok(array) => return Ok(Array::I64(array)),
             Err(error) if !other(&error) => return Err(error).with_context(failed),
             Err(_) => {}
         }
-        match read_npy::<_, ArrayD<i32>>(path) {
+        match npy::array::<i32, IxDyn>(&bytes) {
             Ok(array) => Ok(Array::I64(array.mapv(i64::from))),
             Err(error) => Err(error).with_context(|| format!("{}; f32, f64, i64 and i32 are read", failed())),
         }
@@ -74,10 +77,10 @@ pub fn lengths(path: &Path) -> Result<Vec<usize>> {
 /// Writes an npz file.
 pub fn write(path: &Path, outputs: &[(String, ArrayD<f32>)]) -> Result<()> {
     let failed = || format!("cannot write \"{}\"", path.display());
-    let mut writer = NpzWriter::new(File::create(path).with_context(failed)?);
+    let mut writer = NpzWriter::new(Cursor::new(Vec::new()));
     for (name, array) in outputs {
         writer.add_array(name, array).with_context(failed)?;
     }
-    writer.finish().with_context(failed)?;
-    Ok(())
+    let bytes = writer.finish().with_context(failed)?.into_inner();
+    Ok(files::replace(path, bytes)?)
 }

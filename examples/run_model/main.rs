@@ -14,6 +14,8 @@ mod common;
 #[path = "../common/formats.rs"]
 mod formats;
 mod keras;
+#[path = "../common/npy.rs"]
+mod npy;
 mod onnx;
 mod own;
 mod pytorch;
@@ -21,9 +23,10 @@ mod pytorch;
 use anyhow::{Result, bail, ensure};
 use arrays::Array;
 use clap::Parser;
+use common::say;
 use formats::Format;
 use ndarray::ArrayD;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Runs a model file on arrays from disk
 #[derive(Parser)]
@@ -91,7 +94,7 @@ pub type Outputs = Vec<(String, ArrayD<f32>)>;
 
 fn main() -> Result<()> {
     env_logger::init();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     let format = Format::of(&arguments.model)?;
     if arguments.list {
         let text = match format {
@@ -100,9 +103,15 @@ fn main() -> Result<()> {
             Format::Onnx => onnx::list(&arguments.model)?,
             Format::Keras => keras::list(&arguments.model)?,
         };
-        // A reader that has seen enough, as `head` does, is no failure.
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+        say!("{}", text.trim_end());
         return Ok(());
+    }
+    if let Some(output) = &arguments.output {
+        wgpu_lstm::files::check(output)?;
+        let inputs = arguments.inputs.iter().map(|input| input.split_once('=').map_or(&input[..], |(_, file)| file));
+        let mut all = inputs.map(Path::new).chain([&*arguments.model]).chain(arguments.lengths.as_deref());
+        let input = all.find(|input| wgpu_lstm::files::same(input, output));
+        ensure!(input.is_none(), "\"{}\" would be written over an input, which is the same file", output.display());
     }
     let mut inputs = Vec::new();
     for input in &arguments.inputs {
@@ -121,9 +130,10 @@ fn main() -> Result<()> {
         Format::Onnx => onnx::run(&arguments.model, &request)?,
         Format::Keras => keras::run(&arguments.model, &request)?,
     };
-    for (name, array) in &outputs {
-        println!("{name} {:?}", array.shape());
-    }
     // clap asks for it where --list is not given.
-    arguments.output.map_or(Ok(()), |path| arrays::write(&path, &outputs))
+    arguments.output.map_or(Ok(()), |path| arrays::write(&path, &outputs))?;
+    for (name, array) in &outputs {
+        say!("{name} {:?}", array.shape());
+    }
+    Ok(())
 }

@@ -32,7 +32,7 @@ pub fn run(path: &Path, request: &Request) -> Result<Outputs> {
     let x = request.input("input")?.sequences()?;
     let given = |name: &str| request.inputs.iter().find(|(own, _)| own.as_deref() == Some(name));
     let batch = x.shape()[usize::from(request.time_major)];
-    let mut initial = LstmState::zeros(layer.config(), batch);
+    let mut initial = LstmState::zeros(layer.config(), batch)?;
     for (name, state) in [("h_0", &mut initial.h), ("c_0", &mut initial.c)] {
         if let Some((_, array)) = given(name) {
             *state = array.f32()?.into_dimensionality().with_context(|| format!("{name} is not [L·D, B, H]"))?;

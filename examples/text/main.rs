@@ -15,7 +15,6 @@ mod writer;
 
 use anyhow::{Context, Result, ensure};
 use arguments::Arguments;
-use clap::Parser;
 use corpus::Alphabet;
 use std::io::Write;
 use writer::Writer;
@@ -25,16 +24,11 @@ const PROMPT: usize = 100;
 
 fn main() -> Result<()> {
     env_logger::init();
-    let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-    match run(&mut std::io::stdout()) {
-        // A reader that has seen enough, as `head` does, is no failure.
-        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(()),
-        result => result,
-    }
+    run(&mut common::Output)
 }
 
 fn run(out: &mut impl Write) -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     arguments.check()?;
     let text: Vec<char> = corpus::read(&arguments.data)?.chars().collect();
     let held = (text.len() as f64 * arguments.held_out).ceil() as usize;
@@ -73,6 +67,12 @@ fn run(out: &mut impl Write) -> Result<()> {
             let folder = &arguments.out;
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
+            let path = folder.join("model.safetensors");
+            ensure!(
+                !wgpu_lstm::files::same(&arguments.data, &path),
+                "--data is \"{}\", over which the model would be written",
+                path.display()
+            );
             let mut writer = Writer::new(&arguments, alphabet, &device)?;
             writeln!(out, "\n{}\n", writer.summary())?;
             writer.train(&arguments, &train, |writer, epoch, bits, seconds| {
@@ -83,7 +83,6 @@ fn run(out: &mut impl Write) -> Result<()> {
                     "epoch {epoch}/{epochs}: {bits:.3} bits a character in training, {judged:.3} held out, {seconds:.1} s"
                 )?)
             })?;
-            let path = folder.join("model.safetensors");
             writer.save(&path)?;
             writeln!(out, "model: {}", path.display())?;
             writer

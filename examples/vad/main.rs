@@ -8,12 +8,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/npy.rs"]
+mod npy;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use common::say;
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
-use ndarray_npy::NpzReader;
-use std::fs::File;
+use npy::Archive;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wgpu_lstm::format::onnx::Graph;
@@ -51,17 +53,14 @@ struct Reference {
 
 impl Reference {
     fn read(path: &Path) -> Result<Reference> {
-        let read = || -> Result<Reference> {
-            let mut file = NpzReader::new(File::open(path)?)?;
-            Ok(Reference {
-                x: file.by_name("x")?,
-                y: file.by_name("y")?,
-                h: file.by_name("h")?,
-                c: file.by_name("c")?,
-                probabilities: file.by_name("probabilities")?,
-            })
-        };
-        read().with_context(|| format!("cannot read frames from \"{}\"", path.display()))
+        let mut file = Archive::open(path)?;
+        Ok(Reference {
+            x: file.array("x")?,
+            y: file.array("y")?,
+            h: file.array("h")?,
+            c: file.array("c")?,
+            probabilities: file.array("probabilities")?,
+        })
     }
 }
 
@@ -96,12 +95,12 @@ impl Head {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     let device = arguments.device.open()?;
     let graph = Graph::load(&arguments.model, &device)?;
     for node in graph.recurrent() {
         let features = node.input.map_or("unknown".into(), |count| count.to_string());
-        println!("{} {}, features: {features}", node.op, node.name);
+        say!("{} {}, features: {features}", node.op, node.name);
     }
     let lstm = graph.lift(&arguments.node)?;
     let head = Head::of(&graph)?;
@@ -109,7 +108,7 @@ fn main() -> Result<()> {
     if y.nrows() != x.nrows() || probabilities.len() != x.nrows() {
         bail!("{} frames, but {} outputs and {} probabilities", x.nrows(), y.nrows(), probabilities.len());
     }
-    println!("running on {device}");
+    say!("running on {device}");
 
     let mut stream = lstm.stream(1)?;
     let (mut outputs, mut speech) = (Array2::<f32>::zeros(y.dim()), Array1::<f32>::zeros(x.nrows()));
@@ -128,13 +127,13 @@ fn main() -> Result<()> {
 
     milliseconds.sort_by(f64::total_cmp);
     let share = speech.iter().filter(|&&p| p > 0.5).count() as f64 / speech.len().max(1) as f64;
-    println!(
+    say!(
         "{} frames of 32 ms, {:.1} % of them speech; {:.3} ms a frame (median)",
         speech.len(),
         100.0 * share,
         milliseconds.get(milliseconds.len() / 2).copied().unwrap_or_default()
     );
-    println!("largest difference from ONNX Runtime:");
+    say!("largest difference from ONNX Runtime:");
     let mut equal = true;
     for (what, given, expected) in [
         ("outputs", outputs.flatten().to_owned(), y.flatten().to_owned()),
@@ -148,7 +147,7 @@ fn main() -> Result<()> {
         equal &= pairs().all(|(a, b)| (a - b).abs() <= arguments.tolerance);
         let largest = pairs().fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
         let size = expected.iter().fold(0.0f32, |most, b| most.max(b.abs()));
-        println!("  {what:14} {largest:.1e} (numbers up to {size:.1})");
+        say!("  {what:14} {largest:.1e} (numbers up to {size:.1})");
     }
     if !equal {
         bail!("that is more than {:.0e}", arguments.tolerance);

@@ -1,9 +1,8 @@
 //! Utterances of the Japanese vowels /ae/ by nine speakers; see `examples/data/README.md`.
 
-use anyhow::{Context, Result, ensure};
+use crate::npy::Archive;
+use anyhow::{Result, ensure};
 use ndarray::{Array1, Array2, Array3, s};
-use ndarray_npy::NpzReader;
-use std::fs::File;
 use std::path::Path;
 
 /// Utterances, padded to a common length.
@@ -19,13 +18,11 @@ pub struct Part {
 /// The training and the test part, as they are published. Features are standardised by mean and deviation of the training
 /// part's steps.
 pub fn load(path: &Path) -> Result<[Part; 2]> {
-    let file = File::open(path).with_context(|| format!("cannot open \"{}\"", path.display()))?;
-    let mut archive = NpzReader::new(file).with_context(|| format!("\"{}\" is no npz file", path.display()))?;
+    let mut archive = Archive::open(path)?;
     let mut part = |name: &str| -> Result<(Array2<f32>, Vec<usize>, Vec<usize>)> {
-        let steps: Array2<i16> = archive.by_name(name).with_context(|| format!("array \"{name}\""))?;
+        let steps: Array2<i16> = archive.array(name)?;
         let mut bytes = |kind: &str| -> Result<Vec<usize>> {
-            let name = format!("{name}_{kind}");
-            let values: Array1<u8> = archive.by_name(&name).with_context(|| format!("array \"{name}\""))?;
+            let values: Array1<u8> = archive.array(&format!("{name}_{kind}"))?;
             Ok(values.iter().map(|&value| value.into()).collect())
         };
         Ok((steps.mapv(|value| f32::from(value) * 1e-4), bytes("len")?, bytes("y")?))

@@ -8,6 +8,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod data;
+#[path = "../common/npy.rs"]
+mod npy;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -43,16 +45,11 @@ struct Arguments {
 
 fn main() -> Result<()> {
     env_logger::init();
-    let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-    match run(&mut std::io::stdout()) {
-        // A reader that has seen enough, as `head` does, is no failure.
-        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(()),
-        result => result,
-    }
+    run(&mut common::Output)
 }
 
 fn run(out: &mut impl Write) -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = common::arguments();
     ensure!(arguments.seeds > 0, "--seeds is 0; it must be at least 1");
     let [train, test] = data::load(&arguments.data)?;
     let device = arguments.device.open()?;

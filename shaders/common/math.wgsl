@@ -69,13 +69,14 @@ fn tanh_activated(x: f32) -> Activated {
     let terms = hyperbolic_terms(x);
     let size = terms.x / terms.y;
     let value = signed(x, size);
-    return Activated(value, 1.0 - value, signed(x, select(terms.y * 0.5, size, abs(x) < 0.55)));
+    // From 0.55 on the distance from the limit is saved, lifted above the values that are saved as they are.
+    return Activated(value, 1.0 - value, signed(x, select(1.7014118e38 / terms.y, size, abs(x) < 0.55))); // 2^127
 }
 
 fn tanh_restored(saved: f32) -> Restored {
     let size = abs(saved);
     let near = size < 1.0;
-    let distance = select(1.0 / size, 1.0 - size, near);
+    let distance = select(size * 1.1754944e-38, 1.0 - size, near); // 2^-126
     let value = select(signed(saved, 1.0 - distance), saved, near);
     return Restored(value, 1.0 - value, distance * (2.0 - distance));
 }

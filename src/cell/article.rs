@@ -14,7 +14,8 @@ impl CellMath for Article {
     #[inline(always)]
     fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, _: &More<N>) -> Forward<N> {
         let [zi, zf, z, zo] = std::array::from_fn(|k| wx[k] + rh[k]);
-        let [i, f, o] = [zi + b[0], zf + b[1], zo + b[3]].map(sigmoid_activated);
+        let (i, f) = (sigmoid_activated(zi + b[0]), sigmoid_activated(zf + b[1]));
+        let o = sigmoid_activated(zo + b[3]);
         let candidate = tanh_activated(z * f.value + b[2]);
         let c = c_prev * i.complement + candidate.value * i.value;
         let mut saved = [c.nothing(); MAX_SAVED];
@@ -24,7 +25,7 @@ impl CellMath for Article {
 
     #[inline(always)]
     fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, _: &More<N>) -> Backward<N> {
-        let [i, f, o] = [saved[0], saved[1], saved[3]].map(sigmoid_restored);
+        let (i, f, o) = (sigmoid_restored(saved[0]), sigmoid_restored(saved[1]), sigmoid_restored(saved[3]));
         let (candidate, z) = (tanh_restored(saved[2]), saved[4]);
         let (tc, slope) = tanh_and_slope(c);
         let d_c = dc + dh * o.value * slope;

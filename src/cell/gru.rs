@@ -46,7 +46,8 @@ impl CellMath for Gru {
         More { settings, .. }: &More<N>,
     ) -> Backward<N> {
         let d = dh + dc;
-        let [r, z] = [saved[0], saved[1]].map(|saved| settings.gate.restored_within(settings.clip, saved));
+        let r = settings.gate.restored_within(settings.clip, saved[0]);
+        let z = settings.gate.restored_within(settings.clip, saved[1]);
         let (n, q) = (settings.candidate.restored_within(settings.clip, saved[2]), saved[3]);
         let dn = d * z.complement * n.slope; // before its activation
         let gates = [dn * q * r.slope, d * (c_prev - n.value) * z.slope, dn, dn * r.value];

@@ -31,20 +31,20 @@ impl<S: Simd> Lanes<S> {
     #[inline(always)]
     pub fn by_gate(simd: S, pairs: [Self; GATES]) -> [Self; GATES] {
         let pairs: [_; GATES] = std::array::from_fn(|k| pairs[k].values);
-        shuffle::by_gate(simd, pairs).map(|values| Lanes { simd, values })
+        named::by_gate(simd, pairs).map(|values| Lanes { simd, values })
     }
 
     /// The reverse of [`Lanes::by_gate`].
     #[inline(always)]
     pub fn by_unit(simd: S, gates: [Self; GATES]) -> [Self; GATES] {
         let gates: [_; GATES] = std::array::from_fn(|k| gates[k].values);
-        shuffle::by_unit(simd, gates).map(|values| Lanes { simd, values })
+        named::by_unit(simd, gates).map(|values| Lanes { simd, values })
     }
 }
 
-/// Transposes of 8 × 4. The compiler moves single numbers for the plain ones, which takes a third of a cell's time; so where
-/// the instructions are known they are named.
-mod shuffle {
+/// What is faster with instructions that are named, where they are known: transposes of 8 × 4 (the compiler moves single numbers for
+/// the plain ones, which takes a third of a cell's time) and what goes by signs and bits.
+mod named {
     use super::{GATES, LANES};
     use pulp::Simd;
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -78,6 +78,40 @@ mod shuffle {
         let gates: [[f32; LANES]; GATES] = gates.map(bytemuck::cast);
         let pair = |p: usize| std::array::from_fn::<f32, LANES, _>(|k| gates[k % GATES][2 * p + k / GATES]);
         std::array::from_fn(|k| bytemuck::cast(pair(k)))
+    }
+
+    /// `negative` where a number's sign bit is set, else `positive`.
+    #[inline(always)]
+    pub fn by_sign<S: Simd>(simd: S, x: S::f32s, negative: S::f32s, positive: S::f32s) -> S::f32s {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Some(v3) = known(simd) {
+            let (x, negative, positive) = (bytemuck::cast(x), bytemuck::cast(negative), bytemuck::cast(positive));
+            return bytemuck::cast(v3.avx._mm256_blendv_ps(positive, negative, x));
+        }
+        simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(0.0)), negative, positive)
+    }
+
+    /// A number of at least 0 with the sign bit of another.
+    #[inline(always)]
+    pub fn with_sign_of<S: Simd>(simd: S, size: S::f32s, other: S::f32s) -> S::f32s {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Some(v3) = known(simd) {
+            let (size, other) = (bytemuck::cast(size), bytemuck::cast(other));
+            let sign = v3.avx._mm256_and_ps(other, v3.avx._mm256_set1_ps(-0.0));
+            return bytemuck::cast(v3.avx._mm256_or_ps(size, sign));
+        }
+        by_sign(simd, other, simd.neg_f32s(size), size)
+    }
+
+    /// The smaller of two; x where that is NaN.
+    #[inline(always)]
+    pub fn at_most<S: Simd>(simd: S, x: S::f32s, limit: S::f32s) -> S::f32s {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Some(v3) = known(simd) {
+            // The instruction gives its second number where one is NaN.
+            return bytemuck::cast(v3.avx._mm256_min_ps(bytemuck::cast(limit), bytemuck::cast(x)));
+        }
+        simd.select_f32s(simd.less_than_f32s(limit, x), limit, x)
     }
 
     /// The lowest bits moved to where an f32 has its exponent.
@@ -159,8 +193,18 @@ impl<S: Simd> Arithmetic for Lanes<S> {
     }
 
     #[inline(always)]
+    fn less_logarithms(self, k: Self) -> Self {
+        if fuses::<S>() {
+            // ln 2 in f32 is off by 1.9e-9: 2.4e-7 at the largest k, 126.
+            k.multiply_add(self.constant(-std::f32::consts::LN_2), self)
+        } else {
+            saturating::less_logarithms_in_parts(self, k)
+        }
+    }
+
+    #[inline(always)]
     fn power_of_two(self) -> Self {
-        Lanes { values: shuffle::shift_to_exponent(self.simd, self.values), ..self }
+        Lanes { values: named::shift_to_exponent(self.simd, self.values), ..self }
     }
 }
 
@@ -179,6 +223,21 @@ impl<S: Simd> Number for Lanes<S> {
     #[inline(always)]
     fn magnitude(self) -> Self {
         Lanes { values: self.simd.abs_f32s(self.values), ..self }
+    }
+
+    #[inline(always)]
+    fn by_sign(self, negative: Self, positive: Self) -> Self {
+        Lanes { values: named::by_sign(self.simd, self.values, negative.values, positive.values), ..self }
+    }
+
+    #[inline(always)]
+    fn with_sign_of(self, other: Self) -> Self {
+        Lanes { values: named::with_sign_of(self.simd, self.values, other.values), ..self }
+    }
+
+    #[inline(always)]
+    fn at_most(self, other: Self) -> Self {
+        Lanes { values: named::at_most(self.simd, self.values, other.values), ..self }
     }
 
     #[inline(always)]
@@ -205,5 +264,52 @@ impl<S: Simd> Number for Lanes<S> {
     #[inline(always)]
     fn logarithm_of_one_plus(self) -> Self {
         Lanes::of(self.simd, self.array().map(f32::ln_1p))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cell::{Cell, ForwardRow, GATES, Settings};
+
+    /// What the standard cell saves of its gates for sums `a`, [4 gates][sums].
+    fn saved<F: crate::real::Real>(forward: fn(ForwardRow<F>), a: &[f32]) -> Vec<Vec<F>> {
+        let n = a.len();
+        let zero = F::of(0.0);
+        let wx: Vec<F> = a.iter().flat_map(|&a| [F::of(a); GATES]).collect();
+        let zeros = vec![zero; GATES * n];
+        let (mut c, mut h) = (vec![zero; n], vec![zero; n]);
+        let mut all = vec![vec![zero; n]; GATES];
+        let mut planes: Vec<&mut [F]> = all.iter_mut().map(Vec::as_mut_slice).collect();
+        forward(ForwardRow {
+            wx: &wx,
+            rh: &zeros,
+            bias: &zeros,
+            extra: &[],
+            settings: Settings::default(),
+            c: &mut c,
+            h: &mut h,
+            saved: &mut planes,
+        });
+        all
+    }
+
+    /// Registers make σ and tanh as right in both tails as single numbers.
+    #[test]
+    fn both_tails_are_right_in_registers() {
+        let sums: Vec<f32> = (-87_000..87_000).map(|k| k as f32 * 1e-3 + 3e-4).collect();
+        let (forward, wide) = Cell::Standard.spec().forward_row;
+        let (given, right) = (saved(forward, &sums), saved(wide, &sums));
+        for (gate, (given, right)) in given.iter().zip(&right).enumerate() {
+            for ((&given, &right), sum) in given.iter().zip(right).zip(&sums) {
+                // tanh ends where what is left of it is 2^-125.
+                if gate == 2 && sum.abs() > 43.0 {
+                    continue;
+                }
+                let error = (f64::from(given) - right).abs();
+                assert!(error <= 5e-7 * right.abs(), "gate {gate} at {sum}: {given:e}, expected {right:e}");
+            }
+        }
+        let nan = saved(forward, &[f32::NAN; 9]);
+        assert!(nan.iter().flatten().all(|value| value.is_nan()));
     }
 }

@@ -24,7 +24,7 @@ impl CellMath for Standard {
 
     #[inline(always)]
     fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, _: &More<N>) -> Backward<N> {
-        let [i, f, o] = [saved[0], saved[1], saved[3]].map(sigmoid_restored);
+        let (i, f, o) = (sigmoid_restored(saved[0]), sigmoid_restored(saved[1]), sigmoid_restored(saved[3]));
         let g = tanh_restored(saved[2]);
         let (tc, slope) = tanh_and_slope(c);
         let d_c = dc + dh * o.value * slope;

@@ -58,7 +58,7 @@ impl<F: Real> Packed<F> {
         &self.panels
     }
 
-    /// The panels of matrices, for products of `rows` rows; nothing where packing is not worth it yet.
+    /// The panels of matrices, for products of `rows` rows; `None` where packing is not worth it yet or there is no memory for it.
     pub fn panels(&mut self, team: &Team, values: &[F], matrices: Matrices, rows: usize) -> Option<&[F]> {
         if self.of != Some(matrices) {
             self.unpacked += rows;
@@ -66,7 +66,10 @@ impl<F: Real> Packed<F> {
                 return None;
             }
             let len = packed_len(matrices.terms, matrices.columns);
-            self.panels.resize(matrices.count * len, F::zero());
+            let all = matrices.count * len;
+            // Products go without where there is no memory for a second form of the weights.
+            self.panels.try_reserve_exact(all.saturating_sub(self.panels.len())).ok()?;
+            self.panels.resize(all, F::zero());
             for (index, panels) in self.panels.chunks_exact_mut(len).enumerate() {
                 let first = matrices.first + index as i64 * matrices.apart;
                 pack_all(team, values, Matrices { first, ..matrices }, panels);

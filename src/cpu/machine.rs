@@ -2,7 +2,9 @@
 
 use super::buffer::Buffer;
 use super::{Args, Pick, Team};
+use crate::error::Result;
 use crate::kernel::Access;
+use crate::memory;
 use crate::plan::{BufferId, Plan, Role};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +20,8 @@ pub type Shared<F> = Arc<Mutex<Buffer<F>>>;
 /// let mut plan = Builder::new("fill", Capabilities::default());
 /// let ones = plan.buffer("ones", 4, Role::Output)?;
 /// plan.fill(ones, 0..4, 1.0);
-/// let machine = Machine::<f64>::new(plan.finish()?.into(), |_| None);
-/// machine.run(0..1);
+/// let machine = Machine::<f64>::new(plan.finish()?.into(), |_| None)?;
+/// machine.run(0..1)?;
 /// assert_eq!(machine.read((ones, 0), 4), [1.0; 4]);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
@@ -33,13 +35,17 @@ pub struct Machine<F> {
 
 impl<F: Pick> Machine<F> {
     /// Allocates the plan's buffers, zeroed, except those that `shared` provides by index.
-    pub fn new(plan: Arc<Plan>, shared: impl Fn(usize) -> Option<Shared<F>>) -> Machine<F> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), with the buffer.
+    pub fn new(plan: Arc<Plan>, shared: impl Fn(usize) -> Option<Shared<F>>) -> Result<Machine<F>> {
         let buffers = (plan.buffers.iter().enumerate())
-            .map(|(k, buffer)| {
-                shared(k).unwrap_or_else(|| Arc::new(Mutex::new(vec![F::zero(); buffer.len as usize].into())))
+            .map(|(k, buffer)| match shared(k) {
+                Some(shared) => Ok(shared),
+                None => Ok(Arc::new(Mutex::new(memory::zeros(buffer.len as usize, &buffer.name)?.into()))),
             })
-            .collect();
-        Machine { plan, buffers, scratch: Mutex::default(), threads: usize::MAX }
+            .collect::<Result<_>>()?;
+        Ok(Machine { plan, buffers, scratch: Mutex::default(), threads: usize::MAX })
     }
 
     /// Runs on at most `most` threads instead of one for every processor. Results are the same bits.
@@ -48,7 +54,11 @@ impl<F: Pick> Machine<F> {
     }
 
     /// Runs the commands of a range.
-    pub fn run(&self, range: Range<usize>) {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where there is none for intermediate results; what was written up to
+    /// then stays.
+    pub fn run(&self, range: Range<usize>) -> Result<()> {
         // All buffers are held while the range runs, locked in the order of their addresses so that two plans that
         // share buffers cannot wait for each other.
         let mut order: Vec<usize> = (0..self.buffers.len()).collect();
@@ -62,13 +72,21 @@ impl<F: Pick> Machine<F> {
         let team = Team::claim(self.threads);
         let (mut bound, mut weights) = (Vec::new(), Vec::new());
         let mut scratch = lock(&self.scratch);
+        let mut result = Ok(());
         for command in &self.plan.commands[range] {
             bound.extend(command.buffers.iter().map(|id| std::mem::take(&mut memory[id.0])));
             weights.clear();
             weights.extend(command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight));
+            let mut lacking = None;
             F::twin(command.call.kernel)(
                 &command.call,
-                &mut Args { buffers: &mut bound, weights: &weights, scratch: &mut scratch, team: &team },
+                &mut Args {
+                    buffers: &mut bound,
+                    weights: &weights,
+                    scratch: &mut scratch,
+                    lacking: &mut lacking,
+                    team: &team,
+                },
             );
             let bindings = command.call.kernel.bindings;
             for ((id, mut buffer), binding) in command.buffers.iter().zip(bound.drain(..)).zip(bindings) {
@@ -77,10 +95,15 @@ impl<F: Pick> Machine<F> {
                 }
                 memory[id.0] = buffer;
             }
+            if let Some(error) = lacking {
+                result = Err(error);
+                break;
+            }
         }
         for (guard, buffer) in guards.iter_mut().flatten().zip(memory) {
             **guard = buffer;
         }
+        result
     }
 
     /// A copy of `len` elements of a buffer from element `at`.

@@ -38,6 +38,7 @@ pub use rows::{carry, dropout, trim};
 pub use workers::Team;
 
 use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};
+use crate::error::Error;
 use crate::kernel::{Call, Kernel};
 use crate::real::Real;
 use buffer::Packed;
@@ -85,11 +86,27 @@ pub struct Args<'a, F> {
     pub weights: &'a [bool],
     /// Grows to what a twin needs and is reused, so that no step allocates.
     pub scratch: &'a mut Vec<F>,
+    /// Set by a twin that cannot have the scratch space that it needs; it then leaves its buffers as they are.
+    pub lacking: &'a mut Option<Error>,
     /// The threads that the run has.
     pub team: &'a Team,
 }
 
 impl<F: Real> Args<'_, F> {
+    /// Makes the scratch space as large as [`Args::parts`] is about to be asked for; false, with the reason in `lacking`, where
+    /// there is no memory for it.
+    fn reserve(&mut self, scratch: usize) -> bool {
+        if self.scratch.len() < scratch {
+            // What it holds is of no use, so that it need not be there twice.
+            self.scratch.clear();
+            match crate::memory::reserve(self.scratch, scratch, "intermediate results") {
+                Ok(()) => self.scratch.resize(scratch, F::zero()),
+                Err(error) => *self.lacking = Some(error),
+            }
+        }
+        self.scratch.len() >= scratch
+    }
+
     /// The buffers as an array to take apart, and the scratch space at the asked size.
     fn parts<const N: usize>(&mut self, scratch: usize) -> ([&mut [F]; N], &mut [F]) {
         if self.scratch.len() < scratch {

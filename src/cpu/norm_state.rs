@@ -16,6 +16,9 @@ pub fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: NormStateForward = call.params();
     let (n, train, carries) = (call.constants[0] as usize, call.constants[1] == 1, call.constants[2]);
     let output = Shape { kind: call.constants[3], alpha: p.alpha, beta: p.beta };
+    if !args.reserve(n) {
+        return;
+    }
     let ([norm, h, c, words], made) = args.parts(n);
     let (batch, words) = (p.batch as usize, Words(words));
     let slot = p.directions as usize * batch * n;
@@ -57,6 +60,9 @@ pub fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     // Of these two the value alone is needed, which no parameter changes once it is saved.
     let [gate, candidate] = [kinds & 0xff, kinds >> 8 & 0xff].map(|kind| Shape { kind, ..Shape::default() });
     let coupled = kinds >> 24 & 1 == 1;
+    if !args.reserve(n) {
+        return;
+    }
     let ([norm, c, saved, dh, words, sums, past, out], made) = args.parts(n);
     let (batch, words, count) = (p.batch as usize, Words(words), F::of(n as f32));
     let slot = p.directions as usize * batch * n;

@@ -319,7 +319,11 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     };
     let rooms: Vec<usize> = parts.iter().map(scratch).collect();
     let team = args.team;
-    let ([a, b, c], mut scratch) = args.parts(rooms.iter().sum());
+    let all = rooms.iter().sum();
+    if !args.reserve(all) {
+        return;
+    }
+    let ([a, b, c], mut scratch) = args.parts(all);
     let c_m = Axis::new(p.m_split, p.c_m_hi, p.c_m_lo);
     let mut pieces = Vec::with_capacity(m * if m >= n { 1 } else { parts.len() });
     for (to, (rows, columns)) in parts.iter().enumerate() {

@@ -419,7 +419,11 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let extras = if spec.extra { directions * columns } else { 0 };
     let lens: Vec<usize> =
         [packed, directions * columns, extras].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
-    let ([xw, r, bias, h, c, saved, words, mask], scratch) = args.parts(lens.iter().sum());
+    let room = lens.iter().sum();
+    if !args.reserve(room) {
+        return;
+    }
+    let ([xw, r, bias, h, c, saved, words, mask], scratch) = args.parts(room);
     let mask = if drop { &mask[..directions * batch * width] } else { &[] };
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
@@ -715,7 +719,11 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
         [rows * gates, rows * gates, rows * units.next_multiple_of(COLUMNS), carries as usize * units]
     };
     let lens: Vec<usize> = [packed].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
-    let ([saved, c, dy, rt, dg, sums, words, parameters], scratch) = args.parts(lens.iter().sum());
+    let room = lens.iter().sum();
+    if !args.reserve(room) {
+        return;
+    }
+    let ([saved, c, dy, rt, dg, sums, words, parameters], scratch) = args.parts(room);
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let packed = room();

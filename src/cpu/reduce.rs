@@ -11,6 +11,9 @@ use crate::real::Real;
 pub fn column_sum<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: ColumnSum = call.params();
     let (rows, columns) = (p.rows as usize, p.columns as usize);
+    if !args.reserve(columns) {
+        return;
+    }
     let ([a, sums], total) = args.parts(columns);
     total.fill(F::zero());
     for row in a[p.a_offset as usize..][..rows * columns].chunks_exact(columns) {

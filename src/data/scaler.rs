@@ -1,6 +1,7 @@
 //! Scaling features to the range that training likes.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::transfer::finite;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -76,12 +77,15 @@ impl Scaler {
             return Err(Error::Shape(format!("a scaler was given [time, features] = {:?}", train.shape())));
         }
         finite("the scaler's data", "[time, feature]", &train)?;
-        let columns =
-            train.axis_iter(Axis(1)).map(|column| of(&column.iter().map(|&value| value as f64).collect::<Vec<_>>()));
-        // A feature that never changes is only shifted.
-        let (shift, scale) =
-            columns.map(|(shift, scale)| (shift as f32, if scale as f32 > 0.0 { scale as f32 } else { 1.0 })).unzip();
-        Ok(Scaler { shift, scale })
+        let (mut shifts, mut scales) = (Vec::new(), Vec::new());
+        for column in train.axis_iter(Axis(1)) {
+            let values = column.iter().map(|&value| value as f64);
+            let (shift, scale) = of(&memory::collect(column.len(), values, "a feature in f64")?);
+            shifts.push(shift as f32);
+            // A feature that never changes is only shifted.
+            scales.push(if scale as f32 > 0.0 { scale as f32 } else { 1.0 });
+        }
+        Ok(Scaler { shift: shifts, scale: scales })
     }
 
     /// Features it was fitted on.
@@ -92,7 +96,7 @@ impl Scaler {
     /// Scales a series [time, features].
     ///
     /// # Errors
-    /// Another number of features.
+    /// Another number of features; [`Error::OutOfMemory`].
     pub fn transform(&self, series: ArrayView2<f32>) -> Result<Array2<f32>> {
         if series.ncols() != self.features() {
             return Err(Error::Shape(format!(
@@ -101,7 +105,9 @@ impl Scaler {
                 self.features()
             )));
         }
-        Ok(Array2::from_shape_fn(series.dim(), |(t, f)| (series[[t, f]] - self.shift[f]) / self.scale[f]))
+        let scaled =
+            series.indexed_iter().map(|((_, feature), value)| (value - self.shift[feature]) / self.scale[feature]);
+        memory::array_of(series.dim(), scaled, "the scaled series")
     }
 
     /// One scaled value of a feature in its own unit again.

@@ -1,6 +1,7 @@
 //! Sliding windows over a series.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use ndarray::{Array2, Array3, ArrayView2, s};
 
 /// Cuts a series into pairs of what is known and what follows.
@@ -53,7 +54,8 @@ impl Windows {
     /// Cuts a series [time, features].
     ///
     /// # Errors
-    /// A size of 0, a target that does not exist, a series shorter than lookback + horizon.
+    /// A size of 0, a target that does not exist, a series shorter than lookback + horizon, more windows than there is
+    /// memory for.
     pub fn cut(&self, series: ArrayView2<f32>) -> Result<Windowed> {
         let (time, features) = series.dim();
         let (lookback, horizon) = (self.lookback, self.horizon);
@@ -74,12 +76,18 @@ impl Windows {
                 "the series has {time} steps; lookback {lookback} + horizon {horizon} need at least {needed}"
             )));
         }
-        let first: Vec<usize> = (lookback..=time - horizon).step_by(self.stride).collect();
-        let x =
-            Array3::from_shape_fn((first.len(), lookback, features), |(n, t, f)| series[[first[n] - lookback + t, f]]);
-        let y = Array2::from_shape_fn((first.len(), horizon * targets.len()), |(n, k)| {
-            series[[first[n] + k / targets.len(), targets[k % targets.len()]]]
-        });
+        let starts = (lookback..time - horizon + 1).step_by(self.stride);
+        let count = starts.len();
+        let first = memory::collect(count, starts, "the windows' times")?;
+        let (series, targets) = (&series, &targets);
+        let shape = (count, lookback, features);
+        let known = first.iter().flat_map(|&at| (at - lookback..at).flat_map(|t| series.row(t)).copied());
+        let x = memory::array_of(shape, known, format_args!("windows x of shape {shape:?}"))?;
+        let shape = (count, horizon.saturating_mul(targets.len()));
+        let follows = first
+            .iter()
+            .flat_map(|&at| (at..at + horizon).flat_map(|t| targets.iter().map(move |&target| series[[t, target]])));
+        let y = memory::array_of(shape, follows, format_args!("windows y of shape {shape:?}"))?;
         Ok(Windowed { x, y, first })
     }
 }

@@ -17,7 +17,6 @@ pub mod keras;
 pub(crate) mod number;
 #[cfg(feature = "onnx")]
 pub mod onnx;
-pub(crate) mod place;
 #[cfg(feature = "pytorch")]
 pub mod pytorch;
 pub(crate) mod safetensors;

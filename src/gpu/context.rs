@@ -192,10 +192,11 @@ impl Context {
         self.check(DURING)?;
         mapped.ok_or_else(|| failed("the map was cancelled".into()))?.map_err(failed)?;
         let view = staging.slice(..).get_mapped_range().map_err(|error| failed(error.to_string()))?;
-        let values = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect();
+        let numbers = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
+        let values = crate::memory::collect(numbers.len(), numbers, "a copy of a buffer");
         drop(view);
         staging.unmap();
-        Ok(values)
+        values
     }
 
     /// True if something else than this call drives the map: the poller, where this thread must not block.

@@ -1,5 +1,7 @@
 //! How weights start.
 
+use crate::error::Result;
+use crate::memory;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, aview1, s};
 use rand::RngExt;
@@ -18,13 +20,16 @@ pub enum Init {
     Keras,
 }
 
+/// Names initial values in errors; the tensor's shape is in the number of bytes.
+const WHAT: &str = "initial weights";
+
 /// Uniform in ±limit.
-pub(super) fn uniform(random: &mut Pcg64, len: usize, limit: f64) -> Vec<f32> {
-    (0..len).map(|_| random.random_range(-limit..=limit) as f32).collect()
+pub(super) fn uniform(random: &mut Pcg64, len: usize, limit: f64) -> Result<Vec<f32>> {
+    memory::collect(len, (0..len).map(|_| random.random_range(-limit..=limit) as f32), WHAT)
 }
 
 /// Glorot uniform for a matrix of these fans.
-pub(super) fn glorot(random: &mut Pcg64, len: usize, fan_in: usize, fan_out: usize) -> Vec<f32> {
+pub(super) fn glorot(random: &mut Pcg64, len: usize, fan_in: usize, fan_out: usize) -> Result<Vec<f32>> {
     uniform(random, len, (6.0 / (fan_in + fan_out) as f64).sqrt())
 }
 
@@ -36,13 +41,13 @@ const BLOCK: usize = 64;
 /// of the columns to its right is normal again, so each is drawn anew ([Stewart
 /// 1980](https://doi.org/10.1137/0717034)). They are applied in blocks, H₀ ⋯ H₆₃ = I − V·T·Vᵀ ([Schreiber and Van Loan
 /// 1989](https://doi.org/10.1137/0910005)), as products.
-pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Vec<f32> {
-    let mut q = Array2::<f64>::zeros((rows, columns));
+pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Result<Vec<f32>> {
+    let mut q: Array2<f64> = memory::array((rows, columns), WHAT)?;
     q.diag_mut().fill(1.0);
     // Column k holds reflector k, zero above row k: H = I − factor·v·vᵀ.
-    let mut v = Array2::<f64>::zeros((rows, columns));
-    let (mut factors, mut signs) = (vec![0.0; columns], vec![0.0; columns]);
-    let mut column = vec![0.0; rows];
+    let mut v: Array2<f64> = memory::array((rows, columns), WHAT)?;
+    let (mut factors, mut signs) = (memory::zeros(columns, WHAT)?, memory::zeros(columns, WHAT)?);
+    let mut column = memory::zeros(rows, WHAT)?;
     for k in 0..columns {
         let column = &mut column[k..];
         normals(random, column);
@@ -54,6 +59,8 @@ pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Vec
         column[0] += signum * length;
         v.slice_mut(s![k.., k]).assign(&aview1(column));
     }
+    // The products below have BLOCK rows or columns.
+    memory::probe(3 * 8 * (BLOCK * columns) as u64, WHAT)?;
     for first in (0..columns).step_by(BLOCK).rev() {
         let last = columns.min(first + BLOCK);
         let v = v.slice(s![first.., first..last]);
@@ -70,7 +77,7 @@ pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Vec
         general_mat_mul(-1.0, &v, &along, 1.0, &mut q);
     }
     q.outer_iter_mut().for_each(|mut row| row.iter_mut().zip(&signs).for_each(|(q, sign)| *q *= sign));
-    q.into_iter().map(|q| q as f32).collect()
+    memory::collect(rows * columns, q.into_iter().map(|q| q as f32), WHAT)
 }
 
 /// Normal numbers of deviation 1, two of each draw (Box and Muller).
@@ -96,8 +103,8 @@ mod tests {
     fn orthogonal_columns_are_orthonormal() {
         // One block, several, a last one that is smaller; square, tall; the smallest
         for (rows, columns) in [(28, 7), (64, 64), (65, 65), (400, 130), (256, 256), (1, 1), (3, 1)] {
-            let drawn = orthogonal(&mut Pcg64::new(1, 2), rows, columns);
-            assert_eq!(drawn, orthogonal(&mut Pcg64::new(1, 2), rows, columns));
+            let drawn = orthogonal(&mut Pcg64::new(1, 2), rows, columns).unwrap();
+            assert_eq!(drawn, orthogonal(&mut Pcg64::new(1, 2), rows, columns).unwrap());
             let q = Array2::from_shape_vec((rows, columns), drawn).unwrap().mapv(f64::from);
             for ((a, b), dot) in q.t().dot(&q).indexed_iter() {
                 assert!((dot - (a == b) as u8 as f64).abs() < 1e-6, "[{rows}, {columns}]: {a} {b} {dot}");
@@ -114,7 +121,8 @@ mod tests {
         for (rows, columns) in [(3, 3), (5, 5), (6, 2)] {
             let mut sums = [0.0; 5];
             for _ in 0..count {
-                let q = Array2::from_shape_vec((rows, columns), orthogonal(&mut random, rows, columns)).unwrap();
+                let q =
+                    Array2::from_shape_vec((rows, columns), orthogonal(&mut random, rows, columns).unwrap()).unwrap();
                 let q = q.mapv(f64::from);
                 let (trace, corner) = (q.diag().sum(), [q[[0, 0]], q[[columns - 1, columns - 1]]]);
                 let square = q.slice(s![..columns, ..]);
@@ -134,7 +142,7 @@ mod tests {
 
     #[test]
     fn draws_keep_their_limits_and_repeat_by_seed() {
-        let draw = || uniform(&mut Pcg64::new(5, 0), 1000, 0.25);
+        let draw = || uniform(&mut Pcg64::new(5, 0), 1000, 0.25).unwrap();
         let values = draw();
         assert_eq!(values, draw());
         assert!(values.iter().all(|value| value.abs() <= 0.25));

@@ -521,6 +521,6 @@ impl Lstm {
 
     /// Features that go from layer to layer, D·K.
     pub(crate) fn stacked(&self) -> usize {
-        self.directions() * self.width()
+        self.directions().saturating_mul(self.width())
     }
 }

@@ -19,7 +19,7 @@ impl Parameters {
         for LayerPlan { name, input, layer } in layers {
             for spec in specs(name, layer, *input) {
                 let tensor = device.tensor(&spec.name, spec.len).await?;
-                tensor.write(0, &to_device(&spec, &initial(&spec, layer, &mut random)));
+                tensor.write(0, &to_device(&spec, &initial(&spec, layer, &mut random)?)?);
                 tensors.push((spec, tensor));
             }
         }
@@ -64,7 +64,7 @@ impl Parameters {
         let mut all = Vec::new();
         for (spec, tensor) in &self.0 {
             if spec.len > 0 {
-                all.extend(from_device(spec, &tensor.read_all().await?));
+                all.extend(from_device(spec, &tensor.read_all().await?)?);
             }
         }
         Ok(all)
@@ -101,7 +101,7 @@ impl Parameters {
                 }
                 parts.push(host);
             }
-            packed.push((tensor, to_device(spec, &parts)));
+            packed.push((tensor, to_device(spec, &parts)?));
         }
         if let Some(extra) = given.first() {
             return Err(Error::Shape(format!(
@@ -231,7 +231,7 @@ where
     for LayerPlan { name, input, layer } in layers {
         for spec in specs(name, layer, *input) {
             if spec.len > 0 {
-                all.extend(from_device(&spec, &read(spec.name.clone(), spec.len).await?));
+                all.extend(from_device(&spec, &read(spec.name.clone(), spec.len).await?)?);
             }
         }
     }

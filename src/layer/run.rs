@@ -6,6 +6,7 @@ use super::{Layer, Lstm};
 use crate::cache::{Compiled, Lease, Plans};
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::model::Sequential;
 use crate::plan::BufferId;
 use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
@@ -27,14 +28,25 @@ pub struct LstmState {
 impl LstmState {
     /// Zeros, as at the start of a sequence.
     ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    ///
     /// ```
     /// use wgpu_lstm::{Lstm, LstmState};
-    /// let state = LstmState::zeros(&Lstm::new(16).layers(2), 3); // B = 3
+    /// let state = LstmState::zeros(&Lstm::new(16).layers(2), 3)?; // B = 3
     /// assert_eq!(state.h.dim(), (2, 3, 16));
+    /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
-    pub fn zeros(lstm: &Lstm, batch: usize) -> LstmState {
-        let zeros = |width| Array3::zeros((lstm.layers * lstm.directions(), batch, width));
-        LstmState { h: zeros(lstm.width()), c: zeros(if lstm.spec().state_is_hidden { 0 } else { lstm.hidden }) }
+    pub fn zeros(lstm: &Lstm, batch: usize) -> Result<LstmState> {
+        let [h, c] = LstmState::shapes(lstm, batch);
+        Ok(LstmState { h: memory::array(h, "the hidden state")?, c: memory::array(c, "the cell state")? })
+    }
+
+    /// Shapes of h and c.
+    fn shapes(lstm: &Lstm, batch: usize) -> [(usize, usize, usize); 2] {
+        let all = lstm.layers.saturating_mul(lstm.directions());
+        let cell = if lstm.spec().state_is_hidden { 0 } else { lstm.hidden };
+        [(all, batch, lstm.width()), (all, batch, cell)]
     }
 }
 
@@ -93,7 +105,7 @@ impl LstmLayer {
         parameters: BTreeMap<String, ArrayD<f32>>,
     ) -> Result<LstmLayer> {
         let plan = layer_plan(&config, input)?;
-        let parameters = Parameters::given(device, std::slice::from_ref(&plan), hosts(parameters)).await?;
+        let parameters = Parameters::given(device, std::slice::from_ref(&plan), hosts(parameters)?).await?;
         Ok(LstmLayer::of(config, device, plan, parameters))
     }
 
@@ -157,7 +169,7 @@ impl LstmLayer {
     /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
     pub fn set_parameters(&self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
-        self.parameters.import(hosts(parameters))
+        self.parameters.import(hosts(parameters)?)
     }
 
     /// A stateful session of B streams, all states 0, that shares the layer's parameters: fed step by step, with the states kept on
@@ -446,10 +458,8 @@ impl LstmLayer {
 
     fn check_state(&self, what: &str, state: Option<&LstmState>, batch: usize) -> Result<()> {
         let Some(state) = state else { return Ok(()) };
-        let expected = LstmState::zeros(&self.config, batch);
-        for (kind, array, expected, axes) in
-            [("h", &state.h, expected.h.dim(), "[L·D, B, K]"), ("c", &state.c, expected.c.dim(), "[L·D, B, H]")]
-        {
+        let [h, c] = LstmState::shapes(&self.config, batch);
+        for (kind, array, expected, axes) in [("h", &state.h, h, "[L·D, B, K]"), ("c", &state.c, c, "[L·D, B, H]")] {
             if array.dim() != expected {
                 return Err(Error::Shape(format!(
                     "{what} state {kind} has shape {:?}, expected {axes} = {expected:?}",
@@ -473,7 +483,7 @@ impl LstmLayer {
     ) -> Result<()> {
         let directions = self.config.directions();
         let widest = if state.is_none() || gradient { self.config.hidden } else { 0 };
-        let zeros = vec![0.0; directions * batch * widest];
+        let zeros = memory::zeros(directions * batch * widest, "states of 0")?;
         let once = self.config.spec().state_is_hidden;
         for (layer, &(h, c)) in buffers.iter().enumerate() {
             let rows = s![layer * directions..(layer + 1) * directions, .., ..];
@@ -504,7 +514,7 @@ impl LstmLayer {
         for (index, (array, width)) in
             [(&mut into.h, self.config.width()), (&mut into.c, second)].into_iter().enumerate()
         {
-            let flat = shaped(array, (buffers.len() * directions, batch, width));
+            let flat = shaped(array, (buffers.len() * directions, batch, width))?;
             let slot = directions * batch * width;
             for (own, &(h, c)) in flat.chunks_exact_mut(slot.max(1)).zip(buffers) {
                 executable.read_with(([h, c][index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
@@ -523,7 +533,7 @@ fn layer_plan(config: &Lstm, input: usize) -> Result<LayerPlan> {
 }
 
 /// Arrays by PyTorch's names as host tensors of the layer called "lstm".
-fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Vec<HostTensor> {
+fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Result<Vec<HostTensor>> {
     arrays.iter().map(|(name, array)| HostTensor::new(format!("lstm.{name}"), array)).collect()
 }
 

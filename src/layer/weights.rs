@@ -6,6 +6,8 @@
 use super::init::{Init, glorot, normal, orthogonal, uniform};
 use super::{Dense, Layer, Lstm};
 use crate::cell::GATES;
+use crate::error::Result;
+use crate::memory;
 use ndarray::ArrayD;
 use rand_pcg::Pcg64;
 
@@ -19,8 +21,9 @@ pub(crate) struct HostTensor {
 
 impl HostTensor {
     /// An array under a name.
-    pub fn new(name: String, array: &ArrayD<f32>) -> HostTensor {
-        HostTensor { name, shape: array.shape().to_vec(), values: array.iter().copied().collect() }
+    pub fn new(name: String, array: &ArrayD<f32>) -> Result<HostTensor> {
+        let values = memory::collect(array.len(), array.iter().copied(), &name)?;
+        Ok(HostTensor { name, shape: array.shape().to_vec(), values })
     }
 }
 
@@ -169,8 +172,8 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
 }
 
 /// A device tensor's values from its parts, in their order.
-pub(crate) fn to_device(spec: &DeviceTensor, parts: &[HostTensor]) -> Vec<f32> {
-    let mut values = vec![0.0; spec.len as usize];
+pub(crate) fn to_device(spec: &DeviceTensor, parts: &[HostTensor]) -> Result<Vec<f32>> {
+    let mut values = memory::zeros(spec.len as usize, &spec.name)?;
     let mut first = 0;
     for (part, host) in spec.parts.iter().zip(parts) {
         for (index, &value) in host.values.iter().enumerate() {
@@ -178,40 +181,45 @@ pub(crate) fn to_device(spec: &DeviceTensor, parts: &[HostTensor]) -> Vec<f32> {
         }
         first += part.room();
     }
-    values
+    Ok(values)
 }
 
 /// The parts of a device tensor's values.
-pub(crate) fn from_device(spec: &DeviceTensor, values: &[f32]) -> Vec<HostTensor> {
+pub(crate) fn from_device(spec: &DeviceTensor, values: &[f32]) -> Result<Vec<HostTensor>> {
     let mut first = 0;
     let take = |part: &Part| {
-        let own = (0..part.len()).map(|index| values[first + part.position(index)]).collect();
+        let own = (0..part.len()).map(|index| values[first + part.position(index)]);
+        let own = memory::collect(part.len(), own, &part.name)?;
         first += part.room();
-        HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: own }
+        Ok(HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: own })
     };
     spec.parts.iter().map(take).collect()
 }
 
 /// Initial values of a device tensor's parts.
-pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) -> Vec<HostTensor> {
+pub(crate) fn initial(spec: &DeviceTensor, layer: &Layer, random: &mut Pcg64) -> Result<Vec<HostTensor>> {
     let values = |part: &Part, random: &mut Pcg64| match layer {
         Layer::Lstm(lstm) => lstm_values(lstm, part, random),
         Layer::Dense(dense) => dense_values(dense, part, spec, random),
-        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => Vec::new(),
-        Layer::LayerNorm(_) => vec![if part.name.ends_with(".weight") { 1.0 } else { 0.0 }; part.len()],
+        Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) => Ok(Vec::new()),
+        Layer::LayerNorm(_) => {
+            memory::filled(part.len(), if part.name.ends_with(".weight") { 1.0 } else { 0.0 }, &part.name)
+        }
         Layer::Embedding(embedding) => match embedding.init {
-            Init::PyTorch => (0..part.len()).map(|_| normal(random) as f32).collect(),
+            Init::PyTorch => memory::collect(part.len(), (0..part.len()).map(|_| normal(random) as f32), &part.name),
             Init::Keras => uniform(random, part.len(), 0.05),
         },
     };
     (spec.parts.iter())
-        .map(|part| HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: values(part, random) })
+        .map(|part| {
+            Ok(HostTensor { name: part.name.clone(), shape: part.shape.clone(), values: values(part, random)? })
+        })
         .collect()
 }
 
-fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
+fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Result<Vec<f32>> {
     if part.name.contains(".norm_") {
-        return vec![if part.name.contains(".norm_c_bias") { 0.0 } else { 1.0 }; part.len()];
+        return memory::filled(part.len(), if part.name.contains(".norm_c_bias") { 0.0 } else { 1.0 }, &part.name);
     }
     match (lstm.init, part.shape.as_slice()) {
         (Init::PyTorch, _) => uniform(random, part.len(), 1.0 / (lstm.hidden as f64).sqrt()),
@@ -221,15 +229,16 @@ fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Vec<f32> {
         (Init::Keras, _) => {
             let forget = lstm.hidden..2 * lstm.hidden;
             let first = part.name.contains("bias_ih") && lstm.options.forget_bias && !lstm.is_gru();
-            (0..part.len()).map(|row| if first && forget.contains(&row) { 1.0 } else { 0.0 }).collect()
+            let values = (0..part.len()).map(|row| if first && forget.contains(&row) { 1.0 } else { 0.0 });
+            memory::collect(part.len(), values, &part.name)
         }
     }
 }
 
-fn dense_values(dense: &Dense, part: &Part, spec: &DeviceTensor, random: &mut Pcg64) -> Vec<f32> {
+fn dense_values(dense: &Dense, part: &Part, spec: &DeviceTensor, random: &mut Pcg64) -> Result<Vec<f32>> {
     match (dense.init, part.shape.len()) {
         (Init::PyTorch, _) => uniform(random, part.len(), 1.0 / (spec.inputs as f64).sqrt()),
         (Init::Keras, 2) => glorot(random, part.len(), spec.inputs, dense.units),
-        (Init::Keras, _) => vec![0.0; part.len()],
+        (Init::Keras, _) => memory::zeros(part.len(), &part.name),
     }
 }

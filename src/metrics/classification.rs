@@ -2,8 +2,9 @@
 
 use super::same_shape;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::transfer::{finite, not_empty};
-use ndarray::{Array2, ArrayD, ArrayView, Axis, Dimension, Zip};
+use ndarray::{Array2, ArrayD, ArrayView, Axis, Dimension, RemoveAxis, Zip};
 use std::fmt;
 
 /// The class of the highest score along the last axis (the first of equal ones): [.., C] to [..]. A last axis of 1 holds
@@ -25,12 +26,13 @@ pub fn classes<D: Dimension>(scores: ArrayView<f32, D>) -> Result<ArrayD<usize>>
     if scores.ndim() == 0 {
         return Err(Error::Shape("scores is a single number; expected [.., C]".into()));
     }
-    Ok(scores.map_axis(Axis(scores.ndim() - 1), |row| {
-        if row.len() == 1 {
-            return (row[0] > 0.0) as usize;
-        }
-        row.indexed_iter().fold(0, |best, (k, &score)| if score > row[best] { k } else { best })
-    }))
+    let highest = |row: ndarray::ArrayView1<f32>| match row.len() {
+        1 => (row[0] > 0.0) as usize,
+        _ => row.indexed_iter().fold(0, |best, (k, &score)| if score > row[best] { k } else { best }),
+    };
+    let last = Axis(scores.ndim() - 1);
+    let shape = scores.raw_dim().remove_axis(last);
+    memory::array_of(shape, scores.lanes(last).into_iter().map(highest), "classes")
 }
 
 /// Share of classes that are right.
@@ -72,7 +74,8 @@ impl ConfusionMatrix {
     /// Counts the pairs of predicted and true classes, each from 0 to `classes` − 1.
     ///
     /// # Errors
-    /// Shapes that differ; no elements; a class that is too high.
+    /// Shapes that differ; no elements; a class that is too high; more classes than there is memory for (8 bytes times their
+    /// square).
     pub fn new<D: Dimension, E: Dimension>(
         prediction: ArrayView<usize, D>,
         truth: ArrayView<usize, E>,
@@ -82,7 +85,7 @@ impl ConfusionMatrix {
         if let Some(class) = prediction.iter().chain(truth.iter()).find(|&&class| class >= classes) {
             return Err(Error::Config(format!("class {class} is beyond the {classes} classes, which count from 0")));
         }
-        let mut counts = Array2::zeros((classes, classes));
+        let mut counts = memory::array((classes, classes), format_args!("a confusion matrix of {classes} classes"))?;
         for (&p, &t) in prediction.into_dyn().iter().zip(truth.into_dyn().iter()) {
             counts[[t, p]] += 1;
         }

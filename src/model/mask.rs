@@ -3,6 +3,7 @@
 use super::{Sequential, check_lengths};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
+use crate::memory;
 use ndarray::{ArrayView3, CowArray, Ix3, s};
 
 impl Sequential {
@@ -47,12 +48,18 @@ impl Sequential {
     }
 
     /// x [B, T, I] as the layers above a masking layer see it: 0 in padded steps.
-    pub(super) fn blanked<'a>(&self, x: ArrayView3<'a, f32>, lengths: Option<&[usize]>) -> CowArray<'a, f32, Ix3> {
-        let Some(lengths) = lengths.filter(|_| self.mask().is_some_and(|value| value != 0.0)) else { return x.into() };
-        let mut x = x.to_owned();
+    pub(super) fn blanked<'a>(
+        &self,
+        x: ArrayView3<'a, f32>,
+        lengths: Option<&[usize]>,
+    ) -> Result<CowArray<'a, f32, Ix3>> {
+        let Some(lengths) = lengths.filter(|_| self.mask().is_some_and(|value| value != 0.0)) else {
+            return Ok(x.into());
+        };
+        let mut x = memory::array_of(x.dim(), x.iter().copied(), "a copy of x")?;
         for (n, &length) in lengths.iter().enumerate() {
             x.slice_mut(s![n, length.., ..]).fill(0.0);
         }
-        x.into()
+        Ok(x.into())
     }
 }

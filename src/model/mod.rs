@@ -11,13 +11,14 @@ use crate::cache::{Compiled, Lease, Plans};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer, Parameters, SharedParameters};
+use crate::memory;
 use crate::plan::{BufferId, Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, check_segments, network};
 use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use crate::wait;
-use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, concatenate, s};
+use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::sync::Arc;
@@ -89,7 +90,7 @@ impl Sequential {
 
     /// [`Sequential::build_with`] for places that cannot block.
     pub async fn build_with_async(self, device: &Device, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<Model> {
-        self.given(device, hosts(parameters)).await
+        self.given(device, hosts(parameters)?).await
     }
 
     /// The same, for readers of files.
@@ -473,7 +474,7 @@ impl Model {
             return Ok(());
         }
         for state in training.states.values() {
-            state.write(0, &vec![0.0; state.len as usize]);
+            state.clear();
         }
         Ok(())
     }
@@ -680,12 +681,7 @@ impl Model {
             download(&compiled.executable, &compiled.plan.y, range.len(), Order::Batch, &mut y).await?;
             parts.push(y);
         }
-        let y = if parts.len() == 1 {
-            parts.remove(0)
-        } else {
-            let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-            concatenate(Axis(0), &views).map_err(|error| Error::Plan(error.to_string()))?
-        };
+        let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };
         Ok(if self.returns_sequences() { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() })
     }
 
@@ -793,7 +789,7 @@ impl Model {
 
     /// [`Model::set_parameters`] for places that cannot block.
     pub async fn set_parameters_async(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
-        self.import_async(hosts(parameters)).await
+        self.import_async(hosts(parameters)?).await
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -862,14 +858,14 @@ impl Model {
         let Compiled { plan, executable } = compiled;
         let (batch, steps, _) = given.x.dim();
         let whole = self.returns_sequences();
-        let x = self.config.blanked(given.x, given.lengths);
+        let x = self.config.blanked(given.x, given.lengths)?;
         upload(executable, &plan.x, x.view().permuted_axes([1, 0, 2]))?;
         if let (Some(target), Some(y)) = (&plan.target, given.y) {
             upload(executable, target, y.permuted_axes([1, 0, 2]))?;
         }
         if let Some(training) = &self.training {
             if let Some(buffer) = plan.row_weights {
-                executable.write((buffer, 0), &given.factors(&training.loss, plan, whole))?;
+                executable.write((buffer, 0), &given.factors(&training.loss, plan, whole)?)?;
             }
             if let Some(hyper) = plan.hyper {
                 executable.write((hyper, 0), &training.update.optimiser.hyper(step))?;
@@ -1030,7 +1026,7 @@ impl Given<'_> {
     }
 
     /// The factor of each row's loss, [T or 1, B]: its weight over the number of terms, nothing past the end of a sequence.
-    fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Vec<f32> {
+    fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Result<Vec<f32>> {
         let steps = plan.y.steps as usize;
         let terms = loss.terms(self.rows(whole) as u64, plan.y.features as u64);
         let factor = |t: usize, b: usize| {
@@ -1038,18 +1034,20 @@ impl Given<'_> {
             let weight = self.weights.map_or(1.0, |weights| weights[[b, t % weights.ncols()]]);
             if past { 0.0 } else { (weight as f64 / terms) as f32 }
         };
-        (0..steps).flat_map(|t| (0..self.x.dim().0).map(move |b| factor(t, b))).collect()
+        let batch = self.x.dim().0;
+        let factors = (0..steps).flat_map(|t| (0..batch).map(move |b| factor(t, b)));
+        memory::collect(steps * batch, factors, "weights of rows")
     }
 }
 
-fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Vec<HostTensor> {
+fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Result<Vec<HostTensor>> {
     arrays.into_iter().map(|(name, array)| HostTensor::new(name, &array)).collect()
 }
 
 /// Sets the states that a plan of its own carries from batch to batch to zero.
 fn zero_states(compiled: &Compiled<NetworkPlan>) -> Result<()> {
     for (k, buffer) in compiled.plan.plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::State) {
-        compiled.executable.write((BufferId(k), 0), &vec![0.0; buffer.len as usize])?;
+        compiled.executable.write((BufferId(k), 0), &memory::zeros(buffer.len as usize, &buffer.name)?)?;
     }
     Ok(())
 }
@@ -1057,6 +1055,14 @@ fn zero_states(compiled: &Compiled<NetworkPlan>) -> Result<()> {
 /// Refuses lengths that do not fit.
 fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
     words([0; 2], lengths, count, steps).map(drop)
+}
+
+/// Parts of an array, one after another along the first axis.
+fn joined(parts: &[Array3<f32>]) -> Result<Array3<f32>> {
+    let (_, steps, features) = parts.first().map_or((0, 0, 0), |part| part.dim());
+    let count = parts.iter().map(|part| part.dim().0).sum();
+    let values = parts.iter().flatten().copied();
+    memory::array_of((count, steps, features), values, format_args!("an output of {count} sequences"))
 }
 
 fn not_compiled() -> Error {

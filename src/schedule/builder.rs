@@ -4,6 +4,7 @@ use super::sequence::Sequence;
 use crate::cell::CellSpec;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Call, Kernel, params};
+use crate::memory;
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use crate::random;
 use std::ops::Range;
@@ -75,17 +76,25 @@ pub struct Builder {
     /// Where commands belong.
     section: usize,
     segment: Option<Segment>,
+    /// Why there are no further commands.
+    lacking: Option<Error>,
 }
+
+/// Memory that a command takes in a plan, with its parameters and as much again for a list that grows.
+const BYTES_OF_A_COMMAND: u64 = 1024;
 
 impl Builder {
     /// An empty plan.
     pub fn new(title: impl Into<String>, capabilities: Capabilities) -> Builder {
         let plan = Plan { title: title.into(), sections: vec!["start".into()], ..Plan::default() };
-        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0, section: 0, segment: None }
+        Builder { plan, capabilities, chunk_steps: u32::MAX, sites: 0, section: 0, segment: None, lacking: None }
     }
 
     /// Checks the plan and hands it over.
     pub fn finish(self) -> Result<Plan> {
+        if let Some(error) = self.lacking {
+            return Err(error);
+        }
         self.plan.check(&self.capabilities)?;
         Ok(self.plan)
     }
@@ -229,6 +238,15 @@ impl Builder {
         params: &[u32],
         buffers: &[BufferId],
     ) {
+        // Asked for when the list is about to grow, which it does by doubling: more commands than there is memory for belong to no
+        // plan that could run.
+        let held = self.plan.commands.len();
+        if self.lacking.is_none() && held == self.plan.commands.capacity() {
+            self.lacking = memory::probe(held as u64 * BYTES_OF_A_COMMAND, format_args!("{held} commands")).err();
+        }
+        if self.lacking.is_some() {
+            return;
+        }
         let call = Call { kernel, cell, constants: constants.to_vec(), params: params.to_vec() };
         self.plan.commands.push(Command { call, buffers: buffers.to_vec(), section: self.section });
     }

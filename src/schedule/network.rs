@@ -12,6 +12,7 @@ use super::strategy;
 use super::update::{self, Losses};
 use crate::error::{Error, Result};
 use crate::layer::{Dense, Dropout, Embedding, Layer, LayerNorm, Lstm, Merge, Pool};
+use crate::memory;
 use crate::plan::{BufferId, Capabilities, Plan, Role, Strategy};
 use crate::train::{Loss, Update};
 
@@ -111,7 +112,14 @@ impl LayerPlan {
     /// Refuses sizes of 0 and sizes beyond 32-bit offsets.
     pub(crate) fn validate(&self) -> Result<()> {
         match &self.layer {
-            Layer::Lstm(lstm) => lstm_sizes(&self.name, lstm, self.input, [1, 1], false).map(drop),
+            Layer::Lstm(lstm) => {
+                lstm_sizes(&self.name, lstm, self.input, [1, 1], false)?;
+                // Each layer of a stack has names, tensors and commands beside its numbers.
+                memory::probe(
+                    lstm.layers as u64 * 4096,
+                    format_args!("{}: a stack of {} layers", self.name, lstm.layers),
+                )
+            }
             Layer::Dense(dense) => {
                 dense.activation.validate(&format!("{}: the activation", self.name))?;
                 dense_sizes(&self.name, dense, self.input).map(drop)

@@ -4,7 +4,7 @@ use super::{Callback, EpochEvent, Flow};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "epoch,loss,validation_loss,learning_rate,seconds";
@@ -32,13 +32,15 @@ impl CsvLog {
     }
 
     /// Adds rows to the file, or makes one where there is none. A last row that was cut off is taken out; a file with other
-    /// columns is refused.
+    /// columns is refused. A device or a pipe gets the header and the rows.
     pub fn append(path: impl Into<PathBuf>) -> CsvLog {
         CsvLog { append: true, ..CsvLog::new(path) }
     }
 
     fn open(&self) -> Result<File> {
-        let kept = if self.append { whole_rows(&self.path)? } else { 0 };
+        // A device or a pipe has no rows to keep, and reading one might never end.
+        let regular = std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file());
+        let kept = if self.append && regular { whole_rows(&self.path)? } else { 0 };
         let open = || {
             if kept > 0 {
                 let file = File::options().append(true).open(&self.path)?;
@@ -53,14 +55,13 @@ impl CsvLog {
     }
 }
 
-/// Bytes of the rows of a log that end; 0 where there is no file.
+/// Length in bytes of the complete rows of a log; 0 where not even its header is complete.
 fn whole_rows(path: &Path) -> Result<u64> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(Error::file("read", path)(error)),
-    };
+    let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
     let header = text.lines().next().unwrap_or(HEADER);
+    if !text.contains('\n') && HEADER.starts_with(header) {
+        return Ok(0);
+    }
     if header != HEADER {
         return Err(Error::format(path, format!("begins with \"{header}\", a log of epochs with \"{HEADER}\"")));
     }

@@ -2,6 +2,7 @@
 
 use super::{Callback, EpochEvent, Flow, Schedule, StepEvent};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::model::{Given, Model, check_divides};
 use crate::transfer::{finite, not_empty};
 use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
@@ -326,6 +327,8 @@ pub(crate) async fn fit(
                 let part =
                     |all: &ArrayView3<f32>, steps: Range<usize>| all.slice(s![.., steps, ..]).select(Axis(0), rows);
                 let target = if y.dim().1 == all_steps { steps.clone() } else { 0..y.dim().1 };
+                let elements = rows.len() * (steps.len() * x.dim().2 + target.len() * y.dim().2);
+                memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
                 let (x, y) = (part(&x, steps.clone()), part(&y, target));
                 let weights = fit.weights.as_ref().map(|all| {
                     let own = if all.ncols() == all_steps { steps.clone() } else { 0..all.ncols() };
@@ -537,6 +540,7 @@ fn split<'a>(
                      below 1 and leave at least one on each side"
                 )));
             }
+            memory::probe(4 * (x.len() / count + y.len() / count) as u64 * (count - kept) as u64, "validation data")?;
             let (vx, vy) = (x.slice(s![kept.., .., ..]).to_owned(), y.slice(s![kept.., .., ..]).to_owned());
             let held = (vx, vy, lengths.map(|lengths| lengths[kept..].to_vec()));
             Ok((x.slice_move(s![..kept, .., ..]), y.slice_move(s![..kept, .., ..]), Some(held)))

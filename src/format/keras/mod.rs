@@ -48,6 +48,7 @@ pub use contents::{Contents, Tensor};
 use crate::device::Device;
 use crate::error::{Error, Result as CrateResult};
 use crate::layer::{HostTensor, tensor_shapes};
+use crate::memory;
 use crate::model::{Model, Sequential};
 use crate::schedule::LayerPlan;
 use crate::transfer::finite;
@@ -84,7 +85,7 @@ const NO_PATH: &str = "(bytes)";
 /// ```
 pub fn load(path: impl AsRef<Path>, device: &Device) -> CrateResult<Model> {
     let path = path.as_ref();
-    build(path, &std::fs::read(path).map_err(Error::file("read", path))?, device)
+    build(path, &memory::read(path)?, device)
 }
 
 /// [`load`] from the bytes of a file.
@@ -116,14 +117,14 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> CrateResult<Model> {
 /// ```
 pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+    let bytes = memory::read(path)?;
     let plans = model.config().plan_layers()?;
-    let tensors = open(&bytes).and_then(|opened| {
-        let file = File::open(opened.weights())?;
-        let holders = holders(&outline(&plans), &file);
-        tensors(&file, &holders, &plans, opened.weights().len())
-    });
-    let tensors = tensors.map_err(|why| Error::format(path, why))?;
+    let wrong = |why: String| Error::format(path, why);
+    let opened = open(&bytes).map_err(wrong)?;
+    room_for(&opened)?;
+    let file = File::open(opened.weights()).map_err(wrong)?;
+    let holders = holders(&outline(&plans), &file);
+    let tensors = tensors(&file, &holders, &plans, opened.weights().len()).map_err(wrong)?;
     model.import(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
 }
 
@@ -133,7 +134,7 @@ pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()
 /// # Errors
 /// A layer or an option that Keras does not have, by name; parameters that are not finite; a file that cannot be written.
 pub fn save(model: &Model, path: impl AsRef<Path>) -> CrateResult<()> {
-    super::place::replace(path.as_ref(), &to_bytes(model)?)
+    crate::files::replace(path, to_bytes(model)?)
 }
 
 /// The bytes of the file that [`save`] writes.
@@ -142,6 +143,9 @@ pub fn save(model: &Model, path: impl AsRef<Path>) -> CrateResult<()> {
 /// As [`save`].
 pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
     let tensors = model.export()?;
+    let numbers: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
+    // In Keras's layout, as HDF5 and as an archive
+    memory::probe(3 * 4 * numbers as u64, "the bytes of a .keras file")?;
     for tensor in &tensors {
         finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
     }
@@ -155,7 +159,7 @@ pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
 /// A file that cannot be read, or that is no Keras file at all.
 pub fn describe(path: impl AsRef<Path>) -> CrateResult<Contents> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+    let bytes = memory::read(path)?;
     describe_bytes(&bytes).map_err(|error| match error {
         Error::Format { reason, .. } => Error::format(path, reason),
         other => other,
@@ -180,8 +184,14 @@ fn build(path: &Path, bytes: &[u8], device: &Device) -> CrateResult<Model> {
         return Err(wrong(format!("cannot be built: {problem}")));
     }
     let (sequential, plans) = plans(&network).map_err(wrong)?;
+    room_for(&opened)?;
     let tensors = tensors(&file, &network.holders, &plans, opened.weights().len()).map_err(wrong)?;
     sequential.with_parameters(device, tensors).map_err(|error| error.in_file(path))
+}
+
+/// Makes sure of the memory that weights take as arrays of the file, in the crate's layout, and between the two.
+fn room_for(opened: &Opened) -> CrateResult<()> {
+    memory::probe(3 * opened.weights().len() as u64, "the weights of a Keras file")
 }
 
 /// A file's parts.

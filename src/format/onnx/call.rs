@@ -1,7 +1,10 @@
 //! What an operator sees of a call: its inputs, how many outputs are asked for, how much it may allocate.
 
 use super::value::{Element, Value, shape_name};
+use crate::error::Error;
+use crate::memory;
 use ndarray::ArrayD;
+use std::cell::Cell;
 
 /// A result whose error is what is wrong, in words; node and file are put in front of it in one place.
 pub(super) type Outcome<T> = Result<T, String>;
@@ -27,7 +30,12 @@ pub(super) struct Call<'a> {
     pub inputs: &'a [Option<(&'a str, &'a Value)>],
     /// Bytes that its outputs may take.
     pub room: u64,
+    /// Set where they may be taken but cannot be had.
+    pub out_of_memory: Cell<Option<Error>>,
 }
+
+/// How often an operator has its output in memory at most, as it is put together.
+const COPIES: u64 = 3;
 
 impl<'a> Call<'a> {
     /// An input, if it is there.
@@ -76,13 +84,17 @@ impl<'a> Call<'a> {
     pub fn fits<T>(&self, shape: &[usize]) -> Outcome<()> {
         let count = elements(shape).map_err(|reason| format!("its output {reason}"))?;
         let bytes = count as u64 * size_of::<T>() as u64;
-        match bytes <= self.room {
-            true => Ok(()),
-            false => Err(format!(
+        if bytes > self.room {
+            return Err(format!(
                 "its output of shape {shape:?} needs {bytes} bytes; {} of the limit are left (Graph::memory_limit)",
                 self.room
-            )),
+            ));
         }
+        memory::probe(bytes.saturating_mul(COPIES), format_args!("its output of shape {shape:?}")).map_err(|error| {
+            let reason = error.to_string();
+            self.out_of_memory.set(Some(error));
+            reason
+        })
     }
 
     /// [`Call::fits`] for an output of an input's type.

@@ -53,6 +53,7 @@ use call::{Call, Outcome};
 use proto::ModelProto;
 use recurrent::{Kind, Wrong};
 use scope::{Constants, Scope, What};
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,7 +111,7 @@ impl Graph {
     /// order. An operator that is not supported is no error until the graph is run.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Graph> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+        let bytes = crate::memory::read(path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Graph::read(bytes, path, Beside::Folder(folder.into()), device)
     }
@@ -125,6 +126,8 @@ impl Graph {
 
     fn read(bytes: Vec<u8>, path: &Path, beside: Beside, device: &Device) -> Result<Graph> {
         let wrong = |reason: String| Error::format(path, reason);
+        // Weights become arrays; their bytes stay until all are read.
+        crate::memory::probe(bytes.len() as u64, format_args!("the tensors of \"{}\"", path.display()))?;
         let model: ModelProto = prost::Message::decode(prost::bytes::Bytes::from(bytes))
             .map_err(|error| wrong(format!("is no ONNX file: {error}")))?;
         let graph = model.graph.ok_or_else(|| wrong("is no ONNX file: it holds no graph".into()))?;
@@ -252,7 +255,13 @@ impl Graph {
                     let pairs = node.inputs.iter().zip(&given);
                     let inputs: Vec<Option<(&str, &Value)>> =
                         pairs.map(|(name, value)| value.as_deref().map(|value| (&name[..], value))).collect();
-                    kernel(&Call { inputs: &inputs, room }).map_err(Wrong::Here)
+                    let call = Call { inputs: &inputs, room, out_of_memory: Cell::default() };
+                    kernel(&call).map_err(|reason| match call.out_of_memory.take() {
+                        Some(Error::OutOfMemory { what, needed, .. }) => {
+                            Wrong::Device(crate::memory::refused(needed, format_args!("{title}: {what}")))
+                        }
+                        _ => Wrong::Here(reason),
+                    })
                 }
                 What::Recurrent(recurrent) => {
                     let inputs: Vec<Option<&Arc<Value>>> = given.iter().map(Option::as_ref).collect();

@@ -12,6 +12,7 @@ use crate::cell::Cell;
 use crate::device::Device;
 use crate::error::Error;
 use crate::layer::{Bias, Lstm, LstmLayer, LstmOutput, LstmState};
+use crate::memory;
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix3, s};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -237,6 +238,9 @@ impl Recurrent {
                 format!("it needs about {bytes} bytes; {room} of the limit are left (Graph::memory_limit)").into()
             );
         }
+        // Y as the layer gives it, as the node has it, and in between
+        let output = 4 * (steps as u64).saturating_mul(batch as u64).saturating_mul((count * hidden) as u64);
+        memory::probe(output.saturating_mul(3), "the output of a recurrent node").map_err(Wrong::Device)?;
         let lengths = lengths(inputs, steps, batch)?;
         let h = self.state(inputs, INITIAL_H, batch, hidden)?;
         let c = self.state(inputs, INITIAL_C, batch, if self.kind == Kind::Lstm { hidden } else { 0 })?;
@@ -297,6 +301,9 @@ impl Recurrent {
                 self.built = None;
             }
         }
+        // In the crate's order, and one matrix on its way there
+        let bytes = |k: usize| inputs.get(k).copied().flatten().map_or(0, |value| value.bytes());
+        memory::probe(2 * (bytes(W) + bytes(R)), "the weights of a recurrent node").map_err(Wrong::Device)?;
         let mut built = self.built.take().map(|built| built.layers.into_iter());
         let (mut layers, mut first) = (Vec::new(), 0);
         for config in self.configs(sizes.hidden) {

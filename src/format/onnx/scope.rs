@@ -7,6 +7,7 @@ use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use super::recurrent::{Kind, Recurrent};
 use super::tensor::{self, Beside};
 use super::value::{Value, data_type_name, shape_name};
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -378,7 +379,7 @@ impl<'a> Constants<'a> {
             }
             let inputs: Vec<_> =
                 values.iter().map(|value| value.as_ref().map(|(name, value)| (*name, &**value))).collect();
-            let made = kernel(&Call { inputs: &inputs, room: self.room });
+            let made = kernel(&Call { inputs: &inputs, room: self.room, out_of_memory: Cell::default() });
             let made = made.map_err(|reason| format!("{}: {reason}", node.title()))?;
             self.room = self.room.saturating_sub(made.iter().map(Value::bytes).sum());
             self.computed.insert((scope, index), made.into_iter().map(Arc::new).collect());

@@ -3,6 +3,7 @@
 use super::call::{Outcome, elements};
 use super::proto::TensorProto;
 use super::value::{Element, Value, any, data_type_name};
+use crate::memory;
 use ndarray::{ArrayD, IxDyn};
 use prost::bytes::Bytes;
 use std::fs::File;
@@ -82,9 +83,10 @@ impl Source<'_> {
             Some(raw) => {
                 // What is left over makes the number of bytes wrong, which is told below.
                 let chunks = raw.chunks_exact(N);
-                (raw.len(), chunks.map(|chunk| of_bytes(chunk.try_into().unwrap_or([0; N]))).collect())
+                let values = chunks.map(|chunk| of_bytes(chunk.try_into().unwrap_or([0; N])));
+                (raw.len(), collect(values.len(), values)?)
             }
-            None => (field.len() * N, field.iter().map(|&x| of_field(x)).collect()),
+            None => (field.len() * N, collect(field.len(), field.iter().map(|&x| of_field(x)))?),
         };
         if held != count * N {
             return Err(format!(
@@ -96,6 +98,11 @@ impl Source<'_> {
         }
         ArrayD::from_shape_vec(IxDyn(&self.shape), values).map(T::value).map_err(|error| error.to_string())
     }
+}
+
+/// The numbers of a tensor.
+fn collect<T>(len: usize, values: impl Iterator<Item = T>) -> Outcome<Vec<T>> {
+    memory::collect(len, values, "its numbers").map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// The bytes of a tensor that lie in a file beside the model.
@@ -175,7 +182,7 @@ pub(super) fn write(name: &str, value: &Value) -> TensorProto {
 pub fn read_tensor(path: impl AsRef<Path>) -> crate::error::Result<Value> {
     use crate::error::Error;
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+    let bytes = memory::read(path)?;
     let tensor: TensorProto = prost::Message::decode(Bytes::from(bytes))
         .map_err(|error| Error::format(path, format!("is no ONNX tensor: {error}")))?;
     read(&tensor, &Beside::Nowhere).map_err(|reason| Error::format(path, format!("holds a tensor that {reason}")))

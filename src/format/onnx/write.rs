@@ -9,7 +9,7 @@ use super::tensor;
 use super::value::{Element, Value};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
-use crate::format::place::replace;
+use crate::files::replace;
 use crate::layer::{Dense, Embedding, Layer, LayerNorm, Lstm, LstmLayer, Merge, Options, Pool};
 use crate::model::Model;
 use crate::schedule::LayerPlan;
@@ -402,7 +402,8 @@ impl Writer {
         if bytes > LARGEST {
             return Err(Error::format(path, format!("would have {bytes} bytes; ONNX files have at most {LARGEST}")));
         }
-        replace(path, &model.encode_to_vec())
+        crate::memory::probe(bytes as u64, format_args!("the bytes of \"{}\"", path.display()))?;
+        replace(path, model.encode_to_vec())
     }
 }
 

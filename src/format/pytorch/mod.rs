@@ -86,7 +86,7 @@ impl Weights {
     /// or was written by [`Model::save`] (that has an architecture; use [`Model::load`]).
     pub fn open(path: impl AsRef<Path>) -> Result<Weights> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+        let bytes = crate::memory::read(path)?;
         Weights::from_bytes(path, bytes)
     }
 
@@ -151,7 +151,7 @@ impl Weights {
         if tensor.number.size().is_none() {
             return Err(self.refuse(format!("has tensor {name}, which {}", tensor.number.refusal())));
         }
-        Ok(HostTensor { name: name.into(), shape: tensor.shape.clone(), values: tensor.values(&self.bytes) })
+        Ok(HostTensor { name: name.into(), shape: tensor.shape.clone(), values: tensor.values(&self.bytes)? })
     }
 
     fn refuse(&self, reason: String) -> Error {

@@ -1,6 +1,8 @@
 //! Tensors of a file: their shapes, and where their numbers lie.
 
+use crate::error::Result;
 use crate::format::number::Number;
+use crate::memory;
 use std::ops::Range;
 
 /// A tensor of a file.
@@ -24,7 +26,7 @@ impl Tensor {
     }
 
     /// Refuses a tensor that its storage cannot hold.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> std::result::Result<(), String> {
         let Tensor { name, shape, strides, .. } = self;
         let refuse = |why: String| Err(format!("has tensor {name} of shape {shape:?}, {why}"));
         if shape.len() != strides.len() {
@@ -50,13 +52,13 @@ impl Tensor {
     }
 
     /// Its numbers in the order of its axes, from the file's bytes. It was checked.
-    pub fn values(&self, bytes: &[u8]) -> Vec<f32> {
-        let (Some(size), Some(len)) = (self.number.size(), self.len()) else { return Vec::new() };
+    pub fn values(&self, bytes: &[u8]) -> Result<Vec<f32>> {
+        let (Some(size), Some(len)) = (self.number.size(), self.len()) else { return Ok(Vec::new()) };
         let storage = &bytes[self.storage.clone()];
         // Along an axis of one element a stride means nothing, however large.
         let strides: Vec<usize> =
             self.shape.iter().zip(&self.strides).map(|(&size, &stride)| if size == 1 { 0 } else { stride }).collect();
-        let mut values = Vec::with_capacity(len);
+        let mut values = memory::room(len, format_args!("tensor {}", self.name))?;
         let mut index = vec![0; self.shape.len()];
         let mut at = self.offset;
         for _ in 0..len {
@@ -71,7 +73,7 @@ impl Tensor {
                 index[axis] = 0;
             }
         }
-        values
+        Ok(values)
     }
 }
 

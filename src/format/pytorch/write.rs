@@ -33,12 +33,11 @@ impl LstmLayer {
     /// ```
     pub fn save_pytorch(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let host = |(name, array): (String, ndarray::ArrayD<f32>)| HostTensor {
-            name,
-            shape: array.shape().to_vec(),
-            values: array.iter().copied().collect(),
+        let host = |(name, array): (String, ndarray::ArrayD<f32>)| {
+            let values = crate::memory::collect(array.len(), array.iter().copied(), &name)?;
+            Ok(HostTensor { name, shape: array.shape().to_vec(), values })
         };
-        let tensors = self.parameters()?.into_iter().map(host).collect();
+        let tensors = self.parameters()?.into_iter().map(host).collect::<Result<_>>()?;
         write(path, for_pytorch(self.config(), tensors).map_err(|reason| refusal(path, "the layer", reason))?)
     }
 }

@@ -1,45 +1,186 @@
 //! Compiled plans by purpose and sizes.
 
 use crate::device::Executable;
-use crate::error::{Error, Result};
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Plans of a kind P made ready, by purpose K, T and B; the oldest goes when there are too many.
-#[derive(Debug)]
-pub(crate) struct Plans<K, P>(Vec<Entry<K, P>>);
+/// Sizes that are kept unless the user says otherwise: a fit with a last, smaller batch and validation uses four.
+const MOST: usize = 8;
 
+/// Purpose, T and B of a plan.
+type Key<K> = (K, usize, usize);
+
+/// A plan and its executable, which has buffers of its own beside the weights.
 #[derive(Debug)]
-struct Entry<K, P> {
-    key: (K, usize, usize),
-    plan: P,
-    executable: Executable,
+pub(crate) struct Compiled<P> {
+    pub plan: P,
+    pub executable: Executable,
+}
+
+/// Compiled plans of a kind P, by purpose K, T and B. A run takes one out and gives it back when it ends, so that runs of several
+/// threads go on at the same time; the lock is held for neither. The sizes used least recently are dropped where there are too
+/// many.
+#[derive(Debug)]
+pub(crate) struct Plans<K, P> {
+    most: usize,
+    /// Executables of the same sizes that are kept: threads that can run at once.
+    spare: usize,
+    /// Least recently used first; runs at the same time leave several of the same sizes.
+    idle: Mutex<Vec<(Key<K>, Compiled<P>)>>,
 }
 
 impl<K: Copy + PartialEq, P> Plans<K, P> {
-    /// A fit with a last, smaller batch and validation uses four.
-    const MOST: usize = 8;
-
     pub fn new() -> Self {
-        Plans(Vec::new())
+        let spare = std::thread::available_parallelism().map_or(1, |count| count.get());
+        Plans { most: MOST, spare, idle: Mutex::default() }
     }
 
-    pub fn has(&self, kind: K, steps: usize, batch: usize) -> bool {
-        self.0.iter().any(|entry| entry.key == (kind, steps, batch))
+    /// No plans yet, with the same option.
+    pub fn new_like(&self) -> Self {
+        Plans { most: self.most, ..Plans::new() }
     }
 
-    pub fn get(&self, kind: K, steps: usize, batch: usize) -> Result<(&P, &Executable)> {
-        let found = self.0.iter().find(|entry| entry.key == (kind, steps, batch));
-        found.map(|entry| (&entry.plan, &entry.executable)).ok_or_else(|| Error::Plan("a plan was not compiled".into()))
+    /// Keeps the plans of at most so many sizes.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most;
+        self.trim(&mut self.idle());
     }
 
-    pub fn keep(&mut self, kind: K, steps: usize, batch: usize, plan: P, executable: Executable) {
-        if self.0.len() == Self::MOST {
-            self.0.remove(0);
-        }
-        self.0.push(Entry { key: (kind, steps, batch), plan, executable });
+    /// Takes out an executable that no run has.
+    pub fn take(&self, key: Key<K>) -> Option<Compiled<P>> {
+        let mut idle = self.idle();
+        let at = idle.iter().rposition(|(of, _)| *of == key)?;
+        Some(idle.remove(at).1)
+    }
+
+    /// Lends out an executable, which is kept when the run ends.
+    pub fn lend(&self, key: Key<K>, compiled: Compiled<P>) -> Lease<'_, K, P> {
+        Lease { plans: self, key, compiled: Some(compiled) }
     }
 
     /// Drops the plans of some purposes.
     pub fn forget(&mut self, of: impl Fn(K) -> bool) {
-        self.0.retain(|entry| !of(entry.key.0));
+        self.idle().retain(|((kind, ..), _)| !of(*kind));
+    }
+
+    fn keep(&self, key: Key<K>, compiled: Compiled<P>) {
+        let mut idle = self.idle();
+        if idle.iter().filter(|(of, _)| *of == key).count() < self.spare {
+            idle.push((key, compiled));
+        }
+        self.trim(&mut idle);
+    }
+
+    /// Drops the sizes used least recently, all executables of theirs.
+    fn trim(&self, idle: &mut Vec<(Key<K>, Compiled<P>)>) {
+        let mut recent: Vec<Key<K>> = Vec::new();
+        for (key, _) in idle.iter().rev() {
+            if !recent.contains(key) {
+                recent.push(*key);
+            }
+        }
+        recent.truncate(self.most);
+        idle.retain(|(key, _)| recent.contains(key));
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Key<K>, Compiled<P>)>> {
+        // Entries are moved whole, so the list is in order whatever panicked.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A compiled plan while a run has it.
+#[derive(Debug)]
+pub(crate) struct Lease<'a, K: Copy + PartialEq, P> {
+    plans: &'a Plans<K, P>,
+    key: Key<K>,
+    /// There until the lease ends.
+    compiled: Option<Compiled<P>>,
+}
+
+impl<K: Copy + PartialEq, P> Lease<'_, K, P> {
+    pub fn key(&self) -> Key<K> {
+        self.key
+    }
+}
+
+impl<K: Copy + PartialEq, P> Deref for Lease<'_, K, P> {
+    type Target = Compiled<P>;
+
+    fn deref(&self) -> &Compiled<P> {
+        // Only `drop` takes it out.
+        self.compiled.as_ref().expect("a lease that has not ended")
+    }
+}
+
+impl<K: Copy + PartialEq, P> Drop for Lease<'_, K, P> {
+    fn drop(&mut self) {
+        // A run that panicked may have left its buffers anyhow.
+        if let (Some(compiled), false) = (self.compiled.take(), std::thread::panicking()) {
+            self.plans.keep(self.key, compiled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, plan::Role, schedule::Builder};
+
+    /// A compiled plan with a mark to know it by.
+    fn compiled(mark: u32) -> Compiled<u32> {
+        let device = Device::cpu();
+        let mut plan = Builder::new("fill", device.capabilities().clone());
+        let ones = plan.buffer("ones", 1, Role::Output).unwrap();
+        plan.fill(ones, 0..1, 1.0);
+        Compiled { plan: mark, executable: device.compile(plan.finish().unwrap()).unwrap() }
+    }
+
+    fn use_of(plans: &Plans<(), u32>, steps: usize, mark: u32) -> bool {
+        let (key, found) = (((), steps, 1), plans.take(((), steps, 1)));
+        let known = found.is_some();
+        drop(plans.lend(key, found.unwrap_or_else(|| compiled(mark))));
+        known
+    }
+
+    #[test]
+    fn the_sizes_used_least_recently_are_dropped() {
+        let mut plans = Plans::new();
+        plans.set_most(2);
+        assert!(!use_of(&plans, 1, 0) && !use_of(&plans, 2, 0));
+        assert!(use_of(&plans, 1, 0), "both fit");
+        assert!(!use_of(&plans, 3, 0), "2 was used before 1 and makes room");
+        assert!(use_of(&plans, 1, 0) && use_of(&plans, 3, 0) && !use_of(&plans, 2, 0));
+        plans.set_most(1);
+        assert!(use_of(&plans, 2, 0) && !use_of(&plans, 3, 0));
+        plans.set_most(0);
+        assert!(!use_of(&plans, 3, 0) && !use_of(&plans, 3, 0), "nothing is kept");
+    }
+
+    #[test]
+    fn runs_at_the_same_time_have_an_executable_each() {
+        let mut plans = Plans::new();
+        plans.spare = 2;
+        let key = ((), 1, 1);
+        let leases: Vec<_> = (0..3)
+            .map(|mark| {
+                assert!(plans.take(key).is_none(), "the others are still out");
+                plans.lend(key, compiled(mark))
+            })
+            .collect();
+        drop(leases);
+        let kept = [plans.take(key).unwrap().plan, plans.take(key).unwrap().plan];
+        assert!(kept[0] != kept[1] && plans.take(key).is_none(), "two are kept: {kept:?}");
+    }
+
+    #[test]
+    fn a_run_that_panicked_leaves_nothing() {
+        let plans = Plans::new();
+        let run = || {
+            let _lease = plans.lend(((), 1, 1), compiled(0));
+            panic!("on purpose");
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        assert!(plans.take(((), 1, 1)).is_none());
     }
 }

@@ -3,11 +3,14 @@
 use crate::cpu::{self, Machine, Threads};
 use crate::error::{Error, Result, Unit};
 use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
+use crate::kernel::Access;
 use crate::memory;
-use crate::plan::{BufferId, Capabilities, Plan};
+use crate::plan::{BufferId, Capabilities, Command, Plan, Role};
+use crate::wait;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 /// Something that runs plans. Cheap to clone; clones are the same device.
 ///
@@ -29,7 +32,7 @@ impl Device {
     /// The best hardware GPU, else the CPU executor; says which in the log.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn auto() -> Device {
-        pollster::block_on(Device::auto_async())
+        wait::block_on(Device::auto_async())
     }
 
     /// [`Device::auto`] for places that cannot block.
@@ -61,12 +64,20 @@ impl Device {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn gpu(options: &GpuOptions) -> Result<Device> {
-        pollster::block_on(Device::gpu_async(options))
+        wait::block_on(Device::gpu_async(options))
     }
 
     /// [`Device::gpu`] for places that cannot block.
     pub async fn gpu_async(options: &GpuOptions) -> Result<Device> {
-        Ok(Device(Kind::Gpu(Arc::new(gpu::Context::open(options).await?))))
+        #[cfg(not(target_arch = "wasm32"))]
+        let context = {
+            // Drivers take their time.
+            let options = options.clone();
+            wait::blocking(move || wait::block_on(gpu::Context::open(&options))).await?
+        };
+        #[cfg(target_arch = "wasm32")]
+        let context = gpu::Context::open(options).await?;
+        Ok(Device(Kind::Gpu(Arc::new(context))))
     }
 
     /// The CPU executor: the same plans, run by the kernels' Rust twins, on as many threads as [`Device::cpu_threads`] has by
@@ -169,6 +180,18 @@ impl Device {
         Ok(Tensor { len, place })
     }
 
+    /// A copy of a tensor, made on the device.
+    pub(crate) async fn copied(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
+        let copy = self.tensor(name, tensor.len).await?;
+        match (&tensor.place, &copy.place) {
+            (Place::Gpu(context, from), Place::Gpu(_, to)) => {
+                context.copy((from, 0), (to, 0), tensor.len)?;
+            }
+            _ => copy.write(0, &tensor.read_all().await?),
+        }
+        Ok(copy)
+    }
+
     /// Makes a plan ready to run, with buffers of its own, zeroed.
     ///
     /// # Errors
@@ -188,7 +211,7 @@ impl Device {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn compile(&self, plan: Plan) -> Result<Executable> {
         plan.check(self.capabilities())?;
-        pollster::block_on(self.compile_with(plan, |_| None))
+        wait::block_on(self.compile_with(plan, |_| None))
     }
 
     /// Makes a checked plan ready to run; `shared` provides tensors by buffer name, the rest is allocated and zeroed.
@@ -289,6 +312,9 @@ impl Tensor {
     }
 }
 
+/// How long a task runs before it lets others run, and dispatches of a GPU between two looks at that.
+const SLICE: (Duration, usize) = (Duration::from_millis(1), 4096);
+
 /// A plan made ready for a device.
 #[derive(Debug)]
 pub struct Executable {
@@ -332,6 +358,47 @@ impl Executable {
         }
     }
 
+    /// Runs everything, letting an executor's other tasks run in between.
+    pub(crate) async fn run_async(&self) -> Result<()> {
+        let all = self.plan.commands.len();
+        let done = self.run_slices(all).await?;
+        self.run_range(done..all)
+    }
+
+    /// Runs the first commands, up to `end`, letting an executor's other tasks run in between. Gives the commands that were run:
+    /// none where the thread may block, for one run is faster than several.
+    pub(crate) async fn run_slices(&self, end: usize) -> Result<usize> {
+        if wait::is_blocking().await {
+            return Ok(0);
+        }
+        let commands = match self.engine {
+            Engine::Cpu(_) => 1,
+            Engine::Gpu(..) => SLICE.1,
+        };
+        let (mut done, mut begun) = (0, Instant::now());
+        while done < end {
+            let next = end.min(done + commands);
+            self.run_range(done..next)?;
+            done = next;
+            if begun.elapsed() > SLICE.0 {
+                wait::yield_now().await;
+                begun = Instant::now();
+            }
+        }
+        Ok(done)
+    }
+
+    /// Commands before the first that changes what is kept from run to run: weights, the optimiser's memory, carried states. A
+    /// run that ends before it has left no trace.
+    pub(crate) fn traceless(&self) -> usize {
+        let kept = |id: &BufferId| matches!(self.plan.buffers[id.0].role, Role::Weight | Role::Optimiser | Role::State);
+        let changes = |command: &Command| {
+            let bindings = command.buffers.iter().zip(command.call.kernel.bindings);
+            bindings.into_iter().any(|(id, binding)| binding.access != Access::Read && kept(id))
+        };
+        self.plan.commands.iter().position(changes).unwrap_or(self.plan.commands.len())
+    }
+
     /// Runs everything and gives the milliseconds that the GPU took by its own clock, copies to and from it left out;
     /// nothing on the CPU executor and on GPUs without timestamps.
     ///
@@ -351,7 +418,7 @@ impl Executable {
     pub fn gpu_milliseconds(&self) -> Result<Option<f64>> {
         match &self.engine {
             Engine::Cpu(_) => self.run().map(|()| None),
-            Engine::Gpu(_, program) => pollster::block_on(program.milliseconds()),
+            Engine::Gpu(_, program) => wait::block_on(program.milliseconds()),
         }
     }
 
@@ -385,7 +452,7 @@ impl Executable {
     /// A place outside the plan's buffers; a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, place: (BufferId, u64), len: u64) -> Result<Vec<f32>> {
-        pollster::block_on(self.read_async(place, len))
+        wait::block_on(self.read_async(place, len))
     }
 
     /// [`Executable::read`] for places that cannot block.
@@ -415,7 +482,7 @@ impl Executable {
                 Ok(())
             }
             (Engine::Gpu(context, program), Place::Gpu(_, buffer)) => {
-                context.copy((program.buffer(id), at), (buffer, to.1), len)
+                context.copy((program.buffer(id), at), (buffer, to.1), len).map(drop)
             }
             (Engine::Gpu(..), Place::Cpu(_)) => Err(Error::Plan("a tensor of another device".into())),
         }

@@ -222,6 +222,16 @@ impl Error {
         move |cause| Error::File { action, path: path.to_owned(), cause }
     }
 
+    /// The error of a file whose numbers or sizes caused this one; what a device caused stays as it is.
+    pub(crate) fn in_file(self, path: &Path) -> Error {
+        match self {
+            Error::Shape(_) | Error::Config(_) | Error::NotFinite { .. } => {
+                Error::format(path, format!("does not fit: {self}"))
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Error {
         Error::Format { path: path.to_owned(), reason: reason.into(), cause: None }
     }

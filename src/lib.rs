@@ -59,6 +59,7 @@ mod simd;
 mod stream;
 mod train;
 mod transfer;
+mod wait;
 
 pub use activation::Activation;
 pub use cell::Cell;

@@ -1,14 +1,15 @@
 //! Stateful inference, step by step.
 
-use crate::cache::Plans;
+use crate::cache::{Compiled, Plans};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
+use crate::layer::{SharedParameters, Version};
 use crate::model::Sequential;
 use crate::plan::{Buffer, BufferId};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};
+use crate::wait;
 use ndarray::{Array3, ArrayView3};
-use std::collections::HashMap;
 
 /// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, K and H long. A GRU has its state in both.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +22,8 @@ pub struct StreamState {
 
 /// A session that remembers: feed it one step or a chunk at a time for B streams; the states stay on the device.
 /// Feeding a sequence in pieces gives what feeding it at once gives. Made by [`Model::stream`](crate::Model::stream)
-/// or [`LstmLayer::stream`](crate::LstmLayer::stream); it shares the parameters, as they are when it is fed.
+/// or [`LstmLayer::stream`](crate::LstmLayer::stream); it shares the parameters of that model or layer, as they are when it is fed, and
+/// not those of its clones.
 ///
 /// ```
 /// use ndarray::Array3;
@@ -41,7 +43,9 @@ pub struct Stream {
     layers: Vec<LayerPlan>,
     batch: usize,
     device: Device,
-    weights: HashMap<String, Tensor>,
+    parameters: SharedParameters,
+    /// The version of the tensors that the plans are bound to.
+    tensors: u64,
     /// Of each LSTM layer.
     states: Vec<State>,
     plans: Plans<(), NetworkPlan>,
@@ -72,14 +76,12 @@ impl Stream {
         config: &Sequential,
         layers: &[LayerPlan],
         device: &Device,
-        weights: impl Fn(&str) -> Option<Tensor>,
+        parameters: SharedParameters,
         batch: usize,
     ) -> Result<Stream> {
         check_carried(layers, "stream; use predict")?;
-        // The plan names the buffers that it shares: weights and states.
+        // The plan names the states.
         let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
-        let weights =
-            plan.plan.buffers.iter().filter_map(|buffer| Some((buffer.name.clone(), weights(&buffer.name)?))).collect();
         let mut states = Vec::new();
         for &(h, c) in &plan.states {
             let held = async |id: BufferId| {
@@ -89,12 +91,14 @@ impl Stream {
             };
             states.push(State { h: held(h).await?, c: held(c).await? });
         }
+        let tensors = parameters.version().tensors;
         Ok(Stream {
             config: config.clone(),
             layers: layers.to_vec(),
             batch,
             device: device.clone(),
-            weights,
+            tensors,
+            parameters,
             states,
             plans: Plans::new(),
         })
@@ -107,7 +111,7 @@ impl Stream {
     /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn feed(&mut self, x: ArrayView3<f32>) -> Result<Array3<f32>> {
-        pollster::block_on(self.feed_async(x))
+        wait::block_on(self.feed_async(x))
     }
 
     /// [`Stream::feed`] for places that cannot block.
@@ -133,23 +137,47 @@ impl Stream {
                  that count"
             )));
         }
-        if !self.plans.has((), steps, batch) {
-            let plan = network(&self.layers, Batch::new(batch, steps), Purpose::Stream, self.device.capabilities())?;
-            let executable = self.device.compile_with(plan.plan.clone(), |name| self.shared(name)).await?;
-            self.plans.keep((), steps, batch, plan, executable);
-        }
-        let (plan, executable) = self.plans.get((), steps, batch)?;
-        upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
-        executable.run()?;
+        let lease = loop {
+            let Version { tensors, numbers } = self.parameters.version();
+            if tensors != self.tensors {
+                self.plans.forget(|()| true);
+                self.tensors = tensors;
+            }
+            let compiled = match self.plans.take(((), steps, batch)) {
+                Some(compiled) => compiled,
+                None => self.compile(steps).await?,
+            };
+            let Compiled { plan, executable } = &compiled;
+            upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
+            let done = executable.run_slices(executable.traceless()).await?;
+            // All of it is to run with the same parameters, and the states are to go on once.
+            let current = self.parameters.read();
+            if current.version.tensors == tensors {
+                let done = if current.version.numbers == numbers { done } else { 0 };
+                executable.run_range(done..executable.plan().commands.len())?;
+                drop(current);
+                break self.plans.lend(((), steps, batch), compiled);
+            }
+        };
         let mut y = Array3::default((0, 0, 0));
-        download(executable, &plan.y, batch, Order::Batch, &mut y).await?;
+        download(&lease.executable, &lease.plan.y, batch, Order::Batch, &mut y).await?;
         Ok(y)
     }
 
-    fn shared(&self, name: &str) -> Option<Tensor> {
-        let mut states = self.states.iter().flat_map(|state| [&state.h, &state.c]);
-        let state = states.find(|held| held.name == name).map(|held| held.tensor.clone());
-        state.or_else(|| self.weights.get(name).cloned())
+    async fn compile(&self, steps: usize) -> Result<Compiled<NetworkPlan>> {
+        let plan = network(&self.layers, Batch::new(self.batch, steps), Purpose::Stream, self.device.capabilities())?;
+        let shared = |name: &str| {
+            let mut states = self.states.iter().flat_map(|state| [&state.h, &state.c]);
+            let state = states.find(|held| held.name == name).map(|held| held.tensor.clone());
+            state.or_else(|| self.parameters.tensor(name))
+        };
+        let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
+        Ok(Compiled { plan, executable })
+    }
+
+    /// Keeps the compiled plans of at most so many chunk lengths T, 8 by default; see [`Model::plan_cache`](crate::Model::plan_cache).
+    pub fn plan_cache(&mut self, most: usize) {
+        self.plans.set_most(most);
     }
 
     /// Streams B.
@@ -163,7 +191,7 @@ impl Stream {
     /// An index beyond B; a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn state(&self, stream: usize) -> Result<StreamState> {
-        pollster::block_on(self.state_async(stream))
+        wait::block_on(self.state_async(stream))
     }
 
     /// [`Stream::state`] for places that cannot block.

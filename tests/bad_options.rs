@@ -124,7 +124,7 @@ fn classes_and_indices_are_in_range() {
         says(model.fit(x.view(), y.view(), Fit::new()), &["y holds", &class.to_string(), "[2, 3, 0]", "from 0 to 3"]);
     }
     let words = Sequential::new(1).add(Embedding::new(4, 2)).add(Lstm::new(3));
-    let mut model = words.build(&Device::cpu(), 0).unwrap();
+    let model = words.build(&Device::cpu(), 0).unwrap();
     for index in [4.0, -1.0, 1.5] {
         let mut x = Array3::zeros((3, 5, 1));
         x[[2, 3, 0]] = index;

@@ -37,7 +37,7 @@ fn all_predict_the_same(folder_name: &str, device: &Device, expected: usize) {
             continue;
         }
         let name = file.split('.').next().unwrap();
-        let mut model = keras::load(&path, device).unwrap();
+        let model = keras::load(&path, device).unwrap();
         let y = model.predict(truth.array3(&format!("{name}.x")).view()).unwrap();
         // In masked steps, too
         equal(&file, &y, &truth.tensors[&format!("{name}.y")]);
@@ -160,7 +160,7 @@ fn an_edited_file_that_says_the_same_is_read() {
     let truth = fixture("file_keras_expected.safetensors");
     let as_list = |config: &mut Value| config["config"] = config["config"]["layers"].take(); // as before Keras 2.3
     for again in [edited("everything.keras", |_| ()), edited("everything.keras", as_list)] {
-        let mut model = keras::from_bytes(&again, &Device::cpu()).unwrap();
+        let model = keras::from_bytes(&again, &Device::cpu()).unwrap();
         let y = model.predict(truth.array3("everything.x").view()).unwrap();
         equal("everything, edited", &y, &truth.tensors["everything.y"]);
     }
@@ -281,7 +281,7 @@ fn masked_steps_follow_the_file() {
         let model = keras::load(self::folder().join(format!("keras/{name}.keras")), &Device::cpu()).unwrap();
         let path = folder.path().join(format!("{name}.keras"));
         keras::save(&model, &path).unwrap();
-        let mut again = keras::load(&path, &Device::cpu()).unwrap();
+        let again = keras::load(&path, &Device::cpu()).unwrap();
         let y = again.predict(truth.array3(&format!("{name}.x")).view()).unwrap();
         equal(name, &y, &truth.tensors[&format!("{name}.y")]);
     }
@@ -294,7 +294,7 @@ fn masked_steps_follow_the_file() {
             &[("metadata.json", metadata.as_bytes()), ("config.json", &config), ("model.weights.h5", &weights)],
             zip::CompressionMethod::Stored,
         );
-        let mut model = keras::from_bytes(&bytes, &Device::cpu()).unwrap();
+        let model = keras::from_bytes(&bytes, &Device::cpu()).unwrap();
         model.predict(truth.array3("masked_directions.x").view()).unwrap()
     };
     let (newer, older) = (by("2.4.0"), by("2.3.1"));
@@ -541,9 +541,9 @@ fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     for (name, layers) in writable() {
         let path = folder.path().join(format!("{name}.keras"));
-        let mut model = layers.build(&Device::cpu(), 4).unwrap();
+        let model = layers.build(&Device::cpu(), 4).unwrap();
         keras::save(&model, &path).unwrap();
-        let mut again = keras::load(&path, &Device::cpu()).unwrap();
+        let again = keras::load(&path, &Device::cpu()).unwrap();
         let x = input(name);
         let (given, expected) = (again.predict(x.view()).unwrap(), model.predict(x.view()).unwrap());
         equal(name, &given, &expected);

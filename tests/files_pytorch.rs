@@ -111,7 +111,7 @@ fn outputs_are_those_of_pytorch(device: &Device) {
             }
         }
         let layers = ["encoder", "norm", "head"].map(|name| format!("{before}{name}"));
-        let mut model = weights.model(&layers.each_ref().map(String::as_str), device).unwrap();
+        let model = weights.model(&layers.each_ref().map(String::as_str), device).unwrap();
         close(
             &format!("{file}: model"),
             &model.predict(x.view()).unwrap(),
@@ -425,7 +425,7 @@ fn modules_as_the_caller_names_them(device: &Device) {
     let mut cases = 0;
     for (name, output) in expected.tensors.iter().filter(|(name, _)| !["x", "indices"].contains(&name.as_str())) {
         let modules: Vec<&str> = name.split(',').collect();
-        let mut model = weights.model(&modules, device).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let model = weights.model(&modules, device).unwrap_or_else(|error| panic!("{name}: {error}"));
         let given = if model.config().input() == 1 { &indices } else { &x };
         let made = model.predict(given.view()).unwrap();
         assert_eq!(made.shape(), output.shape(), "{name}");
@@ -624,7 +624,7 @@ fn what_pytorch_lacks_is_not_written() {
 fn models_that_were_written_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let (pytorch, own) = (folder.path().join("pytorch.safetensors"), folder.path().join("own.safetensors"));
-    let mut model = Sequential::new(3)
+    let model = Sequential::new(3)
         .add(Lstm::new(4).layers(2).return_sequences(true))
         .add(LayerNorm::new())
         .add(Gru::new(5).return_sequences(true))
@@ -633,7 +633,7 @@ fn models_that_were_written_are_the_same() {
         .unwrap();
     model.save_pytorch(&pytorch).unwrap();
     let weights = Weights::open(&pytorch).unwrap();
-    let mut again = weights.model(&["lstm", "layer_norm", "gru", "dense"], &Device::cpu()).unwrap();
+    let again = weights.model(&["lstm", "layer_norm", "gru", "dense"], &Device::cpu()).unwrap();
     let x: Array3<f32> = Draw::new(7).array3((2, 5, 3));
     let y = model.predict(x.view()).unwrap();
     assert_eq!(again.predict(x.view()).unwrap(), y);

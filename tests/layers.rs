@@ -129,7 +129,7 @@ fn ragged_batches(device: &Device) {
     for layers in stacks().into_iter().take(8) {
         let what = format!("{layers:?}");
         let model = layers.into_iter().fold(Sequential::new(INPUT), |model, layer| model.add(layer));
-        let mut model = model.build(device, 5).unwrap();
+        let model = model.build(device, 5).unwrap();
         let together = model.predict_ragged(x.view(), &lengths).unwrap();
         for (row, &length) in lengths.iter().enumerate().filter(|&(_, &length)| length > 0) {
             let alone = model.predict(x.slice(s![row..row + 1, ..length, ..])).unwrap();
@@ -159,7 +159,7 @@ fn padding_changes_nothing(device: &Device) {
         let loss = model.evaluate_ragged(x.view(), y.view(), &lengths).unwrap();
         (model, history.loss, loss)
     };
-    let ((mut model, losses, loss), (other, other_losses, other_loss)) = (trained(&x, &y), trained(&other_x, &other_y));
+    let ((model, losses, loss), (other, other_losses, other_loss)) = (trained(&x, &y), trained(&other_x, &other_y));
     assert_eq!((losses, loss), (other_losses, other_loss));
     assert_eq!(model.parameters().unwrap(), other.parameters().unwrap());
     let (mut sum, mut terms) = (0.0, 0);

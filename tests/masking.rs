@@ -105,7 +105,7 @@ fn where_a_mask_may_be() {
 /// Padded steps go on as zeros, as in Keras: a dense layer's output there is its bias.
 #[test]
 fn padded_steps_are_zeros() {
-    let mut model = build(Sequential::new(2).add(Masking::new(7.0)).add(Dense::new(3)));
+    let model = build(Sequential::new(2).add(Masking::new(7.0)).add(Dense::new(3)));
     let y = model.predict(padded(7.0).view()).unwrap();
     let row = |n: usize, t: usize| (0..3).map(|f| y[[n, t, f]]).collect::<Vec<_>>();
     let bias: Vec<f32> = model.parameters().unwrap()["dense.bias"].iter().copied().collect();
@@ -120,18 +120,18 @@ fn masks_are_saved_with_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let layers = Sequential::new(2).add(Masking::new(-2.0)).add(Lstm::new(4).return_sequences(true)).add(Pool::Mean);
-    let mut model = build(layers);
+    let model = build(layers);
     assert!(model.summary().contains("Masking(-2)"), "{}", model.summary());
     assert!(model.training_plan(4, 5).unwrap().find("words").is_some(), "a masked batch has lengths");
     model.save(&path).unwrap();
-    let mut again = Model::load(&path, &Device::cpu()).unwrap();
+    let again = Model::load(&path, &Device::cpu()).unwrap();
     let x = padded(-2.0);
     assert_eq!(again.predict(x.view()).unwrap(), model.predict(x.view()).unwrap());
 
     let words = || Sequential::new(1).add(Embedding::new(5, 3).mask_zero(true)).add(Lstm::new(4));
-    let mut model = build(words());
+    let model = build(words());
     model.save(&path).unwrap();
-    let mut again = Model::load(&path, &Device::cpu()).unwrap();
+    let again = Model::load(&path, &Device::cpu()).unwrap();
     let x = array![[[1.0], [4.0], [0.0]]];
     assert_eq!(again.predict(x.view()).unwrap(), model.predict(x.view()).unwrap());
     assert_eq!(again.predict(x.view()).unwrap(), model.predict(x.slice(s![.., ..2, ..])).unwrap());

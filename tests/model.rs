@@ -166,7 +166,7 @@ fn saved_models_predict_the_same(device: &Device) {
     model.set_extra("scaler", &scaler).unwrap();
     model.save(&path).unwrap();
     model.save(&path).unwrap(); // over the older file
-    let mut again = Model::load(&path, device).unwrap();
+    let again = Model::load(&path, device).unwrap();
     let x = Draw::new(2).array3((3, 4, 3));
     assert_eq!(model.predict(x.view()).unwrap(), again.predict(x.view()).unwrap());
     assert_eq!(model.config(), again.config());

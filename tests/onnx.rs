@@ -272,7 +272,7 @@ fn input(model: &Model) -> Array3<f32> {
 
 /// What is written is read back to the same numbers.
 fn written_models(device: &Device) {
-    for (name, mut model) in models(device) {
+    for (name, model) in models(device) {
         let (x, path) = (input(&model), temporary());
         onnx::save(&model, path.path()).unwrap();
         let mut graph = Graph::load(path.path(), device).unwrap();
@@ -329,7 +329,7 @@ on_both!(node_cases, graphs, exports, lifted_layers, lifted_streams, written_mod
 fn files_for_interop() {
     let folder = PathBuf::from(std::env::var("INTEROP").expect("INTEROP names a folder"));
     let device = Device::cpu();
-    for (name, mut model) in models(&device) {
+    for (name, model) in models(&device) {
         let x = input(&model);
         onnx::save(&model, folder.join(format!("{name}.onnx"))).unwrap();
         ndarray_npy::write_npy(folder.join(format!("{name}.input.npy")), &x).unwrap();

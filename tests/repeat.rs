@@ -142,7 +142,7 @@ mod on_adapter_and_cpu {
 
 /// predict does not depend on what else is in the batch.
 fn rows_are_independent(device: &Device) {
-    let mut model = Sequential::new(2).add(Lstm::new(7).layers(2)).add(Dense::new(3)).build(device, 8).unwrap();
+    let model = Sequential::new(2).add(Lstm::new(7).layers(2)).add(Dense::new(3)).build(device, 8).unwrap();
     let x: Array3<f32> = Draw::new(6).array3((300, 5, 2)); // more than one batch of predict
     let all = model.predict(x.view()).unwrap();
     for row in [0, 17, 255, 256, 299] {
@@ -178,7 +178,7 @@ fn packed_weights_follow_changes() {
     assert_ne!(before, after);
     let path = std::env::temp_dir().join(format!("wgpu-lstm-packed-{}.safetensors", std::process::id()));
     model.save(&path).unwrap();
-    let mut loaded = Model::load(&path, &Device::cpu()).unwrap();
+    let loaded = Model::load(&path, &Device::cpu()).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(loaded.predict(x.view()).unwrap(), after);
 }

@@ -63,7 +63,7 @@ fn stopped_and_resumed(device: &Device) {
         assert_eq!(whole.parameters().unwrap(), resumed.parameters().unwrap(), "{optimiser:?}");
 
         // The file is a model like any other.
-        let mut plain = Model::load(&path, device).unwrap();
+        let plain = Model::load(&path, device).unwrap();
         assert!(plain.predict(x.view()).is_ok() && Model::load_training(&path, device).is_ok());
     }
 }

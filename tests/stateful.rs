@@ -171,7 +171,7 @@ fn evaluated_in_parts(device: &Device) {
         let parts: Vec<_> = (0..3).map(|part| all.slice(s![.., 4 * part..4 * part + 4, ..])).collect();
         concatenate(Axis(0), &parts).unwrap()
     };
-    let mut model = dropping(device);
+    let model = dropping(device);
     let whole = model.evaluate(x.view(), y.view()).unwrap();
     let parts = model.evaluate_stateful(cut(&x).view(), cut(&y).view(), 2).unwrap();
     assert!((whole - parts).abs() < 1e-6, "{whole} as a whole, {parts} in parts");

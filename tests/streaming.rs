@@ -16,7 +16,7 @@ fn model(device: &Device) -> Model {
 }
 
 fn pieces_give_what_the_whole_gives(device: &Device) {
-    let mut model = model(device);
+    let model = model(device);
     let x = Draw::new(1).array3((4, 13, 3));
     let whole = model.predict(x.view()).unwrap();
     for pieces in [vec![1; 13], vec![5, 8], vec![1, 3, 3, 6], vec![13]] {
@@ -63,7 +63,7 @@ fn states_of_one_stream(device: &Device) {
 }
 
 fn a_last_step_model_streams(device: &Device) {
-    let mut model = Sequential::new(2).add(Lstm::new(5)).add(Dense::new(1)).build(device, 3).unwrap();
+    let model = Sequential::new(2).add(Lstm::new(5)).add(Dense::new(1)).build(device, 3).unwrap();
     let x = Draw::new(4).array3((2, 7, 2));
     let whole = model.predict(x.view()).unwrap(); // [B, 1]
     let mut stream = model.stream(2).unwrap();

@@ -72,7 +72,7 @@ fn run(Arguments { from, to, format, layers, device, seed }: Arguments) -> Resul
         "\"{}\" holds a whole model; --layers is for weights without an architecture and for nodes of a graph",
         from.display()
     );
-    let mut model = naming(
+    let model = naming(
         &from,
         match source {
             Format::Own => own::read(&from, &device),
@@ -89,10 +89,10 @@ fn run(Arguments { from, to, format, layers, device, seed }: Arguments) -> Resul
     let folder = folder.with_context(|| format!("cannot write \"{}\"", to.display()))?;
     let written = folder.path().join(name);
     let after = match target {
-        Format::Own => own::write(&model, &written).and_then(|mut again| Ok(again.predict(x.view())?)),
-        Format::Pytorch => pytorch::write(&model, &written).and_then(|mut again| Ok(again.predict(x.view())?)),
+        Format::Own => own::write(&model, &written).and_then(|again| Ok(again.predict(x.view())?)),
+        Format::Pytorch => pytorch::write(&model, &written).and_then(|again| Ok(again.predict(x.view())?)),
         Format::Onnx => onnx::write(&model, &written, x.view()),
-        Format::Keras => keras::write(&model, &written).and_then(|mut again| Ok(again.predict(x.view())?)),
+        Format::Keras => keras::write(&model, &written).and_then(|again| Ok(again.predict(x.view())?)),
     };
     // The file is another one in messages of what wrote and read it.
     let failed = |why: anyhow::Error| anyhow!("cannot convert \"{}\" to \"{}\": {why:#}", from.display(), to.display());

@@ -27,7 +27,5 @@ pub fn write(model: &Model, path: &Path) -> Result<Model> {
             None => ensure!(values.iter().all(|&value| value == 0.0), "tensor {} was not there before", tensor.name),
         }
     }
-    let mut again = model.config().clone().build(model.device(), 1)?;
-    again.set_parameters(parameters)?;
-    Ok(again)
+    Ok(model.config().clone().build_with(model.device(), parameters)?)
 }

@@ -67,9 +67,9 @@ fn main() -> Result<()> {
         format!("\"{path}\" has no protein called \"{name}\"")
     })?;
     let device = arguments.device.open()?;
-    let mut model = network::open(&arguments.network, &device)?;
+    let model = network::open(&arguments.network, &device)?;
     let start = Instant::now();
-    let scores = network::predict(&mut model, &proteins)?;
+    let scores = network::predict(&model, &proteins)?;
     let seconds = start.elapsed().as_secs_f64();
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder \"{}\"", out.display()))?;

@@ -33,7 +33,7 @@ pub fn open(path: &Path, device: &Device) -> Result<Model> {
 }
 
 /// The disorder of each residue, from 0 to 1, of all proteins. They run as ragged batches of similar lengths.
-pub fn predict(model: &mut Model, proteins: &[Protein]) -> Result<Vec<Vec<f32>>> {
+pub fn predict(model: &Model, proteins: &[Protein]) -> Result<Vec<Vec<f32>>> {
     let mut order: Vec<usize> = (0..proteins.len()).collect();
     order.sort_by_key(|&n| std::cmp::Reverse(proteins[n].residues.len()));
     let mut scores = vec![Vec::new(); proteins.len()];
@@ -69,8 +69,8 @@ mod tests {
         let proteins = fasta::read(&folder.join("proteins.fasta")).unwrap();
         assert_eq!(proteins.len(), 10);
         for version in ["v1", "v2"] {
-            let mut model = super::open(&folder.join(format!("{version}.pt")), &device.open().unwrap()).unwrap();
-            let scores = super::predict(&mut model, &proteins).unwrap();
+            let model = super::open(&folder.join(format!("{version}.pt")), &device.open().unwrap()).unwrap();
+            let scores = super::predict(&model, &proteins).unwrap();
             let difference = truth::difference(&folder.join("truth.npz"), version, &proteins, &scores).unwrap();
             // f32 sums in another order over up to 300 steps, in outputs of order 1
             assert!(difference <= 2e-6, "{version}: {difference:e}");

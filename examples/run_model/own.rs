@@ -23,7 +23,7 @@ pub fn run(path: &Path, request: &Request) -> Result<Outputs> {
 }
 
 /// Runs a model of one input and one output of that name.
-pub fn run_whole(mut model: Model, output: &str, request: &Request) -> Result<Outputs> {
+pub fn run_whole(model: Model, output: &str, request: &Request) -> Result<Outputs> {
     request.known(&["input"])?;
     ensure!(request.prefix.is_none(), "--prefix chooses a layer of weights; this file holds a whole model");
     let mut x = request.input("input")?.sequences()?;

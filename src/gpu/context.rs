@@ -2,9 +2,13 @@
 
 use super::adapter::{self, Adapter, AdapterKind, GpuOptions};
 use super::guard::{Guarded, guarded, guarded_future, one_line};
+#[cfg(not(target_arch = "wasm32"))]
+use super::poller::Poller;
 use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
-use crate::plan::Capabilities;
+use crate::plan::{Capabilities, Plan};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::wait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +27,13 @@ struct PipelineKey {
     constants: Vec<u32>,
     /// Whether every index and loop is checked.
     checked: bool,
+}
+
+impl PipelineKey {
+    fn of(call: &Call, checked: bool) -> PipelineKey {
+        let (kernel, cell) = (call.kernel.name, call.cell.map(|cell| cell.name));
+        PipelineKey { kernel, cell, constants: call.constants.clone(), checked }
+    }
 }
 
 /// Why a device cannot be used any more.
@@ -49,6 +60,8 @@ pub(crate) struct Context {
     pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
     layouts: Mutex<HashMap<&'static str, Layouts>>,
     failure: Failures,
+    #[cfg(not(target_arch = "wasm32"))]
+    poller: Poller,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -159,6 +172,8 @@ impl Context {
             pipelines: Mutex::default(),
             layouts: Mutex::default(),
             failure,
+            #[cfg(not(target_arch = "wasm32"))]
+            poller: Poller::default(),
         })
     }
 
@@ -231,11 +246,11 @@ impl Context {
     }
 
     /// Copies elements between buffers on the device.
-    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) -> Result<()> {
+    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) -> Result<wgpu::SubmissionIndex> {
         self.call("copying", |device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(from.0, 4 * from.1, to.0, 4 * to.1, 4 * len);
-            queue.submit([encoder.finish()]);
+            queue.submit([encoder.finish()])
         })
     }
 
@@ -249,24 +264,34 @@ impl Context {
         const DURING: &str = "reading results back";
         use wgpu::BufferUsages as Use;
         let staging = self.allocate("readback", 4 * len, Use::MAP_READ | Use::COPY_DST).await?;
-        self.copy((buffer, at), (&staging, 0), len)?;
+        let copied = self.copy((buffer, at), (&staging, 0), len)?;
         let failed = |reason: &str, cause: Option<Cause>| Error::DeviceFailed {
             during: DURING.into(),
             reason: reason.into(),
             cause,
         };
         let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
-        let polled = self.call(DURING, |device, _| {
+        let sender = Arc::new(sender);
+        let mapped = sender.clone();
+        self.call(DURING, |_, _| {
             staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
                 // Nobody waits any more if the future was dropped.
-                let _ = sender.send(result);
+                let _ = mapped.send(result.map_err(|error| error.to_string()));
             });
-            // In browsers this does nothing and the page's event loop drives the map.
-            device.poll(wgpu::PollType::wait_indefinitely())
         })?;
-        polled.map_err(|error| failed("the host could not wait for it", Some(Cause::new(error))))?;
+        if !self.is_polled(&sender, &copied).await {
+            // In browsers this does nothing and the page's event loop drives the map.
+            let wait = wgpu::PollType::Wait { submission_index: Some(copied), timeout: None };
+            let polled = self.call(DURING, |device, _| device.poll(wait))?;
+            polled.map_err(|error| failed("the host could not wait for it", Some(Cause::new(error))))?;
+        }
+        // From here on the callback alone has it.
+        drop(sender);
         let mapped = receiver.receive().await.ok_or_else(|| failed("the map was cancelled", None))?;
-        mapped.map_err(|error| failed("the results could not be mapped", Some(Cause::new(error))))?;
+        if let Err(message) = mapped {
+            note(&self.failure, format!("the results could not be mapped ({})", one_line(&message)), None);
+            return Err(self.failed(DURING));
+        }
         let values = self.call(DURING, |_, _| {
             let view = staging.slice(..).get_mapped_range()?;
             let numbers = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
@@ -277,6 +302,52 @@ impl Context {
         })?;
         values
             .map_err(|error: wgpu::MapRangeError| failed("the results could not be mapped", Some(Cause::new(error))))?
+    }
+
+    /// True if something else than this call drives the map: the poller, where this thread must not block.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn is_polled(&self, sender: &Arc<super::poller::Sender>, after: &wgpu::SubmissionIndex) -> bool {
+        !wait::is_blocking().await && self.poller.poll(&self.device, sender, after.clone())
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    async fn is_polled<T>(&self, _: &T, _: &wgpu::SubmissionIndex) -> bool {
+        false
+    }
+
+    /// Compiles the kernels of a plan ahead where that must not block, on a thread of its own.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn compile(self: &Arc<Self>, plan: &Plan) -> Result<()> {
+        const DURING: &str = "compiling a plan";
+        if wait::is_blocking().await {
+            return Ok(());
+        }
+        let trusted = plan.is_trusted();
+        let mut calls: HashMap<PipelineKey, Call> = HashMap::new();
+        {
+            let (known, checked) = (lock(&self.pipelines), self.checked_shaders || !trusted);
+            let all = plan.commands.iter().map(|command| (PipelineKey::of(&command.call, checked), &command.call));
+            for (key, call) in all.filter(|(key, _)| !known.contains_key(key)) {
+                calls.entry(key).or_insert_with(|| call.clone());
+            }
+        }
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let context = self.clone();
+        let compile = move || {
+            // Scopes of errors belong to threads.
+            let scope = context.call(DURING, |device, _| device.push_error_scope(wgpu::ErrorFilter::Validation))?;
+            let compiled = calls.values().try_for_each(|call| context.pipeline(call, trusted).map(drop));
+            let refused =
+                |reason: String, cause: Option<Cause>| Error::DeviceFailed { during: DURING.into(), reason, cause };
+            match guarded(|| wait::block_on(scope.pop())) {
+                Ok(None) => compiled,
+                Ok(Some(error)) => Err(refused("wgpu refused a kernel".into(), cause(error))),
+                Err(message) => compiled.and(Err(refused(format!("wgpu stopped ({message})"), None))),
+            }
+        };
+        wait::blocking(compile).await
     }
 
     /// Layouts of a kernel: parameters with a dynamic offset at binding 0, then its storage buffers.
@@ -315,12 +386,7 @@ impl Context {
     pub fn pipeline(&self, call: &Call, trusted: bool) -> Result<Pipeline> {
         let kernel = call.kernel;
         let checked = self.checked_shaders || !trusted;
-        let key = PipelineKey {
-            kernel: kernel.name,
-            cell: call.cell.map(|cell| cell.name),
-            constants: call.constants.clone(),
-            checked,
-        };
+        let key = PipelineKey::of(call, checked);
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }

@@ -3,6 +3,8 @@
 mod adapter;
 mod context;
 mod guard;
+#[cfg(not(target_arch = "wasm32"))]
+mod poller;
 mod program;
 
 pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};

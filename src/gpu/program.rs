@@ -43,6 +43,8 @@ impl Program {
             });
         }
         let (params, offsets) = params(&context, plan).await?;
+        #[cfg(not(target_arch = "wasm32"))]
+        context.compile(plan).await?;
         const DURING: &str = "compiling a plan";
         let (dispatches, scope) = context.call(DURING, |device, _| {
             let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -22,7 +22,7 @@ pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
 pub use norm::LayerNorm;
-pub(crate) use parameters::{Parameters, tensor_shapes};
+pub(crate) use parameters::{Parameters, SharedParameters, Version, tensor_shapes};
 pub use pool::Pool;
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use weights::HostTensor;

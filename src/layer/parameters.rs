@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::schedule::LayerPlan;
 use crate::transfer::is_finite;
 use rand_pcg::Pcg64;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// All device tensors of some layers, with the names that plans use.
 #[derive(Debug)]
@@ -38,6 +39,15 @@ impl Parameters {
         let parameters = Parameters(tensors);
         parameters.import(given)?;
         Ok(parameters)
+    }
+
+    /// The same numbers in tensors of their own.
+    async fn copied(&self, device: &Device) -> Result<Parameters> {
+        let mut tensors = Vec::new();
+        for (spec, tensor) in &self.0 {
+            tensors.push((spec.clone(), device.copied(&spec.name, tensor).await?));
+        }
+        Ok(Parameters(tensors))
     }
 
     /// The tensor of that buffer name.
@@ -114,6 +124,116 @@ impl Parameters {
             tensor.write(0, &values);
         }
         Ok(())
+    }
+}
+
+/// The parameters of a model or layer. Its streams hold the same, and see them as they are when they are fed; its clones share the
+/// tensors until one of them writes.
+#[derive(Debug)]
+pub(crate) struct SharedParameters(Arc<RwLock<Current>>);
+
+/// Held for reading while a stream or a bare layer runs, and for writing while the parameters change, so that no run sees some of
+/// them before and some after.
+#[derive(Debug)]
+pub(crate) struct Current {
+    parameters: Arc<Parameters>,
+    pub version: Version,
+}
+
+/// Counts changes of parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// Times that the tensors were replaced by others, to which plans must be bound anew.
+    pub tensors: u64,
+    /// Times that the numbers in them changed.
+    pub numbers: u64,
+}
+
+impl SharedParameters {
+    pub fn new(parameters: Parameters) -> SharedParameters {
+        SharedParameters(Arc::new(RwLock::new(Current {
+            parameters: Arc::new(parameters),
+            version: Version::default(),
+        })))
+    }
+
+    /// The same parameters for a stream, which sees every change.
+    pub fn for_stream(&self) -> SharedParameters {
+        SharedParameters(self.0.clone())
+    }
+
+    /// The same numbers for a clone, which sees no change.
+    pub fn for_clone(&self) -> SharedParameters {
+        SharedParameters(Arc::new(RwLock::new(Current { parameters: self.now(), version: Version::default() })))
+    }
+
+    /// Keeps the parameters from changing.
+    pub fn read(&self) -> RwLockReadGuard<'_, Current> {
+        // Tensors are replaced whole; numbers are numbers whatever panicked.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the parameters from being read by streams while their numbers change.
+    pub fn change(&self) -> RwLockWriteGuard<'_, Current> {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        current.version.numbers += 1;
+        current
+    }
+
+    /// How often they have changed.
+    pub fn version(&self) -> Version {
+        self.read().version
+    }
+
+    /// True if a clone has the same tensors.
+    pub fn is_shared(&self) -> bool {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::get_mut(&mut current.parameters).is_none()
+    }
+
+    /// Copies the tensors where a clone has the same; true if it did.
+    pub async fn detach(&self, device: &Device) -> Result<bool> {
+        let shared = self.is_shared();
+        if shared {
+            self.replace(self.now().copied(device).await?);
+        }
+        Ok(shared)
+    }
+
+    /// Puts other tensors in the place of these.
+    pub fn replace(&self, parameters: Parameters) {
+        let mut current = self.change();
+        current.parameters = Arc::new(parameters);
+        current.version.tensors += 1;
+    }
+
+    /// The tensor of that buffer name.
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.read().parameters.tensor(name)
+    }
+
+    /// Numbers of the tensors whose names begin so.
+    pub fn count(&self, prefix: &str) -> u64 {
+        self.read().parameters.count(prefix)
+    }
+
+    /// Everything, in PyTorch's names and layout.
+    pub async fn export(&self) -> Result<Vec<HostTensor>> {
+        self.now().export().await
+    }
+
+    /// True if no element is NaN or infinite.
+    pub async fn are_finite(&self) -> Result<bool> {
+        self.now().are_finite().await
+    }
+
+    /// Replaces everything, or nothing, as [`Parameters::import`].
+    pub fn import(&self, given: Vec<HostTensor>) -> Result<()> {
+        self.change().parameters.import(given)
+    }
+
+    fn now(&self) -> Arc<Parameters> {
+        self.read().parameters.clone()
     }
 }
 

@@ -1,9 +1,9 @@
 //! A bare LSTM on a device: forward, and all gradients for given gradients of its output.
 
-use super::parameters::{Parameters, read_parts};
+use super::parameters::{Parameters, SharedParameters, read_parts};
 use super::weights::HostTensor;
 use super::{Layer, Lstm};
-use crate::cache::Plans;
+use crate::cache::{Compiled, Lease, Plans};
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -12,6 +12,7 @@ use crate::plan::BufferId;
 use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 use crate::stream::Stream;
 use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
+use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
 
@@ -71,42 +72,54 @@ pub struct LstmGradients {
 
 /// An LSTM with its weights on a device; made by [`Lstm::build`].
 ///
-/// A plan is made and kept for each pair (T, B) that it meets, the last few of them.
+/// A plan is compiled for each pair (T, B) and kept, the 8 used last of them ([`LstmLayer::plan_cache`]). Calls of several threads
+/// run at the same time, each with buffers of its own; [`LstmLayer::set_parameters`] waits for those that run.
 #[derive(Debug)]
 pub struct LstmLayer {
     plan: LayerPlan,
     config: Lstm,
     device: Device,
-    parameters: Parameters,
+    parameters: SharedParameters,
     time_major: bool,
     key: [u32; 2],
-    forward: Shared<NetworkPlan>,
-    gradients: Shared<LstmGradientPlan>,
+    forward: Plans<Ragged, NetworkPlan>,
+    gradients: Plans<Ragged, LstmGradientPlan>,
 }
-
-/// Who holds it may make plans and use their buffers; calls from several threads take turns.
-type Shared<P> = futures_intrusive::sync::Mutex<Plans<Ragged, P>>;
 
 /// Whether sequences have lengths.
 type Ragged = bool;
 
 impl LstmLayer {
+    /// A layer whose weights are drawn by `seed`.
     pub(crate) async fn new(config: Lstm, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
-        // The buffers' names carry no layer name, so that parameters have exactly PyTorch's.
-        let layer = Lstm { return_sequences: true, ..config.clone() };
-        let plan = LayerPlan { name: "lstm".into(), input, layer: Layer::Lstm(layer) };
-        plan.validate()?;
+        let plan = layer_plan(&config, input)?;
         let parameters = Parameters::new(device, std::slice::from_ref(&plan), seed).await?;
-        Ok(LstmLayer {
+        Ok(LstmLayer::of(config, device, plan, parameters))
+    }
+
+    /// A layer with these parameters, as [`LstmLayer::set_parameters`] takes them.
+    pub(crate) async fn with_parameters(
+        config: Lstm,
+        device: &Device,
+        input: usize,
+        parameters: BTreeMap<String, ArrayD<f32>>,
+    ) -> Result<LstmLayer> {
+        let plan = layer_plan(&config, input)?;
+        let parameters = Parameters::given(device, std::slice::from_ref(&plan), hosts(parameters)?).await?;
+        Ok(LstmLayer::of(config, device, plan, parameters))
+    }
+
+    fn of(config: Lstm, device: &Device, plan: LayerPlan, parameters: Parameters) -> LstmLayer {
+        LstmLayer {
             plan,
             config,
             device: device.clone(),
-            parameters,
+            parameters: SharedParameters::new(parameters),
             time_major: false,
             key: [0; 2],
-            forward: Shared::new(Plans::new(), true),
-            gradients: Shared::new(Plans::new(), true),
-        })
+            forward: Plans::new(),
+            gradients: Plans::new(),
+        }
     }
 
     /// Takes and returns arrays with time first, [T, B, ·], instead of batch first.
@@ -120,6 +133,14 @@ impl LstmLayer {
         LstmLayer { key, ..self }
     }
 
+    /// Keeps the compiled plans of at most so many pairs (T, B), 8 by default, of each of the two kinds of calls, forward and
+    /// gradients; see [`Model::plan_cache`](crate::Model::plan_cache).
+    pub fn plan_cache(mut self, most: usize) -> LstmLayer {
+        self.forward.set_most(most);
+        self.gradients.set_most(most);
+        self
+    }
+
     /// The configuration.
     pub fn config(&self) -> &Lstm {
         &self.config
@@ -131,7 +152,7 @@ impl LstmLayer {
     /// A device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn parameters(&self) -> Result<BTreeMap<String, ArrayD<f32>>> {
-        Ok(arrays(pollster::block_on(self.parameters.export())?))
+        Ok(arrays(wait::block_on(self.parameters.export())?))
     }
 
     /// Replaces all parameters, given by PyTorch's names and in its shapes.
@@ -148,12 +169,7 @@ impl LstmLayer {
     /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
     pub fn set_parameters(&self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
-        let host = |(name, array): (String, ArrayD<f32>)| HostTensor {
-            name: format!("lstm.{name}"),
-            shape: array.shape().to_vec(),
-            values: array.iter().copied().collect(),
-        };
-        self.parameters.import(parameters.into_iter().map(host).collect())
+        self.parameters.import(hosts(parameters)?)
     }
 
     /// A stateful session of B streams, all states 0, that shares the layer's parameters: fed step by step, with the states kept on
@@ -176,14 +192,14 @@ impl LstmLayer {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn stream(&self, batch: usize) -> Result<Stream> {
-        pollster::block_on(self.stream_async(batch))
+        wait::block_on(self.stream_async(batch))
     }
 
     /// [`LstmLayer::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
         let config = Sequential::new(self.plan.input).add(self.plan.layer.clone());
-        let weights = |name: &str| self.parameters.tensor(name);
-        Stream::new(&config, std::slice::from_ref(&self.plan), &self.device, weights, batch).await
+        let parameters = self.parameters.for_stream();
+        Stream::new(&config, std::slice::from_ref(&self.plan), &self.device, parameters, batch).await
     }
 
     /// Runs sequences x [B, T, I] from given states (zeros by default).
@@ -192,7 +208,7 @@ impl LstmLayer {
     /// Shapes that do not fit, sizes that the device cannot hold, a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn forward(&self, x: ArrayView3<f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
-        pollster::block_on(self.forward_async(x, initial))
+        wait::block_on(self.forward_async(x, initial))
     }
 
     /// [`LstmLayer::forward`] for places that cannot block.
@@ -227,7 +243,7 @@ impl LstmLayer {
         initial: Option<&LstmState>,
     ) -> Result<LstmOutput> {
         let mut into = LstmOutput::default();
-        pollster::block_on(self.forward_into_async(x, Some(lengths), initial, &mut into))?;
+        wait::block_on(self.forward_into_async(x, Some(lengths), initial, &mut into))?;
         Ok(into)
     }
 
@@ -250,7 +266,7 @@ impl LstmLayer {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn forward_into(&self, x: ArrayView3<f32>, initial: Option<&LstmState>, into: &mut LstmOutput) -> Result<()> {
-        pollster::block_on(self.forward_into_async(x, None, initial, into))
+        wait::block_on(self.forward_into_async(x, None, initial, into))
     }
 
     /// [`LstmLayer::forward_into`] for places that cannot block; with `lengths`, as [`LstmLayer::forward_ragged`].
@@ -265,20 +281,17 @@ impl LstmLayer {
         self.check_state("initial", initial, batch)?;
         let ragged = lengths.is_some();
         let words = words(self.key, lengths, batch, steps)?;
-        let mut plans = self.forward.lock().await;
-        if !plans.has(ragged, steps, batch) {
-            let (layers, sizes) = (std::slice::from_ref(&self.plan), Batch::new(batch, steps).ragged(ragged));
-            let plan = network(layers, sizes, Purpose::Stream, self.device.capabilities())?;
-            let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
-            plans.keep(ragged, steps, batch, plan, executable);
-        }
-        let (plan, executable) = plans.get(ragged, steps, batch)?;
+        let lease = self.forward_plan(ragged, steps, batch).await?;
+        let Compiled { plan, executable } = &*lease;
         if let (true, Some(buffer)) = (ragged, plan.words) {
             executable.write((buffer, 0), &words)?;
         }
         upload(executable, &plan.x, x)?;
         self.write_states(executable, &plan.states, initial, batch, false)?;
-        executable.run()?;
+        if !self.run(executable).await? {
+            self.write_states(executable, &plan.states, initial, batch, false)?;
+            self.run_at_once(executable)?;
+        }
         download(executable, &plan.y, batch, self.order(), &mut into.output).await?;
         self.read_states(executable, &plan.states, batch, &mut into.state).await
     }
@@ -306,7 +319,7 @@ impl LstmLayer {
         d_output: ArrayView3<f32>,
         d_final: Option<&LstmState>,
     ) -> Result<LstmGradients> {
-        pollster::block_on(self.gradients_async(x, None, initial, d_output, d_final))
+        wait::block_on(self.gradients_async(x, None, initial, d_output, d_final))
     }
 
     /// [`LstmLayer::gradients`] for sequences of different lengths, as [`LstmLayer::forward_ragged`] has them. Gradients of
@@ -323,7 +336,7 @@ impl LstmLayer {
         d_output: ArrayView3<f32>,
         d_final: Option<&LstmState>,
     ) -> Result<LstmGradients> {
-        pollster::block_on(self.gradients_async(x, Some(lengths), initial, d_output, d_final))
+        wait::block_on(self.gradients_async(x, Some(lengths), initial, d_output, d_final))
     }
 
     /// [`LstmLayer::gradients`] for places that cannot block; with `lengths`, as [`LstmLayer::gradients_ragged`].
@@ -348,14 +361,8 @@ impl LstmLayer {
         self.check_state("d_final", d_final, batch)?;
         let ragged = lengths.is_some();
         let words = words(self.key, lengths, batch, steps)?;
-        let mut plans = self.gradients.lock().await;
-        if !plans.has(ragged, steps, batch) {
-            let sizes = Batch::new(batch, steps).ragged(ragged);
-            let plan = lstm_gradients(&self.plan, sizes, self.device.capabilities())?;
-            let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
-            plans.keep(ragged, steps, batch, plan, executable);
-        }
-        let (plan, executable) = plans.get(ragged, steps, batch)?;
+        let lease = self.gradient_plan(ragged, steps, batch).await?;
+        let Compiled { plan, executable } = &*lease;
         if let Some(buffer) = plan.words {
             executable.write((buffer, 0), &words)?;
         }
@@ -363,7 +370,9 @@ impl LstmLayer {
         upload(executable, &plan.dy, d_output)?;
         self.write_states(executable, &plan.initial, initial, batch, false)?;
         self.write_states(executable, &plan.d_final, d_final, batch, true)?;
-        executable.run()?;
+        if !self.run(executable).await? {
+            self.run_at_once(executable)?;
+        }
         let (mut dx, mut initial) = (Array3::default((0, 0, 0)), LstmState::default());
         download(executable, &plan.dx, batch, self.order(), &mut dx).await?;
         self.read_states(executable, &plan.d_initial, batch, &mut initial).await?;
@@ -374,6 +383,50 @@ impl LstmLayer {
         })
         .await?;
         Ok(LstmGradients { x: dx, initial, parameters: arrays(parameters) })
+    }
+
+    async fn forward_plan(&self, ragged: bool, steps: usize, batch: usize) -> Result<Lease<'_, Ragged, NetworkPlan>> {
+        let key = (ragged, steps, batch);
+        if let Some(compiled) = self.forward.take(key) {
+            return Ok(self.forward.lend(key, compiled));
+        }
+        let (layers, sizes) = (std::slice::from_ref(&self.plan), Batch::new(batch, steps).ragged(ragged));
+        let plan = network(layers, sizes, Purpose::Stream, self.device.capabilities())?;
+        let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+        Ok(self.forward.lend(key, Compiled { plan, executable }))
+    }
+
+    async fn gradient_plan(
+        &self,
+        ragged: bool,
+        steps: usize,
+        batch: usize,
+    ) -> Result<Lease<'_, Ragged, LstmGradientPlan>> {
+        let key = (ragged, steps, batch);
+        if let Some(compiled) = self.gradients.take(key) {
+            return Ok(self.gradients.lend(key, compiled));
+        }
+        let sizes = Batch::new(batch, steps).ragged(ragged);
+        let plan = lstm_gradients(&self.plan, sizes, self.device.capabilities())?;
+        let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+        Ok(self.gradients.lend(key, Compiled { plan, executable }))
+    }
+
+    /// Runs a plan; false if the parameters changed meanwhile, so that it has to run again.
+    async fn run(&self, executable: &Executable) -> Result<bool> {
+        wait::yield_now().await;
+        if wait::is_blocking().await {
+            return self.run_at_once(executable).map(|()| true);
+        }
+        let before = self.parameters.version();
+        executable.run_async().await?;
+        Ok(self.parameters.version() == before)
+    }
+
+    /// Runs a plan while the parameters cannot change.
+    fn run_at_once(&self, executable: &Executable) -> Result<()> {
+        let _unchanged = self.parameters.read();
+        executable.run()
     }
 
     /// [B, T, ·] or [T, B, ·], as the caller has it, to [T, B, ·].
@@ -469,6 +522,19 @@ impl LstmLayer {
         }
         Ok(())
     }
+}
+
+/// The layer in a plan. The buffers' names carry no layer name, so that parameters have exactly PyTorch's.
+fn layer_plan(config: &Lstm, input: usize) -> Result<LayerPlan> {
+    let layer = Lstm { return_sequences: true, ..config.clone() };
+    let plan = LayerPlan { name: "lstm".into(), input, layer: Layer::Lstm(layer) };
+    plan.validate()?;
+    Ok(plan)
+}
+
+/// Arrays by PyTorch's names as host tensors of the layer called "lstm".
+fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Result<Vec<HostTensor>> {
+    arrays.iter().map(|(name, array)| HostTensor::new(format!("lstm.{name}"), array)).collect()
 }
 
 /// Host tensors of the layer called "lstm" as arrays by PyTorch's names.

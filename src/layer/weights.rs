@@ -9,6 +9,7 @@ use crate::cell::GATES;
 use crate::error::Result;
 use crate::memory;
 use crate::transfer::is_finite;
+use ndarray::ArrayD;
 use rand_pcg::Pcg64;
 
 /// A named tensor on the host, PyTorch's layout.
@@ -23,6 +24,12 @@ impl HostTensor {
     /// True if no element is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         is_finite(&self.values)
+    }
+
+    /// An array under a name.
+    pub fn new(name: String, array: &ArrayD<f32>) -> Result<HostTensor> {
+        let values = memory::collect(array.len(), array.iter().copied(), &name)?;
+        Ok(HostTensor { name, shape: array.shape().to_vec(), values })
     }
 }
 

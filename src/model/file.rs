@@ -314,8 +314,7 @@ impl Model {
                 None => return Err(Error::format(path, format!("lacks tensor {name} of shape {shape:?}"))),
             }
         }
-        let mut model = header.model.build(device, 0)?;
-        model.import(tensors).map_err(|error| Error::format(path, format!("does not fit: {error}")))?;
+        let mut model = header.model.with_parameters(device, tensors).map_err(|error| error.in_file(path))?;
         model.extra = header.extra;
         Ok((model, header.training, memory))
     }

@@ -10,19 +10,21 @@ mod summary;
 pub(crate) use file::KEY;
 
 use crate::activation::Activation;
-use crate::cache::Plans;
-use crate::device::{Device, Executable, Tensor};
+use crate::cache::{Compiled, Lease, Plans};
+use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
-use crate::layer::{HostTensor, Layer, Parameters};
+use crate::layer::{HostTensor, Layer, Parameters, SharedParameters};
 use crate::memory;
-use crate::plan::{Plan, Role};
+use crate::plan::{BufferId, Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, check_segments, network};
 use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
+use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, s};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+use std::sync::Arc;
 
 /// Layers one after another: what a [`Model`] is built from.
 ///
@@ -61,7 +63,7 @@ impl Sequential {
     /// No layer, a size of 0, an LSTM above one that returns only its last step, weights that the device cannot bind.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn build(self, device: &Device, seed: u64) -> Result<Model> {
-        pollster::block_on(self.build_async(device, seed))
+        wait::block_on(self.build_async(device, seed))
     }
 
     /// [`Sequential::build`] for places that cannot block.
@@ -71,11 +73,38 @@ impl Sequential {
         Ok(self.model(device, layers, parameters))
     }
 
-    /// Puts the model on a device with these parameters, none of which is drawn first.
+    /// Puts the model on a device with parameters as [`Model::set_parameters`] takes them, without drawing any.
+    ///
+    /// # Errors
+    /// As [`Sequential::build`] and [`Model::set_parameters`].
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let layers = Sequential::new(3).add(Lstm::new(4)).add(Dense::new(2));
+    /// let first = layers.clone().build(&Device::cpu(), 1)?;
+    /// let second = layers.build_with(&Device::cpu(), first.parameters()?)?;
+    /// assert_eq!(first.parameters()?, second.parameters()?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build_with(self, device: &Device, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<Model> {
+        wait::block_on(self.build_with_async(device, parameters))
+    }
+
+    /// [`Sequential::build_with`] for places that cannot block.
+    pub async fn build_with_async(self, device: &Device, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<Model> {
+        self.given(device, hosts(parameters)?).await
+    }
+
+    /// The same, for readers of files.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn with_parameters(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
+        wait::block_on(self.given(device, parameters))
+    }
+
+    async fn given(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
         let layers = self.plan_layers()?;
-        let parameters = pollster::block_on(Parameters::given(device, &layers, parameters))?;
+        let parameters = Parameters::given(device, &layers, parameters).await?;
         Ok(self.model(device, layers, parameters))
     }
 
@@ -84,7 +113,7 @@ impl Sequential {
             config: self,
             layers,
             device: device.clone(),
-            parameters,
+            parameters: SharedParameters::new(parameters),
             training: None,
             plans: Plans::new(),
             extra: BTreeMap::new(),
@@ -152,7 +181,7 @@ impl Sequential {
 }
 
 /// How a model learns.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Training {
     loss: Loss,
     update: Update,
@@ -173,12 +202,58 @@ struct Training {
     /// Losses of the last steps, on the device.
     log: Tensor,
     pace: train::Pace,
+    /// Held by all clones that have these tensors; whoever writes to them must hold it alone.
+    sharing: Arc<()>,
+}
+
+impl Training {
+    /// True if a clone has the same tensors.
+    fn is_shared(&mut self) -> bool {
+        Arc::get_mut(&mut self.sharing).is_none()
+    }
+
+    /// Copies the tensors where a clone has the same; true if it did.
+    async fn detach(&mut self, device: &Device) -> Result<bool> {
+        if !self.is_shared() {
+            return Ok(false);
+        }
+        let (mut memory, mut states) = (HashMap::new(), HashMap::new());
+        for (name, tensor) in &self.memory {
+            memory.insert(name.clone(), device.copied(name, tensor).await?);
+        }
+        for (key, tensor) in &self.states {
+            states.insert(key.clone(), device.copied(&key.2, tensor).await?);
+        }
+        let log = device.copied("losses", &self.log).await?;
+        (self.memory, self.states, self.log, self.sharing) = (memory, states, log, Arc::default());
+        Ok(true)
+    }
 }
 
 /// Losses that the device keeps until the host looks.
 const LOG: u64 = train::MOST_STEPS as u64;
 
 /// A model on a device.
+///
+/// Several threads can share a model: what does not change it takes `&self`, and their calls run at the same time, each with buffers
+/// of its own. A clone is a model of its own that predicts, and trains on, as this one would now; the two share the memory of
+/// weights and optimiser until either is trained or given other weights.
+///
+/// ```
+/// use ndarray::Array3;
+/// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+///
+/// let model = Sequential::new(1).add(Lstm::new(8)).add(Dense::new(1)).build(&Device::cpu(), 7)?;
+/// let x = Array3::ones((16, 5, 1)); // [N, T, I]
+/// let expected = model.predict(x.view())?;
+/// std::thread::scope(|scope| {
+///     let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| model.predict(x.view()))).collect();
+///     threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().unwrap(), expected));
+/// });
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+///
+/// Training:
 ///
 /// ```
 /// use ndarray::{Array2, Array3};
@@ -199,10 +274,24 @@ pub struct Model {
     config: Sequential,
     layers: Vec<LayerPlan>,
     device: Device,
-    parameters: Parameters,
+    parameters: SharedParameters,
     training: Option<Training>,
     plans: Plans<Key, NetworkPlan>,
     extra: BTreeMap<String, serde_json::Value>,
+}
+
+impl Clone for Model {
+    fn clone(&self) -> Model {
+        Model {
+            config: self.config.clone(),
+            layers: self.layers.clone(),
+            device: self.device.clone(),
+            parameters: self.parameters.for_clone(),
+            training: self.training.clone(),
+            plans: self.plans.new_like(),
+            extra: self.extra.clone(),
+        }
+    }
 }
 
 /// What plans are for.
@@ -251,7 +340,7 @@ impl Model {
     /// Settings out of range, or that do not fit the model's output or its parameters.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn compile(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
-        pollster::block_on(self.compile_async(loss, update))
+        wait::block_on(self.compile_async(loss, update))
     }
 
     /// [`Model::compile`] for places that cannot block.
@@ -286,6 +375,7 @@ impl Model {
             states: HashMap::new(),
             log,
             pace: train::Pace::new(),
+            sharing: Arc::default(),
         });
         self.plans.forget(|Key { kind, .. }| kind != Kind::Predict);
         Ok(())
@@ -383,12 +473,14 @@ impl Model {
     /// # Errors
     /// A model that was not compiled.
     pub fn reset_states(&mut self) -> Result<()> {
-        self.reset_states_of(Kind::Train)
-    }
-
-    fn reset_states_of(&mut self, kind: Kind) -> Result<()> {
-        let training = self.training.as_ref().ok_or_else(not_compiled)?;
-        for (_, state) in training.states.iter().filter(|((of, ..), _)| *of == kind) {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if training.is_shared() {
+            // The next step makes new ones, zeroed.
+            training.states.clear();
+            self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+            return Ok(());
+        }
+        for state in training.states.values() {
             state.clear();
         }
         Ok(())
@@ -427,7 +519,7 @@ impl Model {
     /// count of steps and carried states are zero, so that finite weights can be trained on.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn fit<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>, fit: Fit<'_>) -> Result<History> {
-        pollster::block_on(self.fit_async(x, y, fit))
+        wait::block_on(self.fit_async(x, y, fit))
     }
 
     /// [`Model::fit`] for places that cannot block.
@@ -446,9 +538,9 @@ impl Model {
     /// # Errors
     /// As [`Model::fit`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn evaluate<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>) -> Result<f32> {
+    pub fn evaluate<D: Dimension>(&self, x: ArrayView3<f32>, y: ArrayView<f32, D>) -> Result<f32> {
         let y = self.target(y)?;
-        pollster::block_on(self.evaluate_async(x, y, None))
+        wait::block_on(self.evaluate_async(x, y, None))
     }
 
     /// [`Model::evaluate`] of sequences that end before step `lengths[n]`, as [`Fit::lengths`] has them: steps past their ends do
@@ -458,13 +550,13 @@ impl Model {
     /// As [`Model::fit`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn evaluate_ragged<D: Dimension>(
-        &mut self,
+        &self,
         x: ArrayView3<f32>,
         y: ArrayView<f32, D>,
         lengths: &[usize],
     ) -> Result<f32> {
         let y = self.target(y)?;
-        pollster::block_on(self.evaluate_async(x, y, Some(lengths)))
+        wait::block_on(self.evaluate_async(x, y, Some(lengths)))
     }
 
     /// [`Model::evaluate`] in batches of `batch_size` that go on from one another, as [`Fit::stateful`] trains: the states begin
@@ -474,19 +566,19 @@ impl Model {
     /// As [`Model::fit`]; a batch size that does not divide N.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn evaluate_stateful<D: Dimension>(
-        &mut self,
+        &self,
         x: ArrayView3<f32>,
         y: ArrayView<f32, D>,
         batch_size: usize,
     ) -> Result<f32> {
         let y = self.target(y)?;
-        pollster::block_on(self.evaluate_stateful_async(x, y, None, batch_size))
+        wait::block_on(self.evaluate_stateful_async(x, y, None, batch_size))
     }
 
     /// [`Model::evaluate_stateful`] for places that cannot block, with y as [N, T, F]; with `lengths`, as
     /// [`Model::evaluate_ragged`].
     pub async fn evaluate_stateful_async(
-        &mut self,
+        &self,
         x: ArrayView3<'_, f32>,
         y: ArrayView3<'_, f32>,
         lengths: Option<&[usize]>,
@@ -494,13 +586,12 @@ impl Model {
     ) -> Result<f32> {
         self.check_carried()?;
         check_divides("x", x.dim().0, batch_size)?;
-        self.reset_states_of(Kind::Evaluate)?;
         self.evaluate_in(x, y, lengths, Some(batch_size)).await
     }
 
     /// [`Model::evaluate`] for places that cannot block, with y as [N, T, F]; with `lengths`, as [`Model::evaluate_ragged`].
     pub async fn evaluate_async(
-        &mut self,
+        &self,
         x: ArrayView3<'_, f32>,
         y: ArrayView3<'_, f32>,
         lengths: Option<&[usize]>,
@@ -510,7 +601,7 @@ impl Model {
 
     /// The loss, in batches of this size that hand their states on, or in batches that do not.
     async fn evaluate_in(
-        &mut self,
+        &self,
         x: ArrayView3<'_, f32>,
         y: ArrayView3<'_, f32>,
         lengths: Option<&[usize]>,
@@ -520,6 +611,7 @@ impl Model {
         let (count, steps, _) = x.dim();
         let lengths = self.config.lengths("x", &x, lengths)?;
         let (mut sum, mut terms) = (0.0f64, 0usize);
+        let mut lease: Option<Lease<'_, _, _>> = None;
         for range in batches(count, stateful.unwrap_or_else(|| batch_size(steps))) {
             let rows = s![range.clone(), .., ..];
             let given = Given {
@@ -530,9 +622,19 @@ impl Model {
                 stateful: stateful.is_some(),
             };
             let counted = given.rows(self.returns_sequences());
-            let (plan, executable) = self.run(Kind::Evaluate, &given).await?;
-            let loss = plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
-            sum += executable.read_async((loss, 0), 1).await?[0] as f64 * counted as f64;
+            // Batches of the same size go on with the same states.
+            let compiled = match lease.take() {
+                Some(lease) if lease.key() == given.key(Kind::Evaluate) => lease,
+                _ => {
+                    let compiled = self.compiled(Kind::Evaluate, &given).await?;
+                    zero_states(&compiled)?;
+                    compiled
+                }
+            };
+            self.run(&compiled, &given).await?;
+            let loss = compiled.plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
+            sum += compiled.executable.read_async((loss, 0), 1).await?[0] as f64 * counted as f64;
+            lease = Some(compiled);
             terms += counted;
         }
         Ok((sum / terms.max(1) as f64) as f32)
@@ -543,8 +645,8 @@ impl Model {
     /// # Errors
     /// Shapes that do not fit, numbers that are not finite, sizes that the device cannot hold.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn predict(&mut self, x: ArrayView3<f32>) -> Result<ArrayD<f32>> {
-        pollster::block_on(self.predict_async(x, None))
+    pub fn predict(&self, x: ArrayView3<f32>) -> Result<ArrayD<f32>> {
+        wait::block_on(self.predict_async(x, None))
     }
 
     /// [`Model::predict`] for sequences that end before step `lengths[n]`: recurrent layers and pooling see no step after that.
@@ -562,12 +664,12 @@ impl Model {
     /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn predict_ragged(&mut self, x: ArrayView3<f32>, lengths: &[usize]) -> Result<ArrayD<f32>> {
-        pollster::block_on(self.predict_async(x, Some(lengths)))
+    pub fn predict_ragged(&self, x: ArrayView3<f32>, lengths: &[usize]) -> Result<ArrayD<f32>> {
+        wait::block_on(self.predict_async(x, Some(lengths)))
     }
 
     /// [`Model::predict`] for places that cannot block; with `lengths`, as [`Model::predict_ragged`].
-    pub async fn predict_async(&mut self, x: ArrayView3<'_, f32>, lengths: Option<&[usize]>) -> Result<ArrayD<f32>> {
+    pub async fn predict_async(&self, x: ArrayView3<'_, f32>, lengths: Option<&[usize]>) -> Result<ArrayD<f32>> {
         self.check_input("x", &x)?;
         finite("x", "[sequence, step, feature]", &x)?;
         let (count, steps, _) = x.dim();
@@ -581,9 +683,10 @@ impl Model {
                 weights: None,
                 stateful: false,
             };
-            let (plan, executable) = self.run(Kind::Predict, &given).await?;
+            let compiled = self.compiled(Kind::Predict, &given).await?;
+            self.run(&compiled, &given).await?;
             let mut y = Array3::default((0, 0, 0));
-            download(executable, &plan.y, range.len(), Order::Batch, &mut y).await?;
+            download(&compiled.executable, &compiled.plan.y, range.len(), Order::Batch, &mut y).await?;
             parts.push(y);
         }
         let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };
@@ -596,13 +699,12 @@ impl Model {
     /// A bidirectional layer, which needs the whole sequence; a batch of 0.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn stream(&self, batch: usize) -> Result<Stream> {
-        pollster::block_on(self.stream_async(batch))
+        wait::block_on(self.stream_async(batch))
     }
 
     /// [`Model::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
-        let weights = |name: &str| self.parameters.tensor(name);
-        Stream::new(&self.config, &self.layers, &self.device, weights, batch).await
+        Stream::new(&self.config, &self.layers, &self.device, self.parameters.for_stream(), batch).await
     }
 
     /// The plan of a training step for B sequences of T steps, for looking at.
@@ -614,6 +716,24 @@ impl Model {
         let purpose = self.purpose(Kind::Train, ragged)?;
         let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(Kind::Train, steps));
         Ok(network(&self.layers, sizes, purpose, self.device.capabilities())?.plan)
+    }
+
+    /// Keeps the compiled plans of at most so many sizes, 8 by default: purpose (predict, evaluate, train), T, B, with lengths or
+    /// without. Those used least recently make room. A plan that is not kept is compiled anew when its sizes come again; one that
+    /// is kept has its buffers on the device, for each thread that used it at the same time.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let mut model = Sequential::new(1).add(Lstm::new(8)).add(Dense::new(1)).build(&Device::cpu(), 7)?;
+    /// model.plan_cache(30); // sequences of 1 to 30 steps
+    /// for steps in 1..=30 {
+    ///     model.predict(Array3::ones((1, steps, 1)).view())?;
+    /// }
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn plan_cache(&mut self, most: usize) {
+        self.plans.set_most(most);
     }
 
     /// A table of the layers: their output shapes and numbers of parameters.
@@ -670,41 +790,82 @@ impl Model {
     ///
     /// # Errors
     /// A tensor that is missing, too many, of another shape or not finite; then nothing is changed.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn set_parameters(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
-        let host = |(name, array): (String, ArrayD<f32>)| {
-            let values = memory::collect(array.len(), array.iter().copied(), &name)?;
-            Ok(HostTensor { name, shape: array.shape().to_vec(), values })
-        };
-        self.import(parameters.into_iter().map(host).collect::<Result<_>>()?)
+        wait::block_on(self.set_parameters_async(parameters))
+    }
+
+    /// [`Model::set_parameters`] for places that cannot block.
+    pub async fn set_parameters_async(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
+        self.import_async(hosts(parameters)?).await
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn export(&self) -> Result<Vec<HostTensor>> {
-        pollster::block_on(self.parameters.export())
+        wait::block_on(self.parameters.export())
     }
 
-    pub(crate) fn import(&self, tensors: Vec<HostTensor>) -> Result<()> {
-        self.parameters.import(tensors)
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn import(&mut self, tensors: Vec<HostTensor>) -> Result<()> {
+        wait::block_on(self.import_async(tensors))
+    }
+
+    async fn import_async(&mut self, tensors: Vec<HostTensor>) -> Result<()> {
+        if !self.parameters.is_shared() {
+            return self.parameters.import(tensors);
+        }
+        self.parameters.replace(Parameters::given(&self.device, &self.layers, tensors).await?);
+        self.plans.forget(|_| true);
+        Ok(())
     }
 
     /// One optimiser step on a batch; the loss goes to the log.
     pub(crate) async fn train_step(&mut self, given: &Given<'_>, slot: usize) -> Result<()> {
-        self.training.as_mut().ok_or_else(not_compiled)?.steps += 1;
-        self.run(Kind::Train, given).await?;
-        let (batch, steps, _) = given.x.dim();
-        let (plan, executable) = self.plans.get(given.key(Kind::Train), steps, batch)?;
-        let loss = plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
-        let log = &self.training.as_ref().ok_or_else(not_compiled)?.log;
-        executable.copy_out((loss, 0), (log, slot as u64), 1)
+        if self.parameters.detach(&self.device).await? {
+            self.plans.forget(|_| true);
+        }
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if training.detach(&self.device).await? {
+            self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+        }
+        let key = given.key(Kind::Train);
+        let compiled = match self.plans.take(key) {
+            Some(compiled) => compiled,
+            None => {
+                let plan = self.plan(key)?;
+                self.remember(&plan.plan, key.2).await?;
+                self.make_ready(key, plan).await?
+            }
+        };
+        let step = self.training.as_ref().ok_or_else(not_compiled)?.steps + 1;
+        self.hand_over(&compiled, given, step).await?;
+        let executable = &compiled.executable;
+        let done = executable.run_slices(executable.traceless()).await?;
+        {
+            // From here on the step is taken whole: streams see none of it or all, and a future dropped before has changed nothing.
+            let _changing = self.parameters.change();
+            executable.run_range(done..executable.plan().commands.len())?;
+        }
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        training.steps = step;
+        let loss = compiled.plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
+        compiled.executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
+        drop(self.plans.lend(key, compiled));
+        Ok(())
     }
 
-    /// Makes sure of a plan, hands it a batch and runs it.
-    async fn run(&mut self, kind: Kind, given: &Given<'_>) -> Result<(&NetworkPlan, &Executable)> {
+    /// Runs a plan that changes nothing of the model on a batch.
+    async fn run(&self, compiled: &Compiled<NetworkPlan>, given: &Given<'_>) -> Result<()> {
+        self.hand_over(compiled, given, 0).await?;
+        compiled.executable.run_async().await
+    }
+
+    /// Hands a batch to a plan; `step` is that of training.
+    async fn hand_over(&self, compiled: &Compiled<NetworkPlan>, given: &Given<'_>, step: u64) -> Result<()> {
+        wait::yield_now().await;
+        let Compiled { plan, executable } = compiled;
         let (batch, steps, _) = given.x.dim();
-        let key = given.key(kind);
-        self.ready(key, steps, batch).await?;
         let whole = self.returns_sequences();
-        let (plan, executable) = self.plans.get(key, steps, batch)?;
         let x = self.config.blanked(given.x, given.lengths)?;
         upload(executable, &plan.x, x.view().permuted_axes([1, 0, 2]))?;
         if let (Some(target), Some(y)) = (&plan.target, given.y) {
@@ -715,15 +876,14 @@ impl Model {
                 executable.write((buffer, 0), &given.factors(&training.loss, plan, whole)?)?;
             }
             if let Some(hyper) = plan.hyper {
-                executable.write((hyper, 0), &training.update.optimiser.hyper(training.steps))?;
+                executable.write((hyper, 0), &training.update.optimiser.hyper(step))?;
             }
         }
         if let Some(buffer) = plan.words {
-            let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, training.steps as u32]);
+            let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
             executable.write((buffer, 0), &words(key, given.lengths, batch, steps)?)?;
         }
-        executable.run()?;
-        Ok((plan, executable))
+        Ok(())
     }
 
     /// The first losses of the log.
@@ -753,38 +913,55 @@ impl Model {
         }
     }
 
-    /// Makes sure that a plan is compiled.
-    async fn ready(&mut self, key: Key, steps: usize, batch: usize) -> Result<()> {
-        if self.plans.has(key, steps, batch) {
-            return Ok(());
-        }
-        let Key { kind, ragged, stateful } = key;
+    /// A compiled plan that changes nothing of the model.
+    async fn compiled(&self, kind: Kind, given: &Given<'_>) -> Result<Lease<'_, Key, NetworkPlan>> {
+        let key = given.key(kind);
+        let compiled = match self.plans.take(key) {
+            Some(compiled) => compiled,
+            None => self.make_ready(key, self.plan(key)?).await?,
+        };
+        Ok(self.plans.lend(key, compiled))
+    }
+
+    fn plan(&self, (Key { kind, ragged, stateful }, steps, batch): (Key, usize, usize)) -> Result<NetworkPlan> {
         let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful).segment(self.segment(kind, steps));
         let plan = network(&self.layers, sizes, self.purpose(kind, ragged)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
-        if let Some(training) = &mut self.training {
-            for buffer in plan.plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {
-                if !training.memory.contains_key(&buffer.name) {
-                    let tensor = self.device.tensor(&buffer.name, buffer.len).await?;
-                    training.memory.insert(buffer.name.clone(), tensor);
-                }
-            }
-            for buffer in plan.plan.buffers.iter().filter(|buffer| buffer.role == Role::State) {
-                if let Entry::Vacant(place) = training.states.entry((kind, batch, buffer.name.clone())) {
-                    place.insert(self.device.tensor(&buffer.name, buffer.len).await?);
-                }
+        Ok(plan)
+    }
+
+    /// Makes the tensors that a training plan keeps from step to step, where they are not there yet.
+    async fn remember(&mut self, plan: &Plan, batch: usize) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {
+            if !training.memory.contains_key(&buffer.name) {
+                let tensor = self.device.tensor(&buffer.name, buffer.len).await?;
+                training.memory.insert(buffer.name.clone(), tensor);
             }
         }
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::State) {
+            if let Entry::Vacant(place) = training.states.entry((Kind::Train, batch, buffer.name.clone())) {
+                place.insert(self.device.tensor(&buffer.name, buffer.len).await?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_ready(
+        &self,
+        (Key { kind, .. }, _, batch): (Key, usize, usize),
+        plan: NetworkPlan,
+    ) -> Result<Compiled<NetworkPlan>> {
+        let training = self.training.as_ref().filter(|_| kind == Kind::Train);
         let shared = |name: &str| {
-            let memory = self.training.as_ref().and_then(|training| {
+            let memory = training.and_then(|training| {
                 let state = || training.states.get(&(kind, batch, name.to_string()));
                 training.memory.get(name).or_else(state).cloned()
             });
             memory.or_else(|| self.parameters.tensor(name))
         };
         let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
-        self.plans.keep(key, steps, batch, plan, executable);
-        Ok(())
+        Ok(Compiled { plan, executable })
     }
 
     pub(crate) fn returns_sequences(&self) -> bool {
@@ -840,8 +1017,10 @@ pub(crate) struct Given<'a> {
 }
 
 impl Given<'_> {
-    fn key(&self, kind: Kind) -> Key {
-        Key { kind, ragged: self.lengths.is_some(), stateful: self.stateful }
+    /// Purpose, T and B of its plan.
+    fn key(&self, kind: Kind) -> (Key, usize, usize) {
+        let (batch, steps, _) = self.x.dim();
+        (Key { kind, ragged: self.lengths.is_some(), stateful: self.stateful }, steps, batch)
     }
 
     /// Rows of the output that count: the steps that there are, if it is `whole` sequences, else one a sequence.
@@ -867,6 +1046,18 @@ impl Given<'_> {
         let factors = (0..steps).flat_map(|t| (0..batch).map(move |b| factor(t, b)));
         memory::collect(steps * batch, factors, "weights of rows")
     }
+}
+
+fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Result<Vec<HostTensor>> {
+    arrays.into_iter().map(|(name, array)| HostTensor::new(name, &array)).collect()
+}
+
+/// Sets the states that a plan of its own carries from batch to batch to zero.
+fn zero_states(compiled: &Compiled<NetworkPlan>) -> Result<()> {
+    for (k, buffer) in compiled.plan.plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::State) {
+        compiled.executable.write((BufferId(k), 0), &memory::zeros(buffer.len as usize, &buffer.name)?)?;
+    }
+    Ok(())
 }
 
 /// Refuses lengths that do not fit.

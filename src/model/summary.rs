@@ -1,11 +1,11 @@
 //! The table of a model's layers.
 
-use crate::layer::{Layer, Parameters};
+use crate::layer::{Layer, SharedParameters};
 use crate::schedule::LayerPlan;
 use std::fmt::Write;
 
 /// Name, kind, output shape and parameters of each layer.
-pub(super) fn table(layers: &[LayerPlan], parameters: &Parameters) -> String {
+pub(super) fn table(layers: &[LayerPlan], parameters: &SharedParameters) -> String {
     let mut rows = vec![["layer".to_string(), "what".into(), "output".into(), "parameters".into()]];
     let mut whole = true;
     for LayerPlan { name, input, layer } in layers {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::layer::HostTensor;
 use crate::model::Model;
+use crate::wait::MaybeSend;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -64,6 +65,8 @@ impl EpochEvent {
 /// A fit ends with an error as soon as a callback returns one. [`Callback::on_end`] of every callback runs nevertheless, and the
 /// first error is the one that the fit returns.
 ///
+/// Callbacks are `Send`, except in browsers, so that an executor of several threads can run [`fit_async`](Model::fit_async).
+///
 /// ```
 /// use wgpu_lstm::{Callback, EpochEvent, Flow, Model, Result, StepEvent};
 /// struct Print;
@@ -80,7 +83,7 @@ impl EpochEvent {
 ///     }
 /// }
 /// ```
-pub trait Callback {
+pub trait Callback: MaybeSend {
     /// Called when the fit begins, after its settings and data were found good, and after [`Callback::restore`].
     ///
     /// # Errors

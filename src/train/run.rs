@@ -320,7 +320,7 @@ impl Run<'_, '_> {
     }
 
     /// The loss on the validation data, if there are some.
-    async fn validate(&self, model: &mut Model) -> Result<Option<f32>> {
+    async fn validate(&mut self, model: &mut Model) -> Result<Option<f32>> {
         let Some((x, y, lengths)) = &self.validation else { return Ok(None) };
         let (x, y, lengths) = (x.view(), y.view(), lengths.as_deref());
         let loss = match self.fit.stateful {
@@ -361,7 +361,7 @@ impl Run<'_, '_> {
     }
 
     /// Finds divergence that no loss has shown: a step can spoil the weights after its loss, which was taken before it.
-    async fn divergence(&self, model: &Model, outcome: Result<Option<Stopped>>) -> Result<Option<Stopped>> {
+    async fn divergence(&mut self, model: &Model, outcome: Result<Option<Stopped>>) -> Result<Option<Stopped>> {
         let Some((epoch, step, loss)) = self.last else { return outcome };
         let spoilt = match &outcome {
             Ok(_) => !model.weights_are_finite().await?,

@@ -190,10 +190,7 @@ fn build(path: &Path, bytes: &[u8], device: &Device) -> CrateResult<Model> {
     let (sequential, plans) = plans(&network).map_err(wrong)?;
     room_for(&opened)?;
     let tensors = tensors(&file, &network.holders, &plans, opened.weights().len()).map_err(wrong)?;
-    sequential.with_parameters(device, tensors).map_err(|error| match error {
-        Error::Shape(_) | Error::Config(_) | Error::NotFinite { .. } => wrong(format!("does not fit: {error}")),
-        other => other,
-    })
+    sequential.with_parameters(device, tensors).map_err(|error| error.in_file(path))
 }
 
 /// Makes sure of the memory that weights take as arrays of the file, in the crate's layout, and between the two.

@@ -216,7 +216,7 @@ impl Graph {
     /// do not fit, by name; more memory than the limit; a device that failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&mut self, inputs: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>> {
-        pollster::block_on(self.run_async(inputs))
+        crate::wait::block_on(self.run_async(inputs))
     }
 
     /// [`Graph::run`] for places that cannot block.
@@ -382,7 +382,7 @@ impl Graph {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn lift(&self, name: &str) -> Result<LstmLayer> {
-        pollster::block_on(self.lift_async(name))
+        crate::wait::block_on(self.lift_async(name))
     }
 
     /// [`Graph::lift`] for places that cannot block.

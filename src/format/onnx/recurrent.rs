@@ -214,9 +214,8 @@ impl Recurrent {
     pub async fn lift(&self, inputs: &Inputs<'_>, device: &Device) -> Result<LstmLayer, Wrong> {
         let sizes = self.sizes(inputs)?;
         let config = self.config(sizes.hidden)?;
-        let layer = LstmLayer::new(config, device, sizes.input, 0).await.map_err(engine)?;
-        layer.set_parameters(self.parameters(inputs, &sizes, 0..self.directions.len())?).map_err(engine)?;
-        Ok(layer)
+        let parameters = self.parameters(inputs, &sizes, 0..self.directions.len())?;
+        LstmLayer::with_parameters(config, device, sizes.input, parameters).await.map_err(engine)
     }
 
     /// Runs the node: Y, Y_h and, of an LSTM, Y_c.
@@ -305,22 +304,22 @@ impl Recurrent {
         // In the crate's order, and one matrix on its way there
         let bytes = |k: usize| inputs.get(k).copied().flatten().map_or(0, |value| value.bytes());
         memory::probe(2 * (bytes(W) + bytes(R)), "the weights of a recurrent node").map_err(Wrong::Device)?;
-        let layers = match self.built.take() {
-            Some(built) => built.layers,
-            None => {
-                let mut layers = Vec::new();
-                for config in self.configs(sizes.hidden) {
-                    let layer = LstmLayer::new(config, device, sizes.input, 0).await.map_err(engine)?;
-                    layers.push(layer.time_major(!self.batch_first));
-                }
-                layers
-            }
-        };
-        let mut first = 0;
-        for layer in &layers {
-            let own = first..first + layer.config().directions();
-            layer.set_parameters(self.parameters(inputs, sizes, own.clone())?).map_err(engine)?;
+        let mut built = self.built.take().map(|built| built.layers.into_iter());
+        let (mut layers, mut first) = (Vec::new(), 0);
+        for config in self.configs(sizes.hidden) {
+            let own = first..first + config.directions();
             first = own.end;
+            let parameters = self.parameters(inputs, sizes, own)?;
+            layers.push(match built.as_mut().and_then(Iterator::next) {
+                Some(layer) => {
+                    layer.set_parameters(parameters).map_err(engine)?;
+                    layer
+                }
+                None => {
+                    let layer = LstmLayer::with_parameters(config, device, sizes.input, parameters);
+                    layer.await.map_err(engine)?.time_major(!self.batch_first)
+                }
+            });
         }
         self.built = Some(Built { weights, layers });
         Ok(())

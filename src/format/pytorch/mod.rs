@@ -408,7 +408,6 @@ impl Weights {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn layer(&self, prefix: Option<&str>, device: &Device) -> Result<LstmLayer> {
         let found = self.recurrent(prefix)?;
-        let layer = found.config.clone().build(device, found.input, 0).map_err(|error| self.named(error))?;
         let mut parameters = BTreeMap::new();
         for (own, kind, _) in found.tensors() {
             let own = own.strip_prefix("lstm.").unwrap_or(&own).to_string();
@@ -416,8 +415,7 @@ impl Weights {
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values);
             parameters.insert(own, array.map_err(|error| self.refuse(format!("has tensor {kind}: {error}")))?);
         }
-        layer.set_parameters(parameters).map_err(|error| self.named(error))?;
-        Ok(layer)
+        found.config.build_with(device, found.input, parameters).map_err(|error| self.named(error))
     }
 
     /// Modules one after another, as a model's architecture: named by their prefixes, where names and shapes allow one reading, or with

@@ -181,6 +181,11 @@ pub type BackwardRowFn<F> = fn(BackwardRow<F>);
 
 /// A cell as data: what the scheduler, the shader composition and the CPU twins need to know of it. No other crate can make
 /// one, since its source becomes part of kernels that run without checks of indices.
+///
+/// ```compile_fail
+/// use wgpu_lstm::cell::{CELLS, CellSpec};
+/// let foreign = CellSpec { name: "foreign", shader: "", ..CELLS[0] };
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CellSpec {

@@ -24,7 +24,12 @@ fn model() -> Model {
 fn says<T>(result: Result<T, Error>, parts: &[&str]) {
     let text = match result {
         Ok(_) => panic!("no error; expected one that says {parts:?}"),
-        Err(error) => error.to_string(),
+        // With its cause, which messages leave to who asks for it
+        Err(error) => [Some(error.to_string()), std::error::Error::source(&error).map(ToString::to_string)]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<String>>()
+            .join(": "),
     };
     for part in parts {
         assert!(text.contains(part), "\"{part}\" is missing in: {text}");
@@ -197,9 +202,9 @@ fn broken_and_foreign_files() {
     };
     says(forged(&lstm("4000000000")), &["1 tensors for 4000000000 layers"]);
     says(forged(&lstm("1")), &["lacks tensor lstm.weight_ih_l0 of shape [16, 3]"]);
-    says(forged(&lstm("1").replace("standard", "quantum")), &["cannot be read", "quantum"]);
+    says(forged(&lstm("1").replace("standard", "quantum")), &["cannot read (at model.layers[0]", "quantum"]);
     says(forged(&lstm("1").replace("\"version\":1", "\"version\":9")), &["version 9", "version 1"]);
-    says(forged("{"), &["cannot be read"]);
+    says(forged("{"), &["cannot read"]);
 }
 
 #[test]

@@ -417,7 +417,7 @@ fn only_unchanged_plans_of_the_scheduler_are_trusted() {
             |plan| plan.commands.reverse(),
             |plan| plan.commands[0].call.params[0] = 1,
             |plan| plan.buffers[0].len += 1,
-            |plan| std::mem::swap(&mut **plan, &mut PlanContents::default()),
+            |plan| **plan = PlanContents::default(),
         ];
         for change in changes {
             let mut changed = plan.clone();

@@ -37,7 +37,7 @@ pub fn sgd<F: Real>(call: &Call, args: &mut Args<F>) {
 pub fn penalty<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Penalty = call.params();
     let ([weight], [gradient], _) = args.parts(0);
-    for (g, &w) in gradient[..p.n as usize].iter_mut().zip(&*weight) {
+    for (g, &w) in gradient[..p.n as usize].iter_mut().zip(weight) {
         let sign = if w == F::zero() { F::zero() } else { w.signum() };
         *g += F::of(p.l1) * sign + F::of(p.l2) * w;
     }

@@ -49,8 +49,8 @@ impl Team {
     /// The caller's thread alone, at first.
     pub(super) fn new(threads: Threads) -> Team {
         let runs = RUNS.fetch_add(1, Ordering::Relaxed) + 1;
-        if runs > 1 {
-            MOST_RUNS.store(runs.max(remembered().unwrap_or(0)), Ordering::Relaxed);
+        if runs > 1 && runs >= remembered().unwrap_or(0) {
+            MOST_RUNS.store(runs, Ordering::Relaxed);
             MOST_RUNS_AT.store(1 + START.elapsed().as_micros() as u64, Ordering::Relaxed);
         }
         Team { threads, crew: RefCell::default(), gain: Cell::default() }

@@ -49,7 +49,7 @@ fn threads_of(text: &str, processors: usize) -> Result<usize, String> {
 }
 
 /// Waits a moment for something that is expected soon: first on the processor, then giving way to other threads.
-pub(super) fn pause(waited: Duration) {
+fn pause(waited: Duration) {
     if waited < SPIN { std::hint::spin_loop() } else { std::thread::yield_now() }
 }
 

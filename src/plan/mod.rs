@@ -107,7 +107,7 @@ pub struct Command {
     pub call: Call,
     /// In binding order.
     pub buffers: Vec<BufferId>,
-    /// Index into [`Plan::sections`].
+    /// Index into [`PlanContents::sections`].
     pub section: usize,
 }
 

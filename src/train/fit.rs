@@ -22,8 +22,8 @@ pub enum Validation {
 pub enum Reset {
     /// At the start of each epoch.
     EachEpoch,
-    /// Only by [`Model::reset_states`]: states go on from epoch to epoch and from fit to fit with batches of the same size, and
-    /// [`Model::save_training`] saves them.
+    /// Only by [`Model::reset_states`](crate::Model::reset_states): states go on from epoch to epoch and from fit to fit with batches of the same size, and
+    /// [`Model::save_training`](crate::Model::save_training) saves them.
     ByHand,
 }
 
@@ -184,8 +184,8 @@ impl<'a> Fit<'a> {
     /// Carries states from batch to batch, as Keras's [`stateful=True`](https://keras.io/api/layers/recurrent_layers/lstm/):
     /// sequence b of a batch goes on where sequence b of the batch before it ended; no gradient flows through the states. Needs
     /// [`Fit::shuffle`]`(false)` and a batch size that divides N, and recurrent layers that run forward only. Validation goes
-    /// through batches of the same size in the same way, from zero states of its own ([`Model::evaluate_stateful`]); use
-    /// [`Model::stream`] to predict. With [`Fit::truncated`], the batches' windows go on from batch to batch, too.
+    /// through batches of the same size in the same way, from zero states of its own ([`Model::evaluate_stateful`](crate::Model::evaluate_stateful)); use
+    /// [`Model::stream`](crate::Model::stream) to predict. With [`Fit::truncated`], the batches' windows go on from batch to batch, too.
     ///
     /// ```
     /// use ndarray::{Array3, s};

@@ -30,11 +30,10 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     if i >= p.directions * p.batch * p.hidden {
         return;
     }
-    var r = restored(KIND, p.alpha, p.beta, saved[p.saved_offset + i]);
-    if p.clipped != 0u {
-        r = restored_within(KIND, p.alpha, p.beta, p.clip, saved[p.saved_offset + i]);
-    }
-    let d = ds[i] * h[p.h_offset + i] * r.slope;
+    let of_r = saved[p.saved_offset + i];
+    let r = restored(KIND, p.alpha, p.beta, of_r);
+    let whole = p.clipped == 0u || inside(KIND, p.alpha, p.beta, p.clip, r.slope, of_r);
+    let d = ds[i] * h[p.h_offset + i] * select(0.0, r.slope, whole);
     let at = p.dg_offset / 4u + i;
     let gates = vec4f(d, dg[at].yzw);
     dg[at] = gates;

@@ -273,6 +273,11 @@ impl Shape {
                 (value, value * complement)
             }
             TANH => tanh_and_slope(x),
+            SCALED_TANH => {
+                let (alpha, beta) = (x.constant(self.alpha), x.constant(self.beta));
+                let (y, slope) = tanh_and_slope(beta * x);
+                (alpha * y, alpha * beta * slope)
+            }
             _ => {
                 let y = self.of(x);
                 (y, self.slope(y))

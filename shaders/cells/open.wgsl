@@ -21,17 +21,20 @@ fn coupled() -> bool {
     return ((KINDS >> 24u) & 1u) == 1u;
 }
 
-fn restored_open(kind: u32, alpha: f32, beta: f32, saved: f32) -> Restored {
-    if (KINDS >> 25u) == 0u {
-        return restored(kind, alpha, beta, saved);
+// Where the clip has cut, the derivative is 0.
+fn within_clip(kind: u32, alpha: f32, beta: f32, whole: Restored, saved: f32) -> Restored {
+    if (KINDS >> 25u) == 0u || inside(kind, alpha, beta, p.clip, whole.slope, saved) {
+        return whole;
     }
-    return restored_within(kind, alpha, beta, p.clip, saved);
+    return Restored(whole.value, whole.complement, 0.0);
 }
 
 fn gate_restored(saved: f32) -> Restored {
-    return restored_open(KINDS & 0xffu, p.gate_alpha, p.gate_beta, saved);
+    let whole = restored(KINDS & 0xffu, p.gate_alpha, p.gate_beta, saved);
+    return within_clip(KINDS & 0xffu, p.gate_alpha, p.gate_beta, whole, saved);
 }
 
 fn candidate_restored(saved: f32) -> Restored {
-    return restored_open((KINDS >> 8u) & 0xffu, p.candidate_alpha, p.candidate_beta, saved);
+    let whole = restored((KINDS >> 8u) & 0xffu, p.candidate_alpha, p.candidate_beta, saved);
+    return within_clip((KINDS >> 8u) & 0xffu, p.candidate_alpha, p.candidate_beta, whole, saved);
 }

@@ -1,20 +1,29 @@
-// Activations, numbered as in src/activation.rs, which is the twin.
+// Activations, numbered as in src/activation.rs, which is the twin. The functions are cut so that each is in a kernel only as often as
+// a cell needs it: drivers copy functions to where they are called before they find out what a constant KIND leaves of them.
 
-fn activate(kind: u32, alpha: f32, beta: f32, x: f32) -> f32 {
+// Activations other than sigmoid and the two of tanh.
+fn activate_plain(kind: u32, alpha: f32, beta: f32, x: f32) -> f32 {
     switch kind {
         case 1u: { return max(x, 0.0); }
-        case 2u: { return sigmoid(x); }
-        case 3u: { return safe_tanh(x); }
         case 4u: { return clamp(alpha * x + beta, 0.0, 1.0); }
         case 5u: { return x / (abs(x) + 1.0); }
-        case 6u: { return max(x, 0.0) + log_of_one_plus(exp(-abs(x))); }
-        case 7u: { return select(x, alpha * exp_minus_one(min(x, 0.0)), x < 0.0); }
+        case 6u: { return max(x, 0.0) + log(1.0 + exp(-abs(x))); }
+        case 7u: { return select(x, alpha * (exp(min(x, 0.0)) - 1.0), x < 0.0); }
         case 8u: { return select(x, alpha * x, x < 0.0); }
         case 9u: { return select(0.0, x, x > alpha); }
         case 10u: { return alpha * x + beta; }
-        case 11u: { return alpha * safe_tanh(beta * x); }
         default: { return x; }
     }
+}
+
+fn activate(kind: u32, alpha: f32, beta: f32, x: f32) -> f32 {
+    if kind == 2u {
+        return sigmoid(x);
+    } else if kind == 3u || kind == 11u {
+        let y = safe_tanh(select(x, beta * x, kind == 11u));
+        return select(y, alpha * y, kind == 11u);
+    }
+    return activate_plain(kind, alpha, beta, x);
 }
 
 // The derivative in terms of the output y.
@@ -25,7 +34,7 @@ fn activation_slope(kind: u32, alpha: f32, beta: f32, y: f32) -> f32 {
         case 3u: { return 1.0 - y * y; }
         case 4u: { return select(0.0, alpha, y > 0.0 && y < 1.0); }
         case 5u: { return (1.0 - abs(y)) * (1.0 - abs(y)); }
-        case 6u: { return -exp_minus_one(-y); }
+        case 6u: { return 1.0 - exp(-y); }
         case 7u: { return select(1.0, y + alpha, y < 0.0); }
         case 8u: { return select(1.0, alpha, y < 0.0); }
         case 9u: { return select(0.0, 1.0, y > alpha); }
@@ -39,10 +48,17 @@ fn activation_slope(kind: u32, alpha: f32, beta: f32, y: f32) -> f32 {
 fn activated(kind: u32, alpha: f32, beta: f32, x: f32) -> Activated {
     if kind == 2u {
         return sigmoid_activated(x);
-    } else if kind == 3u {
-        return tanh_activated(x);
     }
-    let value = activate(kind, alpha, beta, x);
+    var value: f32;
+    if kind == 3u || kind == 11u {
+        let y = tanh_activated(select(x, beta * x, kind == 11u));
+        if kind == 3u {
+            return y;
+        }
+        value = alpha * y.value;
+    } else {
+        value = activate_plain(kind, alpha, beta, x);
+    }
     return Activated(value, 1.0 - value, value);
 }
 
@@ -56,19 +72,19 @@ fn restored(kind: u32, alpha: f32, beta: f32, saved: f32) -> Restored {
     return Restored(saved, 1.0 - saved, activation_slope(kind, alpha, beta, saved));
 }
 
-// The same behind a bound ±clip of what goes in: where it has cut, the derivative is 0.
-fn restored_within(kind: u32, alpha: f32, beta: f32, clip: f32, saved: f32) -> Restored {
-    let whole = restored(kind, alpha, beta, saved);
-    var inside: bool;
-    if kind == 2u || kind == 3u {
-        // Both slopes fall with |x|, and their values have no room near 1.
-        inside = whole.slope > restored(kind, alpha, beta, activated(kind, alpha, beta, clip).saved).slope;
-    } else {
-        let one = activate(kind, alpha, beta, clip);
-        let other = activate(kind, alpha, beta, -clip);
-        inside = saved > min(one, other) && saved < max(one, other);
+// Whether a bound ±clip of what goes in has not cut, by the slope and by what was saved.
+fn inside(kind: u32, alpha: f32, beta: f32, clip: f32, slope: f32, saved: f32) -> bool {
+    // The slopes of sigmoid and tanh fall with |x|, and their values have no room near 1.
+    if kind == 2u {
+        let small = smaller_logistic(clip);
+        return slope > small * (1.0 - small);
+    } else if kind == 3u {
+        let distance = 2.0 / hyperbolic_terms(clip).y;
+        return slope > distance * (2.0 - distance);
     }
-    return Restored(whole.value, whole.complement, select(0.0, whole.slope, inside));
+    let one = activate(kind, alpha, beta, clip);
+    let other = activate(kind, alpha, beta, -clip);
+    return saved > min(one, other) && saved < max(one, other);
 }
 
 // The function and its derivative at x.
@@ -76,9 +92,10 @@ fn with_slope(kind: u32, alpha: f32, beta: f32, x: f32) -> vec2f {
     if kind == 2u {
         let y = sigmoid_activated(x);
         return vec2f(y.value, y.value * y.complement);
-    } else if kind == 3u {
-        return tanh_and_slope(x);
+    } else if kind == 3u || kind == 11u {
+        let y = tanh_and_slope(select(x, beta * x, kind == 11u));
+        return select(y, vec2f(alpha * y.x, alpha * beta * y.y), kind == 11u);
     }
-    let y = activate(kind, alpha, beta, x);
+    let y = activate_plain(kind, alpha, beta, x);
     return vec2f(y, activation_slope(kind, alpha, beta, y));
 }

@@ -96,13 +96,6 @@ fn log_of_one_plus(x: f32) -> f32 {
     return 2.0 * z * (1.0 + s * (1.0 / 3.0 + s * (0.2 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
 }
 
-// e^x − 1.
-fn exp_minus_one(x: f32) -> f32 {
-    let g = 0.5 * x;
-    let q = g * (2.0 + g * (1.9999999 + g * (1.3333237 + g * (0.666679 + g * (0.26772037 + g * 0.08877221)))));
-    return select(exp(x) - 1.0, q, abs(x) < 0.3466);
-}
-
 // x cut off at ±limit; a NaN stays one.
 fn clipped(x: f32, limit: f32) -> f32 {
     return select(select(x, -limit, x < -limit), limit, x > limit);

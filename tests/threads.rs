@@ -33,12 +33,14 @@ fn weights(plan: &Plan, seed: u64) -> Vec<Option<Shared<f32>>> {
     plan.buffers.iter().map(shared).collect()
 }
 
-/// Writes other input to a machine for every seed, runs it and reads all that it has.
+/// Writes other input to a machine for every seed, runs it from states of zero and reads all that it has.
 fn results(machine: &Machine<f32>, plan: &Plan, seed: u64) -> Vec<Vec<f32>> {
     let mut draw = Draw::new(seed);
     for (index, buffer) in plan.buffers.iter().enumerate() {
-        if buffer.role == Role::Input {
-            machine.write((BufferId(index), 0), &draw.vec(buffer.len as usize));
+        match buffer.role {
+            Role::Input => machine.write((BufferId(index), 0), &draw.vec(buffer.len as usize)),
+            Role::State => machine.write((BufferId(index), 0), &vec![0.0; buffer.len as usize]),
+            _ => {}
         }
     }
     machine.run(0..plan.commands.len()).unwrap();

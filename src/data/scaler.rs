@@ -87,6 +87,7 @@ impl Scaler {
         if train.is_empty() {
             return Err(Error::Shape(format!("a scaler was given [time, features] = {:?}", train.shape())));
         }
+        memory::probe(8 * train.nrows() as u64, "a feature in f64")?;
         finite_numbers("the scaler's data", "[time, feature]", &train)?;
         let mut scaler = Scaler { shift: Vec::new(), scale: Vec::new() };
         for (feature, column) in train.axis_iter(Axis(1)).enumerate() {
@@ -134,6 +135,8 @@ impl Scaler {
                 self.features()
             )));
         }
+        // Before the look at every number
+        memory::probe(4 * series.len() as u64, "the scaled series")?;
         finite_numbers("the series", "[time, feature]", &series)?;
         let scaled = series
             .indexed_iter()

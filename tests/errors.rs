@@ -1,4 +1,5 @@
 //! Errors say what is wrong in their message, and carry the error behind them as their source, once.
+#![cfg(all(feature = "keras", feature = "onnx", feature = "pytorch"))]
 
 use std::error::Error as _;
 use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};

@@ -1,5 +1,6 @@
 //! Files are replaced so that the older one stays whole: through links, beside a killed write, next to another write, without
 //! space; what is no regular file is written to.
+#![cfg(all(feature = "keras", feature = "onnx", feature = "pytorch"))]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Asynchronous functions: no poll of theirs blocks, any executor can run them, and a future may be dropped at any time.
+#![cfg(all(feature = "keras", feature = "onnx", feature = "pytorch"))]
 
 mod common;
 

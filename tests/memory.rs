@@ -1,4 +1,5 @@
 //! Sizes that callers and files ask for, in processes whose memory is limited (`ulimit -v`): an error, never an abort.
+#![cfg(all(feature = "keras", feature = "onnx", feature = "pytorch"))]
 #![cfg(target_os = "linux")]
 
 use ndarray::{Array1, Array2, Array3, arr0};

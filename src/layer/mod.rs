@@ -18,6 +18,7 @@ pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gru::Gru;
 pub use init::Init;
+#[cfg(any(feature = "keras", feature = "onnx", feature = "pytorch"))]
 pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;

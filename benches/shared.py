@@ -11,6 +11,8 @@ import argparse
 import json
 import subprocess
 
+import marked
+
 CASES = ["T=1,B=8,I=64,H=64", "T=1,B=8,I=160,H=160", "T=1,B=8,I=256,H=256", "T=24,B=32,I=64,H=64"]
 # What runs beside, and how bench is told so.
 LOADS = {
@@ -75,14 +77,8 @@ def main():
         text = table(json.load(file))
     if args.table is None:
         print(text)
-        return
-    with open(args.table) as file:
-        whole = file.read()
-    start, end = "<!-- shared:start -->", "<!-- shared:end -->"
-    head, rest = whole.split(start)
-    tail = rest.split(end)[1]
-    with open(args.table, "w") as file:
-        file.write(f"{head}{start}\n{text}\n{end}{tail}")
+    else:
+        marked.replace(args.table, "shared", text)
 
 
 main()

@@ -11,6 +11,8 @@ Without --table it prints the table and changes nothing."""
 import argparse
 import json
 
+import marked
+
 SIZES = ("t", "b", "i", "h", "l", "d")
 
 
@@ -48,14 +50,8 @@ def main():
     text = table(rows)
     if args.table is None:
         print(text)
-        return
-    with open(args.table) as file:
-        whole = file.read()
-    start, end = "<!-- variants:start -->", "<!-- variants:end -->"
-    head, rest = whole.split(start)
-    tail = rest.split(end)[1]
-    with open(args.table, "w") as file:
-        file.write(f"{head}{start}\n{text}\n{end}{tail}")
+    else:
+        marked.replace(args.table, "variants", text)
 
 
 if __name__ == "__main__":

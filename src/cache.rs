@@ -1,5 +1,6 @@
 //! Compiled plans by purpose and sizes.
 
+use crate::cpu::PROCESSORS;
 use crate::device::Executable;
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,8 +32,7 @@ pub(crate) struct Plans<K, P> {
 
 impl<K: Copy + PartialEq, P> Plans<K, P> {
     pub fn new() -> Self {
-        let spare = std::thread::available_parallelism().map_or(1, |count| count.get());
-        Plans { most: MOST, spare, idle: Mutex::default() }
+        Plans { most: MOST, spare: *PROCESSORS, idle: Mutex::default() }
     }
 
     /// No plans yet, with the same option.

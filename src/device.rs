@@ -312,7 +312,7 @@ impl Tensor {
     }
 }
 
-/// How long a task runs before it lets others run, and dispatches of a GPU between two looks at that.
+/// Time for which a task runs before it lets others run, and dispatches of a GPU between two looks at that.
 const SLICE: (Duration, usize) = (Duration::from_millis(1), 4096);
 
 /// A plan made ready for a device.

@@ -107,7 +107,7 @@ pub enum Error {
         adapter: String,
         /// Why.
         reason: String,
-        /// What the driver said, where it was the driver that refused.
+        /// The driver's error, where it was the driver that refused.
         #[source]
         cause: Option<Cause>,
     },
@@ -117,11 +117,11 @@ pub enum Error {
     TooLarge {
         /// Which tensor, and its shape, or which dispatch.
         what: String,
-        /// How many are needed.
+        /// Number that is needed.
         needed: u64,
-        /// How many the device offers.
+        /// Number that the device offers.
         available: u64,
-        /// What is counted.
+        /// Unit of both numbers.
         unit: Unit,
         /// What to do.
         advice: String,
@@ -130,7 +130,7 @@ pub enum Error {
     /// Memory of the device or of the host that cannot be had.
     #[error("out of memory: {needed} bytes for {what} cannot be had; use smaller sizes or free memory")]
     OutOfMemory {
-        /// What the memory is for.
+        /// Use of the memory.
         what: String,
         /// Bytes asked for; [`u64::MAX`] stands for more than can be counted.
         needed: u64,
@@ -181,7 +181,7 @@ pub enum Error {
     Plan(String),
 }
 
-/// What the numbers of [`Error::TooLarge`] count.
+/// Unit of the numbers of [`Error::TooLarge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unit {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const MOST_LINKS: usize = 40;
 /// End of the names of temporary files.
 const SUFFIX: &str = ".wgpu-lstm-tmp";
-/// How long a write waits for another one to the same file.
+/// Time for which a write waits for another one to the same file.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Writes a file so that an older one of that name stays whole if anything fails, even if the process is killed.
@@ -93,7 +93,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     memory::read(path.as_ref())
 }
 
-/// What a path leads to.
+/// Target of a path.
 enum Place {
     /// A regular file, or none yet.
     Regular { path: PathBuf, before: Option<Metadata> },
@@ -297,7 +297,7 @@ fn make(path: &Path, private: bool) -> io::Result<File> {
     options.open(path)
 }
 
-/// What became of a file that has the name of a temporary one.
+/// Fate of a file that has the name of a temporary one.
 enum Left {
     /// It is gone.
     Removed,

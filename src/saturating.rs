@@ -106,7 +106,7 @@ pub(crate) fn tanh_and_slope<N: Number>(x: N) -> (N, N) {
     ((less * inverse).with_sign_of(x), distance * (x.constant(2.0) - distance))
 }
 
-/// What f32's activations are made of beside [`Number`], for one number or a vector of them. No operation loses a NaN.
+/// Operations beside [`Number`] that f32's activations need, for one number or a vector of them. None loses a NaN.
 pub(crate) trait Arithmetic: Number {
     /// self·factor + sum, rounded once where the processor does that.
     fn multiply_add(self, factor: Self, sum: Self) -> Self;
@@ -116,7 +116,7 @@ pub(crate) trait Arithmetic: Number {
     fn power_of_two(self) -> Self;
 }
 
-/// What rounds a number up to 2^22 that is added to it to a whole one, which then stands in the lowest bits: here 127 above it, as
+/// Added to a number up to 2^22, it rounds that to a whole one, which then stands in the lowest bits: here 127 above it, as
 /// the exponent of an f32 is.
 const EXPONENTS: f32 = 12_582_912.0 + 127.0; // 1.5·2^23 + 127
 

@@ -79,15 +79,27 @@ pub(crate) async fn is_blocking() -> bool {
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::sync::{Arc, Mutex, PoisonError};
     if is_blocking().await {
         return work();
     }
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
-    std::thread::spawn(move || {
+    let work = Arc::new(Mutex::new(Some(work)));
+    // Nothing that panics holds the lock.
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = work.clone();
+    let thread = move || {
+        let result = take(&theirs).map(|work| catch_unwind(AssertUnwindSafe(work)));
         // Nobody waits any more if the future was dropped.
-        let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
-    });
-    match receiver.receive().await {
+        let _ = sender.send(result);
+    };
+    if std::thread::Builder::new().spawn(thread).is_err()
+        && let Some(work) = take(&work)
+    {
+        // The system has no thread left.
+        return work();
+    }
+    match receiver.receive().await.flatten() {
         Some(Ok(result)) => result,
         Some(Err(panic)) => resume_unwind(panic),
         None => unreachable!("the thread sends before it ends"),

@@ -1,11 +1,11 @@
-//! What else runs while a case is timed.
+//! Load beside a case that is timed.
 
 use crate::measure::Row;
 use anyhow::{Context, Result, ensure};
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-/// What shares the processors.
+/// Work that shares the processors.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
     /// Processes that keep a processor busy.
@@ -14,7 +14,7 @@ pub struct Load {
     pub callers: usize,
     /// Processes that do so, each with its own model.
     pub processes: usize,
-    /// What rows are marked with.
+    /// Label of the rows.
     pub label: String,
 }
 

@@ -1,4 +1,4 @@
-//! What the examples share: the choice of a device, and how they print.
+//! Parts that examples share: the choice of a device, and printing.
 
 #[allow(dead_code)] // each example uses its own part
 mod output;

@@ -14,7 +14,7 @@ const SHARE: f64 = 1e-3;
 /// Below it, f32 has fewer digits than the tolerance asks for.
 const SMALLEST: f64 = 1e-32;
 
-/// Where two outputs differ most, for their size.
+/// The place where two outputs differ most, for their size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// Its place, index by index.
@@ -79,7 +79,7 @@ impl Difference {
         }
     }
 
-    /// Whether it is rounding.
+    /// True of rounding.
     pub fn is_rounding(&self) -> bool {
         self.relative() <= TOLERANCE
     }

@@ -63,7 +63,7 @@ fn main() -> Result<()> {
 /// Converts; returns the model's summary, and what was written and checked.
 fn run(Arguments { from, to, format, layers, device, seed }: Arguments) -> Result<(String, String)> {
     let target = Format::target(&to, format)?;
-    let (folder, name) = place(&from, &to)?;
+    let name = place(&from, &to)?;
     let device = device.open()?;
     let source = Format::of(&from)?;
     let by_name = matches!(source, Format::Pytorch | Format::Onnx);
@@ -84,9 +84,8 @@ fn run(Arguments { from, to, format, layers, device, seed }: Arguments) -> Resul
     let x = random_input(&model, [3, 9], seed)?;
     let before = naming(&from, model.predict(x.view()))?;
 
-    // Under its own name in a folder of its own, which goes away with what is in it unless all is well.
-    let folder = tempfile::Builder::new().prefix(".converting-").tempdir_in(&folder);
-    let folder = folder.with_context(|| format!("cannot write \"{}\"", to.display()))?;
+    // Under its own name in a folder of its own, which goes away with what is in it.
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let written = folder.path().join(name);
     let after = match target {
         Format::Own => own::write(&model, &written).and_then(|again| Ok(again.predict(x.view())?)),
@@ -113,15 +112,15 @@ fn run(Arguments { from, to, format, layers, device, seed }: Arguments) -> Resul
     Ok((model.summary(), said))
 }
 
-/// Folder and name of the target, which must be no folder and not the source.
-fn place<'a>(from: &Path, to: &'a Path) -> Result<(PathBuf, &'a std::ffi::OsStr)> {
+/// The target's name, which must be no folder's and not the source's.
+fn place<'a>(from: &Path, to: &'a Path) -> Result<&'a std::ffi::OsStr> {
     let name = to.file_name().with_context(|| format!("\"{}\" names no file", to.display()))?;
     ensure!(!to.is_dir(), "\"{}\" is a folder; name a file in it", to.display());
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "\"{}\" cannot be written: there is no folder \"{}\"", to.display(), folder.display());
     ensure!(!files::same(from, to), "\"{}\" would be written over itself", to.display());
     files::check(to)?;
-    Ok((folder.to_path_buf(), name))
+    Ok(name)
 }
 
 /// B sequences of T steps: normal-sized numbers, or indices for an embedding. Where the model tells padding from values, all sequences

@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Column with the date [default: the one called "date", or else the first that holds dates]
     #[arg(long, value_name = "NAME")]
     pub date: Option<String>,
-    /// Where dates are missing between rows
+    /// Treatment of dates that are missing between rows
     #[arg(long, value_enum, default_value_t = Gaps::Refuse)]
     pub gaps: Gaps,
     /// Rows that each forecast sees [default: 30, or the saved model's]

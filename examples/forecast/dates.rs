@@ -9,7 +9,7 @@ const YEARS: RangeInclusive<i32> = 1678..=2261;
 /// Reads 2015-12-31 or 2015/12/31, alone or with a time: 18:00, 18:00:00, 18:00:00.125.
 ///
 /// # Errors
-/// What is wrong with anything else, and how to write it.
+/// The fault of anything else, and how to write it.
 pub fn parse(cell: &str) -> Result<NaiveDateTime, String> {
     if !cell.starts_with(|c: char| c.is_ascii_digit()) || leading_digits(cell) != 4 || cell.len() < 6 {
         return Err(cause(cell));

@@ -57,7 +57,7 @@ struct Trained {
     checksum: u32,
 }
 
-/// What is known of rows that a model may have been trained on.
+/// Knowledge of the rows that a model may have been trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
     /// It was trained on these.
@@ -315,7 +315,7 @@ fn quantiles() -> [f32; 3] {
     QUANTILES.map(|quantile| quantile as f32)
 }
 
-/// How dates are saved.
+/// Format of saved dates.
 const STAMP: &str = "%Y-%m-%dT%H:%M:%S%.f";
 
 fn stamp(date: &str) -> Option<NaiveDateTime> {

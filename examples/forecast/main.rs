@@ -50,7 +50,7 @@ struct Report {
     /// Steps that are not like that; absent where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     uneven_steps: Option<Uneven>,
-    /// What else was said of the data.
+    /// Notes on the data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     test_rows: usize,

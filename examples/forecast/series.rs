@@ -21,7 +21,7 @@ pub struct Series {
     pub times: Option<Vec<NaiveDateTime>>,
     /// Time between the rows; `None` without dates, or of a single row.
     pub steps: Option<Steps>,
-    /// What a user should know of how the file was read.
+    /// Notes for the user on how the file was read.
     pub notes: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ pub enum Others<'a> {
     Named(&'a [String]),
 }
 
-/// What to do where rows are missing.
+/// Treatment of missing rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Gaps {
     /// Stop, and say where
@@ -106,7 +106,7 @@ impl Series {
         self.times.as_ref().filter(|_| daily).map(|times| times.iter().map(|time| time.date()).collect())
     }
 
-    /// How to call a row: its date, or its number. Rows past the end are named, too, where the step is known. Dates are written as
+    /// Name of a row: its date, or its number. Rows past the end are named, too, where the step is known. Dates are written as
     /// finely as they differ.
     pub fn name(&self, row: usize) -> String {
         let number = || format!("row {}", row + 1);

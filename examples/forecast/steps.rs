@@ -104,7 +104,7 @@ impl std::fmt::Display for Uneven {
 }
 
 impl std::fmt::Display for Step {
-    /// What rows are: "one day apart".
+    /// Distance of rows: "one day apart".
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Step::Every(step) => write!(f, "{} apart", apart(*step)),

@@ -121,12 +121,12 @@ impl Table {
         bail!("{file} has no column \"{wanted}\"; its columns are {}", names.join(", "))
     }
 
-    /// Where a cell stands, for messages.
+    /// Place of a cell, for messages.
     pub fn place(&self, row: usize, column: usize) -> String {
         format!("{}, line {}, column \"{}\"", self.file, self.rows[row].line, self.names[column])
     }
 
-    /// How many different numbers a column holds as it is written, and how many of them are different as f64.
+    /// Count of different numbers of a column as it is written, and of those that are different as f64.
     pub fn distinct(&self, column: usize) -> (usize, usize) {
         let cells = || self.rows.iter().map(|row| row.cell(column));
         let written: HashSet<String> = cells().map(significant).collect();
@@ -222,13 +222,13 @@ fn decode<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str> {
     }
 }
 
-/// Where the header begins: after comments and empty lines.
+/// Start of the header: after comments and empty lines.
 fn header_at(text: &str) -> usize {
     let lines = text.split_inclusive(['\n', '\r']);
     lines.take_while(|line| line.starts_with('#') || line.trim().is_empty()).map(str::len).sum()
 }
 
-/// Where lines begin.
+/// Starts of the lines.
 struct Lines(Vec<usize>);
 
 impl Lines {

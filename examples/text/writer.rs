@@ -72,7 +72,7 @@ impl Writer {
         Ok(Writer { model, alphabet, trained })
     }
 
-    /// How many characters from the start of a text the model was trained on; `None` where that is not known.
+    /// Characters from the start of a text that the model was trained on; `None` where that is not known.
     pub fn seen(&self, text: &[char]) -> Option<usize> {
         let Trained { characters, checksum: sum } = self.trained.as_ref()?;
         text.get(..*characters).is_some_and(|text| checksum(text) == *sum).then_some(*characters)

@@ -42,7 +42,7 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
-/// What is faster with instructions that are named, where they are known: transposes of 8 × 4 (the compiler moves single numbers for
+/// Operations that are faster with named instructions, where these are known: transposes of 8 × 4 (the compiler moves single numbers for
 /// the plain ones, which takes a third of a cell's time) and what goes by signs and bits.
 mod named {
     use super::{GATES, LANES};
@@ -271,7 +271,7 @@ impl<S: Simd> Number for Lanes<S> {
 mod tests {
     use crate::cell::{Cell, ForwardRow, GATES, Settings};
 
-    /// What the standard cell saves of its gates for sums `a`, [4 gates][sums].
+    /// Saved gates of the standard cell for sums `a`, [4 gates][sums].
     fn saved<F: crate::real::Real>(forward: fn(ForwardRow<F>), a: &[f32]) -> Vec<Vec<F>> {
         let n = a.len();
         let zero = F::of(0.0);

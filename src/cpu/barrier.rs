@@ -8,7 +8,7 @@ const STALL: Duration = Duration::from_micros(100);
 /// Turns of the wait before the clock is looked at.
 const SPINS: u32 = 100;
 
-/// Where all threads of a team wait for each other.
+/// A barrier of all threads of a team.
 pub(super) struct Barrier {
     parties: usize,
     arrived: AtomicUsize,

@@ -80,7 +80,7 @@ impl<F: Real> Buffer<F> {
     }
 }
 
-/// What was packed since the last change.
+/// Matrices packed since the last change.
 #[derive(Debug)]
 struct Packed<F> {
     all: Vec<PackedMatrices<F>>,

@@ -39,7 +39,7 @@ pub use reduce::{column_sum, reduce};
 pub use reset::{reset_backward, reset_forward};
 pub use rows::{carry, dropout, trim};
 pub use team::{Team, Threads};
-pub(crate) use workers::{DEFAULT_THREADS, MOST_THREADS};
+pub(crate) use workers::{DEFAULT_THREADS, MOST_THREADS, PROCESSORS};
 
 use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};
 use crate::error::Error;
@@ -104,7 +104,7 @@ impl<F> Bound<'_, F> {
 pub struct Args<'a, 'b, F> {
     /// One per binding.
     pub buffers: &'a mut [Bound<'b, F>],
-    /// How the kernel uses them.
+    /// The kernel's use of them.
     pub bindings: &'static [Binding],
     /// Which of them are weights, whose packed form is kept.
     pub weights: &'a [bool],

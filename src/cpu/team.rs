@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 pub(super) const WORTH_A_THREAD: u64 = 1 << 17;
 /// About the time that these take.
 const TIME_OF_A_THREAD: Duration = Duration::from_micros(6);
-/// How long the number of runs at the same time is remembered: two loops of small runs share the processors, though now and
+/// Time for which the number of simultaneous runs is remembered: two loops of small runs share the processors, though now and
 /// then one of them runs while the other is between two.
 const REMEMBERED: Duration = Duration::from_millis(100);
-/// How long a worker has to answer at least: one that runs does so at once.
+/// Least time that a worker has to answer: one that runs does so at once.
 const ANSWER: Duration = Duration::from_micros(3);
-/// How long at most, and at least, a thread looks out for others that are not ready, before it sleeps until they are.
+/// Longest and shortest time for which a thread looks out for others that are not ready, before it sleeps until they are.
 const LOOK_OUT: Duration = Duration::from_micros(200);
 const LEAST_LOOK_OUT: Duration = Duration::from_micros(20);
 
-/// How many threads a run takes. Results do not depend on it.
+/// Number of threads of a run. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
     /// At most so many, the caller's own included: fewer where work is little, where other runs need processors, or where other
@@ -41,7 +41,7 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub struct Team {
     threads: Threads,
     crew: RefCell<Vec<Worker>>,
-    /// What was expected of the workers at the last call of [`Team::threads_for`].
+    /// Gain that was expected of the workers at the last call of [`Team::threads_for`].
     gain: Cell<Duration>,
 }
 

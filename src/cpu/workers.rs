@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a worker stays awake after work. Waking it takes 50 µs and more, as long as a small layer's whole pass; the next
+/// Time for which a worker stays awake after work. Waking it takes 50 µs and more, as long as a small layer's whole pass; the next
 /// kernel, or the next pass of a loop, comes sooner than this.
 const AWAKE: Duration = Duration::from_micros(200);
 /// The same where it was woken: what it was woken for is often done by then, and the next pass comes after this one.
 const AWAKE_ONCE_WOKEN: Duration = Duration::from_millis(1);
-/// How long a wait keeps its processor before it gives way to other threads.
+/// Time for which a wait keeps its processor before it gives way to other threads.
 const SPIN: Duration = Duration::from_micros(5);
-/// What waking a worker costs.
+/// Cost of waking a worker.
 const WAKING_COST: Duration = Duration::from_micros(50);
 /// Gain for which a worker that was woken is waited for.
 const WORTH_WAITING: Duration = Duration::from_micros(100);
@@ -29,9 +29,13 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The most threads that can be asked for.
 pub(crate) const MOST_THREADS: usize = 1024;
 
+/// Processors that the process may use.
+pub(crate) static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, |count| count.get()));
+
 /// The threads of a run where nothing else was asked for: `WGPU_LSTM_THREADS`, or one for every processor.
 pub(crate) static DEFAULT_THREADS: LazyLock<usize> = LazyLock::new(|| {
-    let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let processors = *PROCESSORS;
     let Some(text) = std::env::var_os("WGPU_LSTM_THREADS") else { return processors };
     threads_of(&text.to_string_lossy(), processors).unwrap_or_else(|reason| {
         log::warn!("{reason}; running on {processors} threads, one for every processor");
@@ -39,7 +43,7 @@ pub(crate) static DEFAULT_THREADS: LazyLock<usize> = LazyLock::new(|| {
     })
 });
 
-/// What `WGPU_LSTM_THREADS` asks for; 0 is one for every processor.
+/// Threads by the text of `WGPU_LSTM_THREADS`; 0 is one for every processor.
 fn threads_of(text: &str, processors: usize) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(0) => Ok(processors),
@@ -108,7 +112,7 @@ impl Worker {
         Answer::Soon
     }
 
-    /// Whether it runs: it answered, or came after it was woken.
+    /// True if it runs: it answered, or came after it was woken.
     pub fn is_here(&self) -> bool {
         matches!(self.state.load(Ordering::Acquire), WAITING | PRESENT)
     }
@@ -152,7 +156,7 @@ impl Worker {
     }
 }
 
-/// Whether a worker that was asked may come.
+/// Answer of a worker that was asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It is away, or not worth the try.
@@ -163,7 +167,7 @@ pub(super) enum Answer {
     Late,
 }
 
-/// What a worker does between works.
+/// Loop of a worker that waits for work.
 fn wait_for_work(state: &AtomicU8) {
     let change = |from, to| state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
     let mut patience = if change(COMING, WAITING).is_ok() {
@@ -196,14 +200,14 @@ fn wait_for_work(state: &AtomicU8) {
     }
 }
 
-/// What a worker spares and costs, so that one whose processor is taken is not tried too often.
+/// Gains and costs of a worker, so that one whose processor is taken is not tried too often.
 #[derive(Default)]
 struct Balance {
-    /// What the next try has to be worth; 0 while all goes well.
+    /// Gain for which the next try is worth it; 0 while all goes well.
     price: Duration,
-    /// What waking it has cost and not brought in.
+    /// Cost of waking it that was not brought in.
     wakes: Duration,
-    /// What the worker could have spared since it last took part.
+    /// Gain that the worker missed since it last took part.
     missed: Duration,
     last_try: Option<Instant>,
     last_loss: Option<Instant>,

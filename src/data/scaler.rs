@@ -118,7 +118,7 @@ impl Scaler {
         &self.shift
     }
 
-    /// What each feature is divided by, `[features]`; above 0.
+    /// Divisor of each feature, `[features]`; above 0.
     pub fn scale(&self) -> &[f64] {
         &self.scale
     }

@@ -1,4 +1,4 @@
-//! What a file is, told from its first bytes, its list of entries and its name, before a reader is chosen.
+//! Types of files, told from first bytes, list of entries and name, before a reader is chosen.
 
 use crate::error::{Error, Result};
 use std::fmt;
@@ -109,7 +109,7 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// What it reads, and by which function.
+    /// Its files, and the function that reads them.
     fn words(self) -> [&'static str; 2] {
         match self {
             Reader::Own => ["a model that Model::save wrote", "Model::load"],
@@ -197,7 +197,7 @@ impl FileType {
         )
     }
 
-    /// What to do with such a file: how to get a file that is read here.
+    /// Advice on such a file: the way to a file that is read here.
     pub fn advice(self) -> &'static str {
         match self {
             FileType::Own => "Model::load reads it",
@@ -276,7 +276,7 @@ impl FileType {
         promised.contains(&self) || matches!(self, Empty | Unknown)
     }
 
-    /// What a message says of a file that is not what `reader` reads.
+    /// Words of a message on a file that is not what `reader` reads.
     fn refusal(self, path: &Path, reader: Reader) -> String {
         let named = if self.fits_name(path) { "" } else { ", whatever its name says" };
         let [expected, _] = reader.words();

@@ -19,13 +19,13 @@ pub(super) type Pipeline = Arc<Guarded<wgpu::ComputePipeline>>;
 /// The layouts of a kernel's bindings and of its pipelines.
 pub(super) type Layouts = (Guarded<wgpu::BindGroupLayout>, Guarded<wgpu::PipelineLayout>);
 
-/// What a pipeline is compiled for.
+/// Key of a compiled pipeline.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PipelineKey {
     kernel: &'static str,
     cell: Option<&'static str>,
     constants: Vec<u32>,
-    /// Whether every index and loop is checked.
+    /// True if every index and loop is checked.
     checked: bool,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Context {
     pub adapter: Adapter,
     pub capabilities: Capabilities,
     pub uniform_alignment: u64,
-    /// Whether the device can tell the time.
+    /// True if the device has timestamps.
     pub timestamps: bool,
     max_buffer_bytes: u64,
     checked_shaders: bool,
@@ -64,8 +64,8 @@ pub(crate) struct Context {
     poller: Poller,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A poisoned cache is still a cache: entries are inserted whole.
+/// A panic while the lock was held left entries of a cache or a list whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -86,7 +86,7 @@ pub(super) fn cause(error: wgpu::Error) -> Option<Cause> {
     return Some(Cause::new(std::io::Error::other(error.to_string())));
 }
 
-/// What kind of error it is, in words.
+/// Kind of an error, in words.
 fn kind(error: &wgpu::Error) -> &'static str {
     match error {
         wgpu::Error::OutOfMemory { .. } => "it has no memory left",
@@ -193,7 +193,7 @@ impl Context {
         Err(self.failed(during))
     }
 
-    /// What went wrong since the device was opened, as an error.
+    /// The failure since the device was opened, as an error.
     fn check(&self, during: &str) -> Result<()> {
         if lock(&self.failure).is_none() { Ok(()) } else { Err(self.failed(during)) }
     }

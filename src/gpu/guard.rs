@@ -13,7 +13,7 @@ use std::sync::Once;
 use std::task::Poll;
 
 thread_local! {
-    /// How many guards this thread is inside of.
+    /// Guards that this thread is inside of.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 

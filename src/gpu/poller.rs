@@ -1,12 +1,13 @@
 //! Polls a device for tasks that must not block: wgpu calls back, and so wakes a task, from a poll alone.
 
+use super::context::lock;
 use super::guard::{Guarded, guarded};
 use futures_intrusive::channel::shared::OneshotSender;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
-/// What becomes of a map: done, or why not.
+/// Result of a map: done, or why not.
 pub(super) type Mapped = Result<(), String>;
 
 /// The callback's end of what somebody awaits. The first result counts.
@@ -27,7 +28,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is awaited, and after which submission it comes, in their order. wgpu drops a callback, which holds the sender, when it
+    /// The awaited callbacks with the submissions after which they come, in their order. wgpu drops a callback, which holds the sender, when it
     /// has called it.
     awaited: VecDeque<(Weak<Sender>, wgpu::SubmissionIndex)>,
     closed: bool,
@@ -87,9 +88,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The list is a list whatever panicked.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

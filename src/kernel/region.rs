@@ -30,7 +30,7 @@ impl Region {
         Region::strided(offset, [(rows, columns as i32), (columns, 1)])
     }
 
-    /// How many elements, or `u64::MAX` where they are more.
+    /// Number of elements, or `u64::MAX` where they are more.
     pub fn len(&self) -> u64 {
         self.axes.iter().fold(1, |len: u64, &(n, _)| len.saturating_mul(n as u64))
     }

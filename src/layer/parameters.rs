@@ -180,7 +180,7 @@ impl SharedParameters {
         current
     }
 
-    /// How often they have changed.
+    /// Count of their changes.
     pub fn version(&self) -> Version {
         self.read().version
     }

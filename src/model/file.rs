@@ -1,6 +1,6 @@
 //! Saving and loading models: one safetensors file, PyTorch's tensor names, the configuration in its metadata.
 
-use super::{Kind, Model, Sequential, checksum};
+use super::{Model, Sequential, checksum};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Reader, check, safetensors};
@@ -121,10 +121,9 @@ impl Model {
                 let values = pollster::block_on(tensor.read_all())?;
                 tensors.push(HostTensor { name: format!("{MEMORY}{name}"), shape: vec![values.len()], values });
             }
-            let states = own.states.iter().filter(|((kind, ..), _)| *kind == Kind::Train);
-            let mut states: Vec<_> = states.map(|((_, batch, name), tensor)| (*batch, name, tensor)).collect();
-            states.sort_by_key(|&(batch, name, _)| (batch, name));
-            for (batch, name, tensor) in states {
+            let mut states: Vec<_> = own.states.iter().collect();
+            states.sort_by_key(|(place, _)| *place);
+            for ((batch, name), tensor) in states {
                 let values = pollster::block_on(tensor.read_all())?;
                 tensors.push(HostTensor { name: format!("{STATE}{batch} {name}"), shape: vec![values.len()], values });
             }
@@ -182,7 +181,7 @@ impl Model {
                 finite(&format!("state {name}"), "[element]", &ndarray::aview1(&values))?;
                 let tensor = pollster::block_on(device.tensor(&name, values.len() as u64))?;
                 tensor.write(0, &values);
-                states.insert((Kind::Train, batch, name), tensor);
+                states.insert((batch, name), tensor);
                 continue;
             }
             let name = name.trim_start_matches(MEMORY).to_string();

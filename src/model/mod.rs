@@ -197,8 +197,8 @@ struct Training {
     memory: HashMap<String, Tensor>,
     /// What is kept of the steps of a sequence.
     checkpoints: TimeCheckpoints,
-    /// States of recurrent layers that batches hand on, by purpose, B and buffer name.
-    states: HashMap<(Kind, usize, String), Tensor>,
+    /// States of recurrent layers that batches hand on, by B and buffer name.
+    states: HashMap<(usize, String), Tensor>,
     /// Losses of the last steps, on the device.
     log: Tensor,
     pace: train::Pace,
@@ -222,7 +222,7 @@ impl Training {
             memory.insert(name.clone(), device.copied(name, tensor).await?);
         }
         for (key, tensor) in &self.states {
-            states.insert(key.clone(), device.copied(&key.2, tensor).await?);
+            states.insert(key.clone(), device.copied(&key.1, tensor).await?);
         }
         let log = device.copied("losses", &self.log).await?;
         (self.memory, self.states, self.log, self.sharing) = (memory, states, log, Arc::default());
@@ -473,15 +473,20 @@ impl Model {
     /// # Errors
     /// A model that was not compiled.
     pub fn reset_states(&mut self) -> Result<()> {
+        self.clear(|training| &mut training.states)
+    }
+
+    /// Sets some of the tensors to zero that training keeps from step to step.
+    fn clear<K>(&mut self, of: fn(&mut Training) -> &mut HashMap<K, Tensor>) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
-        if training.is_shared() {
+        let is_shared = training.is_shared();
+        let tensors = of(training);
+        if is_shared {
             // The next step makes new ones, zeroed.
-            training.states.clear();
+            tensors.clear();
             self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
-            return Ok(());
-        }
-        for state in training.states.values() {
-            state.clear();
+        } else {
+            tensors.values().for_each(Tensor::clear);
         }
         Ok(())
     }
@@ -940,7 +945,7 @@ impl Model {
             }
         }
         for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::State) {
-            if let Entry::Vacant(place) = training.states.entry((Kind::Train, batch, buffer.name.clone())) {
+            if let Entry::Vacant(place) = training.states.entry((batch, buffer.name.clone())) {
                 place.insert(self.device.tensor(&buffer.name, buffer.len).await?);
             }
         }
@@ -955,7 +960,7 @@ impl Model {
         let training = self.training.as_ref().filter(|_| kind == Kind::Train);
         let shared = |name: &str| {
             let memory = training.and_then(|training| {
-                let state = || training.states.get(&(kind, batch, name.to_string()));
+                let state = || training.states.get(&(batch, name.to_string()));
                 training.memory.get(name).or_else(state).cloned()
             });
             memory.or_else(|| self.parameters.tensor(name))

@@ -1,6 +1,6 @@
 //! Divergence found and ended, and what else a fit asks of a model.
 
-use super::{Key, Kind, Model, not_compiled};
+use super::{Model, not_compiled};
 use crate::error::{Error, Result};
 use crate::train::Pace;
 use crate::transfer::is_finite;
@@ -29,17 +29,8 @@ impl Model {
     /// Has the optimiser begin anew, with its learning rate: no memory, no steps, and no states that batches hand on.
     pub(crate) fn restart_optimiser(&mut self) -> Result<()> {
         self.reset_states()?;
-        let training = self.training.as_mut().ok_or_else(not_compiled)?;
-        training.steps = 0;
-        if training.is_shared() {
-            // The next step makes a new one, zeroed.
-            training.memory.clear();
-            self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
-            return Ok(());
-        }
-        for tensor in training.memory.values() {
-            tensor.clear();
-        }
+        self.clear(|training| &mut training.memory)?;
+        self.training.as_mut().ok_or_else(not_compiled)?.steps = 0;
         Ok(())
     }
 

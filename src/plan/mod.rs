@@ -132,7 +132,7 @@ pub struct Plan {
     trusted: bool,
 }
 
-/// What a [`Plan`] consists of.
+/// Contents of a [`Plan`].
 #[derive(Clone, Debug, Default)]
 pub struct PlanContents {
     /// What it does, for people.

@@ -1,11 +1,11 @@
-//! An activation as a layer of its own, forward and backward, by the kernels of dense layers.
+//! Activations of dense layers, and as layers of their own, forward and backward.
 
 use super::builder::Builder;
 use super::sequence::Sequence;
 use crate::activation::{Activation, Shape};
 use crate::error::Result;
 use crate::kernel::{self, params};
-use crate::plan::Role;
+use crate::plan::{BufferId, Role};
 
 /// Sizes of an activation layer.
 #[derive(Clone, Debug)]
@@ -18,10 +18,48 @@ pub struct ActivationSizes {
     pub activation: Activation,
 }
 
-impl ActivationSizes {
-    /// The constant of the softmax kernels.
-    fn logarithm(&self) -> u32 {
-        (self.activation == Activation::LogSoftmax) as u32
+/// The constant of the softmax kernels.
+fn logarithm(activation: Activation) -> u32 {
+    (activation == Activation::LogSoftmax) as u32
+}
+
+/// activation(y + bias) in the place of y: [rows, features] from an offset; without a bias, y alone.
+pub(super) fn apply(
+    builder: &mut Builder,
+    activation: Activation,
+    bias: Option<BufferId>,
+    [rows, features]: [u32; 2],
+    (y, y_offset): (BufferId, u32),
+) {
+    let shape = activation.shape();
+    if bias.is_some() || shape != Activation::Linear.shape() {
+        let Shape { kind, alpha, beta } = shape;
+        let has_bias = bias.is_some() as u32;
+        let params = params::DenseForward { rows, features, has_bias, y_offset, alpha, beta };
+        let bias = bias.unwrap_or_else(|| builder.unused());
+        builder.push(&kernel::DENSE_FORWARD, None, &[kind], &params, &[bias, y]);
+    }
+    if activation.is_of_rows() {
+        let params = params::SoftmaxForward { rows, features, y_offset };
+        builder.push(&kernel::SOFTMAX_FORWARD, None, &[logarithm(activation)], &params, &[y]);
+    }
+}
+
+/// The gradient before an activation in the place of dy, from its output y, both [rows, features] from an offset.
+pub(super) fn apply_backward(
+    builder: &mut Builder,
+    activation: Activation,
+    [rows, features]: [u32; 2],
+    (y, y_offset): (BufferId, u32),
+    (dy, dy_offset): (BufferId, u32),
+) {
+    if activation.is_of_rows() {
+        let params = params::SoftmaxBackward { rows, features, y_offset, dy_offset };
+        builder.push(&kernel::SOFTMAX_BACKWARD, None, &[logarithm(activation)], &params, &[y, dy]);
+    } else if activation != Activation::Linear {
+        let Shape { kind, alpha, beta } = activation.shape();
+        let params = params::DenseBackward { n: rows * features, y_offset, dy_offset, alpha, beta };
+        builder.push(&kernel::DENSE_BACKWARD, None, &[kind], &params, &[y, dy]);
     }
 }
 
@@ -40,16 +78,7 @@ pub fn forward(builder: &mut Builder, sizes: &ActivationSizes, x: &Sequence, bat
             [0, y.step as i32, y.row as i32, 1],
             false,
         );
-        let rows = part.len() as u32 * batch;
-        if activation.is_of_rows() {
-            let params = params::SoftmaxForward { rows, features, y_offset };
-            builder.push(&kernel::SOFTMAX_FORWARD, None, &[sizes.logarithm()], &params, &[to]);
-        } else if activation != Activation::Linear {
-            let Shape { kind, alpha, beta } = activation.shape();
-            let params = params::DenseForward { rows, features, has_bias: 0, y_offset, alpha, beta };
-            let bias = builder.unused();
-            builder.push(&kernel::DENSE_FORWARD, None, &[kind], &params, &[bias, to]);
-        }
+        apply(builder, activation, None, [part.len() as u32 * batch, features], (to, y_offset));
     }
     Ok(y)
 }
@@ -59,15 +88,7 @@ pub fn backward(builder: &mut Builder, sizes: &ActivationSizes, y: &Sequence, dy
     builder.section(format!("{} backward", sizes.name));
     let ActivationSizes { features, activation, .. } = *sizes;
     for part in y.parts(dy) {
-        let ((output, y_offset), (to, dy_offset)) = (y.at(part.start), dy.at(part.start));
-        let rows = part.len() as u32 * batch;
-        if activation.is_of_rows() {
-            let params = params::SoftmaxBackward { rows, features, y_offset, dy_offset };
-            builder.push(&kernel::SOFTMAX_BACKWARD, None, &[sizes.logarithm()], &params, &[output, to]);
-        } else if activation != Activation::Linear {
-            let Shape { kind, alpha, beta } = activation.shape();
-            let params = params::DenseBackward { n: rows * features, y_offset, dy_offset, alpha, beta };
-            builder.push(&kernel::DENSE_BACKWARD, None, &[kind], &params, &[output, to]);
-        }
+        let shape = [part.len() as u32 * batch, features];
+        apply_backward(builder, activation, shape, y.at(part.start), dy.at(part.start));
     }
 }

@@ -78,7 +78,7 @@ pub struct Builder {
     segment: Option<Segment>,
     /// Why there are no further commands.
     lacking: Option<Error>,
-    /// Whether the scheduler makes all of the plan, so that it may run without checks of indices.
+    /// True if the scheduler makes all of the plan, so that it may run without checks of indices.
     trusted: bool,
 }
 

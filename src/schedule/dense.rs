@@ -1,8 +1,9 @@
 //! A dense layer, forward and backward, on every step of a sequence.
 
+use super::activation::{apply, apply_backward};
 use super::builder::Builder;
 use super::sequence::Sequence;
-use crate::activation::{Activation, Shape};
+use crate::activation::Activation;
 use crate::error::Result;
 use crate::kernel::{self, params};
 use crate::plan::{BufferId, Role};
@@ -20,13 +21,6 @@ pub struct DenseSizes {
     pub bias: bool,
     /// What follows.
     pub activation: Activation,
-}
-
-impl DenseSizes {
-    /// The constant of the softmax kernels.
-    fn logarithm(&self) -> u32 {
-        (self.activation == Activation::LogSoftmax) as u32
-    }
 }
 
 /// Device tensors of a dense layer's weights.
@@ -84,17 +78,8 @@ pub fn forward(
             c_part: 0,
         };
         builder.matmul(product, from, weights.weight, to);
-        let shape = sizes.activation.shape();
-        if sizes.bias || shape != Activation::Linear.shape() {
-            let Shape { kind, alpha, beta } = shape;
-            let (features, has_bias) = (sizes.output, sizes.bias as u32);
-            let params = params::DenseForward { rows, features, has_bias, y_offset: c_offset, alpha, beta };
-            builder.push(&kernel::DENSE_FORWARD, None, &[kind], &params, &[weights.bias, to]);
-        }
-        if sizes.activation.is_of_rows() {
-            let params = params::SoftmaxForward { rows, features: sizes.output, y_offset: c_offset };
-            builder.push(&kernel::SOFTMAX_FORWARD, None, &[sizes.logarithm()], &params, &[to]);
-        }
+        let bias = sizes.bias.then_some(weights.bias);
+        apply(builder, sizes.activation, bias, [rows, sizes.output], (to, c_offset));
     }
     Ok(y)
 }
@@ -122,15 +107,7 @@ pub fn backward(
     for (index, part) in x.parts(y).into_iter().enumerate() {
         let ((from, x_at), (output, y_at), (to, dy_at)) = (x.at(part.start), y.at(part.start), dy.at(part.start));
         let rows = part.len() as u32 * batch;
-        if sizes.activation.is_of_rows() {
-            let params = params::SoftmaxBackward { rows, features: sizes.output, y_offset: y_at, dy_offset: dy_at };
-            builder.push(&kernel::SOFTMAX_BACKWARD, None, &[sizes.logarithm()], &params, &[output, to]);
-        } else if sizes.activation != Activation::Linear {
-            let Shape { kind, alpha, beta } = sizes.activation.shape();
-            let n = rows * sizes.output;
-            let params = params::DenseBackward { n, y_offset: y_at, dy_offset: dy_at, alpha, beta };
-            builder.push(&kernel::DENSE_BACKWARD, None, &[kind], &params, &[output, to]);
-        }
+        apply_backward(builder, sizes.activation, [rows, sizes.output], (output, y_at), (to, dy_at));
         let accumulate = (index > 0 || builder.adds()) as u32;
         let dw = params::Matmul {
             m: sizes.output,

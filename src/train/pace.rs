@@ -1,4 +1,4 @@
-//! How many steps are queued on the device before the host waits for their losses.
+//! Pace: number of steps queued on the device before the host waits for their losses.
 
 use std::time::Duration;
 

@@ -122,7 +122,7 @@ impl Progress {
         Ok(Progress { epoch: run.epoch, seed: fit.seed, schedule, partial, fingerprint: Some(fingerprint), callbacks })
     }
 
-    /// What differs from a fit: its name, and a message.
+    /// Settings that differ from a fit's: name and message of each.
     fn changes(&self, fit: &Fit<'_>, fingerprint: &Fingerprint) -> Result<Vec<(String, String)>> {
         let mut changes = Vec::new();
         let mut compare = |name: &str, run: &str, given: &str| {

@@ -239,7 +239,7 @@ impl Schedule {
         }
     }
 
-    /// What it was made with, as JSON: two schedules that differ only in how far they have come have the same.
+    /// Its settings as JSON: two schedules that differ only in how far they have come have the same.
     pub(crate) fn settings(&self) -> Result<String> {
         let Schedule { curve, per_step, warmup, .. } = self;
         serde_json::to_string(&serde_json::json!({ "curve": curve, "per_step": per_step, "warmup": warmup }))

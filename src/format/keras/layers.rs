@@ -25,7 +25,7 @@ pub(super) struct Network {
     fixed_batch: bool,
 }
 
-/// What differs between versions of Keras in what the same configuration means.
+/// Differences between versions of Keras in the meaning of one configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Version {
     /// `hard_sigmoid` is relu6(x + 3) / 6.

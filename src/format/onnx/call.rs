@@ -34,7 +34,7 @@ pub(super) struct Call<'a> {
     pub out_of_memory: Cell<Option<Error>>,
 }
 
-/// How often an operator has its output in memory at most, as it is put together.
+/// Copies of its output that an operator has in memory at most, as it is put together.
 const COPIES: u64 = 3;
 
 impl<'a> Call<'a> {

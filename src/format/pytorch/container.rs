@@ -109,7 +109,7 @@ pub(super) fn zip(bytes: &[u8]) -> Result<Saved<'_>, String> {
     Ok(Saved { pickle, storages })
 }
 
-/// What an archive is that `torch.save` did not write, by the names of its entries, and what to do.
+/// Type of an archive that `torch.save` did not write, by the names of its entries, and advice.
 fn other_archive(names: &[String]) -> Option<&'static str> {
     let has = |end: &str| names.iter().any(|name| name == end || name.ends_with(&format!("/{end}")));
     let inside =

@@ -13,7 +13,7 @@ const DEEPEST: usize = 3;
 /// Modules inside another that are looked at.
 const MODULES: usize = 1000;
 
-/// How a parameter follows from other tensors.
+/// Methods by which a parameter follows from other tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     /// Dropout of weights, as fastai and AWD-LSTM have it: the weight is `X_raw`, and dropout acts in training alone.
@@ -145,7 +145,7 @@ pub(super) fn find(tensors: &[Tensor]) -> BTreeMap<String, Derived> {
     finder.found
 }
 
-/// Whether the last part of a name is a layer's parameter, perhaps with a suffix.
+/// True if the last part of a name is a layer's parameter, perhaps with a suffix.
 fn is_parameter(kind: &str) -> bool {
     kind.starts_with("weight") || kind.starts_with("bias")
 }

@@ -79,7 +79,7 @@ pub struct Weights {
     by_name: HashMap<String, usize>,
     /// Parameters that follow from tensors; they are taken before tensors of their names.
     derived: BTreeMap<String, Derived>,
-    /// What the file holds that is no tensor, to follow a message on what it lacks.
+    /// Contents of the file that are no tensors, to follow a message on what it lacks.
     about: String,
 }
 
@@ -266,22 +266,12 @@ impl Weights {
         Error::format(&self.path, reason)
     }
 
-    /// An error about settings or arrays, with the file's name.
-    fn named(&self, error: Error) -> Error {
-        match error {
-            error @ (Error::Config(_) | Error::Shape(_) | Error::NotFinite { .. }) => {
-                self.refuse(format!("does not fit: {error}"))
-            }
-            other => other,
-        }
-    }
-
     fn some_names(&self) -> String {
         let names: Vec<&str> = self.tensors.iter().map(|tensor| tensor.name.as_str()).take(6).collect();
         format!("it has {} tensors, among them: {}", self.tensors.len(), names.join(", "))
     }
 
-    /// What lies under a prefix, in words.
+    /// Tensors under a prefix, in words.
     fn under(&self, prefix: &str) -> String {
         let names: Vec<&str> = self.others(prefix, &[]).take(6).collect();
         if names.is_empty() || prefix.is_empty() {
@@ -290,7 +280,7 @@ impl Weights {
         format!("there are {}{}", names.join(", "), self.about)
     }
 
-    /// Whether the file has tensors under a prefix.
+    /// True if the file has tensors under a prefix.
     fn holds(&self, prefix: &str) -> bool {
         self.others(prefix, &[]).next().is_some()
     }
@@ -415,7 +405,7 @@ impl Weights {
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values);
             parameters.insert(own, array.map_err(|error| self.refuse(format!("has tensor {kind}: {error}")))?);
         }
-        found.config.build_with(device, found.input, parameters).map_err(|error| self.named(error))
+        found.config.build_with(device, found.input, parameters).map_err(|error| error.in_file(&self.path))
     }
 
     /// Modules one after another, as a model's architecture: named by their prefixes, where names and shapes allow one reading, or with
@@ -445,11 +435,11 @@ impl Weights {
             Err(shape) => Ok(HostTensor { name: own, values: vec![0.0; shape.iter().product()], shape }),
         };
         let tensors = stack.tensors.into_iter().map(given).collect::<Result<_>>()?;
-        stack.config.with_parameters(device, tensors).map_err(|error| self.named(error))
+        stack.config.with_parameters(device, tensors).map_err(|error| error.in_file(&self.path))
     }
 }
 
-/// What to do about a tensor of a type that is not read.
+/// Advice on a tensor of a type that is not read.
 fn advice(number: &Number) -> &'static str {
     match number.to_string().as_str() {
         "QI8" | "QU8" | "QI32" => "; it is quantised: save its dequantize()",

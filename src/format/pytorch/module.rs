@@ -60,7 +60,7 @@ pub enum Module {
     Linear(String),
     /// The `nn.LayerNorm` over the last axis of this prefix, with or without a bias.
     LayerNorm {
-        /// What its tensors' names begin with.
+        /// Prefix of its tensors' names.
         prefix: String,
         /// PyTorch's `eps`, which is 1e-5 unless it was given.
         epsilon: f32,
@@ -108,7 +108,7 @@ pub(super) const FUNCTIONS: &str = "last, mean, max, sum, final, relu, sigmoid, 
                                     threshold, softmax, logsoftmax and dropout";
 
 impl Module {
-    /// What a text says, of a file where `holds` tells whether it has tensors under a prefix; [`Module::Named`] where it is a prefix
+    /// The module that a text names, of a file where `holds` tells whether it has tensors under a prefix; [`Module::Named`] where it is a prefix
     /// alone.
     ///
     /// # Errors

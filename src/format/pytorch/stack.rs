@@ -17,7 +17,7 @@ pub(super) struct Stack {
     pub tensors: Vec<(String, Result<String, Vec<usize>>)>,
 }
 
-/// What modules have, for messages.
+/// Tensors of modules, for messages.
 const EMBEDDING: &str = "an nn.Embedding has [entries, features] and no bias";
 const LINEAR: &str = "an nn.Linear (a dense layer) has [units, inputs] and a bias [units] or none";
 const LAYER_NORM: &str = "an nn.LayerNorm over the last axis has [features] and a bias [features] or none";
@@ -51,7 +51,7 @@ impl Found {
     }
 }
 
-/// What a matrix without a bias can be, by what the next module takes.
+/// Readings of a matrix without a bias, by the features that the next module takes.
 fn matrix(prefix: &str, shape: [usize; 2], next: Option<(usize, &str)>) -> std::result::Result<Found, String> {
     let [rows, columns] = shape;
     let fits = |gives: usize| next.is_none_or(|(takes, _)| takes == gives);
@@ -177,7 +177,7 @@ impl Weights {
         }
         let config = layers.iter().fold(Sequential::new(input), |config, (layer, _)| config.add(layer.clone()));
         let mut tensors = Vec::new();
-        let plans = config.plan_layers().map_err(|error| self.named(error))?;
+        let plans = config.plan_layers().map_err(|error| error.in_file(&self.path))?;
         for (plan, (_, own)) in plans.iter().zip(&layers) {
             match own {
                 Some(Found::Recurrent(found)) => {
@@ -223,7 +223,7 @@ impl Weights {
         }
     }
 
-    /// What a module is in the file; None where it is nothing.
+    /// A module as the file has it; `None` where it is nothing.
     fn found(&self, module: &Module) -> Result<Option<Found>> {
         let recurrent = |prefix: &str, gru: bool| {
             let found = self.recurrent(Some(prefix))?;
@@ -269,7 +269,7 @@ impl Weights {
         }))
     }
 
-    /// What lies under a prefix, where there is one reading; of a matrix without a bias neighbours say more.
+    /// The module under a prefix, where there is one reading; of a matrix without a bias neighbours say more.
     fn guessed(&self, prefix: &str) -> Result<Found> {
         if self.groups().contains_key(prefix) {
             let found = self.recurrent(Some(prefix))?;

@@ -21,12 +21,12 @@ const TENSOR: usize = 8;
 pub(super) struct Contents {
     /// All tensors, in the file's order. Of a checkpoint that has a `state_dict` they are those of it.
     pub tensors: Vec<Tensor>,
-    /// Where the first weights lie that are packed for PyTorch's quantised kernels, and what holds them.
+    /// Place of the first weights that are packed for PyTorch's quantised kernels, and what holds them.
     pub quantised: Option<(String, String)>,
 }
 
 impl Contents {
-    /// What packed weights are and what to do about them, to follow another sentence; empty where there are none.
+    /// Packed weights and advice on them, to follow another sentence; empty where there are none.
     pub fn about_quantised(&self) -> String {
         match &self.quantised {
             Some((name, holder)) => format!(
@@ -51,7 +51,7 @@ pub(super) fn contents(saved: &Saved) -> Result<Contents, String> {
     Ok(walk.found)
 }
 
-/// Whether a class is that of a quantised module, or packs its weights.
+/// True if a class is that of a quantised module, or packs its weights.
 fn is_quantised(module: &str, class: &str) -> bool {
     let inside = ["torch.ao.nn.quantized.", "torch.nn.quantized.", "torch.ao.nn.intrinsic.quantized."];
     (module, class) == ("torch", "ScriptObject") || inside.iter().any(|start| module.starts_with(start))

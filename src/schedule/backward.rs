@@ -33,7 +33,7 @@ pub struct StateGradients {
 }
 
 /// Scratch that all layers of a stack share.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     /// Gate gradients of a chunk, [steps + 1, D, B, 4H] in the order of the scan.
     pub dg: BufferId,
     /// One slot of dg, carried from a chunk to the one before it.
@@ -145,14 +145,14 @@ pub fn lstm(
     }
 }
 
-pub(super) struct Layer<'a> {
-    pub(super) sizes: &'a LstmSizes,
-    pub(super) weights: &'a LayerWeights,
-    pub(super) trace: &'a LayerTrace,
-    pub(super) kept: &'a Kept,
-    pub(super) gradients: &'a LayerWeights,
-    pub(super) scratch: &'a Scratch,
-    pub(super) words: BufferId,
+pub(crate) struct Layer<'a> {
+    pub(crate) sizes: &'a LstmSizes,
+    pub(crate) weights: &'a LayerWeights,
+    pub(crate) trace: &'a LayerTrace,
+    pub(crate) kept: &'a Kept,
+    pub(crate) gradients: &'a LayerWeights,
+    pub(crate) scratch: &'a Scratch,
+    pub(crate) words: BufferId,
     /// Gradient of recurrent weights of which some are dropped, [D, K, 4H].
     dr: Option<BufferId>,
     finals: Option<(BufferId, BufferId)>,
@@ -217,7 +217,7 @@ impl Layer<'_> {
     }
 
     /// Where the gradient of the cell state lies in the sums.
-    pub(super) fn dc(&self) -> u32 {
+    pub(crate) fn dc(&self) -> u32 {
         G * (1 + self.sizes.cell.extra as u32) * self.sizes.slot()
     }
 
@@ -324,7 +324,7 @@ impl Layer<'_> {
     }
 
     /// What gate gradients send back through the recurrent product: c[B, K] (+)= dg[B, 4H]·R[d]ᵀ.
-    pub(super) fn back_through_r(
+    pub(crate) fn back_through_r(
         &self,
         builder: &mut Builder,
         d: u32,
@@ -347,7 +347,7 @@ impl Layer<'_> {
     }
 
     /// The steps of a range, in one dispatch; `first` is the first step of their chunk.
-    pub(super) fn scan(&self, builder: &mut Builder, launch: Launch, dy: &Gradient, range: Range<u32>, first: u32) {
+    pub(crate) fn scan(&self, builder: &mut Builder, launch: Launch, dy: &Gradient, range: Range<u32>, first: u32) {
         let (sizes, scratch) = (self.sizes, self.scratch);
         let slot = sizes.slot();
         let (c_buffer, c_out) = self.kept.c.at(range.start);
@@ -552,7 +552,7 @@ impl Layer<'_> {
     }
 
     /// First element of a step's gate gradients for a direction.
-    pub(super) fn gate_gradients(&self, direction: Direction, local_step: u32) -> u32 {
+    pub(crate) fn gate_gradients(&self, direction: Direction, local_step: u32) -> u32 {
         let sizes = self.sizes;
         G * (local_step * sizes.slot() + direction.index * sizes.batch * sizes.hidden)
     }
@@ -642,7 +642,7 @@ impl Layer<'_> {
 }
 
 /// Where steps find their output gradient.
-pub(super) struct Gradient {
+pub(crate) struct Gradient {
     /// That of the first of `steps`.
     pub at: (BufferId, u32),
     /// The steps that have one.

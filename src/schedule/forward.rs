@@ -47,7 +47,7 @@ pub enum Split {
 
 impl Split {
     /// Why a step is split, for a plan's text.
-    pub(super) fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Split::Projection => "the hidden state is projected between steps",
             Split::Norm => "products and cell state are normalised in each step",
@@ -117,17 +117,17 @@ impl LstmSizes {
     }
 
     /// Whether the histories are the output as they stand.
-    pub(super) fn history_is_output(&self) -> bool {
+    pub(crate) fn history_is_output(&self) -> bool {
         self.directions == 1 && (!self.backwards || self.in_scan_order)
     }
 
     /// Whether states, and their gradients, may pass by the cell: 1 in rows that have ended, 2 by zoneout, 3 by both.
-    pub(super) fn carries(&self) -> u32 {
+    pub(crate) fn carries(&self) -> u32 {
         self.ragged as u32 | ((self.drops.zoneout_h > 0.0 || self.drops.zoneout_c > 0.0) as u32) << 1
     }
 
     /// Zoneout of h and of c.
-    pub(super) fn zoneout(&self, train: bool) -> [Zoneout; 2] {
+    pub(crate) fn zoneout(&self, train: bool) -> [Zoneout; 2] {
         [self.drops.zoneout_h, self.drops.zoneout_c].map(|p| match train {
             true => Zoneout { chance: random::threshold(p), share: 0.0 },
             false => Zoneout { chance: 0, share: p as f32 },
@@ -135,17 +135,17 @@ impl LstmSizes {
     }
 
     /// Values of a unit and step that training keeps.
-    pub(super) fn planes(&self) -> u32 {
+    pub(crate) fn planes(&self) -> u32 {
         self.cell.saved as u32 + self.projected() as u32
     }
 
     /// Vectors of the bias's buffer: biases and further parameters.
-    pub(super) fn parameters(&self) -> u32 {
+    pub(crate) fn parameters(&self) -> u32 {
         self.biases + self.cell.extra as u32
     }
 
     /// What a launch depends on: H, B, D and T. What is split goes step by step.
-    pub(super) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
+    pub(crate) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
         let sizes = [self.hidden, self.batch, self.directions, self.steps];
         let plain = self.carries() == 0 && self.settings == Settings::default();
         if self.split.is_none() {
@@ -162,7 +162,7 @@ impl LstmSizes {
     }
 
     /// The order in which outputs of a direction lie.
-    pub(super) fn output_order(&self, direction: Direction) -> Direction {
+    pub(crate) fn output_order(&self, direction: Direction) -> Direction {
         Direction { reverse: direction.reverse && !self.in_scan_order, ..direction }
     }
 
@@ -186,7 +186,7 @@ impl LstmSizes {
 
 /// How old states are kept.
 #[derive(Clone, Copy)]
-pub(super) struct Zoneout {
+pub(crate) struct Zoneout {
     /// In training: where random bits are below this.
     pub chance: u32,
     /// In inference: this share of them.
@@ -220,39 +220,7 @@ pub struct Norms {
 }
 
 /// Added to the variance of what a cell normalises.
-pub(super) const EPSILON: f32 = 1e-5;
-
-/// Declares the weights of a stack, or their gradients (`prefix` "grad ", [`Role::Gradient`]).
-pub fn declare_weights(
-    builder: &mut Builder,
-    sizes: &LstmSizes,
-    prefix: &str,
-    role: Role,
-) -> Result<Vec<LayerWeights>> {
-    let columns = G as u64 * sizes.hidden as u64;
-    let [directions, width, hidden] = [sizes.directions, sizes.width, sizes.hidden].map(u64::from);
-    (0..sizes.layers)
-        .map(|layer| {
-            let name = format!("{prefix}{}.l{layer}", sizes.name);
-            let mut tensor = |kind: &str, len: u64| builder.buffer(format!("{name}.{kind}"), directions * len, role);
-            let norm = match sizes.split {
-                Some(Split::Norm) => Some(Norms {
-                    x: tensor("norm x", columns)?,
-                    h: tensor("norm h", columns)?,
-                    c: tensor("norm c", 2 * hidden)?,
-                }),
-                _ => None,
-            };
-            Ok(LayerWeights {
-                norm,
-                w: tensor("w", sizes.layer_input(layer) as u64 * columns)?,
-                r: tensor("r", width * columns)?,
-                bias: tensor("bias", sizes.parameters() as u64 * columns)?,
-                projection: if sizes.projected() { Some(tensor("projection", width * hidden)?) } else { None },
-            })
-        })
-        .collect()
-}
+pub(crate) const EPSILON: f32 = 1e-5;
 
 /// Where the states before the first step come from; one pair (h, c) of [D, B, H] a layer.
 #[derive(Clone, Debug)]
@@ -281,13 +249,13 @@ pub struct LayerTrace {
     /// The recurrent weights that were used.
     pub r: BufferId,
     /// How the input was dropped, from the layer below upward.
-    pub(super) input_drops: Vec<Drop>,
+    pub(crate) input_drops: Vec<Drop>,
     /// How the hidden state was dropped before the product.
-    pub(super) recurrent_drop: Option<Drop>,
+    pub(crate) recurrent_drop: Option<Drop>,
     /// How recurrent weights were dropped.
-    pub(super) weight_drop: Option<Drop>,
+    pub(crate) weight_drop: Option<Drop>,
     /// Where random bits of zoneout are counted.
-    pub(super) zoneout_site: u32,
+    pub(crate) zoneout_site: u32,
 }
 
 /// What a training pass keeps of every step.
@@ -298,12 +266,12 @@ pub struct Kept {
     /// The cell's values [SAVED, D, B, H] a step, in the order of the scan; then what is projected, [D, B, H].
     pub saved: Sequence,
     /// What a split step has beside it.
-    pub(super) beside: Option<Beside>,
+    pub(crate) beside: Option<Beside>,
 }
 
 /// What backward through split steps needs, in the order of the scan.
 #[derive(Clone, Debug)]
-pub(super) enum Beside {
+pub(crate) enum Beside {
     /// W·x and R·h' before they are normalised, each [D, B, 4H] a step.
     Norm { xw: Sequence, rh: Sequence },
     /// r ⊙ h', [D, B, H] a step.
@@ -311,7 +279,7 @@ pub(super) enum Beside {
 }
 
 /// Where steps put what they keep.
-pub(super) enum Memory {
+pub(crate) enum Memory {
     /// Every step in its place.
     Training(Kept),
     /// Two slots of c that take turns; `unused` is bound where the kernel would save.
@@ -320,7 +288,7 @@ pub(super) enum Memory {
 
 impl Memory {
     /// Buffer and slots of c' and c of a step, the first of the dispatch `turn`.
-    pub(super) fn c(&self, step: u32, turn: u32, slot: u32) -> (BufferId, u32, u32) {
+    pub(crate) fn c(&self, step: u32, turn: u32, slot: u32) -> (BufferId, u32, u32) {
         match self {
             Memory::Training(kept) => {
                 let (buffer, at) = kept.c.at(step);
@@ -331,7 +299,7 @@ impl Memory {
     }
 
     /// Place of a step's saved values.
-    pub(super) fn saved(&self, step: u32) -> (BufferId, u32) {
+    pub(crate) fn saved(&self, step: u32) -> (BufferId, u32) {
         match self {
             Memory::Training(kept) => kept.saved.at(step),
             Memory::Inference { unused, .. } => (*unused, 0),
@@ -398,17 +366,17 @@ enum Output {
     Top,
 }
 
-pub(super) struct Layer<'a> {
-    pub(super) sizes: &'a LstmSizes,
-    pub(super) name: String,
-    pub(super) weights: &'a LayerWeights,
+pub(crate) struct Layer<'a> {
+    pub(crate) sizes: &'a LstmSizes,
+    pub(crate) name: String,
+    pub(crate) weights: &'a LayerWeights,
     /// W·x of a chunk, [steps, D, B, 4H] in the order of the scan.
-    pub(super) xw: BufferId,
-    pub(super) train: bool,
+    pub(crate) xw: BufferId,
+    pub(crate) train: bool,
 }
 
 /// What the steps of a layer have in common.
-pub(super) struct Steps {
+pub(crate) struct Steps {
     pub kernel: &'static Kernel,
     pub launch: Launch,
     /// Hidden states, with one slot of lead.
@@ -528,7 +496,7 @@ impl Layer<'_> {
     }
 
     /// Steps in one dispatch, the first of a `turn`; `first` is the first step of their chunk.
-    pub(super) fn scan(&self, builder: &mut Builder, run: &Steps, range: Range<u32>, turn: u32, first: u32) {
+    pub(crate) fn scan(&self, builder: &mut Builder, run: &Steps, range: Range<u32>, turn: u32, first: u32) {
         let (sizes, train, step) = (self.sizes, self.train, range.start);
         let slot = sizes.slot();
         let Steps { kernel, launch, h, memory, words, r, mask, recurrent_drop, zoneout_site, .. } = run;

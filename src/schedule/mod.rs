@@ -1,39 +1,25 @@
-//! The scheduler: from a network and the sizes of a batch to a plan. It touches neither GPU nor CPU.
+//! The means by which layers write plans: the builder, sequences along time, and the recurrence. It touches neither GPU nor CPU.
 //!
 //! Start with `forward.rs`: it is the algorithm.
-//!
-//! ```
-//! use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
-//! use wgpu_lstm::{Capabilities, Dense, Loss, Lstm, Optimiser, Update};
-//! let layers = [
-//!     LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(8).into() },
-//!     LayerPlan { name: "dense".into(), input: 8, layer: Dense::new(2).into() },
-//! ];
-//! let update = Update::new(Optimiser::adam(1e-3));
-//! let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
-//! let network = network(&layers, Batch::new(32, 100), purpose, &Capabilities::default())?; // B = 32, T = 100
-//! println!("{}", network.plan);
-//! # Ok::<(), wgpu_lstm::Error>(())
-//! ```
 
-mod activation;
 mod backward;
 mod builder;
-mod dense;
 mod forward;
-mod network;
-mod norm;
-mod pool;
-mod segments;
 mod sequence;
+mod size;
 mod split_backward;
 mod split_forward;
 mod strategy;
-mod update;
+
+/// Recurrent layers of a stack, forward and backward.
+pub(crate) mod recurrence {
+    pub use super::backward::{StateGradients, Upstream, lstm as backward};
+    pub use super::forward::{Initial, LayerTrace, LayerWeights, LstmSizes, Norms, last_step, lstm};
+}
 
 pub use builder::Builder;
+pub(crate) use builder::{Drop, Segment};
 pub use forward::{Drops, Split};
-pub(crate) use network::check_carried;
-pub use network::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
-pub(crate) use segments::check_segments;
 pub use sequence::{Direction, Sequence};
+pub(crate) use size::size;
+pub(crate) use strategy::describe as describe_strategy;

@@ -1,12 +1,12 @@
 //! Stateful inference, step by step.
 
-use crate::cache::{Compiled, Plans};
+use super::Sequential;
+use super::cache::{Compiled, Plans};
+use super::parameters::{SharedParameters, Version};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
-use crate::layer::{SharedParameters, Version};
-use crate::model::Sequential;
+use crate::network::{Batch, NetworkPlan, Node, Purpose, check_carried, network};
 use crate::plan::{Buffer, BufferId};
-use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};
 use crate::wait;
 use ndarray::{Array3, ArrayView3};
@@ -40,7 +40,7 @@ pub struct StreamState {
 #[derive(Debug)]
 pub struct Stream {
     config: Sequential,
-    layers: Vec<LayerPlan>,
+    layers: Vec<Node>,
     batch: usize,
     device: Device,
     parameters: SharedParameters,
@@ -74,7 +74,7 @@ impl Held {
 impl Stream {
     pub(crate) async fn new(
         config: &Sequential,
-        layers: &[LayerPlan],
+        layers: &[Node],
         device: &Device,
         parameters: SharedParameters,
         batch: usize,
@@ -83,7 +83,7 @@ impl Stream {
         // The plan names the states.
         let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let mut states = Vec::new();
-        for &(h, c) in &plan.states {
+        for &[h, c] in plan.states.as_chunks().0 {
             let held = async |id: BufferId| {
                 let Buffer { name, len, .. } = &plan.plan.buffers[id.0];
                 let tensor = device.tensor(name, *len).await?;

@@ -9,7 +9,9 @@ use common::{Draw, adapter, checked_adapter};
 use std::collections::HashSet;
 use wgpu_lstm::Device;
 use wgpu_lstm::cell::{CELLS, Settings, Shape};
-use wgpu_lstm::kernel::{self, self as p, Carries, Constants, KERNELS, Kernel, NoConstants, Params};
+use wgpu_lstm::kernel::{
+    self, self as p, Carries, Constant, Constants, KERNELS, Kernel, LossKind, NoConstants, Params,
+};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::Builder;
 
@@ -271,7 +273,7 @@ fn cases() -> Vec<Case> {
             time: (round % 2) as u32 * 2,
             total_steps: steps + 3,
         };
-        let constants = p::PoolConstants { kind: round as u32 / 2 % 4, ragged: round / 8 % 2 == 1 };
+        let constants = p::PoolConstants { kind: p::PoolKind::ALL[round / 2 % 4], ragged: round / 8 % 2 == 1 };
         all.push(case(&kernel::POOL_FORWARD, constants, pool));
         let pool = p::PoolBackward {
             steps,
@@ -397,7 +399,7 @@ fn cases() -> Vec<Case> {
         all.push(case(&kernel::EMBED_FORWARD, NoConstants, params));
         let params = p::EmbedBackward { rows: count, features, entries: 5, index_offset: 3, dy_offset: 2 };
         all.push(case(&kernel::EMBED_BACKWARD, NoConstants, params));
-        let merge = p::MergeConstants { kind: round as u32 % 3 };
+        let merge = p::MergeConstants { kind: p::MergeKind::ALL[round % 3] };
         let params = p::MergeForward { rows: batch * steps, width: features, x_offset: 3, y_offset: 5 };
         all.push(case(&kernel::MERGE_FORWARD, merge, params));
         let params = p::MergeBackward { rows: batch * steps, width: features, x_offset: 3, dy_offset: 5, dx_offset: 1 };
@@ -423,9 +425,15 @@ fn cases() -> Vec<Case> {
             accumulate: (round % 3 == 0) as u32,
         };
         all.push(case(&kernel::COLUMN_SUM, NoConstants, sum));
-        // Kinds as in train/loss.rs: Huber has one level, the quantile loss several.
-        let kind = round as u32 % 8;
-        let (targets, levels) = (features, [0, 0, 1, 3, 0, 0, 0, 0][kind as usize]);
+        let kind = LossKind::ALL[round % LossKind::ALL.len()];
+        let (targets, levels) = (
+            features,
+            match kind {
+                LossKind::Huber => 1,
+                LossKind::Quantile => 3,
+                _ => 0,
+            },
+        );
         let loss = p::Loss {
             rows,
             width: targets * levels.max(1),
@@ -439,8 +447,8 @@ fn cases() -> Vec<Case> {
             scale: 0.25,
         };
         let loss = match kind {
-            6 => p::Loss { targets: 1, ..loss },         // a class
-            7 => p::Loss { width: 2 * targets, ..loss }, // means and logarithms of variances
+            LossKind::SparseSoftmax => p::Loss { targets: 1, ..loss },
+            LossKind::Gaussian => p::Loss { width: 2 * targets, ..loss },
             _ => loss,
         };
         all.push(case(&kernel::LOSS, p::LossConstants { kind }, loss));
@@ -515,7 +523,7 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
             values.iter_mut().skip(2).for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
         }
         // A class.
-        if kernel.name == "loss" && case.constants == [6] && binding.name == "target_" {
+        if kernel.name == "loss" && case.constants == [LossKind::SparseSoftmax.word()] && binding.name == "target_" {
             let classes = case.params[1] as f32;
             values.iter_mut().for_each(|value| *value = (*value * classes).floor());
         }

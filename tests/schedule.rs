@@ -395,8 +395,15 @@ fn constants_that_do_not_fit_the_sizes_are_refused() {
     let mut plan = training_plan(Lstm::new(6), 9, 3, &Capabilities::default()).unwrap();
     plan.check(&Capabilities::default()).unwrap();
     let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
-    scan.call.constants[6] = 4; // six units do not either
-    assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))));
+    let given = scan.call.clone();
+    for (name, value) in [("SPAN", 4), ("DROP", 2), ("CARRIES", 4)] {
+        // six units do not come by fours either; the others are no values of their constants
+        let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
+        let place = given.kernel.constants.iter().position(|constant| *constant == name).unwrap();
+        scan.call = given.clone();
+        scan.call.constants[place] = value;
+        assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))), "{name}");
+    }
 }
 
 /// GPUs run the scheduler's own plans without checks of indices, and no others.

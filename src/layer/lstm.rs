@@ -5,6 +5,7 @@ use crate::activation::Activation;
 use crate::cell::{self, Cell, CellSpec, Settings};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::kernel::MergeKind;
 use crate::plan::{Capabilities, Plan};
 use crate::schedule::{Batch, Drops, LayerPlan, Purpose, Split, network};
 use ndarray::ArrayD;
@@ -51,9 +52,14 @@ pub enum Merge {
 }
 
 impl Merge {
-    /// The shaders' number, of all but the first.
-    pub(crate) fn index(self) -> u32 {
-        self as u32 - 1
+    /// The kernel's setting; `None` where the directions stay side by side.
+    pub(crate) fn kernel(self) -> Option<MergeKind> {
+        match self {
+            Merge::Concat => None,
+            Merge::Sum => Some(MergeKind::Sum),
+            Merge::Mul => Some(MergeKind::Product),
+            Merge::Ave => Some(MergeKind::Mean),
+        }
     }
 }
 

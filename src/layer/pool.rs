@@ -1,5 +1,6 @@
 //! From a sequence to one vector.
 
+use crate::kernel::PoolKind;
 use serde::{Deserialize, Serialize};
 
 /// Takes one vector [B, F] from a sequence [B, T, F], of the steps that each sequence has unless said otherwise.
@@ -28,14 +29,14 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// The shaders' number, and whether lengths of sequences count.
-    pub(crate) fn kernel(self) -> (u32, bool) {
+    /// The kernel's setting, and true if lengths of sequences count.
+    pub(crate) fn kernel(self) -> (PoolKind, bool) {
         match self {
-            Pool::Last => (0, true),
-            Pool::Mean => (1, true),
-            Pool::Max => (2, true),
-            Pool::MaxWithPadding => (2, false),
-            Pool::Sum => (3, true),
+            Pool::Last => (PoolKind::Last, true),
+            Pool::Mean => (PoolKind::Mean, true),
+            Pool::Max => (PoolKind::Max, true),
+            Pool::MaxWithPadding => (PoolKind::Max, false),
+            Pool::Sum => (PoolKind::Sum, true),
         }
     }
 

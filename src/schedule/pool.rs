@@ -84,12 +84,13 @@ pub fn backward(
 
 /// The two directions [.., 2K] as one [.., K].
 pub fn merge(builder: &mut Builder, name: &str, merge: Merge, x: &Sequence, batch: u32) -> Result<Sequence> {
+    let Some(kind) = merge.kernel() else { return Ok(x.clone()) };
     let width = x.features / 2;
     let y = builder.sequence(&format!("{name}.merged"), [x.steps, batch, width], 0, Role::Scratch)?;
     for part in x.parts(&y) {
         let ((from, x_offset), (to, y_offset)) = (x.at(part.start), y.at(part.start));
         let params = params::MergeForward { rows: part.len() as u32 * batch, width, x_offset, y_offset };
-        builder.push(&kernel::MERGE_FORWARD, None, &MergeConstants { kind: merge.index() }, &params, &[from, to]);
+        builder.push(&kernel::MERGE_FORWARD, None, &MergeConstants { kind }, &params, &[from, to]);
     }
     Ok(y)
 }
@@ -103,13 +104,14 @@ pub fn unmerge(
     dy: &Sequence,
     batch: u32,
 ) -> Result<Sequence> {
+    let Some(kind) = merge.kernel() else { return Ok(dy.clone()) };
     let width = dy.features;
     let dx = builder.sequence(&format!("{name}.d merged"), [x.steps, batch, 2 * width], 0, Role::Scratch)?;
     for part in x.parts(&dx) {
         let ((of, x_offset), (from, dy_offset), (to, dx_offset)) =
             (x.at(part.start), dy.at(part.start), dx.at(part.start));
         let params = params::MergeBackward { rows: part.len() as u32 * batch, width, x_offset, dy_offset, dx_offset };
-        builder.push(&kernel::MERGE_BACKWARD, None, &MergeConstants { kind: merge.index() }, &params, &[of, from, to]);
+        builder.push(&kernel::MERGE_BACKWARD, None, &MergeConstants { kind }, &params, &[of, from, to]);
     }
     Ok(dx)
 }

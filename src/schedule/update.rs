@@ -71,7 +71,7 @@ impl<'a> Losses<'a> {
                 scale,
             };
             let buffers = [from, truth, self.level, self.row_weight, to, self.rows];
-            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.kind.index() }, &params, &buffers);
+            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.kind.kernel() }, &params, &buffers);
         }
         Ok(gradient)
     }

@@ -24,7 +24,6 @@ pub use csv_log::CsvLog;
 pub use early_stopping::EarlyStopping;
 pub use fit::{Fit, History, Reset, Stopped, Validation};
 pub use loss::Loss;
-pub(crate) use loss::kind;
 pub use optimiser::{Optimiser, Rule, WeightDecay};
 pub(crate) use pace::{MOST_STEPS, Pace};
 pub(crate) use progress::{Progress, check_count};

@@ -186,6 +186,16 @@ macro_rules! of_call {
     };
 }
 
+/// Elements of a block that a workgroup of so many threads takes.
+macro_rules! per_group {
+    (elementwise, $threads:literal) => {
+        $threads
+    };
+    (rowwise, $threads:literal) => {
+        1
+    };
+}
+
 macro_rules! access {
     (read) => {
         $crate::kernel::Access::Read
@@ -202,36 +212,6 @@ macro_rules! access {
 ///
 /// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin.
 macro_rules! kernel {
-    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
-        bindings: $bindings:tt, workgroup: [$x:literal, $y:literal, $z:literal],
-        elementwise: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
-        touches: $($touches:tt)*
-    }) => {
-        $crate::kernel::declare::kernel! {
-            $(#[$doc])*
-            $id = $name($params, $constants) {
-                bindings: $bindings, workgroup: [$x, $y, $z],
-                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for($sizes, $x),
-                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
-                touches: $($touches)*
-            }
-        }
-    };
-    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
-        bindings: $bindings:tt, workgroup: $workgroup:expr,
-        rowwise: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
-        touches: $($touches:tt)*
-    }) => {
-        $crate::kernel::declare::kernel! {
-            $(#[$doc])*
-            $id = $name($params, $constants) {
-                bindings: $bindings, workgroup: $workgroup,
-                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for($sizes, 1),
-                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
-                touches: $($touches)*
-            }
-        }
-    };
     ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
         bindings: [$($access:ident $binding:ident),* $(,)?], workgroup: $workgroup:expr,
         groups: |$($g:ident),*| $groups:expr,
@@ -263,6 +243,24 @@ macro_rules! kernel {
             flops: $crate::kernel::declare::of_call!($params, $constants, |$($f),*| $flops),
         };
     };
+    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
+        bindings: $bindings:tt, workgroup: [$x:literal, $y:literal, $z:literal],
+        $launch:ident: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
+        touches: $($rest:tt)*
+    }) => {
+        $crate::kernel::declare::kernel! {
+            $(#[$doc])*
+            $id = $name($params, $constants) {
+                bindings: $bindings, workgroup: [$x, $y, $z],
+                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for(
+                    $sizes,
+                    $crate::kernel::declare::per_group!($launch, $x),
+                ),
+                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
+                touches: $($rest)*
+            }
+        }
+    };
 }
 
 macro_rules! twin {
@@ -274,4 +272,4 @@ macro_rules! twin {
     };
 }
 
-pub(super) use {access, constants, kernel, kinds, of_call, params, scalar, twin};
+pub(super) use {access, constants, kernel, kinds, of_call, params, per_group, scalar, twin};

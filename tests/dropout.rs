@@ -303,11 +303,10 @@ fn places_in_a_model_are_unrelated() {
 /// The gradient of a weight below a Dropout layer is 0 where the layer drops, and nowhere else.
 fn backward_drops_what_forward_dropped(device: &Device) {
     const UNITS: usize = 300;
-    let layer = |name: &str, input, layer: Lstm| Node::new(name, input, layer);
     let layers = [
-        layer("below", 1, Dense::new(UNITS).bias(false).into()),
-        layer("dropout", UNITS, Dropout::new(0.4).into()),
-        layer("above", UNITS, Dense::new(UNITS).bias(false).into()),
+        Node::new("below", 1, Dense::new(UNITS).bias(false)),
+        Node::new("dropout", UNITS, Dropout::new(0.4)),
+        Node::new("above", UNITS, Dense::new(UNITS).bias(false)),
     ];
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
     let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };

@@ -5,14 +5,13 @@
 //! its own units, and threads meet once a step to exchange what they made.
 
 use super::barrier::Barrier;
-use super::memory::widened;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
 use super::product::{group, multiply, single, single_packed};
 use super::share::{Piece, deal, share};
 use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, Settings};
-use crate::kernel::{Call, params};
+use crate::kernel::{Call, ScanBackwardConstants, ScanForwardConstants, params, widened};
 use crate::random::bits;
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
@@ -226,7 +225,7 @@ impl Pieces {
 }
 
 /// The words of a run: a key for random bits, then the lengths of sequences.
-pub(super) struct Words<'a, F>(pub &'a [F]);
+pub(crate) struct Words<'a, F>(pub &'a [F]);
 
 impl<F: Real> Words<'_, F> {
     pub fn key(&self) -> [u32; 2] {
@@ -240,7 +239,7 @@ impl<F: Real> Words<'_, F> {
 }
 
 /// The time of a step of the scan.
-pub(super) fn time(step: usize, total: u32, direction: usize, backwards: u32) -> usize {
+pub(crate) fn time(step: usize, total: u32, direction: usize, backwards: u32) -> usize {
     if direction == 1 || backwards == 1 { total as usize - 1 - step } else { step }
 }
 
@@ -392,15 +391,15 @@ impl<F: Real> ForwardPass<'_, F> {
 /// Twin of `shaders/scan_forward.wgsl`.
 pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: params::ScanForward = call.params();
-    let [hidden, width] = [call.constants[0], call.constants[1]].map(|size| size as usize);
-    let (train, drop) = (call.constants[2] == 1, call.constants[3] == 1);
-    let carries = call.constants[4] > 0;
+    let constants: ScanForwardConstants = call.constants();
+    let [hidden, width] = [constants.h, constants.k].map(|size| size as usize);
+    let (train, drop, carries) = (constants.train, constants.drop, constants.carries.any());
     let [batch, directions, biases, steps] = [p.batch, p.directions, p.biases, p.steps].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
     let (columns, slot) = (GATES * hidden, directions * batch * hidden);
     let team = args.team;
     let kept = if train { spec.saved } else { 0 };
-    let (projected, multiplies) = (width != hidden, call.constants[10] > 0);
+    let (projected, multiplies) = (width != hidden, constants.terms > 0);
 
     let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
     // Once for all steps and, for weights, until they change; else here.
@@ -481,10 +480,10 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let pass = ForwardPass {
         cell: F::cell_forward(spec),
         p,
-        settings: p.settings(call.constants[5]),
-        ragged: call.constants[4] % 2 == 1,
+        settings: p.settings(constants.kinds),
+        ragged: constants.carries.ragged(),
         carries,
-        zoneout: call.constants[4] >= 2,
+        zoneout: constants.carries.zoneout(),
         xw: &xw[p.xw_offset as usize..],
         bias: sums,
         extra,
@@ -704,7 +703,8 @@ impl<F: Real> BackwardPass<'_, F> {
 /// Twin of `shaders/scan_backward.wgsl`.
 pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: params::ScanBackward = call.params();
-    let (hidden, carries) = (call.constants[0] as usize, call.constants[2] > 0);
+    let constants: ScanBackwardConstants = call.constants();
+    let (hidden, carries) = (constants.h as usize, constants.carries.any());
     let [batch, directions, steps] = [p.batch, p.directions, p.steps].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
     let gates = GATES * hidden;
@@ -743,7 +743,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let pieces = |first, steps, width| Pieces { first, steps, layers: 1, width, hidden, batch, directions };
     let dg_out = pieces(p.dg_offset as usize, steps, GATES).deal(dg, &tiles);
     let slot = directions * batch * hidden;
-    let (of_parameters, of_states) = sums.split_at_mut(p.parameter_sums(call.constants[0], spec.extra) as usize);
+    let (of_parameters, of_states) = sums.split_at_mut(p.parameter_sums(constants.h, spec.extra) as usize);
     let (dbias, dextra) = of_parameters.split_at_mut(GATES * slot);
     let (dc, carried) = of_states.split_at_mut(slot);
     let dc = pieces(0, 1, 1).deal(dc, &tiles);
@@ -754,11 +754,11 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let pass = BackwardPass {
         cell: F::cell_backward(spec),
         p,
-        settings: p.settings(call.constants[3]),
-        ragged: call.constants[2] % 2 == 1,
+        settings: p.settings(constants.kinds),
+        ragged: constants.carries.ragged(),
         carries,
-        zoneout: call.constants[2] >= 2,
-        drops: call.constants[1] == 1,
+        zoneout: constants.carries.zoneout(),
+        drops: constants.drop,
         words: Words(words),
         parameters,
         extra: spec.extra,

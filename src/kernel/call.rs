@@ -1,6 +1,6 @@
 //! One call of a kernel: its parameter block, its constants and its cell.
 
-use super::{Kernel, Touch};
+use super::{Constants, Kernel, Params, Touch};
 use crate::cell::CellSpec;
 
 /// A kernel with everything that a call fixes except its buffers.
@@ -18,8 +18,13 @@ pub struct Call {
 
 impl Call {
     /// The parameter block as its struct.
-    pub fn params<P: bytemuck::Pod>(&self) -> P {
+    pub fn params<P: Params>(&self) -> P {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&self.params))
+    }
+
+    /// The constants as their struct. Panics where they are none that the struct gives; a plan's check refuses such calls.
+    pub fn constants<C: Constants>(&self) -> C {
+        C::of(&self.constants).expect("constants of the kernel")
     }
 
     /// Workgroups to launch.
@@ -27,7 +32,8 @@ impl Call {
         (self.kernel.groups)(self)
     }
 
-    /// Elements read and written, per binding.
+    /// Elements read and written, per binding; empty for constants that the kernel does not have or that do not fit the
+    /// parameters.
     pub fn touches(&self) -> Vec<Touch> {
         (self.kernel.touches)(self)
     }

@@ -3,7 +3,7 @@
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use crate::activation::{Activation, Shape};
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, DenseConstants, SoftmaxConstants};
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence, size};
 
@@ -67,11 +67,6 @@ impl Trace for Activated {
     }
 }
 
-/// The constant of the softmax kernels.
-fn logarithm(activation: Activation) -> u32 {
-    (activation == Activation::LogSoftmax) as u32
-}
-
 /// activation(y + bias) in the place of y: [rows, features] from an offset; without a bias, y alone.
 pub(crate) fn apply(
     builder: &mut Builder,
@@ -84,13 +79,19 @@ pub(crate) fn apply(
     if bias.is_some() || shape != Activation::Linear.shape() {
         let Shape { kind, alpha, beta } = shape;
         let has_bias = bias.is_some() as u32;
-        let params = params::DenseForward { rows, features, has_bias, y_offset, alpha, beta };
+        let params = kernel::DenseForward { rows, features, has_bias, y_offset, alpha, beta };
         let bias = bias.unwrap_or_else(|| builder.unused());
-        builder.push(&kernel::DENSE_FORWARD, None, &[kind], &params, &[bias, y]);
+        builder.push(&kernel::DENSE_FORWARD, None, &DenseConstants { activation: kind }, &params, &[bias, y]);
     }
     if activation.is_of_rows() {
-        let params = params::SoftmaxForward { rows, features, y_offset };
-        builder.push(&kernel::SOFTMAX_FORWARD, None, &[logarithm(activation)], &params, &[y]);
+        let params = kernel::SoftmaxForward { rows, features, y_offset };
+        builder.push(
+            &kernel::SOFTMAX_FORWARD,
+            None,
+            &SoftmaxConstants { log: activation == Activation::LogSoftmax },
+            &params,
+            &[y],
+        );
     }
 }
 
@@ -103,11 +104,17 @@ pub(crate) fn apply_backward(
     (dy, dy_offset): (BufferId, u32),
 ) {
     if activation.is_of_rows() {
-        let params = params::SoftmaxBackward { rows, features, y_offset, dy_offset };
-        builder.push(&kernel::SOFTMAX_BACKWARD, None, &[logarithm(activation)], &params, &[y, dy]);
+        let params = kernel::SoftmaxBackward { rows, features, y_offset, dy_offset };
+        builder.push(
+            &kernel::SOFTMAX_BACKWARD,
+            None,
+            &SoftmaxConstants { log: activation == Activation::LogSoftmax },
+            &params,
+            &[y, dy],
+        );
     } else if activation != Activation::Linear {
         let Shape { kind, alpha, beta } = activation.shape();
-        let params = params::DenseBackward { n: rows * features, y_offset, dy_offset, alpha, beta };
-        builder.push(&kernel::DENSE_BACKWARD, None, &[kind], &params, &[y, dy]);
+        let params = kernel::DenseBackward { n: rows * features, y_offset, dy_offset, alpha, beta };
+        builder.push(&kernel::DENSE_BACKWARD, None, &DenseConstants { activation: kind }, &params, &[y, dy]);
     }
 }

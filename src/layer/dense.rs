@@ -6,7 +6,7 @@ use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use super::tensor::{DeviceTensor, Initial};
 use crate::activation::Activation;
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, NoConstants};
 use crate::plan::Role;
 use crate::schedule::{Builder, Sequence, size};
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ impl Operator for Dense {
         for part in x.parts(&y) {
             let ((from, a_offset), (to, c_offset)) = (x.at(part.start), y.at(part.start));
             let rows = part.len() as u32 * site.batch;
-            let product = params::Matmul {
+            let product = kernel::Matmul {
                 m: rows,
                 n: output,
                 k: input,
@@ -165,7 +165,7 @@ impl Trace for DenseTrace {
             let rows = part.len() as u32 * site.batch;
             apply_backward(plan, self.layer.activation, [rows, output], (made, y_at), (to, dy_at));
             let accumulate = (index > 0 || plan.adds()) as u32;
-            let dw = params::Matmul {
+            let dw = kernel::Matmul {
                 m: output,
                 n: input,
                 k: rows,
@@ -190,12 +190,12 @@ impl Trace for DenseTrace {
             plan.matmul(dw, to, from, gradients[0]);
             if self.layer.bias {
                 let params =
-                    params::ColumnSum { rows, columns: output, a_offset: dy_at, out_offset: 0, copies: 1, accumulate };
-                plan.push(&kernel::COLUMN_SUM, None, &[], &params, &[to, gradients[1]]);
+                    kernel::ColumnSum { rows, columns: output, a_offset: dy_at, out_offset: 0, copies: 1, accumulate };
+                plan.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[to, gradients[1]]);
             }
             if let Some(dx) = dx.first() {
                 let (target, c_offset) = dx.at(part.start);
-                let product = params::Matmul {
+                let product = kernel::Matmul {
                     m: rows,
                     n: input,
                     k: output,

@@ -4,7 +4,7 @@ use super::Init;
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use super::tensor::{DeviceTensor, Initial};
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, NoConstants};
 use crate::plan::Role;
 use crate::schedule::{Builder, Sequence, size};
 use serde::{Deserialize, Serialize};
@@ -113,8 +113,8 @@ impl Operator for Embedding {
         for part in x.parts(&y) {
             let ((from, index_offset), (to, y_offset)) = (x.at(part.start), y.at(part.start));
             let rows = part.len() as u32 * site.batch;
-            let params = params::EmbedForward { rows, features, entries, index_offset, y_offset };
-            plan.push(&kernel::EMBED_FORWARD, None, &[], &params, &[weights[0], from, to]);
+            let params = kernel::EmbedForward { rows, features, entries, index_offset, y_offset };
+            plan.push(&kernel::EMBED_FORWARD, None, &NoConstants, &params, &[weights[0], from, to]);
         }
         Ok(Output::new(y, Lookup { sizes: [entries, features], indices: x.clone() }))
     }
@@ -139,14 +139,14 @@ impl Trace for Lookup {
             let ((of, index), (from, dy_at)) = (x.at(part.start), dy.at(part.start));
             let rows = part.len() as u32 * site.batch;
             for first in (0..rows).step_by(MOST_ROWS as usize) {
-                let params = params::EmbedBackward {
+                let params = kernel::EmbedBackward {
                     rows: MOST_ROWS.min(rows - first),
                     features,
                     entries,
                     index_offset: index + first,
                     dy_offset: dy_at + first * features,
                 };
-                plan.push(&kernel::EMBED_BACKWARD, None, &[], &params, &[from, of, gradients[0]]);
+                plan.push(&kernel::EMBED_BACKWARD, None, &NoConstants, &params, &[from, of, gradients[0]]);
             }
         }
         Ok(Vec::new())

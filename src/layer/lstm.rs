@@ -4,6 +4,7 @@ use super::Init;
 use crate::activation::Activation;
 use crate::cell::{self, Cell, CellSpec, Settings};
 use crate::error::{Error, Result};
+use crate::kernel::MergeKind;
 use crate::schedule::{Drops, Split};
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +48,14 @@ pub enum Merge {
 }
 
 impl Merge {
-    /// The shaders' number, of all but the first.
-    pub(crate) fn index(self) -> u32 {
-        self as u32 - 1
+    /// The kernel's setting; `None` where the directions stay side by side.
+    pub(crate) fn kernel(self) -> Option<MergeKind> {
+        match self {
+            Merge::Concat => None,
+            Merge::Sum => Some(MergeKind::Sum),
+            Merge::Mul => Some(MergeKind::Product),
+            Merge::Ave => Some(MergeKind::Mean),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use super::tensor::{DeviceTensor, Initial};
 use crate::error::{Error, Result};
-use crate::kernel::{self, params};
+use crate::kernel::{self, NoConstants, NormBackwardConstants, NormForwardConstants};
 use crate::plan::Role;
 use crate::schedule::{Builder, Sequence, size};
 use serde::{Deserialize, Serialize};
@@ -89,8 +89,14 @@ impl Operator for LayerNorm {
             let ((from, x_offset), (to, y_offset)) = (x.at(part.start), y.at(part.start));
             let rows = part.len() as u32 * site.batch;
             let features = x.features;
-            let params = params::NormForward { rows, features, group: rows, groups: 1, x_offset, y_offset, epsilon };
-            plan.push(&kernel::NORM_FORWARD, None, &[1, 0], &params, &[weights[0], weights[1], from, to]);
+            let params = kernel::NormForward { rows, features, group: rows, groups: 1, x_offset, y_offset, epsilon };
+            plan.push(
+                &kernel::NORM_FORWARD,
+                None,
+                &NormForwardConstants { bias: true, add: false },
+                &params,
+                &[weights[0], weights[1], from, to],
+            );
         }
         Ok(Output::new(y, Normalised { epsilon, x: x.clone() }))
     }
@@ -120,7 +126,7 @@ impl Trace for Normalised {
             let ((of, x_offset), (from, dy_offset), (to, dx_offset)) =
                 (x.at(part.start), dy.at(part.start), dx.at(part.start));
             let rows = part.len() as u32 * site.batch;
-            let params = params::NormBackward {
+            let params = kernel::NormBackward {
                 rows,
                 steps: 1,
                 features,
@@ -131,12 +137,18 @@ impl Trace for Normalised {
                 dx_offset,
                 epsilon,
             };
-            plan.push(&kernel::NORM_BACKWARD, None, &[0], &params, &[weights[0], of, from, to, own]);
+            plan.push(
+                &kernel::NORM_BACKWARD,
+                None,
+                &NormBackwardConstants { add: false },
+                &params,
+                &[weights[0], of, from, to, own],
+            );
             for (values, a_offset, sums) in [(own, 0, gradients[0]), (from, dy_offset, gradients[1])] {
                 let accumulate = (index > 0 || plan.adds()) as u32;
                 let params =
-                    params::ColumnSum { rows, columns: features, a_offset, out_offset: 0, copies: 1, accumulate };
-                plan.push(&kernel::COLUMN_SUM, None, &[], &params, &[values, sums]);
+                    kernel::ColumnSum { rows, columns: features, a_offset, out_offset: 0, copies: 1, accumulate };
+                plan.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[values, sums]);
             }
         }
         Ok(vec![dx])

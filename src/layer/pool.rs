@@ -3,7 +3,7 @@
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use crate::activation::Activation;
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, PoolConstants, PoolKind};
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
@@ -34,14 +34,14 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// The shaders' number, and whether lengths of sequences count.
-    pub(crate) fn kernel(self) -> (u32, bool) {
+    /// The kernel's setting, and true if lengths of sequences count.
+    pub(crate) fn kernel(self) -> (PoolKind, bool) {
         match self {
-            Pool::Last => (0, true),
-            Pool::Mean => (1, true),
-            Pool::Max => (2, true),
-            Pool::MaxWithPadding => (2, false),
-            Pool::Sum => (3, true),
+            Pool::Last => (PoolKind::Last, true),
+            Pool::Mean => (PoolKind::Mean, true),
+            Pool::Max => (PoolKind::Max, true),
+            Pool::MaxWithPadding => (PoolKind::Max, false),
+            Pool::Sum => (PoolKind::Sum, true),
         }
     }
 
@@ -101,7 +101,7 @@ impl Operator for Pool {
         for chunk in 0..x.chunks.len() {
             let range = x.chunk_range(chunk);
             let (from, x_offset) = x.at(range.start);
-            let params = params::PoolForward {
+            let params = kernel::PoolForward {
                 steps: range.len() as u32,
                 batch: site.batch,
                 features: x.features,
@@ -111,7 +111,7 @@ impl Operator for Pool {
                 time: range.start,
                 total_steps: x.steps,
             };
-            let constants = [kind, ragged as u32];
+            let constants = PoolConstants { kind, ragged };
             plan.push(&kernel::POOL_FORWARD, None, &constants, &params, &[words, from, y.at(0).0, at]);
         }
         Ok(Output::new(y, Pooled { pool: *self, x: x.clone(), at, ragged }))
@@ -136,7 +136,7 @@ impl Trace for Pooled {
         for chunk in 0..dx.chunks.len() {
             let range = dx.chunk_range(chunk);
             let (to, dx_offset) = dx.at(range.start);
-            let params = params::PoolBackward {
+            let params = kernel::PoolBackward {
                 steps: range.len() as u32,
                 batch: site.batch,
                 features: x.features,
@@ -145,7 +145,7 @@ impl Trace for Pooled {
                 time: range.start,
                 total_steps: x.steps,
             };
-            let constants = [self.pool.kernel().0, self.ragged as u32];
+            let constants = PoolConstants { kind: self.pool.kernel().0, ragged: self.ragged };
             plan.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[words, from, self.at, to]);
         }
         Ok(vec![dx])

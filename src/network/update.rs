@@ -2,7 +2,7 @@
 
 use super::pass::Trained;
 use crate::error::{Error, Result};
-use crate::kernel::{self, params};
+use crate::kernel::{self, LossConstants, NoConstants};
 use crate::layer::Vectors;
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Direction, Sequence};
@@ -58,7 +58,7 @@ impl<'a> Losses<'a> {
             let (from, prediction_offset) = prediction.at(part.start);
             let (truth, target_offset) = target.at(part.start);
             let (to, gradient_offset) = gradient.at(part.start);
-            let params = params::Loss {
+            let params = kernel::Loss {
                 rows: part.len() as u32 * batch,
                 width,
                 targets: target.features,
@@ -71,7 +71,7 @@ impl<'a> Losses<'a> {
                 scale,
             };
             let buffers = [from, truth, self.level, self.row_weight, to, self.rows];
-            builder.push(&kernel::LOSS, None, &[self.kind.index()], &params, &buffers);
+            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.kind.kernel() }, &params, &buffers);
         }
         Ok(gradient)
     }
@@ -83,8 +83,8 @@ impl<'a> Losses<'a> {
         let out = builder.buffer("loss", 1, Role::Output)?;
         let partial = builder.buffer("loss partial", slices(total).1 as u64, Role::Scratch)?;
         let count = reduce(builder, self.rows, total, partial, 0, false);
-        let whole = params::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
-        builder.push(&kernel::REDUCE, None, &[], &whole, &[partial, out]);
+        let whole = kernel::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
+        builder.push(&kernel::REDUCE, None, &NoConstants, &whole, &[partial, out]);
         Ok(out)
     }
 }
@@ -98,8 +98,8 @@ fn slices(n: u32) -> (u32, u32) {
 /// Sums slices of a buffer into `to` from `at`; returns how many sums there are.
 fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32, square: bool) -> u32 {
     let (per_group, count) = slices(n);
-    let params = params::Reduce { n, offset: 0, per_group, out_offset: at, square: square as u32 };
-    builder.push(&kernel::REDUCE, None, &[], &params, &[values, to]);
+    let params = kernel::Reduce { n, offset: 0, per_group, out_offset: at, square: square as u32 };
+    builder.push(&kernel::REDUCE, None, &NoConstants, &params, &[values, to]);
     count
 }
 
@@ -121,7 +121,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Re
             for trained in weights {
                 at += reduce(builder, trained.gradient, trained.len(), squares, at, true);
             }
-            builder.push(&kernel::CLIP, None, &[], &params::Clip { n: count, max_norm }, &[squares, scale]);
+            builder.push(&kernel::CLIP, None, &NoConstants, &kernel::Clip { n: count, max_norm }, &[squares, scale]);
         }
         Some(Clip::Value(_)) | None => builder.fill(scale, 0..2, 1.0),
     }
@@ -137,15 +137,15 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Re
         let (beta1, beta2) = match optimiser.rule {
             Rule::Sgd { momentum, nesterov } => {
                 let velocity = memory("velocity")?;
-                let params = params::Sgd { n, momentum, nesterov: nesterov as u32, limit, l2 };
+                let params = kernel::Sgd { n, momentum, nesterov: nesterov as u32, limit, l2 };
                 let buffers = [hyper, scale, trained.gradient, trained.weight, velocity];
-                builder.push(&kernel::SGD, None, &[], &params, &buffers);
+                builder.push(&kernel::SGD, None, &NoConstants, &params, &buffers);
                 continue;
             }
             Rule::Adam { beta1, beta2, .. } | Rule::Nadam { beta1, beta2, .. } => (beta1, beta2),
             Rule::RmsProp { decay, .. } => (0.0, decay),
         };
-        let params = params::Adam {
+        let params = kernel::Adam {
             n,
             means: without_mean.is_none() as u32,
             beta1: beta1 as f32,
@@ -157,7 +157,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Re
         };
         let m = without_mean.map_or_else(|| memory("m"), Ok)?;
         let buffers = [hyper, scale, trained.gradient, trained.weight, m, memory("v")?];
-        builder.push(&kernel::ADAM, None, &[], &params, &buffers);
+        builder.push(&kernel::ADAM, None, &NoConstants, &params, &buffers);
     }
     regularise(builder, regularisers, weights, true)?;
     Ok(hyper)
@@ -171,14 +171,14 @@ fn regularise(builder: &mut Builder, regularisers: &[Regulariser], weights: &[Tr
             acts = true;
             match (regulariser.action, after) {
                 (Action::Penalty { l1, l2 }, false) => {
-                    let params = params::Penalty { n: trained.len(), l1: l1 as f32, l2: (2.0 * l2) as f32 };
-                    builder.push(&kernel::PENALTY, None, &[], &params, &[trained.weight, trained.gradient]);
+                    let params = kernel::Penalty { n: trained.len(), l1: l1 as f32, l2: (2.0 * l2) as f32 };
+                    builder.push(&kernel::PENALTY, None, &NoConstants, &params, &[trained.weight, trained.gradient]);
                 }
                 (Action::MaxNorm(limit), true) => {
                     let Some(Vectors { matrices, rows, length, row_stride, stride }) = trained.tensor.vectors() else {
                         continue;
                     };
-                    let params = params::MaxNorm {
+                    let params = kernel::MaxNorm {
                         vectors: matrices * rows,
                         length,
                         inner: rows,
@@ -187,7 +187,7 @@ fn regularise(builder: &mut Builder, regularisers: &[Regulariser], weights: &[Tr
                         stride,
                         limit: limit as f32,
                     };
-                    builder.push(&kernel::MAX_NORM, None, &[], &params, &[trained.weight]);
+                    builder.push(&kernel::MAX_NORM, None, &NoConstants, &params, &[trained.weight]);
                 }
                 _ => {}
             }

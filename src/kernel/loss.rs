@@ -1,14 +1,87 @@
-//! Losses and their gradients, row by row.
+//! Losses of rows and their gradients.
 
-use super::Args;
-use crate::kernel::{Call, params};
+use super::declare::{constants, kernel, kinds, params};
+use super::{Call, Region, Touch};
+use crate::cpu::Args;
 use crate::real::{Real, sigmoid};
-use crate::train::kind;
+
+kinds! {
+    /// A loss; its equation for a prediction y and a target t.
+    LossKind {
+        /// (y − t)².
+        Squared,
+        /// |y − t|.
+        Absolute,
+        /// ½(y − t)² up to δ, and a straight line beyond.
+        Huber,
+        /// max(q·e, (q − 1)·e), e = t − y.
+        Quantile,
+        /// Cross-entropy of t and σ(y).
+        Binary,
+        /// Cross-entropy of the probabilities t and softmax(y).
+        Softmax,
+        /// Cross-entropy of the class t and softmax(y).
+        SparseSoftmax,
+        /// ½(log var + (t − mean)² / var), y = (mean, log var).
+        Gaussian,
+    }
+}
+
+params! {
+    /// Loss of each row and its gradient.
+    Loss {
+        /// Rows.
+        rows: u32,
+        /// Features, or classes, of a row of the prediction.
+        width: u32,
+        /// Features of a row of the target.
+        targets: u32,
+        /// Quantiles, or 1 for Huber's δ, or 0.
+        levels: u32,
+        /// 1: each row has a factor of its own instead of `scale`.
+        weighted: u32,
+        /// First element of the prediction [rows, width].
+        prediction_offset: u32,
+        /// First element of the target [rows, targets].
+        target_offset: u32,
+        /// First element of the gradient [rows, width].
+        gradient_offset: u32,
+        /// First element of the row losses and of the rows' factors, `[rows]`.
+        row_offset: u32,
+        /// Factor that makes the sum a mean.
+        scale: f32,
+    }
+}
+
+constants! {
+    /// Constants of [`LOSS`].
+    LossConstants {
+        /// The loss.
+        kind: LossKind,
+    }
+}
+
+kernel! {
+    /// Loss of every row and its gradient.
+    LOSS = loss(Loss, LossConstants) {
+        bindings: [read prediction, read target_, read level, read row_weight, write gradient, write row_loss],
+        workgroup: [256, 1, 1],
+        elementwise: |p| [p.rows], flops: 5 * p.width as u64,
+        touches: |p| [
+            Touch::reads(Region::span(p.prediction_offset, p.rows, p.width)),
+            Touch::reads(Region::span(p.target_offset, p.rows, p.targets)),
+            Touch::reads(Region::span(0, 1, p.levels)),
+            Touch::reads(Region::span(p.row_offset, p.weighted, p.rows)),
+            Touch::writes(Region::span(p.gradient_offset, p.rows, p.width)),
+            Touch::writes(Region::span(p.row_offset, 1, p.rows)),
+        ],
+    }
+}
 
 /// Twin of `shaders/loss.wgsl`.
-pub fn loss<F: Real>(call: &Call, args: &mut Args<F>) {
-    let p: params::Loss = call.params();
-    let kind = call.constants[0];
+fn loss<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Loss = call.params();
+    let LossConstants { kind } = call.constants();
     let ([prediction, target, level, row_weight], [gradient, row_loss], _) = args.parts(0);
     let (width, targets) = (p.width as usize, p.targets as usize);
     let level = &level[..p.levels as usize];
@@ -19,9 +92,9 @@ pub fn loss<F: Real>(call: &Call, args: &mut Args<F>) {
         let place = p.row_offset as usize + row;
         let scale = if p.weighted == 1 { row_weight[place] } else { F::of(p.scale) };
         let sum = match kind {
-            kind::SOFTMAX => softmax(y, |k| t[k], g),
-            kind::SPARSE_SOFTMAX => softmax(y, |k| if t[0] == F::of(k as f32) { F::one() } else { F::zero() }, g),
-            kind::GAUSSIAN => gaussian(y, t, g),
+            LossKind::Softmax => softmax(y, |k| t[k], g),
+            LossKind::SparseSoftmax => softmax(y, |k| if t[0] == F::of(k as f32) { F::one() } else { F::zero() }, g),
+            LossKind::Gaussian => gaussian(y, t, g),
             _ => elements(kind, y, t, level, g),
         };
         g.iter_mut().for_each(|g| *g *= scale);
@@ -30,12 +103,12 @@ pub fn loss<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 /// Sum of the terms of a mean over elements; y is [targets · levels].
-fn elements<F: Real>(kind: u32, y: &[F], t: &[F], level: &[F], g: &mut [F]) -> F {
+fn elements<F: Real>(kind: LossKind, y: &[F], t: &[F], level: &[F], g: &mut [F]) -> F {
     let levels = level.len().max(1);
     let mut sum = F::zero();
     if levels == 1 {
         let l = level.first().copied().unwrap_or_default();
-        let mut each = |kind: u32| {
+        let mut each = |kind: LossKind| {
             for ((g, &y), &t) in g.iter_mut().zip(y).zip(t) {
                 let (term, slope) = term(kind, y, t, l);
                 sum += term;
@@ -43,8 +116,8 @@ fn elements<F: Real>(kind: u32, y: &[F], t: &[F], level: &[F], g: &mut [F]) -> F
             }
         };
         // The commonest one by itself: a loop of few instructions.
-        if kind == kind::SQUARED {
-            each(kind::SQUARED)
+        if kind == LossKind::Squared {
+            each(LossKind::Squared)
         } else {
             each(kind)
         }
@@ -61,13 +134,13 @@ fn elements<F: Real>(kind: u32, y: &[F], t: &[F], level: &[F], g: &mut [F]) -> F
 
 /// A term and its derivative by the prediction y; `l` is the quantile or Huber's δ.
 #[inline(always)]
-fn term<F: Real>(kind: u32, y: F, t: F, l: F) -> (F, F) {
+fn term<F: Real>(kind: LossKind, y: F, t: F, l: F) -> (F, F) {
     let (zero, one) = (F::zero(), F::one());
     let error = y - t;
     match kind {
         // num_traits' signum gives 1 for 0; the derivative at 0 is taken as 0, as PyTorch does
-        kind::ABSOLUTE => (error.abs(), if error == zero { zero } else { error.signum() }),
-        kind::HUBER => {
+        LossKind::Absolute => (error.abs(), if error == zero { zero } else { error.signum() }),
+        LossKind::Huber => {
             let slope = if error > l {
                 l
             } else if error < -l {
@@ -77,11 +150,11 @@ fn term<F: Real>(kind: u32, y: F, t: F, l: F) -> (F, F) {
             };
             (slope * (error - F::of(0.5) * slope), slope)
         }
-        kind::QUANTILE if error > zero => ((one - l) * error, one - l),
-        kind::QUANTILE if error < zero => (-l * error, -l),
-        kind::QUANTILE => (error, zero),
+        LossKind::Quantile if error > zero => ((one - l) * error, one - l),
+        LossKind::Quantile if error < zero => (-l * error, -l),
+        LossKind::Quantile => (error, zero),
         // σ(y) − t, without the difference of two numbers near 1
-        kind::BINARY => (y.max(zero) - y * t + (-y.abs()).exp().ln_1p(), (one - t) * sigmoid(y) - t * sigmoid(-y)),
+        LossKind::Binary => (y.max(zero) - y * t + (-y.abs()).exp().ln_1p(), (one - t) * sigmoid(y) - t * sigmoid(-y)),
         _ => (error * error, error + error),
     }
 }

@@ -136,6 +136,15 @@ fn cases() -> Vec<Case> {
         // as the scheduler does it: few rows and units of a thread where a step is long
         let plain = carries == 0 && settings == Settings::default();
         let (rows, span, back_span) = if plain { (rows, span, back_span) } else { (rows.min(4), 1, 1) };
+        // Units in heads: two, as many as there are, or those of a size that is no power of two.
+        let heads = match round % 8 {
+            3 if h % 2 == 0 => 2,
+            6 => h,
+            7 if h % 3 == 0 => h / 3,
+            _ => 1,
+        };
+        let heads = if projected { 1 } else { heads };
+        let (span, back_span) = if heads == 1 { (span, back_span) } else { (1, if h / heads % 4 == 0 { back_span } else { 1 }) };
         // Weights in f16 change nothing but how weights are loaded: drivers take seconds to compile what is not plain.
         for kernel in [&kernel::SCAN_FORWARD, &kernel::SCAN_FORWARD_HALF].into_iter().take(1 + plain as usize) {
             let train = round as u32 % 2;
@@ -161,8 +170,8 @@ fn cases() -> Vec<Case> {
             };
             let drop = (round % 5 == 2) as u32;
             // Where another kernel made the product, it lies in W·x.
-            let terms = if steps == 1 && round % 7 == 1 && !projected { 0 } else { k };
-            let constants = [h, k, train, drop, carries, kinds, rows, units, span, threads, terms];
+            let terms = if round % 7 == 1 && !projected { 0 } else { k / heads };
+            let constants = [h, k, train, drop, carries, kinds, rows, units, span, threads, terms, heads];
             all.push(case(kernel, &constants, params.with_settings(&settings)));
         }
         for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
@@ -196,7 +205,8 @@ fn cases() -> Vec<Case> {
                 ..bytemuck::Zeroable::zeroed()
             };
             let drop = (round % 5 == 2) as u32;
-            let constants = [h, drop, carries, kinds, rows, units, back_span, threads];
+            let terms = if round % 7 == 3 { 0 } else { h / heads };
+            let constants = [h, drop, carries, kinds, rows, units, back_span, threads, terms, heads];
             all.push(case(kernel, &constants, params.with_settings(&settings)));
         }
         let (features, index_step) = (odd(), [0, 1000][round % 2]);

@@ -105,7 +105,7 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// The complete WGSL: common functions, the cell where the kernel takes one, and the kernel.
     pub fn source(&self, cell: Option<&CellSpec>) -> String {
-        let cell = cell.filter(|_| self.takes_cell).map_or("", |cell| cell.shader);
+        let cell = cell.filter(|_| self.takes_cell).map(CellSpec::source);
         [
             include_str!("../../shaders/common/math.wgsl"),
             include_str!("../../shaders/common/activation.wgsl"),
@@ -117,7 +117,7 @@ impl Kernel {
             } else {
                 include_str!("../../shaders/common/weights_f32.wgsl")
             },
-            cell,
+            &cell.unwrap_or_default(),
             self.shader,
         ]
         .join("\n")
@@ -197,7 +197,7 @@ kernels! {
             read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved"), read("words"),
             read("mask"),
         ],
-        constants: &["H", "K", "TRAIN", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS", "TERMS"], workgroup: [0, 1, 1], cell: true,
+        constants: &["H", "K", "TRAIN", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS", "TERMS", "HEADS"], workgroup: [0, 1, 1], cell: true,
     }
     /// Time steps backward: gradient through the recurrent product, then through the cell.
     SCAN_BACKWARD = scan_backward {
@@ -206,7 +206,7 @@ kernels! {
             read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("sums"), read("words"),
             read("bias"),
         ],
-        constants: &["H", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS"], workgroup: [0, 1, 1], cell: true,
+        constants: &["H", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS", "TERMS", "HEADS"], workgroup: [0, 1, 1], cell: true,
     }
     /// [`SCAN_FORWARD`] with recurrent weights in f16.
     SCAN_FORWARD_HALF = scan_forward_half {

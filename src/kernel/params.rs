@@ -206,9 +206,9 @@ params! {
         xw_offset: u32,
         /// Slot of h' of the first step; the steps' own slots follow it.
         h_in: u32,
-        /// Slot of c' of the first step.
+        /// Slot of the states beside h before the first step, [STATES, D, B, H].
         c_in: u32,
-        /// Slot of c: of the first step in training, where the other steps' follow; else of the last.
+        /// Slot of those after it: of the first step in training, where the other steps' follow; else of the last.
         c_out: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
@@ -292,21 +292,24 @@ impl ScanForward {
     /// the values kept for backward), TRAIN, DROP (1: h' is multiplied by a mask before the product), CARRIES (whether states
     /// are carried past the cell: 1 by rows that have ended, 2 by zoneout, 3 by both), KINDS ([`Settings::kinds`]), ROWS (batch
     /// rows of a workgroup), UNITS (hidden units of one), SPAN (units of a thread at once), THREADS, TERMS (of the recurrent
-    /// product: K, or 0 where other kernels have added it to xw).
+    /// product: K / HEADS, or 0 where there is none or other kernels have added it to xw), HEADS (groups of units that do not see
+    /// each other).
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
         let [hidden, _, _, _, _, _, rows, units, ..] = call.constants[..] else { return [0; 3] };
         recurrence_groups(hidden, units, self.batch, rows, self.directions)
     }
 
-    /// Nothing for several steps between which other kernels have work.
+    /// Nothing for several steps between which other kernels have work, and for units of a thread in several heads.
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
-        let [h, k, train, drop, carries, _, _, _, _, _, terms] = call.constants[..] else { return Vec::new() };
+        let [h, k, train, drop, carries, _, _, _, span, _, terms, heads] = call.constants[..] else { return Vec::new() };
         let (d, projected) = (self.directions, h != k);
-        if (terms != k && terms != 0) || (projected || terms == 0) && self.steps > 1 {
+        let whole = heads > 0 && h.is_multiple_of(heads) && k.is_multiple_of(heads) && (span == 1 || heads == 1);
+        if !whole || (terms * heads != k && terms != 0) || projected && self.steps > 1 {
             return Vec::new();
         }
         let units = self.batch * h;
         let slots = |offset, count| Region::span(offset, count * d, units);
+        let states = call.cell.map_or(1, |cell| cell.states.len() as u32);
         let halves = 1 + call.kernel.half_weights as u32; // weights to an element
         let planes = train * call.cell.map_or(0, |cell| cell.saved as u32) + projected as u32;
         let kept = if train == 1 { self.steps } else { 1 };
@@ -319,7 +322,7 @@ impl ScanForward {
             Touch::reads(Region::span(0, d * terms, 4 * h / halves)),
             Touch::reads(Region::span(0, d * (self.biases + extra), 4 * h)),
             Touch { read: Some(Region::span(self.h_in, d, self.batch * k)), write: h_new },
-            Touch { read: Some(slots(self.c_in, 1)), write: Some(slots(self.c_out, kept)) },
+            Touch { read: Some(slots(self.c_in, states)), write: Some(slots(self.c_out, kept * states)) },
             Touch::writes(slots(self.saved_offset, planes * self.steps)),
             Touch::reads(Region::span(0, 1, words)),
             Touch::reads(Region::span(0, drop * d, self.batch * k)),
@@ -364,7 +367,7 @@ params! {
         saved_offset: u32,
         /// From one step of saved to the next.
         saved_step: u32,
-        /// Slot of c' [D, B, H] of the first step; the steps' own slots follow it.
+        /// Slot of the states [STATES, D, B, H] before the first step; the steps' own slots follow it.
         c_in: u32,
         /// Gate gradients [D, B, 4H] of the step after the last.
         dg_next: u32,
@@ -409,7 +412,8 @@ params! {
 
 impl ScanBackward {
     /// Constants of a call: H, then DROP, CARRIES and KINDS as in the forward pass, ROWS (batch rows of a workgroup), UNITS
-    /// (hidden units of one), SPAN (units of a thread at once), THREADS.
+    /// (hidden units of one), SPAN (units of a thread at once), THREADS, TERMS (of the recurrent product: the units of a head, or 0
+    /// where there is no product), HEADS.
     pub(super) fn groups(&self, call: &Call) -> [u64; 3] {
         let [hidden, _, _, _, rows, units] = call.constants[..6] else { return [0; 3] };
         recurrence_groups(hidden, units, self.batch, rows, self.directions)
@@ -420,10 +424,11 @@ impl ScanBackward {
         (1 + extra as u32) * self.directions * self.batch * 4 * hidden
     }
 
-    /// As with products, nothing where units do not come by as many as a thread makes.
+    /// As with products, nothing where a head's units do not come by as many as a thread makes.
     pub(super) fn touches(&self, call: &Call) -> Vec<Touch> {
-        let [h, drop, carries, .., span, _] = call.constants[..] else { return Vec::new() };
-        if !h.is_multiple_of(span.max(1)) {
+        let [h, drop, carries, .., span, _, terms, heads] = call.constants[..] else { return Vec::new() };
+        let whole = heads > 0 && h.is_multiple_of(heads) && (h / heads).is_multiple_of(span.max(1));
+        if !whole || (terms * heads != h && terms != 0) {
             return Vec::new();
         }
         let (d, steps) = (self.directions, self.steps);
@@ -436,18 +441,19 @@ impl ScanBackward {
             [(with_dy, self.dy_step as i32), (d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
         let saved = call.cell.map_or(0, |cell| cell.saved as u32);
         let extra = call.cell.is_some_and(|cell| cell.extra);
+        let states = call.cell.map_or(1, |cell| cell.states.len() as u32);
         let next = self.has_next == 1;
-        // dbias is written before it is read; then dc, and the hidden state's gradient where it is carried.
+        // dbias is written before it is read; then those of the states, and the hidden state's gradient where it is carried.
         let carry = (carries > 0) as u32;
-        let state = Region::span(self.parameter_sums(h, extra), (1 + carry) * d, units);
-        let sums = Region::span(0, (4 * (1 + extra as u32) + 1 + carry) * d, units);
+        let state = Region::span(self.parameter_sums(h, extra), (states + carry) * d, units);
+        let sums = Region::span(0, (4 * (1 + extra as u32) + states + carry) * d, units);
         let words = if carries % 2 == 1 { 2 + self.batch } else { 2 * (drop | (carries / 2)) };
         let saved_axes = [(steps, self.saved_step as i32), (saved * d * units, 1)];
         vec![
             Touch::reads(Region::strided(self.saved_offset, saved_axes)),
-            Touch::reads(Region::span(self.c_in, (steps + 1) * d, units)),
+            Touch::reads(Region::span(self.c_in, (steps + 1) * states * d, units)),
             when(with_dy > 0, Region::strided(self.dy_offset, dy)),
-            when(next || steps > 1, Region::span(0, d * 4 * h / halves, h)),
+            when(next || steps > 1, Region::span(0, d * 4 * terms / halves, h)),
             Touch { read: next.then(|| gates(self.dg_next, 1)), write: Some(gates(self.dg_offset, steps)) },
             Touch { read: Some(if self.first == 1 { state } else { sums }), write: Some(sums) },
             Touch::reads(Region::span(0, 1, words)),
@@ -456,9 +462,9 @@ impl ScanBackward {
     }
 
     pub(super) fn flops(&self, call: &Call) -> u64 {
-        let h = call.constants[0] as u64;
+        let [h, terms] = [call.constants[0], call.constants[8]].map(u64::from);
         let products = (self.steps - 1 + self.has_next) as u64;
-        self.directions as u64 * self.batch as u64 * h * (8 * h * products + 40 * self.steps as u64)
+        self.directions as u64 * self.batch as u64 * h * (8 * terms * products + 40 * self.steps as u64)
     }
 }
 

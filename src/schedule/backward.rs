@@ -399,6 +399,8 @@ impl Layer<'_> {
             launch.units,
             launch.span,
             launch.threads,
+            sizes.hidden,
+            1,
         ];
         let half = scratch.step_rt != scratch.rt;
         let kernel = if half { &kernel::SCAN_BACKWARD_HALF } else { &kernel::SCAN_BACKWARD };

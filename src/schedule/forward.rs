@@ -572,6 +572,7 @@ impl Layer<'_> {
             launch.span,
             launch.threads,
             if multiplies { sizes.width } else { 0 },
+            1,
         ];
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }

@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use wgpu_lstm::Device;
-use wgpu_lstm::kernel::params::Matmul;
+use wgpu_lstm::kernel::Matmul;
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::schedule::Builder;
 

@@ -89,7 +89,7 @@ fn other_weights_are_as_close_as_said(devices: [Device; 2]) {
 
 /// All 65,536 values, through the kernel on the device.
 fn rounding_is_that_of_ieee(devices: [Device; 2]) {
-    use wgpu_lstm::kernel::{self, params};
+    use wgpu_lstm::kernel;
     use wgpu_lstm::plan::Role;
     use wgpu_lstm::schedule::Builder;
     let values: Vec<f32> = (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32()).filter(|v| v.is_finite()).collect();
@@ -98,7 +98,7 @@ fn rounding_is_that_of_ieee(devices: [Device; 2]) {
         let n = values.len() as u64 / 2;
         let (src, dst) =
             (builder.buffer("src", 2 * n, Role::Input).unwrap(), builder.buffer("dst", n, Role::Output).unwrap());
-        builder.push(&kernel::HALF, None, &[], &params::Half { n: n as u32 }, &[src, dst]);
+        builder.push(&kernel::HALF, None, &kernel::NoConstants, &kernel::Half { n: n as u32 }, &[src, dst]);
         let executable = device.compile(builder.finish().unwrap()).unwrap();
         executable.write((src, 0), &values).unwrap();
         executable.run().unwrap();

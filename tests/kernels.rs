@@ -9,7 +9,7 @@ use common::{Draw, adapter, checked_adapter};
 use std::collections::HashSet;
 use wgpu_lstm::Device;
 use wgpu_lstm::cell::{CELLS, Settings, Shape};
-use wgpu_lstm::kernel::{self, KERNELS, Kernel, params as p};
+use wgpu_lstm::kernel::{self, self as p, Carries, Constants, KERNELS, Kernel, NoConstants, Params};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::Builder;
 
@@ -22,17 +22,18 @@ struct Case {
     lens: Vec<u64>,
 }
 
-fn case(kernel: &'static Kernel, constants: &[u32], params: impl bytemuck::NoUninit) -> Case {
+fn case(kernel: &'static Kernel, constants: impl Constants, params: impl Params) -> Case {
+    let constants = constants.values();
     let params: Vec<u32> = bytemuck::cast_slice(bytemuck::bytes_of(&params)).to_vec();
     let mut lens = vec![0; kernel.bindings.len()];
     let cells = if kernel.takes_cell { CELLS.iter().map(Some).collect() } else { vec![None] };
     for cell in cells {
-        let call = kernel::Call { kernel, cell, constants: constants.to_vec(), params: params.clone() };
+        let call = kernel::Call { kernel, cell, constants: constants.clone(), params: params.clone() };
         let touches = call.touches();
         assert_eq!(touches.len(), lens.len(), "{} with {constants:?}", kernel.name);
         lens.iter_mut().zip(touches).for_each(|(len, touch)| *len = (touch.end() + 7).max(*len));
     }
-    Case { kernel, constants: constants.to_vec(), params, lens }
+    Case { kernel, constants, params, lens }
 }
 
 /// What a cell leaves open, different in every round.
@@ -84,9 +85,9 @@ fn cases() -> Vec<Case> {
             part: 0,
             c_part: 0,
         };
-        all.push(case(&kernel::MATMUL, &[], product));
+        all.push(case(&kernel::MATMUL, NoConstants, product));
         let part = k_split * [1, 4, 40][round % 3]; // of the terms, each to a C of its own
-        all.push(case(&kernel::MATMUL, &[], p::Matmul { part, c_part: (m + split) * (n + 3), ..product }));
+        all.push(case(&kernel::MATMUL, NoConstants, p::Matmul { part, c_part: (m + split) * (n + 3), ..product }));
         // By fours: rows or terms of A side by side, columns or terms of B.
         let [m4, n4, k4] = [m, n, k].map(|size| 4 * size.div_ceil(4));
         let (a_along_k, b_along_n) = (round % 2 == 0, round % 4 < 2);
@@ -113,13 +114,14 @@ fn cases() -> Vec<Case> {
             ..product
         };
         let along = product.fours().expect("sizes by fours");
-        assert_eq!(along, [if m4 > 4 { 8 } else { 4 }, a_along_k as u32, b_along_n as u32], "{product:?}");
-        all.push(case(&kernel::MATMUL_REGISTERS, &along, product));
+        let rows = if m4 > 4 { 8 } else { 4 };
+        assert_eq!(along, p::MatmulRegistersConstants { rows, a_along_k, b_along_n }, "{product:?}");
+        all.push(case(&kernel::MATMUL_REGISTERS, along, product));
         if a_along_k {
             let single = p::Matmul { m: 1, m_split: 1, ..product };
             let along = single.fours().expect("sizes by fours");
-            assert_eq!(along[0], 1, "{single:?}");
-            all.push(case(&kernel::MATMUL_REGISTERS, &along, single));
+            assert_eq!(along.rows, 1, "{single:?}");
+            all.push(case(&kernel::MATMUL_REGISTERS, along, single));
         }
         let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
         let slot = directions * batch * h;
@@ -130,11 +132,11 @@ fn cases() -> Vec<Case> {
         let [span, back_span] = if rows > 1 && h % 4 == 0 && round % 8 != 1 { [2, 4] } else { [1, 1] };
         // What rows and units may do beside the plain step.
         let settings = settings(round);
-        let (carries, kinds) = ([0, 1, 0, 2, 0, 3][round % 6], settings.kinds());
-        let projected = steps == 1 && h > 4 && round % 5 == 0 && carries == 0;
+        let (carries, kinds) = (Carries([0, 1, 0, 2, 0, 3][round % 6]), settings.kinds());
+        let projected = steps == 1 && h > 4 && round % 5 == 0 && !carries.any();
         let k = if projected { h / 2 } else { h };
         // as the scheduler does it: few rows and units of a thread where a step is long
-        let plain = carries == 0 && settings == Settings::default();
+        let plain = !carries.any() && settings == Settings::default();
         let (rows, span, back_span) = if plain { (rows, span, back_span) } else { (rows.min(4), 1, 1) };
         // Units in heads: two, as many as there are, or those of a size that is no power of two.
         let heads = match round % 8 {
@@ -144,10 +146,11 @@ fn cases() -> Vec<Case> {
             _ => 1,
         };
         let heads = if projected { 1 } else { heads };
-        let (span, back_span) = if heads == 1 { (span, back_span) } else { (1, if h / heads % 4 == 0 { back_span } else { 1 }) };
+        let (span, back_span) =
+            if heads == 1 { (span, back_span) } else { (1, if h / heads % 4 == 0 { back_span } else { 1 }) };
         // Weights in f16 change nothing but how weights are loaded: drivers take seconds to compile what is not plain.
         for kernel in [&kernel::SCAN_FORWARD, &kernel::SCAN_FORWARD_HALF].into_iter().take(1 + plain as usize) {
-            let train = round as u32 % 2;
+            let train = round % 2 == 1;
             let params = p::ScanForward {
                 batch,
                 directions,
@@ -168,11 +171,12 @@ fn cases() -> Vec<Case> {
                 keep_c: 0.5,
                 ..bytemuck::Zeroable::zeroed()
             };
-            let drop = (round % 5 == 2) as u32;
+            let drop = round % 5 == 2;
             // Where another kernel made the product, it lies in W·x.
             let terms = if round % 7 == 1 && !projected { 0 } else { k / heads };
-            let constants = [h, k, train, drop, carries, kinds, rows, units, span, threads, terms, heads];
-            all.push(case(kernel, &constants, params.with_settings(&settings)));
+            let constants =
+                p::ScanForwardConstants { h, k, train, drop, carries, kinds, rows, units, span, threads, terms, heads };
+            all.push(case(kernel, constants, params.with_settings(&settings)));
         }
         for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
             let params = p::ScanBackward {
@@ -204,10 +208,12 @@ fn cases() -> Vec<Case> {
                 drop_scale: 2.0,
                 ..bytemuck::Zeroable::zeroed()
             };
-            let drop = (round % 5 == 2) as u32;
+            let drop = round % 5 == 2;
+            let span = back_span;
             let terms = if round % 7 == 3 { 0 } else { h / heads };
-            let constants = [h, drop, carries, kinds, rows, units, back_span, threads, terms, heads];
-            all.push(case(kernel, &constants, params.with_settings(&settings)));
+            let constants =
+                p::ScanBackwardConstants { h, drop, carries, kinds, rows, units, span, threads, terms, heads };
+            all.push(case(kernel, constants, params.with_settings(&settings)));
         }
         let (features, index_step) = (odd(), [0, 1000][round % 2]);
         let dropout = p::Dropout {
@@ -226,7 +232,7 @@ fn cases() -> Vec<Case> {
             threshold: 1 << 30,
             scale: 1.5,
         };
-        all.push(case(&kernel::DROPOUT, &[], dropout));
+        all.push(case(&kernel::DROPOUT, NoConstants, dropout));
         let trim = p::Trim {
             steps,
             batch,
@@ -240,14 +246,14 @@ fn cases() -> Vec<Case> {
             time: if back { steps - 1 } else { 0 },
             time_step: if back { -1 } else { 1 },
         };
-        all.push(case(&kernel::TRIM, &[], trim));
-        all.push(case(&kernel::HALF, &[], p::Half { n: odd() * 5 }));
+        all.push(case(&kernel::TRIM, NoConstants, trim));
+        all.push(case(&kernel::HALF, NoConstants, p::Half { n: odd() * 5 }));
         let size = [odd().min(7), odd().min(16), odd().min(7), odd().min(33)];
         let [_, n1, n2, n3] = size.map(|n| n as i32);
         all.push(case(
             &kernel::COPY,
-            &[],
-            p::Copy {
+            NoConstants,
+            p::StridedCopy {
                 n0: size[0],
                 n1: size[1],
                 n2: size[2],
@@ -266,7 +272,7 @@ fn cases() -> Vec<Case> {
             },
         ));
         let rows = odd() * 3;
-        all.push(case(&kernel::FILL, &[], p::Fill { offset: round as u32, n: odd() * 9, value: -1.5 }));
+        all.push(case(&kernel::FILL, NoConstants, p::Fill { offset: round as u32, n: odd() * 9, value: -1.5 }));
         let pool = p::PoolForward {
             steps,
             batch,
@@ -277,8 +283,8 @@ fn cases() -> Vec<Case> {
             time: (round % 2) as u32 * 2,
             total_steps: steps + 3,
         };
-        let constants = [round as u32 / 2 % 4, (round as u32 / 8) % 2];
-        all.push(case(&kernel::POOL_FORWARD, &constants, pool));
+        let constants = p::PoolConstants { kind: round as u32 / 2 % 4, ragged: round / 8 % 2 == 1 };
+        all.push(case(&kernel::POOL_FORWARD, constants, pool));
         let pool = p::PoolBackward {
             steps,
             batch,
@@ -288,12 +294,13 @@ fn cases() -> Vec<Case> {
             time: (round % 2) as u32 * 2,
             total_steps: steps + 3,
         };
-        all.push(case(&kernel::POOL_BACKWARD, &constants, pool));
+        all.push(case(&kernel::POOL_BACKWARD, constants, pool));
         let count = batch * steps;
         let epsilon = 1e-3;
         let (group, groups) = [(count, 1), (batch, directions), (1, 3)][round % 3];
         let params = p::NormForward { rows: count, features, group, groups, x_offset: 3, y_offset: 2, epsilon };
-        all.push(case(&kernel::NORM_FORWARD, &[round as u32 / 2 % 2, round as u32 % 2], params));
+        let constants = p::NormForwardConstants { bias: round / 2 % 2 == 1, add: round % 2 == 1 };
+        all.push(case(&kernel::NORM_FORWARD, constants, params));
         let params = p::NormBackward {
             rows: batch,
             steps,
@@ -305,7 +312,7 @@ fn cases() -> Vec<Case> {
             dx_offset: 1,
             epsilon,
         };
-        all.push(case(&kernel::NORM_BACKWARD, &[round as u32 % 2], params));
+        all.push(case(&kernel::NORM_BACKWARD, p::NormBackwardConstants { add: round % 2 == 1 }, params));
         // Steps that are more than one dispatch.
         let (backwards, total_steps) = ((round % 9 == 4) as u32, 3);
         let (site, zoneout_h, zoneout_c, alpha, beta) = (5, 1 << 30, 1 << 29, 0.3, 0.4);
@@ -327,8 +334,10 @@ fn cases() -> Vec<Case> {
             beta,
             epsilon,
         };
-        let carries = round as u32 % 4;
-        all.push(case(&kernel::NORM_STATE_FORWARD, &[h, round as u32 / 2 % 2, carries, round as u32 % 12], state));
+        let carries = Carries(round as u32 % 4);
+        let (train, kind) = (round / 2 % 2 == 1, round as u32 % 12);
+        let constants = p::NormStateForwardConstants { h, train, carries, kind };
+        all.push(case(&kernel::NORM_STATE_FORWARD, constants, state));
         let state = p::NormStateBackward {
             batch,
             directions,
@@ -353,8 +362,10 @@ fn cases() -> Vec<Case> {
             | (round as u32 % 12) << 16
             | (3 - round as u32 % 2) << 8
             | (round as u32 / 2 % 2) << 24;
-        all.push(case(&kernel::NORM_STATE_BACKWARD, &[h, carries, kinds], state));
+        let constants = p::NormStateBackwardConstants { h, carries, kinds };
+        all.push(case(&kernel::NORM_STATE_BACKWARD, constants, state));
         let clip = [f32::MAX, 0.9][round % 2];
+        let constants = p::ResetConstants { kind: round as u32 % 12 };
         let (hidden, biases) = (h, round as u32 % 3);
         let reset = p::ResetForward {
             batch,
@@ -368,7 +379,7 @@ fn cases() -> Vec<Case> {
             beta,
             clip,
         };
-        all.push(case(&kernel::RESET_FORWARD, &[round as u32 % 12], reset));
+        all.push(case(&kernel::RESET_FORWARD, constants, reset));
         let reset = p::ResetBackward {
             batch,
             directions,
@@ -381,7 +392,7 @@ fn cases() -> Vec<Case> {
             beta,
             clip,
         };
-        all.push(case(&kernel::RESET_BACKWARD, &[round as u32 % 12], reset));
+        all.push(case(&kernel::RESET_BACKWARD, constants, reset));
         let carry = p::Carry {
             batch,
             directions,
@@ -393,28 +404,28 @@ fn cases() -> Vec<Case> {
             backwards,
             add: round as u32 % 2,
         };
-        all.push(case(&kernel::CARRY, &[], carry));
+        all.push(case(&kernel::CARRY, NoConstants, carry));
         let params = p::EmbedForward { rows: count, features, entries: 5, index_offset: 3, y_offset: 2 };
-        all.push(case(&kernel::EMBED_FORWARD, &[], params));
+        all.push(case(&kernel::EMBED_FORWARD, NoConstants, params));
         let params = p::EmbedBackward { rows: count, features, entries: 5, index_offset: 3, dy_offset: 2 };
-        all.push(case(&kernel::EMBED_BACKWARD, &[], params));
-        let merge = [round as u32 % 3];
+        all.push(case(&kernel::EMBED_BACKWARD, NoConstants, params));
+        let merge = p::MergeConstants { kind: round as u32 % 3 };
         let params = p::MergeForward { rows: batch * steps, width: features, x_offset: 3, y_offset: 5 };
-        all.push(case(&kernel::MERGE_FORWARD, &merge, params));
+        all.push(case(&kernel::MERGE_FORWARD, merge, params));
         let params = p::MergeBackward { rows: batch * steps, width: features, x_offset: 3, dy_offset: 5, dx_offset: 1 };
-        all.push(case(&kernel::MERGE_BACKWARD, &merge, params));
-        let activation = round as u32 % 12;
+        all.push(case(&kernel::MERGE_BACKWARD, merge, params));
+        let activation = p::DenseConstants { activation: round as u32 % 12 };
         let (alpha, beta) = (0.3, 0.4);
         let features = odd();
         let dense = p::DenseForward { rows, features, has_bias: (round % 5 > 0) as u32, y_offset: 2, alpha, beta };
-        all.push(case(&kernel::DENSE_FORWARD, &[activation], dense));
+        all.push(case(&kernel::DENSE_FORWARD, activation, dense));
         let backward = p::DenseBackward { n: rows * features, y_offset: 1, dy_offset: 3, alpha, beta };
-        all.push(case(&kernel::DENSE_BACKWARD, &[activation], backward));
-        let logarithm = [round as u32 % 2];
+        all.push(case(&kernel::DENSE_BACKWARD, activation, backward));
+        let logarithm = p::SoftmaxConstants { log: round % 2 == 1 };
         let softmax = p::SoftmaxForward { rows, features, y_offset: 2 };
-        all.push(case(&kernel::SOFTMAX_FORWARD, &logarithm, softmax));
+        all.push(case(&kernel::SOFTMAX_FORWARD, logarithm, softmax));
         let backward = p::SoftmaxBackward { rows, features, y_offset: 1, dy_offset: 3 };
-        all.push(case(&kernel::SOFTMAX_BACKWARD, &logarithm, backward));
+        all.push(case(&kernel::SOFTMAX_BACKWARD, logarithm, backward));
         let sum = p::ColumnSum {
             rows,
             columns: features,
@@ -423,7 +434,7 @@ fn cases() -> Vec<Case> {
             copies: 1 + round as u32 % 2,
             accumulate: (round % 3 == 0) as u32,
         };
-        all.push(case(&kernel::COLUMN_SUM, &[], sum));
+        all.push(case(&kernel::COLUMN_SUM, NoConstants, sum));
         // Kinds as in train/loss.rs: Huber has one level, the quantile loss several.
         let kind = round as u32 % 8;
         let (targets, levels) = (features, [0, 0, 1, 3, 0, 0, 0, 0][kind as usize]);
@@ -444,18 +455,18 @@ fn cases() -> Vec<Case> {
             7 => p::Loss { width: 2 * targets, ..loss }, // means and logarithms of variances
             _ => loss,
         };
-        all.push(case(&kernel::LOSS, &[kind], loss));
+        all.push(case(&kernel::LOSS, p::LossConstants { kind }, loss));
         let n = rows * features;
         let per_group = odd() * 10;
         let reduce = p::Reduce { n, offset: 3, per_group, out_offset: 1, square: round as u32 % 2 };
-        all.push(case(&kernel::REDUCE, &[], reduce));
-        all.push(case(&kernel::CLIP, &[], p::Clip { n: odd(), max_norm: [0.1, 100.0][round % 2] }));
+        all.push(case(&kernel::REDUCE, NoConstants, reduce));
+        all.push(case(&kernel::CLIP, NoConstants, p::Clip { n: odd(), max_norm: [0.1, 100.0][round % 2] }));
         let (limit, l2) = ([f32::MAX, 0.2][round % 2], [0.0, 0.1][round / 2 % 2]);
-        all.push(case(&kernel::SGD, &[], p::Sgd { n, momentum: 0.9, nesterov: round as u32 % 2, limit, l2 }));
+        all.push(case(&kernel::SGD, NoConstants, p::Sgd { n, momentum: 0.9, nesterov: round as u32 % 2, limit, l2 }));
         let means = (round % 3 > 0) as u32;
         let adam = p::Adam { n, means, beta1: 0.9, take1: 0.1, beta2: 0.999, take2: 0.001, limit, l2 };
-        all.push(case(&kernel::ADAM, &[], adam));
-        all.push(case(&kernel::PENALTY, &[], p::Penalty { n, l1: 0.3, l2 }));
+        all.push(case(&kernel::ADAM, NoConstants, adam));
+        all.push(case(&kernel::PENALTY, NoConstants, p::Penalty { n, l1: 0.3, l2 }));
         // Rows of a matrix as it stands, or columns of matrices one after another
         let (rows, columns) = (odd(), odd());
         let (inner_stride, stride, matrices) = if back { (columns, 1, 1) } else { (1, rows, 2) };
@@ -468,14 +479,14 @@ fn cases() -> Vec<Case> {
             stride,
             limit: 0.5 + round as f32 / 10.0,
         };
-        all.push(case(&kernel::MAX_NORM, &[], bound));
+        all.push(case(&kernel::MAX_NORM, NoConstants, bound));
     }
     // Sizes that need a second row of workgroups: more than 65,535 groups of 256.
     let large = 65_535 * 256 + 300;
-    all.push(case(&kernel::FILL, &[], p::Fill { offset: 3, n: large, value: 2.0 }));
+    all.push(case(&kernel::FILL, NoConstants, p::Fill { offset: 3, n: large, value: 2.0 }));
     all.push(case(
         &kernel::REDUCE,
-        &[],
+        NoConstants,
         p::Reduce { n: 3_000_001, offset: 0, per_group: 4096, out_offset: 0, square: 1 },
     ));
     all
@@ -588,7 +599,7 @@ mod on_adapter {
             let [weight, index] = ["weight", "index"].map(|name| builder.buffer(name, 4, Role::Input).unwrap());
             let y = builder.buffer("y", 4, Role::Output).unwrap();
             let params = p::EmbedForward { rows: 4, features: 1, entries, index_offset: 0, y_offset: 0 };
-            builder.push(&kernel::EMBED_FORWARD, None, &[], &params, &[weight, index, y]);
+            builder.push(&kernel::EMBED_FORWARD, None, &NoConstants, &params, &[weight, index, y]);
             let plan = builder.finish().unwrap();
             assert!(!plan.is_trusted());
             // SAFETY: asked for with a table as long as its buffer only.
@@ -615,7 +626,7 @@ mod on_adapter {
                 let y = builder.buffer("y", inputs.len() as u64, Role::Input).unwrap();
                 let rows = inputs.len() as u32;
                 let params = p::DenseForward { rows, features: 1, has_bias: 0, y_offset: 0, alpha: 0.0, beta: 0.0 };
-                builder.push(&kernel::DENSE_FORWARD, None, &[activation], &params, &[bias, y]);
+                builder.push(&kernel::DENSE_FORWARD, None, &p::DenseConstants { activation }, &params, &[bias, y]);
                 let executable = device.compile(builder.finish().unwrap()).unwrap();
                 executable.write((y, 0), &inputs).unwrap();
                 executable.run().unwrap();

@@ -1,6 +1,6 @@
 //! Plans without any device: their order, their sizes, the hazards that a check must find, and what they print.
 
-use wgpu_lstm::kernel::{self, Access, params};
+use wgpu_lstm::kernel::{self, Access};
 use wgpu_lstm::plan::{Plan, PlanContents, Role};
 use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Bias, Capabilities, Cell, Clip, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy, Update};
@@ -79,8 +79,7 @@ fn kernels_come_in_the_order_of_the_algorithm() {
     );
     // Steps read what the step before wrote: their slots follow each other.
     let steps = plan.commands.iter().filter(|command| command.call.kernel.name == "scan_forward");
-    let slots: Vec<u32> =
-        steps.map(|command| command.call.params::<wgpu_lstm::kernel::params::ScanForward>().h_in).collect();
+    let slots: Vec<u32> = steps.map(|command| command.call.params::<kernel::ScanForward>().h_in).collect();
     assert_eq!(slots, [0, 8, 16]);
 }
 
@@ -348,7 +347,7 @@ fn gradient_plans_are_for_lstms_only() {
 /// Where C has few tiles and the sums are long, as in weights' gradients, workgroups share the terms.
 #[test]
 fn long_sums_of_small_matrices_are_made_in_parts() {
-    let product = params::Matmul::plain(96, 80, 3000);
+    let product = kernel::Matmul::plain(96, 80, 3000);
     let plan_for = |busy_threads, product| {
         let mut builder = Builder::new("product", Capabilities { busy_threads, ..Capabilities::default() });
         let a = builder.buffer("a", 96 * 3000, Role::Input).unwrap();
@@ -360,7 +359,7 @@ fn long_sums_of_small_matrices_are_made_in_parts() {
     let (whole, [a, b, c]) = plan_for(1, product);
     assert_eq!(whole.dispatches_of("matmul"), 1);
     assert_eq!(whole.dispatches_of("column_sum"), 0);
-    for (product, busy) in [(product, 1 << 16), (params::Matmul { accumulate: 1, ..product }, 1 << 11)] {
+    for (product, busy) in [(product, 1 << 16), (kernel::Matmul { accumulate: 1, ..product }, 1 << 11)] {
         let (parts, _) = plan_for(busy, product);
         assert_eq!((parts.dispatches_of("matmul"), parts.dispatches_of("column_sum")), (1, 1));
         let values = |len: usize, by: usize| (0..len).map(|k| ((k * by) % 17) as f32 * 0.1 - 0.8).collect::<Vec<_>>();
@@ -385,11 +384,12 @@ fn long_sums_of_small_matrices_are_made_in_parts() {
 /// Kernels run without checks of their indices, so constants that would make them leave a buffer are refused.
 #[test]
 fn constants_that_do_not_fit_the_sizes_are_refused() {
-    let product = params::Matmul::plain(8, 6, 4); // six columns do not come by fours
+    let product = kernel::Matmul::plain(8, 6, 4); // six columns do not come by fours
     let mut builder = Builder::new("product", Capabilities::default());
     let [a, b, c] =
         [("a", 32), ("b", 24), ("c", 48)].map(|(name, len)| builder.buffer(name, len, Role::Input).unwrap());
-    builder.push(&kernel::MATMUL_REGISTERS, None, &[8, 1, 1], &product, &[a, b, c]);
+    let constants = kernel::MatmulRegistersConstants { rows: 8, a_along_k: true, b_along_n: true };
+    builder.push(&kernel::MATMUL_REGISTERS, None, &constants, &product, &[a, b, c]);
     assert!(matches!(builder.finish(), Err(Error::Plan(_))));
 
     let mut plan = training_plan(Lstm::new(6), 9, 3, &Capabilities::default()).unwrap();

@@ -166,7 +166,7 @@ pub fn rates(device: &Device) -> Result<Rates> {
     let mut product = Builder::new("product", device.capabilities().clone());
     let [a, b] = ["a", "b"].map(|name| product.buffer(name, (n * n) as u64, Role::Input));
     let c = product.buffer("c", (n * n) as u64, Role::Output)?;
-    product.matmul(wgpu_lstm::kernel::params::Matmul::plain(n, n, n), a?, b?, c);
+    product.matmul(wgpu_lstm::kernel::Matmul::plain(n, n, n), a?, b?, c);
     let len = 1 << 24;
     let mut copy = Builder::new("copy", device.capabilities().clone());
     let (from, to) = (copy.buffer("from", len, Role::Input)?, copy.buffer("to", len, Role::Output)?);

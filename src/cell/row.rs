@@ -86,7 +86,8 @@ pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
         let own = GATES * u..GATES * (u + 1);
         let extra = if C::EXTRA { std::array::from_fn(|k| row.extra[own.start + k]) } else { [0.0; GATES] };
         let more = More { extra, settings: row.settings };
-        let state = |of: &[&[f64]; MAX_STATES]| std::array::from_fn(|s| if s < C::STATES.len() { of[s][u] } else { 0.0 });
+        let state =
+            |of: &[&[f64]; MAX_STATES]| std::array::from_fn(|s| if s < C::STATES.len() { of[s][u] } else { 0.0 });
         let d_new = std::array::from_fn(|s| row.d_states.get(s).map_or(0.0, |plane| plane[u]));
         let out = C::backward(&kept, &state(&row.old), &state(&row.new), row.dh[u], &d_new, &more);
         row.d_states.iter_mut().zip(out.states).for_each(|(plane, value)| plane[u] = value);

@@ -3,14 +3,14 @@
 use super::Args;
 use crate::kernel::{
     Call,
-    params::{Copy, Fill, Half},
+    params::{Fill, Half, StridedCopy},
 };
 use crate::real::Real;
 use half::f16;
 
 /// Twin of `shaders/copy.wgsl`.
 pub fn copy<F: Real>(call: &Call, args: &mut Args<F>) {
-    let p: Copy = call.params();
+    let p: StridedCopy = call.params();
     let ([src], [dst], _) = args.parts(0);
     let at = |offset: u32, i: [u32; 2], strides: [i32; 2]| {
         offset as i64 + i[0] as i64 * strides[0] as i64 + i[1] as i64 * strides[1] as i64

@@ -12,7 +12,7 @@ use super::share::{Piece, deal, share};
 use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, MAX_STATES, Settings};
-use crate::kernel::{Call, params};
+use crate::kernel::{Call, ScanBackwardConstants, ScanForwardConstants, params};
 use crate::random::bits;
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
@@ -436,16 +436,16 @@ impl<F: Real> ForwardPass<'_, F> {
 /// Twin of `shaders/scan_forward.wgsl`.
 pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: params::ScanForward = call.params();
-    let [hidden, width] = [call.constants[0], call.constants[1]].map(|size| size as usize);
-    let (train, drop) = (call.constants[2] == 1, call.constants[3] == 1);
-    let carries = call.constants[4] > 0;
+    let constants: ScanForwardConstants = call.constants();
+    let [hidden, width] = [constants.h, constants.k].map(|size| size as usize);
+    let (train, drop, carries) = (constants.train, constants.drop, constants.carries.any());
     let [batch, directions, biases, steps] = [p.batch, p.directions, p.biases, p.steps].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
     let (columns, slot) = (GATES * hidden, directions * batch * hidden);
     let team = args.team;
     let kept = if train { spec.saved } else { 0 };
-    let (projected, terms, heads) = (width != hidden, call.constants[10] as usize, call.constants[11] as usize);
-    let (multiplies, states) = (terms > 0, spec.states.len());
+    let [terms, heads] = [constants.terms, constants.heads].map(|size| size as usize);
+    let (projected, multiplies, states) = (width != hidden, terms > 0, spec.states.len());
 
     let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
     // Once for all steps and, for weights, until they change; else here.
@@ -530,10 +530,10 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let pass = ForwardPass {
         cell: F::cell_forward(spec),
         p,
-        settings: p.settings(call.constants[5]),
-        ragged: call.constants[4] % 2 == 1,
+        settings: p.settings(constants.kinds),
+        ragged: constants.carries.ragged(),
         carries,
-        zoneout: call.constants[4] >= 2,
+        zoneout: constants.carries.zoneout(),
         xw: &xw[p.xw_offset as usize..],
         bias: sums,
         extra,
@@ -765,10 +765,11 @@ impl<F: Real> BackwardPass<'_, F> {
 /// Twin of `shaders/scan_backward.wgsl`.
 pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: params::ScanBackward = call.params();
-    let (hidden, carries) = (call.constants[0] as usize, call.constants[2] > 0);
+    let constants: ScanBackwardConstants = call.constants();
+    let (hidden, carries) = (constants.h as usize, constants.carries.any());
     let [batch, directions, steps] = [p.batch, p.directions, p.steps].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
-    let [terms, heads] = [call.constants[8], call.constants[9]].map(|size| size as usize);
+    let [terms, heads] = [constants.terms, constants.heads].map(|size| size as usize);
     let (gates, states) = (GATES * hidden, spec.states.len());
     let team = args.team;
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
@@ -805,7 +806,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let pieces = |first, steps, width| Pieces { first, steps, layers: 1, width, hidden, batch, directions };
     let dg_out = pieces(p.dg_offset as usize, steps, GATES).deal(dg, &tiles);
     let slot = directions * batch * hidden;
-    let (of_parameters, of_states) = sums.split_at_mut(p.parameter_sums(call.constants[0], spec.extra) as usize);
+    let (of_parameters, of_states) = sums.split_at_mut(p.parameter_sums(constants.h, spec.extra) as usize);
     let (dbias, dextra) = of_parameters.split_at_mut(GATES * slot);
     let (dc, carried) = of_states.split_at_mut(states * slot);
     let dc = Pieces { layers: states, ..pieces(0, 1, 1) }.deal(dc, &tiles);
@@ -816,11 +817,11 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let pass = BackwardPass {
         cell: F::cell_backward(spec),
         p,
-        settings: p.settings(call.constants[3]),
-        ragged: call.constants[2] % 2 == 1,
+        settings: p.settings(constants.kinds),
+        ragged: constants.carries.ragged(),
         carries,
-        zoneout: call.constants[2] >= 2,
-        drops: call.constants[1] == 1,
+        zoneout: constants.carries.zoneout(),
+        drops: constants.drop,
         words: Words(words),
         parameters,
         extra: spec.extra,

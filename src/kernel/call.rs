@@ -1,6 +1,6 @@
 //! One call of a kernel: its parameter block, its constants and its cell.
 
-use super::{Kernel, Touch};
+use super::{Constants, Kernel, Params, Touch};
 use crate::cell::CellSpec;
 
 /// A kernel with everything that a call fixes except its buffers.
@@ -18,8 +18,13 @@ pub struct Call {
 
 impl Call {
     /// The parameter block as its struct.
-    pub fn params<P: bytemuck::Pod>(&self) -> P {
+    pub fn params<P: Params>(&self) -> P {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&self.params))
+    }
+
+    /// The constants as their struct.
+    pub fn constants<C: Constants>(&self) -> C {
+        C::of(&self.constants)
     }
 
     /// Workgroups to launch.

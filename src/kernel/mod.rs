@@ -14,15 +14,57 @@
 //! ```
 
 mod call;
-pub mod params;
+mod carries;
+mod declare;
+mod dense;
+mod dropout;
+mod embed;
+mod loss;
+mod memory;
+mod merge;
+mod norm;
+mod norm_state;
+mod optimiser;
+mod pool;
+mod product;
+mod reduce;
 mod region;
+mod reset;
+mod scan;
+mod softmax;
 
 pub use call::Call;
-use params as p;
+pub use carries::Carries;
+pub use declare::{Constant, Constants, NoConstants, Params};
+pub use dense::{DENSE_BACKWARD, DENSE_FORWARD, DenseBackward, DenseConstants, DenseForward};
+pub use dropout::{DROPOUT, Dropout};
+pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
+pub use loss::{LOSS, Loss, LossConstants};
+pub use memory::{CARRY, COPY, Carry, FILL, Fill, HALF, Half, StridedCopy, TRIM, Trim};
+pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward};
+pub use norm::{NORM_BACKWARD, NORM_FORWARD, NormBackward, NormBackwardConstants, NormForward, NormForwardConstants};
+pub use norm_state::{
+    NORM_STATE_BACKWARD, NORM_STATE_FORWARD, NormStateBackward, NormStateBackwardConstants, NormStateForward,
+    NormStateForwardConstants,
+};
+pub(crate) use optimiser::HYPER;
+pub use optimiser::{ADAM, Adam, CLIP, Clip, MAX_NORM, MaxNorm, PENALTY, Penalty, SGD, Sgd};
+pub use pool::{POOL_BACKWARD, POOL_FORWARD, PoolBackward, PoolConstants, PoolForward};
+pub use product::{MATMUL, MATMUL_REGISTERS, Matmul, MatmulRegistersConstants};
+pub use reduce::{COLUMN_SUM, ColumnSum, REDUCE, Reduce};
 pub use region::{Region, Touch};
+pub use reset::{RESET_BACKWARD, RESET_FORWARD, ResetBackward, ResetConstants, ResetForward};
+pub use scan::{
+    SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, ScanBackward, ScanBackwardConstants,
+    ScanForward, ScanForwardConstants,
+};
+pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
+
+#[doc(no_inline)]
+pub use crate::kernel as params;
 
 use crate::cell::CellSpec;
-use crate::cpu::{self, Args};
+use crate::cpu::Args;
 
 /// How a kernel uses a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +147,7 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// The complete WGSL: common functions, the cell where the kernel takes one, and the kernel.
     pub fn source(&self, cell: Option<&CellSpec>) -> String {
-        let cell = cell.filter(|_| self.takes_cell).map(CellSpec::source);
+        let cell = cell.filter(|_| self.takes_cell).map(CellSpec::source).unwrap_or_default();
         [
             include_str!("../../shaders/common/math.wgsl"),
             include_str!("../../shaders/common/activation.wgsl"),
@@ -117,298 +159,54 @@ impl Kernel {
             } else {
                 include_str!("../../shaders/common/weights_f32.wgsl")
             },
-            &cell.unwrap_or_default(),
+            &cell,
             self.shader,
         ]
         .join("\n")
     }
 }
 
-const fn read(name: &'static str) -> Binding {
-    Binding { name, access: Access::Read }
+/// The sizes of an axis of `n` indices split as (n / split, n % split).
+fn split_axis(n: u32, split: u32) -> (u32, u32) {
+    (n.div_ceil(split), n.min(split))
 }
 
-const fn read_write(name: &'static str) -> Binding {
-    Binding { name, access: Access::ReadWrite }
-}
-
-/// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin.
-macro_rules! twin {
-    ($name:ident) => {
-        Twin { f32: cpu::$name::<f32>, f64: cpu::$name::<f64> }
-    };
-    ($name:ident $twin:ident) => {
-        twin!($twin)
-    };
-}
-
-/// The shader has the kernel's name, unless the row names another's.
-macro_rules! shader {
-    ($name:ident) => {
-        include_str!(concat!("../../shaders/", stringify!($name), ".wgsl"))
-    };
-    ($name:ident $shader:ident) => {
-        shader!($shader)
-    };
-}
-
-macro_rules! kernels {
-    ($($(#[$doc:meta])* $id:ident = $name:ident {
-        params: $params:ty, bindings: $bindings:expr, constants: $constants:expr, workgroup: $workgroup:expr, cell: $cell:expr, $(half_weights of $shader:ident,)? $(twin: $twin:ident,)?
-    })*) => {
-        $($(#[$doc])*
-        pub static $id: Kernel = Kernel {
-            name: stringify!($name),
-            shader: shader!($name $($shader)?),
-            takes_cell: $cell,
-            half_weights: !<[&str]>::is_empty(&[$(stringify!($shader))?]),
-            bindings: $bindings,
-            params: <$params>::FIELDS,
-            constants: $constants,
-            workgroup: $workgroup,
-            twin: twin!($name $($twin)?),
-            groups: |call| call.params::<$params>().groups(call),
-            touches: |call| call.params::<$params>().touches(call),
-            flops: |call| call.params::<$params>().flops(call),
-        };)*
-
-        /// Every kernel of the engine.
-        pub static KERNELS: &[&Kernel] = &[$(&$id),*];
-    };
-}
-
-kernels! {
-    /// Matrix product with two-level row addressing, so that it reads sequences in either direction of time.
-    MATMUL = matmul {
-        params: p::Matmul,
-        bindings: &[read("a"), read("b"), read_write("c")],
-        constants: &[], workgroup: [16, 16, 1], cell: false,
-    }
-    /// The same product without workgroup memory, where sizes and strides are multiples of 4.
-    MATMUL_REGISTERS = matmul_registers {
-        params: p::Matmul,
-        bindings: &[read("a"), read("b"), read_write("c")],
-        constants: &["ROWS", "A_ALONG_K", "B_ALONG_N"], workgroup: [16, 4, 1], cell: false, twin: matmul,
-    }
-    /// Time steps of all directions: recurrent product, gates, activations and cell update.
-    SCAN_FORWARD = scan_forward {
-        params: p::ScanForward,
-        bindings: &[
-            read("xw"), read("r"), read("bias"), read_write("h"), read_write("c"), read_write("saved"), read("words"),
-            read("mask"),
-        ],
-        constants: &["H", "K", "TRAIN", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS", "TERMS", "HEADS"], workgroup: [0, 1, 1], cell: true,
-    }
-    /// Time steps backward: gradient through the recurrent product, then through the cell.
-    SCAN_BACKWARD = scan_backward {
-        params: p::ScanBackward,
-        bindings: &[
-            read("saved"), read("c"), read("dy"), read("rt"), read_write("dg"), read_write("sums"), read("words"),
-            read("bias"),
-        ],
-        constants: &["H", "DROP", "CARRIES", "KINDS", "ROWS", "UNITS", "SPAN", "THREADS", "TERMS", "HEADS"], workgroup: [0, 1, 1], cell: true,
-    }
-    /// [`SCAN_FORWARD`] with recurrent weights in f16.
-    SCAN_FORWARD_HALF = scan_forward_half {
-        params: p::ScanForward,
-        bindings: SCAN_FORWARD.bindings,
-        constants: SCAN_FORWARD.constants, workgroup: [0, 1, 1], cell: true,
-        half_weights of scan_forward, twin: scan_forward,
-    }
-    /// [`SCAN_BACKWARD`] with recurrent weights in f16.
-    SCAN_BACKWARD_HALF = scan_backward_half {
-        params: p::ScanBackward,
-        bindings: SCAN_BACKWARD.bindings,
-        constants: SCAN_BACKWARD.constants, workgroup: [0, 1, 1], cell: true,
-        half_weights of scan_backward, twin: scan_backward,
-    }
-    /// Numbers rounded to f16, two to an element.
-    HALF = half {
-        params: p::Half,
-        bindings: &[read("src"), read_write("dst")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Dropout: elements set to 0 by random bits, the others scaled.
-    DROPOUT = dropout {
-        params: p::Dropout,
-        bindings: &[read("words"), read("src"), read_write("dst")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Copy of a sequence with zeros past each row's end.
-    TRIM = trim {
-        params: p::Trim,
-        bindings: &[read("words"), read("src"), read_write("dst")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// One vector of each row's steps: the last, their mean or the largest.
-    POOL_FORWARD = pool_forward {
-        params: p::PoolForward,
-        bindings: &[read("words"), read("x"), read_write("y"), read_write("at")],
-        constants: &["KIND", "RAGGED"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Gradient of the steps of which one vector was taken.
-    POOL_BACKWARD = pool_backward {
-        params: p::PoolBackward,
-        bindings: &[read("words"), read("dy"), read("at"), read_write("dx")],
-        constants: &["KIND", "RAGGED"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// The two directions as one: sum, product or mean.
-    MERGE_FORWARD = merge_forward {
-        params: p::MergeForward,
-        bindings: &[read("x"), read_write("y")],
-        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Gradient of two directions that were merged.
-    MERGE_BACKWARD = merge_backward {
-        params: p::MergeBackward,
-        bindings: &[read("x"), read("dy"), read_write("dx")],
-        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Layer normalisation of rows.
-    NORM_FORWARD = norm_forward {
-        params: p::NormForward,
-        bindings: &[read("weight"), read("bias"), read("x"), read_write("y")],
-        constants: &["BIAS", "ADD"], workgroup: [64, 1, 1], cell: false,
-    }
-    /// Gradient through layer normalisation.
-    NORM_BACKWARD = norm_backward {
-        params: p::NormBackward,
-        bindings: &[read("weight"), read("x"), read("dy"), read_write("dx"), read_write("dweight")],
-        constants: &["ADD"], workgroup: [64, 1, 1], cell: false,
-    }
-    /// The hidden state of a step whose cell state is normalised on its way there.
-    NORM_STATE_FORWARD = norm_state_forward {
-        params: p::NormStateForward,
-        bindings: &[read("norm"), read_write("h"), read_write("c"), read("words")],
-        constants: &["H", "TRAIN", "CARRIES", "KIND"], workgroup: [64, 1, 1], cell: false,
-    }
-    /// Gradients of the output gate and the cell state of such a step.
-    NORM_STATE_BACKWARD = norm_state_backward {
-        params: p::NormStateBackward,
-        bindings: &[
-            read("norm"), read("c"), read("saved"), read("dh"), read("words"), read_write("sums"), read_write("past"),
-            read_write("out"),
-        ],
-        constants: &["H", "CARRIES", "KINDS"], workgroup: [64, 1, 1], cell: false,
-    }
-    /// A reset gate that acts on the hidden state before the recurrent product.
-    RESET_FORWARD = reset_forward {
-        params: p::ResetForward,
-        bindings: &[read("rh"), read("bias"), read("h"), read_write("xw"), read_write("s")],
-        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Gradient through such a gate.
-    RESET_BACKWARD = reset_backward {
-        params: p::ResetBackward,
-        bindings: &[
-            read("ds"), read("saved"), read("h"), read_write("dg"), read_write("dr"), read_write("back"),
-            read_write("sums"),
-        ],
-        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// States, or their gradients, of rows whose sequence does not hold a time.
-    CARRY = carry {
-        params: p::Carry,
-        bindings: &[read("words"), read("src"), read_write("dst")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Rows of a table, by index.
-    EMBED_FORWARD = embed_forward {
-        params: p::EmbedForward,
-        bindings: &[read("weight"), read("index"), read_write("y")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Gradient of a table's rows, by index.
-    EMBED_BACKWARD = embed_backward {
-        params: p::EmbedBackward,
-        bindings: &[read("dy"), read("index"), read_write("dweight")],
-        constants: &[], workgroup: [64, 1, 1], cell: false,
-    }
-    /// Strided copy or accumulation of a four-dimensional block.
-    COPY = copy {
-        params: p::Copy,
-        bindings: &[read("src"), read_write("dst")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Sets a range to one value.
-    FILL = fill {
-        params: p::Fill,
-        bindings: &[read_write("dst")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Bias and activation of a dense layer, in place.
-    DENSE_FORWARD = dense_forward {
-        params: p::DenseForward,
-        bindings: &[read("bias"), read_write("y")],
-        constants: &["ACTIVATION"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Gradient through a dense layer's activation, in place.
-    DENSE_BACKWARD = dense_backward {
-        params: p::DenseBackward,
-        bindings: &[read("y"), read_write("dy")],
-        constants: &["ACTIVATION"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Softmax of rows, or its logarithm, in place.
-    SOFTMAX_FORWARD = softmax_forward {
-        params: p::SoftmaxForward,
-        bindings: &[read_write("y")],
-        constants: &["LOG"], workgroup: [64, 1, 1], cell: false,
-    }
-    /// Gradient through softmax, or its logarithm, in place.
-    SOFTMAX_BACKWARD = softmax_backward {
-        params: p::SoftmaxBackward,
-        bindings: &[read("y"), read_write("dy")],
-        constants: &["LOG"], workgroup: [64, 1, 1], cell: false,
-    }
-    /// Sum over rows: the gradient of a bias.
-    COLUMN_SUM = column_sum {
-        params: p::ColumnSum,
-        bindings: &[read("a"), read_write("sums")],
-        constants: &[], workgroup: [16, 16, 1], cell: false,
-    }
-    /// Loss of every row and its gradient.
-    LOSS = loss {
-        params: p::Loss,
-        bindings: &[
-            read("prediction"), read("target_"), read("level"), read("row_weight"), read_write("gradient"),
-            read_write("row_loss"),
-        ],
-        constants: &["KIND"], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Sums, or sums of squares, of slices; run twice it sums anything in a fixed order.
-    REDUCE = reduce {
-        params: p::Reduce,
-        bindings: &[read("values"), read_write("sums")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Factor that brings the gradients' norm to at most a maximum.
-    CLIP = clip {
-        params: p::Clip,
-        bindings: &[read("squares"), read_write("scale")],
-        constants: &[], workgroup: [1, 1, 1], cell: false,
-    }
-    /// Stochastic gradient descent with momentum, plain or Nesterov's.
-    SGD = sgd {
-        params: p::Sgd,
-        bindings: &[read("hyper"), read("scale"), read("gradient"), read_write("weight"), read_write("velocity")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Adam and its kin: Nadam and RMSprop.
-    ADAM = adam {
-        params: p::Adam,
-        bindings: &[read("hyper"), read("scale"), read("gradient"), read_write("weight"), read_write("m"), read_write("v")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Gradient of a penalty on weights, added.
-    PENALTY = penalty {
-        params: p::Penalty,
-        bindings: &[read("weight"), read_write("gradient")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-    /// Bounds the norms of vectors of weights.
-    MAX_NORM = max_norm {
-        params: p::MaxNorm,
-        bindings: &[read_write("weight")],
-        constants: &[], workgroup: [256, 1, 1], cell: false,
-    }
-}
+/// Every kernel of the engine.
+pub static KERNELS: &[&Kernel] = &[
+    &MATMUL,
+    &MATMUL_REGISTERS,
+    &SCAN_FORWARD,
+    &SCAN_BACKWARD,
+    &SCAN_FORWARD_HALF,
+    &SCAN_BACKWARD_HALF,
+    &HALF,
+    &DROPOUT,
+    &TRIM,
+    &POOL_FORWARD,
+    &POOL_BACKWARD,
+    &MERGE_FORWARD,
+    &MERGE_BACKWARD,
+    &NORM_FORWARD,
+    &NORM_BACKWARD,
+    &NORM_STATE_FORWARD,
+    &NORM_STATE_BACKWARD,
+    &RESET_FORWARD,
+    &RESET_BACKWARD,
+    &CARRY,
+    &EMBED_FORWARD,
+    &EMBED_BACKWARD,
+    &COPY,
+    &FILL,
+    &DENSE_FORWARD,
+    &DENSE_BACKWARD,
+    &SOFTMAX_FORWARD,
+    &SOFTMAX_BACKWARD,
+    &COLUMN_SUM,
+    &LOSS,
+    &REDUCE,
+    &CLIP,
+    &SGD,
+    &ADAM,
+    &PENALTY,
+    &MAX_NORM,
+];

@@ -4,7 +4,7 @@ use super::builder::Builder;
 use super::sequence::Sequence;
 use crate::activation::{Activation, Shape};
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, DenseConstants, SoftmaxConstants, params};
 use crate::plan::{BufferId, Role};
 
 /// Sizes of an activation layer.
@@ -19,8 +19,8 @@ pub struct ActivationSizes {
 }
 
 /// The constant of the softmax kernels.
-fn logarithm(activation: Activation) -> u32 {
-    (activation == Activation::LogSoftmax) as u32
+fn logarithm(activation: Activation) -> bool {
+    activation == Activation::LogSoftmax
 }
 
 /// activation(y + bias) in the place of y: [rows, features] from an offset; without a bias, y alone.
@@ -37,11 +37,11 @@ pub(super) fn apply(
         let has_bias = bias.is_some() as u32;
         let params = params::DenseForward { rows, features, has_bias, y_offset, alpha, beta };
         let bias = bias.unwrap_or_else(|| builder.unused());
-        builder.push(&kernel::DENSE_FORWARD, None, &[kind], &params, &[bias, y]);
+        builder.push(&kernel::DENSE_FORWARD, None, &DenseConstants { activation: kind }, &params, &[bias, y]);
     }
     if activation.is_of_rows() {
         let params = params::SoftmaxForward { rows, features, y_offset };
-        builder.push(&kernel::SOFTMAX_FORWARD, None, &[logarithm(activation)], &params, &[y]);
+        builder.push(&kernel::SOFTMAX_FORWARD, None, &SoftmaxConstants { log: logarithm(activation) }, &params, &[y]);
     }
 }
 
@@ -55,11 +55,17 @@ pub(super) fn apply_backward(
 ) {
     if activation.is_of_rows() {
         let params = params::SoftmaxBackward { rows, features, y_offset, dy_offset };
-        builder.push(&kernel::SOFTMAX_BACKWARD, None, &[logarithm(activation)], &params, &[y, dy]);
+        builder.push(
+            &kernel::SOFTMAX_BACKWARD,
+            None,
+            &SoftmaxConstants { log: logarithm(activation) },
+            &params,
+            &[y, dy],
+        );
     } else if activation != Activation::Linear {
         let Shape { kind, alpha, beta } = activation.shape();
         let params = params::DenseBackward { n: rows * features, y_offset, dy_offset, alpha, beta };
-        builder.push(&kernel::DENSE_BACKWARD, None, &[kind], &params, &[y, dy]);
+        builder.push(&kernel::DENSE_BACKWARD, None, &DenseConstants { activation: kind }, &params, &[y, dy]);
     }
 }
 

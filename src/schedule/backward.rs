@@ -7,7 +7,7 @@ use super::split_backward::SplitScratch;
 use super::strategy::{Launch, Pass};
 use crate::cell::GATES;
 use crate::error::{Error, Result};
-use crate::kernel::{self, params};
+use crate::kernel::{self, Carries, NoConstants, ScanBackwardConstants, params};
 use crate::plan::{BufferId, Role};
 use crate::random;
 use std::ops::Range;
@@ -300,7 +300,7 @@ impl Layer<'_> {
                                 time: builder.first_step() + direction.time(part.start),
                                 time_step: direction.stride(1),
                             };
-                            builder.push(&kernel::TRIM, None, &[], &params, &[self.words, from, scratch.dy]);
+                            builder.push(&kernel::TRIM, None, &NoConstants, &params, &[self.words, from, scratch.dy]);
                             continue;
                         }
                         builder.copy(
@@ -389,19 +389,19 @@ impl Layer<'_> {
         .with_settings(&sizes.settings);
         let buffers =
             [saved_buffer, c_buffer, dy.at.0, scratch.step_rt, scratch.dg, scratch.sums, self.words, self.weights.bias];
-        let constants = [
-            sizes.hidden,
-            drop.is_some() as u32,
+        let constants = ScanBackwardConstants {
+            h: sizes.hidden,
+            drop: drop.is_some(),
             // Another kernel carries what is normalised.
-            if sizes.split == Some(Split::Norm) { 0 } else { sizes.carries() },
-            sizes.settings.kinds(),
-            launch.rows,
-            launch.units,
-            launch.span,
-            launch.threads,
-            sizes.hidden,
-            1,
-        ];
+            carries: Carries(if sizes.split == Some(Split::Norm) { 0 } else { sizes.carries() }),
+            kinds: sizes.settings.kinds(),
+            rows: launch.rows,
+            units: launch.units,
+            span: launch.span,
+            threads: launch.threads,
+            terms: sizes.hidden,
+            heads: 1,
+        };
         let half = scratch.step_rt != scratch.rt;
         let kernel = if half { &kernel::SCAN_BACKWARD_HALF } else { &kernel::SCAN_BACKWARD };
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
@@ -577,7 +577,13 @@ impl Layer<'_> {
                     copies,
                     accumulate: builder.adds() as u32,
                 };
-                builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[self.scratch.sums, self.gradients.bias]);
+                builder.push(
+                    &kernel::COLUMN_SUM,
+                    None,
+                    &NoConstants,
+                    &params,
+                    &[self.scratch.sums, self.gradients.bias],
+                );
                 at += copies * columns;
             }
         }

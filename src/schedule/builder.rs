@@ -3,7 +3,7 @@
 use super::sequence::Sequence;
 use crate::cell::CellSpec;
 use crate::error::{Error, Result, Unit};
-use crate::kernel::{self, Call, Kernel, params};
+use crate::kernel::{self, Call, Constants, Kernel, NoConstants, Params, params};
 use crate::memory;
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use crate::random;
@@ -244,14 +244,14 @@ impl Builder {
         &mut self,
         kernel: &'static Kernel,
         cell: Option<&'static CellSpec>,
-        constants: &[u32],
-        params: &impl bytemuck::NoUninit,
+        constants: &impl Constants,
+        params: &impl Params,
         buffers: &[BufferId],
     ) {
-        self.push_words(kernel, cell, constants, bytemuck::cast_slice(bytemuck::bytes_of(params)), buffers);
+        self.push_words(kernel, cell, &constants.values(), bytemuck::cast_slice(bytemuck::bytes_of(params)), buffers);
     }
 
-    /// Adds a command whose parameter block is given as words.
+    /// Adds a command whose constants and parameter block are given as words.
     pub fn push_words(
         &mut self,
         kernel: &'static Kernel,
@@ -276,7 +276,7 @@ impl Builder {
     /// Sets a range to a value.
     pub fn fill(&mut self, buffer: BufferId, range: Range<u32>, value: f32) {
         let params = params::Fill { offset: range.start, n: range.end - range.start, value };
-        self.push(&kernel::FILL, None, &[], &params, &[buffer]);
+        self.push(&kernel::FILL, None, &NoConstants, &params, &[buffer]);
     }
 
     /// Copies `n` elements; the two places must lie in different buffers.
@@ -294,7 +294,7 @@ impl Builder {
         dst_strides: [i32; 4],
         add: bool,
     ) {
-        let params = params::Copy {
+        let params = params::StridedCopy {
             n0: size[0],
             n1: size[1],
             n2: size[2],
@@ -311,7 +311,7 @@ impl Builder {
             dst_3: dst_strides[3],
             add: add as u32,
         };
-        self.push(&kernel::COPY, None, &[], &params, &[src.0, dst.0]);
+        self.push(&kernel::COPY, None, &NoConstants, &params, &[src.0, dst.0]);
     }
 
     /// A place where random bits are counted, different from all others of the plan.
@@ -363,7 +363,7 @@ impl Builder {
                 threshold: drop.threshold(),
                 scale: drop.scale(),
             };
-            self.push(&kernel::DROPOUT, None, &[], &params, &[words, from, to]);
+            self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[words, from, to]);
         }
         Ok(y)
     }
@@ -393,7 +393,7 @@ impl Builder {
             threshold: drop.threshold(),
             scale: drop.scale(),
         };
-        self.push(&kernel::DROPOUT, None, &[], &params, &[words, from, to]);
+        self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[words, from, to]);
     }
 
     /// Adds a matrix product; see [`params::Matmul`]. What is too much for one dispatch is split: rows by the number of
@@ -424,7 +424,7 @@ impl Builder {
                 }
                 match part.fours().filter(|_| !tiled) {
                     Some(along) => self.push(&kernel::MATMUL_REGISTERS, None, &along, &part, &[a, b, c]),
-                    None => self.push(&kernel::MATMUL, None, &[], &part, &[a, b, c]),
+                    None => self.push(&kernel::MATMUL, None, &NoConstants, &part, &[a, b, c]),
                 }
             }
         }
@@ -442,7 +442,7 @@ impl Builder {
     pub(super) fn round_weights(&mut self, weights: BufferId, into: BufferId) -> bool {
         let n = self.plan.buffers[into.0].len as u32;
         if weights != into {
-            self.push(&kernel::HALF, None, &[], &params::Half { n }, &[weights, into]);
+            self.push(&kernel::HALF, None, &NoConstants, &params::Half { n }, &[weights, into]);
         }
         weights != into
     }
@@ -466,7 +466,7 @@ impl Builder {
         let columns = whole.m * whole.n;
         let shared = params::Matmul { accumulate: 0, c_offset: 0, part, c_part: columns, ..whole };
         let sums = self.partial_sums(shared.parts() as u64 * columns as u64);
-        self.push(&kernel::MATMUL, None, &[], &shared, &[a, b, sums]);
+        self.push(&kernel::MATMUL, None, &NoConstants, &shared, &[a, b, sums]);
         let params = params::ColumnSum {
             rows: shared.parts(),
             columns,
@@ -475,7 +475,7 @@ impl Builder {
             copies: 1,
             accumulate: whole.accumulate,
         };
-        self.push(&kernel::COLUMN_SUM, None, &[], &params, &[sums, c]);
+        self.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[sums, c]);
     }
 
     /// One buffer for the parts of all products, as long as the longest needs it.

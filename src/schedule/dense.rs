@@ -5,7 +5,7 @@ use super::builder::Builder;
 use super::sequence::Sequence;
 use crate::activation::Activation;
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, NoConstants, params};
 use crate::plan::{BufferId, Role};
 
 /// Sizes of a dense layer.
@@ -141,7 +141,7 @@ pub fn backward(
                 copies: 1,
                 accumulate,
             };
-            builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[to, gradients.bias]);
+            builder.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[to, gradients.bias]);
         }
         if let Some(dx) = &dx {
             let (target, c_offset) = dx.at(part.start);

@@ -10,7 +10,7 @@ use super::sequence::{Direction, Sequence};
 use super::strategy::{Launch, Pass};
 use crate::cell::{CellSpec, GATES, Settings};
 use crate::error::Result;
-use crate::kernel::{self, Kernel, params};
+use crate::kernel::{self, Carries, Kernel, NoConstants, ScanForwardConstants, params};
 use crate::plan::{BufferId, Capabilities, Role, Strategy};
 use crate::random;
 use std::ops::Range;
@@ -559,21 +559,21 @@ impl Layer<'_> {
         .with_settings(&sizes.settings);
         let buffers = [self.xw, *r, self.weights.bias, h_buffer, c_buffer, saved_buffer, *words, *mask];
         let multiplies = self.multiplies();
-        let constants = [
-            sizes.hidden,
-            sizes.width,
-            train as u32,
-            (recurrent_drop.is_some() && multiplies) as u32,
+        let constants = ScanForwardConstants {
+            h: sizes.hidden,
+            k: sizes.width,
+            train,
+            drop: recurrent_drop.is_some() && multiplies,
             // Another kernel carries what is normalised.
-            if sizes.split == Some(Split::Norm) { 0 } else { sizes.carries() },
-            sizes.settings.kinds(),
-            launch.rows,
-            launch.units,
-            launch.span,
-            launch.threads,
-            if multiplies { sizes.width } else { 0 },
-            1,
-        ];
+            carries: Carries(if sizes.split == Some(Split::Norm) { 0 } else { sizes.carries() }),
+            kinds: sizes.settings.kinds(),
+            rows: launch.rows,
+            units: launch.units,
+            span: launch.span,
+            threads: launch.threads,
+            terms: if multiplies { sizes.width } else { 0 },
+            heads: 1,
+        };
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }
 
@@ -685,7 +685,7 @@ impl Layer<'_> {
                             time: builder.first_step() + direction.time(part.start),
                             time_step: direction.stride(1),
                         };
-                        builder.push(&kernel::TRIM, None, &[], &params, &[words, from, to]);
+                        builder.push(&kernel::TRIM, None, &NoConstants, &params, &[words, from, to]);
                         continue;
                     }
                     builder.copy(

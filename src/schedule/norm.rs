@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::sequence::Sequence;
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, NoConstants, NormBackwardConstants, NormForwardConstants, params};
 use crate::plan::{BufferId, Role};
 
 /// Rows that one dispatch of an embedding's gradient sums: some drivers end a shader's loops after 65,535 turns.
@@ -40,7 +40,13 @@ pub fn forward(
         let rows = part.len() as u32 * batch;
         let features = x.features;
         let params = params::NormForward { rows, features, group: rows, groups: 1, x_offset, y_offset, epsilon };
-        builder.push(&kernel::NORM_FORWARD, None, &[1, 0], &params, &[weights.weight, weights.bias, from, to]);
+        builder.push(
+            &kernel::NORM_FORWARD,
+            None,
+            &NormForwardConstants { bias: true, add: false },
+            &params,
+            &[weights.weight, weights.bias, from, to],
+        );
     }
     Ok(y)
 }
@@ -77,11 +83,17 @@ pub fn backward(
             dx_offset,
             epsilon,
         };
-        builder.push(&kernel::NORM_BACKWARD, None, &[0], &params, &[weights.weight, of, from, to, own]);
+        builder.push(
+            &kernel::NORM_BACKWARD,
+            None,
+            &NormBackwardConstants { add: false },
+            &params,
+            &[weights.weight, of, from, to, own],
+        );
         for (values, a_offset, sums) in [(own, 0, gradients.weight), (from, dy_offset, gradients.bias)] {
             let accumulate = (index > 0 || builder.adds()) as u32;
             let params = params::ColumnSum { rows, columns: features, a_offset, out_offset: 0, copies: 1, accumulate };
-            builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[values, sums]);
+            builder.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[values, sums]);
         }
     }
     Ok(dx)
@@ -102,7 +114,7 @@ pub fn embed(
         let ((from, index_offset), (to, y_offset)) = (x.at(part.start), y.at(part.start));
         let rows = part.len() as u32 * batch;
         let params = params::EmbedForward { rows, features, entries, index_offset, y_offset };
-        builder.push(&kernel::EMBED_FORWARD, None, &[], &params, &[weight, from, to]);
+        builder.push(&kernel::EMBED_FORWARD, None, &NoConstants, &params, &[weight, from, to]);
     }
     Ok(y)
 }
@@ -132,7 +144,7 @@ pub fn embed_gradient(
                 index_offset: index + first,
                 dy_offset: dy_at + first * features,
             };
-            builder.push(&kernel::EMBED_BACKWARD, None, &[], &params, &[from, of, gradient]);
+            builder.push(&kernel::EMBED_BACKWARD, None, &NoConstants, &params, &[from, of, gradient]);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::sequence::Sequence;
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{self, MergeConstants, PoolConstants, params};
 use crate::layer::{Merge, Pool};
 use crate::plan::{BufferId, Role};
 
@@ -44,7 +44,7 @@ pub fn forward(
             time: range.start,
             total_steps: x.steps,
         };
-        let constants = [kind, ragged as u32];
+        let constants = PoolConstants { kind, ragged };
         builder.push(&kernel::POOL_FORWARD, None, &constants, &params, &[words, from, y.at(0).0, at]);
     }
     Ok((y, Pooled { x: x.clone(), at, ragged }))
@@ -76,7 +76,7 @@ pub fn backward(
             time: range.start,
             total_steps: x.steps,
         };
-        let constants = [pool.kernel().0, pooled.ragged as u32];
+        let constants = PoolConstants { kind: pool.kernel().0, ragged: pooled.ragged };
         builder.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[words, from, pooled.at, to]);
     }
     Ok(dx)
@@ -89,7 +89,7 @@ pub fn merge(builder: &mut Builder, name: &str, merge: Merge, x: &Sequence, batc
     for part in x.parts(&y) {
         let ((from, x_offset), (to, y_offset)) = (x.at(part.start), y.at(part.start));
         let params = params::MergeForward { rows: part.len() as u32 * batch, width, x_offset, y_offset };
-        builder.push(&kernel::MERGE_FORWARD, None, &[merge.index()], &params, &[from, to]);
+        builder.push(&kernel::MERGE_FORWARD, None, &MergeConstants { kind: merge.index() }, &params, &[from, to]);
     }
     Ok(y)
 }
@@ -109,7 +109,7 @@ pub fn unmerge(
         let ((of, x_offset), (from, dy_offset), (to, dx_offset)) =
             (x.at(part.start), dy.at(part.start), dx.at(part.start));
         let params = params::MergeBackward { rows: part.len() as u32 * batch, width, x_offset, dy_offset, dx_offset };
-        builder.push(&kernel::MERGE_BACKWARD, None, &[merge.index()], &params, &[of, from, to]);
+        builder.push(&kernel::MERGE_BACKWARD, None, &MergeConstants { kind: merge.index() }, &params, &[of, from, to]);
     }
     Ok(dx)
 }

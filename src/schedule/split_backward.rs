@@ -10,7 +10,9 @@ use super::sequence::Direction;
 use super::strategy::{Launch, MOST_TURNS};
 use crate::cell::GATES;
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{
+    self, Carries, NoConstants, NormBackwardConstants, NormStateBackwardConstants, ResetConstants, params,
+};
 use crate::plan::{BufferId, Role};
 use std::ops::Range;
 
@@ -196,7 +198,11 @@ impl Layer<'_> {
             epsilon: EPSILON,
             first: (step + 1 == sizes.steps) as u32,
         };
-        let constants = [sizes.hidden, sizes.carries(), sizes.settings.kinds()];
+        let constants = NormStateBackwardConstants {
+            h: sizes.hidden,
+            carries: Carries(sizes.carries()),
+            kinds: sizes.settings.kinds(),
+        };
         let buffers = [norm.c, c, saved, dh, self.words, scratch.sums, split.back, out];
         builder.push(&kernel::NORM_STATE_BACKWARD, None, &constants, &params, &buffers);
     }
@@ -226,7 +232,13 @@ impl Layer<'_> {
             dx_offset: at,
             epsilon: EPSILON,
         };
-        builder.push(&kernel::NORM_BACKWARD, None, &[add as u32], &params, &[weight, x, self.scratch.dg, to, terms]);
+        builder.push(
+            &kernel::NORM_BACKWARD,
+            None,
+            &NormBackwardConstants { add },
+            &params,
+            &[weight, x, self.scratch.dg, to, terms],
+        );
     }
 
     /// The reset gate's gradient, and what goes to h' by way of s = r ⊙ h'.
@@ -270,7 +282,7 @@ impl Layer<'_> {
             clip,
         };
         let buffers = [ds, saved, h.0, scratch.dg, dr, back, scratch.sums];
-        builder.push(&kernel::RESET_BACKWARD, None, &[gate.kind], &params, &buffers);
+        builder.push(&kernel::RESET_BACKWARD, None, &ResetConstants { kind: gate.kind }, &params, &buffers);
     }
 
     /// What follows the steps of a chunk.
@@ -333,7 +345,7 @@ impl Layer<'_> {
                 let (rows, accumulate) = (batch, builder.adds() as u32);
                 let mut sum = |from: BufferId, a_offset: u32, columns: u32, to: BufferId, out_offset: u32| {
                     let params = params::ColumnSum { rows, columns, a_offset, out_offset, copies: 1, accumulate };
-                    builder.push(&kernel::COLUMN_SUM, None, &[], &params, &[from, to]);
+                    builder.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[from, to]);
                 };
                 let columns = G * hidden;
                 for d in 0..directions {

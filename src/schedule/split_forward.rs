@@ -5,7 +5,9 @@ use super::forward::{Beside, EPSILON, Kept, Layer, LstmSizes, Memory, Norms, Spl
 use super::sequence::Sequence;
 use crate::cell::GATES;
 use crate::error::Result;
-use crate::kernel::{self, params};
+use crate::kernel::{
+    self, Carries, NoConstants, NormForwardConstants, NormStateForwardConstants, ResetConstants, params,
+};
 use crate::plan::{BufferId, Role};
 
 const G: u32 = GATES as u32;
@@ -134,7 +136,13 @@ impl Layer<'_> {
             epsilon: EPSILON,
         };
         let unused = builder.unused();
-        builder.push(&kernel::NORM_FORWARD, None, &[0, add as u32], &params, &[weight, unused, from, to]);
+        builder.push(
+            &kernel::NORM_FORWARD,
+            None,
+            &NormForwardConstants { bias: false, add },
+            &params,
+            &[weight, unused, from, to],
+        );
     }
 
     /// One step; `first` is the first step of its chunk.
@@ -257,7 +265,12 @@ impl Layer<'_> {
             beta: output.beta,
             epsilon: EPSILON,
         };
-        let constants = [sizes.hidden, self.train as u32, sizes.carries(), output.kind];
+        let constants = NormStateForwardConstants {
+            h: sizes.hidden,
+            train: self.train,
+            carries: Carries(sizes.carries()),
+            kind: output.kind,
+        };
         builder.push(&kernel::NORM_STATE_FORWARD, None, &constants, &params, &[weights, h, c, run.words]);
     }
 
@@ -284,7 +297,13 @@ impl Layer<'_> {
             beta: gate.beta,
             clip: sizes.settings.clip,
         };
-        builder.push(&kernel::RESET_FORWARD, None, &[gate.kind], &params, &[rh, self.weights.bias, h, xw, s]);
+        builder.push(
+            &kernel::RESET_FORWARD,
+            None,
+            &ResetConstants { kind: gate.kind },
+            &params,
+            &[rh, self.weights.bias, h, xw, s],
+        );
     }
 
     /// R·s of the gate n.
@@ -326,6 +345,6 @@ impl LstmSizes {
             backwards: self.backwards as u32,
             add: add as u32,
         };
-        builder.push(&kernel::CARRY, None, &[], &params, &[words, from, to]);
+        builder.push(&kernel::CARRY, None, &NoConstants, &params, &[words, from, to]);
     }
 }

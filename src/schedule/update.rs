@@ -4,7 +4,7 @@ use super::builder::{Builder, Trained};
 use super::network::LayerPlan;
 use super::sequence::{Direction, Sequence};
 use crate::error::{Error, Result};
-use crate::kernel::{self, params};
+use crate::kernel::{self, LossConstants, NoConstants, params};
 use crate::plan::{BufferId, Role};
 use crate::train::{Action, Clip, HYPER, Loss, Regulariser, Rule, Update, parts};
 
@@ -71,7 +71,7 @@ impl<'a> Losses<'a> {
                 scale,
             };
             let buffers = [from, truth, self.level, self.row_weight, to, self.rows];
-            builder.push(&kernel::LOSS, None, &[self.kind.index()], &params, &buffers);
+            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.kind.index() }, &params, &buffers);
         }
         Ok(gradient)
     }
@@ -84,7 +84,7 @@ impl<'a> Losses<'a> {
         let partial = builder.buffer("loss partial", slices(total).1 as u64, Role::Scratch)?;
         let count = reduce(builder, self.rows, total, partial, 0, false);
         let whole = params::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
-        builder.push(&kernel::REDUCE, None, &[], &whole, &[partial, out]);
+        builder.push(&kernel::REDUCE, None, &NoConstants, &whole, &[partial, out]);
         Ok(out)
     }
 }
@@ -99,7 +99,7 @@ fn slices(n: u32) -> (u32, u32) {
 fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32, square: bool) -> u32 {
     let (per_group, count) = slices(n);
     let params = params::Reduce { n, offset: 0, per_group, out_offset: at, square: square as u32 };
-    builder.push(&kernel::REDUCE, None, &[], &params, &[values, to]);
+    builder.push(&kernel::REDUCE, None, &NoConstants, &params, &[values, to]);
     count
 }
 
@@ -121,7 +121,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
             for trained in weights {
                 at += reduce(builder, trained.gradient, trained.len, squares, at, true);
             }
-            builder.push(&kernel::CLIP, None, &[], &params::Clip { n: count, max_norm }, &[squares, scale]);
+            builder.push(&kernel::CLIP, None, &NoConstants, &params::Clip { n: count, max_norm }, &[squares, scale]);
         }
         Some(Clip::Value(_)) | None => builder.fill(scale, 0..2, 1.0),
     }
@@ -138,7 +138,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
                 let velocity = memory("velocity")?;
                 let params = params::Sgd { n, momentum, nesterov: nesterov as u32, limit, l2 };
                 let buffers = [hyper, scale, trained.gradient, trained.weight, velocity];
-                builder.push(&kernel::SGD, None, &[], &params, &buffers);
+                builder.push(&kernel::SGD, None, &NoConstants, &params, &buffers);
                 continue;
             }
             Rule::Adam { beta1, beta2, .. } | Rule::Nadam { beta1, beta2, .. } => (beta1, beta2),
@@ -156,7 +156,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
         };
         let m = without_mean.map_or_else(|| memory("m"), Ok)?;
         let buffers = [hyper, scale, trained.gradient, trained.weight, m, memory("v")?];
-        builder.push(&kernel::ADAM, None, &[], &params, &buffers);
+        builder.push(&kernel::ADAM, None, &NoConstants, &params, &buffers);
     }
     regularise(builder, regularisers, weights, layers, true)
 }
@@ -177,7 +177,7 @@ fn regularise(
             match regulariser.action {
                 Action::Penalty { l1, l2 } if !after => {
                     let params = params::Penalty { n: trained.len, l1: l1 as f32, l2: (2.0 * l2) as f32 };
-                    builder.push(&kernel::PENALTY, None, &[], &params, &[trained.weight, trained.gradient]);
+                    builder.push(&kernel::PENALTY, None, &NoConstants, &params, &[trained.weight, trained.gradient]);
                 }
                 Action::MaxNorm(limit) if after => {
                     let parts = parts(&trained.name, layers);
@@ -199,7 +199,7 @@ fn regularise(
                         stride,
                         limit: limit as f32,
                     };
-                    builder.push(&kernel::MAX_NORM, None, &[], &params, &[trained.weight]);
+                    builder.push(&kernel::MAX_NORM, None, &NoConstants, &params, &[trained.weight]);
                 }
                 _ => {}
             }

@@ -17,6 +17,7 @@ mod tensorboard;
 mod time_checkpoints;
 mod update;
 
+pub(crate) use crate::kernel::HYPER;
 pub use callback::{Callback, CallbackState, EpochEvent, Flow, StepEvent};
 pub use checkpoint::Checkpoint;
 pub use csv_log::CsvLog;
@@ -24,7 +25,6 @@ pub use early_stopping::EarlyStopping;
 pub use fit::{Fit, History, Reset, Stopped, Validation};
 pub use loss::Loss;
 pub(crate) use loss::kind;
-pub(crate) use optimiser::HYPER;
 pub use optimiser::{Optimiser, Rule, WeightDecay};
 pub(crate) use pace::{MOST_STEPS, Pace};
 pub(crate) use progress::{Progress, check_count};

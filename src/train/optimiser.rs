@@ -1,10 +1,8 @@
 //! Optimisers: how a gradient becomes a weight update.
 
 use crate::error::{Error, Result};
+use crate::kernel::HYPER;
 use serde::{Deserialize, Serialize};
-
-/// Numbers that the device is given at each step; see [`Optimiser::hyper`].
-pub(crate) const HYPER: usize = 5;
 
 /// An optimiser with its settings.
 ///

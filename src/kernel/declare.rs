@@ -1,0 +1,249 @@
+//! How a kernel family declares its parameter blocks, its constants and its rows of the table.
+
+use super::Scalar;
+
+/// A parameter block: the uniform buffer of a call, with the fields of the WGSL struct `Params`. Offsets and strides count f32
+/// elements.
+pub trait Params: bytemuck::Pod {
+    /// Names and types in order, as the shader has them.
+    const FIELDS: &'static [(&'static str, Scalar)];
+}
+
+/// Values of a kernel's `override` constants, by name.
+pub trait Constants: Copy {
+    /// Names in order, as the shader has them.
+    const NAMES: &'static [&'static str];
+
+    /// Values in the order of the names.
+    fn values(&self) -> Vec<u32>;
+
+    /// The constants that [`values`](Constants::values) gave. Panics where there are fewer than names.
+    fn of(values: &[u32]) -> Self;
+}
+
+/// Constants of a kernel that has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoConstants;
+
+impl Constants for NoConstants {
+    const NAMES: &'static [&'static str] = &[];
+
+    fn values(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn of(_: &[u32]) -> Self {
+        NoConstants
+    }
+}
+
+/// Type of a constant: a number, or what a shader writes as one.
+pub trait Constant: Copy {
+    /// The shader's number.
+    fn word(self) -> u32;
+
+    /// The value of a shader's number.
+    fn of_word(word: u32) -> Self;
+}
+
+impl Constant for u32 {
+    fn word(self) -> u32 {
+        self
+    }
+
+    fn of_word(word: u32) -> Self {
+        word
+    }
+}
+
+/// 1 is true, as shaders ask.
+impl Constant for bool {
+    fn word(self) -> u32 {
+        self as u32
+    }
+
+    fn of_word(word: u32) -> Self {
+        word == 1
+    }
+}
+
+/// The name of a constant in the shader, from that of its field.
+pub(super) const fn upper<const N: usize>(field: &str) -> [u8; N] {
+    let mut name = [0; N];
+    let mut at = 0;
+    while at < N {
+        name[at] = field.as_bytes()[at].to_ascii_uppercase();
+        at += 1;
+    }
+    name
+}
+
+/// Workgroups of a kernel with a thread, or a workgroup, for every element of a block of these sizes: two dimensions, since one
+/// holds only 65,535 groups.
+pub(super) fn groups_for<const N: usize>(sizes: [u32; N], per_group: u32) -> [u64; 3] {
+    let groups = count(sizes).div_ceil(per_group as u64).max(1);
+    let y = groups.div_ceil(65_535);
+    [groups.div_ceil(y), y, 1]
+}
+
+/// Elements of a block.
+pub(super) fn count<const N: usize>(sizes: [u32; N]) -> u64 {
+    sizes.iter().map(|&size| size as u64).product()
+}
+
+macro_rules! scalar {
+    (u32) => {
+        $crate::kernel::Scalar::U32
+    };
+    (i32) => {
+        $crate::kernel::Scalar::I32
+    };
+    (f32) => {
+        $crate::kernel::Scalar::F32
+    };
+}
+
+/// Declares a parameter block.
+macro_rules! params {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ident,)* }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $ty,)* }
+
+        impl $crate::kernel::Params for $name {
+            const FIELDS: &'static [(&'static str, $crate::kernel::Scalar)] =
+                &[$((stringify!($field), $crate::kernel::declare::scalar!($ty)),)*];
+        }
+    };
+}
+
+/// Declares a kernel's `override` constants: the shader has each by the field's name in capitals.
+macro_rules! constants {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $ty,)* }
+
+        impl $crate::kernel::Constants for $name {
+            const NAMES: &'static [&'static str] = &[$({
+                const NAME: [u8; stringify!($field).len()] = $crate::kernel::declare::upper(stringify!($field));
+                match str::from_utf8(&NAME) {
+                    Ok(name) => name,
+                    Err(_) => panic!("names of fields are ASCII"),
+                }
+            },)*];
+
+            fn values(&self) -> Vec<u32> {
+                vec![$($crate::kernel::Constant::word(self.$field),)*]
+            }
+
+            fn of(values: &[u32]) -> Self {
+                let mut values = values.iter().copied();
+                $(let $field = $crate::kernel::Constant::of_word(values.next().expect("a value for every constant"));)*
+                $name { $($field,)* }
+            }
+        }
+    };
+}
+
+/// A function of a call, written as one of its parameter block and, if asked for, its constants and the call itself.
+macro_rules! of_call {
+    ($params:ty, $constants:ty, |$p:ident $(, $c:ident $(, $given:ident)?)?| $body:expr) => {
+        |call| {
+            #[allow(unused_variables)]
+            let $p: $params = call.params();
+            $(
+                #[allow(unused_variables)]
+                let $c: $constants = call.constants();
+                $(let $given: &$crate::kernel::Call = call;)?
+            )?
+            $body
+        }
+    };
+}
+
+macro_rules! access {
+    (read) => {
+        $crate::kernel::Access::Read
+    };
+    (write) => {
+        $crate::kernel::Access::ReadWrite
+    };
+}
+
+/// Declares a row of the table. Its launch and its cost are
+/// - `elementwise`: a thread for every element of a block of these sizes, each of so many floating point operations;
+/// - `rowwise`: the same with a workgroup for every row;
+/// - else `groups` and `flops` of the whole call.
+///
+/// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin.
+macro_rules! kernel {
+    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
+        bindings: $bindings:tt, workgroup: [$x:literal, $y:literal, $z:literal],
+        elementwise: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
+        touches: $($touches:tt)*
+    }) => {
+        $crate::kernel::declare::kernel! {
+            $(#[$doc])*
+            $id = $name($params, $constants) {
+                bindings: $bindings, workgroup: [$x, $y, $z],
+                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for($sizes, $x),
+                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
+                touches: $($touches)*
+            }
+        }
+    };
+    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
+        bindings: $bindings:tt, workgroup: $workgroup:expr,
+        rowwise: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
+        touches: $($touches:tt)*
+    }) => {
+        $crate::kernel::declare::kernel! {
+            $(#[$doc])*
+            $id = $name($params, $constants) {
+                bindings: $bindings, workgroup: $workgroup,
+                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for($sizes, 1),
+                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
+                touches: $($touches)*
+            }
+        }
+    };
+    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
+        bindings: [$($access:ident $binding:ident),* $(,)?], workgroup: $workgroup:expr,
+        groups: |$($g:ident),*| $groups:expr,
+        flops: |$($f:ident),*| $flops:expr,
+        touches: |$($t:ident),*| $touches:expr,
+        $(cell: $cell:literal,)? $(twin: $twin:ident,)?
+    }) => {
+        $(#[$doc])*
+        pub static $id: $crate::kernel::Kernel = $crate::kernel::Kernel {
+            name: stringify!($name),
+            shader: include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+            takes_cell: false $(|| $cell)?,
+            half_weights: false,
+            bindings: &[$($crate::kernel::Binding {
+                name: stringify!($binding),
+                access: $crate::kernel::declare::access!($access),
+            },)*],
+            params: <$params as $crate::kernel::Params>::FIELDS,
+            constants: <$constants as $crate::kernel::Constants>::NAMES,
+            workgroup: $workgroup,
+            twin: $crate::kernel::declare::twin!($name $($twin)?),
+            groups: $crate::kernel::declare::of_call!($params, $constants, |$($g),*| $groups),
+            touches: $crate::kernel::declare::of_call!($params, $constants, |$($t),*| Vec::from($touches)),
+            flops: $crate::kernel::declare::of_call!($params, $constants, |$($f),*| $flops),
+        };
+    };
+}
+
+macro_rules! twin {
+    ($name:ident) => {
+        $crate::kernel::Twin { f32: $name::<f32>, f64: $name::<f64> }
+    };
+    ($name:ident $twin:ident) => {
+        $crate::kernel::declare::twin!($twin)
+    };
+}
+
+pub(super) use {access, constants, kernel, of_call, params, scalar, twin};

@@ -1,0 +1,73 @@
+//! Bias and activation of dense layers.
+
+use super::declare::{constants, kernel, params};
+use super::{Region, Touch};
+use crate::cpu::{dense_backward, dense_forward};
+
+params! {
+    /// `y[r, f] = activation(y[r, f] + bias[f])`.
+    DenseForward {
+        /// Rows.
+        rows: u32,
+        /// Features of a row.
+        features: u32,
+        /// 1: add the bias.
+        has_bias: u32,
+        /// First element of y.
+        y_offset: u32,
+        /// α of the activation.
+        alpha: f32,
+        /// β of the activation.
+        beta: f32,
+    }
+}
+
+constants! {
+    /// Constants of [`DENSE_FORWARD`] and [`DENSE_BACKWARD`].
+    DenseConstants {
+        /// Kind of the activation.
+        activation: u32,
+    }
+}
+
+kernel! {
+    /// Bias and activation of a dense layer, in place.
+    DENSE_FORWARD = dense_forward(DenseForward, DenseConstants) {
+        bindings: [read bias, write y],
+        workgroup: [256, 1, 1],
+        elementwise: |p| [p.rows, p.features], flops: 4,
+        touches: |p| [
+            Touch::reads(Region::span(0, p.has_bias, p.features)),
+            Touch::updates(Region::span(p.y_offset, p.rows, p.features), true),
+        ],
+    }
+}
+
+params! {
+    /// `dy[i] *= activation'(y[i])`, with the derivative written in terms of the output.
+    DenseBackward {
+        /// Elements.
+        n: u32,
+        /// First element of y.
+        y_offset: u32,
+        /// First element of dy.
+        dy_offset: u32,
+        /// α of the activation.
+        alpha: f32,
+        /// β of the activation.
+        beta: f32,
+    }
+}
+
+kernel! {
+    /// Gradient through a dense layer's activation, in place.
+    DENSE_BACKWARD = dense_backward(DenseBackward, DenseConstants) {
+        bindings: [read y, write dy],
+        workgroup: [256, 1, 1],
+        elementwise: |p| [p.n], flops: 3,
+        touches: |p| [
+            Touch::reads(Region::span(p.y_offset, 1, p.n)),
+            Touch::updates(Region::span(p.dy_offset, 1, p.n), true),
+        ],
+    }
+}

@@ -1,0 +1,172 @@
+//! Matrix products.
+
+use super::declare::{constants, kernel, params};
+use super::{NoConstants, Region, Touch, split_axis};
+use crate::cpu::matmul;
+
+params! {
+    /// C[m, n] (+)= Σ_k A[m, k]·B[k, n]. The axes m and k are split in two (m / m_split, m % m_split), each part with
+    /// its own stride: rows (t, b) of a sequence can so be read in either direction of time and from any layout.
+    Matmul {
+        /// Rows of C.
+        m: u32,
+        /// Columns of C.
+        n: u32,
+        /// Terms of each sum.
+        k: u32,
+        /// 1: add to C; 0: overwrite it.
+        accumulate: u32,
+        /// Inner size of the axis m.
+        m_split: u32,
+        /// Inner size of the axis k.
+        k_split: u32,
+        /// First element of A.
+        a_offset: u32,
+        /// Stride of A by m / m_split.
+        a_m_hi: i32,
+        /// Stride of A by m % m_split.
+        a_m_lo: i32,
+        /// Stride of A by k / k_split.
+        a_k_hi: i32,
+        /// Stride of A by k % k_split.
+        a_k_lo: i32,
+        /// First element of B.
+        b_offset: u32,
+        /// Stride of B by k / k_split.
+        b_k_hi: i32,
+        /// Stride of B by k % k_split.
+        b_k_lo: i32,
+        /// Stride of B by n.
+        b_n: i32,
+        /// First element of C.
+        c_offset: u32,
+        /// Stride of C by m / m_split.
+        c_m_hi: i32,
+        /// Stride of C by m % m_split; columns are contiguous.
+        c_m_lo: i32,
+        /// Terms that a workgroup sums; the next ones are another workgroup's, and another part of C. A multiple of k_split
+        /// unless that is k. 0: all.
+        part: u32,
+        /// From one part of C to the next.
+        c_part: u32,
+    }
+}
+
+kernel! {
+    /// Matrix product with two-level row addressing, so that it reads sequences in either direction of time.
+    MATMUL = matmul(Matmul, NoConstants) {
+        bindings: [read a, read b, write c],
+        workgroup: [16, 16, 1],
+        groups: |p| p.groups(64, 64),
+        flops: |p| p.flops(),
+        touches: |p| p.touches(),
+    }
+}
+
+constants! {
+    /// Constants of [`MATMUL_REGISTERS`].
+    MatmulRegistersConstants {
+        /// Rows of C that a thread makes: 8, 4, or 1 (with `a_along_k`).
+        rows: u32,
+        /// True if four terms of a row of A lie side by side, false if four rows of a term do.
+        a_along_k: bool,
+        /// True if four columns of a term of B lie side by side, false if four terms of a column do.
+        b_along_n: bool,
+    }
+}
+
+kernel! {
+    /// The same product without workgroup memory, where sizes and strides are multiples of 4.
+    MATMUL_REGISTERS = matmul_registers(Matmul, MatmulRegistersConstants) {
+        bindings: [read a, read b, write c],
+        workgroup: [16, 4, 1],
+        groups: |p, c| p.groups(4 * c.rows, 128),
+        flops: |p| p.flops(),
+        touches: |p, c| if p.fours() == Some(c) { p.touches() } else { Vec::new() }, // refused where alignments are not as promised
+        twin: matmul,
+    }
+}
+
+impl Matmul {
+    /// C = A·B, all three in rows.
+    pub fn plain(m: u32, n: u32, k: u32) -> Matmul {
+        Matmul {
+            m,
+            n,
+            k,
+            accumulate: 0,
+            m_split: m,
+            k_split: k,
+            a_offset: 0,
+            a_m_hi: 0,
+            a_m_lo: k as i32,
+            a_k_hi: 0,
+            a_k_lo: 1,
+            b_offset: 0,
+            b_k_hi: 0,
+            b_k_lo: n as i32,
+            b_n: 1,
+            c_offset: 0,
+            c_m_hi: 0,
+            c_m_lo: n as i32,
+            part: 0,
+            c_part: 0,
+        }
+    }
+
+    /// Constants with which [`MATMUL_REGISTERS`] makes this product by loads of four elements; `None` where sizes or strides
+    /// do not allow it.
+    pub fn fours(&self) -> Option<MatmulRegistersConstants> {
+        let four = |values: &[i64]| values.iter().all(|value| value % 4 == 0);
+        let [k, m] = [self.k.min(self.k_split), self.m.min(self.m_split)].map(i64::from);
+        let [a_k_hi, a_k_lo, a_m_hi, a_m_lo] = [self.a_k_hi, self.a_k_lo, self.a_m_hi, self.a_m_lo].map(i64::from);
+        let [b_k_hi, b_k_lo, b_n] = [self.b_k_hi, self.b_k_lo, self.b_n].map(i64::from);
+        let [a, b, c, n, all_m, all_k] =
+            [self.a_offset, self.b_offset, self.c_offset, self.n, self.m, self.k].map(i64::from);
+        // strides of an axis of one part do not matter
+        let a_m_hi = if self.m <= self.m_split { 0 } else { a_m_hi };
+        let (a_k_hi, b_k_hi) = if self.k <= self.k_split { (0, 0) } else { (a_k_hi, b_k_hi) };
+        let c_m_hi = if self.m <= self.m_split { 0 } else { self.c_m_hi.into() };
+        if !four(&[a, b, c, n, c_m_hi, self.c_m_lo.into(), a_k_hi, b_k_hi, a_m_hi]) {
+            return None;
+        }
+        let along_k = a_k_lo == 1 && four(&[k, all_k, a_m_lo]);
+        let along_m = a_m_lo == 1 && four(&[m, all_m, a_k_lo]);
+        let along_n = b_n == 1 && four(&[b_k_lo]);
+        let down_k = b_k_lo == 1 && four(&[k, all_k, b_n]);
+        let rows = match self.m {
+            1 if along_k => 1,
+            ..=4 => 4,
+            _ => 8,
+        };
+        let constants = MatmulRegistersConstants { rows, a_along_k: along_k, b_along_n: along_n };
+        ((along_k || along_m) && (along_n || down_k)).then_some(constants)
+    }
+
+    /// Number of parts that share the terms of each sum.
+    pub fn parts(&self) -> u32 {
+        if self.part == 0 { 1 } else { self.k.div_ceil(self.part) }
+    }
+
+    /// Workgroups that make so many rows and columns of C each.
+    fn groups(&self, rows: u32, columns: u32) -> [u64; 3] {
+        [self.n.div_ceil(columns) as u64, self.m.div_ceil(rows) as u64, self.parts() as u64]
+    }
+
+    fn flops(&self) -> u64 {
+        2 * self.m as u64 * self.n as u64 * self.k as u64
+    }
+
+    fn touches(&self) -> Vec<Touch> {
+        let (m_hi, m_lo) = split_axis(self.m, self.m_split);
+        let (k_hi, k_lo) = split_axis(self.k, self.k_split);
+        let a = [(m_hi, self.a_m_hi), (m_lo, self.a_m_lo), (k_hi, self.a_k_hi), (k_lo, self.a_k_lo)];
+        let b = [(k_hi, self.b_k_hi), (k_lo, self.b_k_lo), (self.n, self.b_n)];
+        let c = [(self.parts(), self.c_part as i32), (m_hi, self.c_m_hi), (m_lo, self.c_m_lo), (self.n, 1)];
+        vec![
+            Touch::reads(Region::strided(self.a_offset, a)),
+            Touch::reads(Region::strided(self.b_offset, b)),
+            Touch::updates(Region::strided(self.c_offset, c), self.accumulate == 1),
+        ]
+    }
+}

@@ -67,8 +67,8 @@ pub use device::{Device, Executable};
 pub use error::{Cause, Error, Result, Unit};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
-    LstmState, Masking, Merge, Pool,
+    Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
+    LstmState, Masking, Merge, MinLstm, Pool, Rnn, SLstm,
 };
 pub use model::{Model, Sequential};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types

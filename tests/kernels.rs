@@ -522,6 +522,10 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         if ["squares", "v", "target_", "hyper", "level"].contains(&binding.name) {
             values.iter_mut().for_each(|value| *value = value.abs());
         }
+        // A normaliser among the states is positive.
+        if binding.name == "c" && cell.is_some_and(|cell| cell.states.len() > 1) {
+            values.iter_mut().for_each(|value| *value = 0.5 + value.abs());
+        }
         // Lengths of up to five steps, after the two words of a key.
         if binding.name == "words" {
             values.iter_mut().skip(2).for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));

@@ -1,6 +1,6 @@
 //! The article's cell (see [`Cell::Article`](super::Cell::Article)). Twin of `shaders/cells/article.wgsl`.
 
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::{Number, tanh};
 use crate::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 
@@ -10,6 +10,8 @@ impl CellMath for Article {
     const NAME: &'static str = "article";
     const SHADER: &'static str = include_str!("../../shaders/cells/article.wgsl");
     const SAVED: usize = 5; // i, f, C̃, o as `saturating.rs` saves them, z = W_c·[h', x]
+    const OPTIONS: &'static [CellOption] =
+        &[CellOption::Heads, CellOption::RecurrentDropout, CellOption::WeightDropout];
 
     #[inline(always)]
     fn forward<N: Number>(

@@ -4,7 +4,7 @@
 //! LSTM: r, z, W·x of n, R·h' of n. The cell state is the hidden state, by which a unit hands h' on to itself.
 
 use super::general::clamp;
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;
 
 pub struct Gru;
@@ -17,6 +17,16 @@ impl CellMath for Gru {
     const INPUT_GATES: &'static [usize] = &[0, 1, 2];
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 3];
     const STATE_IS_HIDDEN: bool = true;
+    const KIND: &'static str = "gru";
+    const FORGET_GATE: Option<usize> = None;
+    const OPTIONS: &'static [CellOption] = &[
+        CellOption::Clip,
+        CellOption::GateActivation,
+        CellOption::CandidateActivation,
+        CellOption::Heads,
+        CellOption::RecurrentDropout,
+        CellOption::WeightDropout,
+    ];
 
     #[inline(always)]
     fn forward<N: Number>(

@@ -4,7 +4,7 @@
 //! W·x; they also give r its gradient. The cell state is the hidden state.
 
 use super::general::clamp;
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;
 
 pub struct GruResetBefore;
@@ -19,6 +19,15 @@ impl CellMath for GruResetBefore {
     const INPUT_GATES: &'static [usize] = &[0, 1, 2];
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 2];
     const STATE_IS_HIDDEN: bool = true;
+    const KIND: &'static str = "gru";
+    const FORGET_GATE: Option<usize> = None;
+    const OPTIONS: &'static [CellOption] = &[
+        CellOption::Clip,
+        CellOption::GateActivation,
+        CellOption::CandidateActivation,
+        CellOption::RecurrentDropout,
+        CellOption::WeightDropout,
+    ];
 
     #[inline(always)]
     fn forward<N: Number>(

@@ -17,11 +17,16 @@ mod general;
 mod gru;
 mod gru_reset_before;
 mod lanes;
+mod min_lstm;
+mod options;
+mod rnn;
 mod row;
+mod s_lstm;
 mod settings;
 mod standard;
 
 pub use crate::activation::Shape;
+pub use options::CellOption;
 pub use row::{BackwardRow, ForwardRow};
 pub use settings::Settings;
 
@@ -88,6 +93,33 @@ pub enum Cell {
     ///
     /// [`Gru::reset_after`](crate::Gru::reset_after) asks for it. A step has two products, one after the other.
     GruResetBefore,
+    /// The recurrent cell of [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html), of
+    /// [Keras's SimpleRNN](https://keras.io/api/layers/recurrent_layers/simple_rnn/) and of the
+    /// [ONNX operator](https://onnx.ai/onnx/operators/onnx__RNN.html):
+    ///
+    /// ```text
+    /// h = tanh(W·x + b + R·h' + b')
+    /// ```
+    ///
+    /// [`Rnn`](crate::Rnn) makes a layer of it, and [`IndRnn`](crate::IndRnn) one with as many heads as units.
+    Rnn,
+    /// minLSTM (Feng et al. 2024, [arXiv:2410.01201](https://arxiv.org/abs/2410.01201)), whose gates do not see h':
+    ///
+    /// ```text
+    /// i = σ(W_i·x + b_i)    f = σ(W_f·x + b_f)    h = f/(f + i) ⊙ h' + i/(f + i) ⊙ (W_g·x + b_g)
+    /// ```
+    ///
+    /// [`MinLstm`](crate::MinLstm) makes a layer of it.
+    MinLstm,
+    /// sLSTM of xLSTM (Beck et al. 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517)), with ã = W·x + R·h' + b:
+    ///
+    /// ```text
+    /// m = max(ln σ(ã_f) + m', ã_i)    i = exp(ã_i − m)    f = exp(ln σ(ã_f) + m' − m)
+    /// c = f ⊙ c' + i ⊙ tanh(ã_z)      n = f ⊙ n' + i      h = σ(ã_o) ⊙ c / n
+    /// ```
+    ///
+    /// At the first step, where n' is 0, m is ã_i. [`SLstm`](crate::SLstm) makes a layer of it.
+    SLstm,
 }
 
 impl Cell {
@@ -104,6 +136,9 @@ pub static CELLS: &[CellSpec] = &[
     CellSpec::of::<article::Article>(),
     CellSpec::of::<gru::Gru>(),
     CellSpec::of::<gru_reset_before::GruResetBefore>(),
+    CellSpec::of::<rnn::Rnn>(),
+    CellSpec::of::<min_lstm::MinLstm>(),
+    CellSpec::of::<s_lstm::SLstm>(),
     CellSpec::of::<general::General<false, false>>(),
     CellSpec::of::<general::General<true, false>>(),
     CellSpec::of::<general::General<false, true>>(),
@@ -172,6 +207,12 @@ pub trait CellMath {
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 2, 3];
     /// Whether the cell state is the hidden state.
     const STATE_IS_HIDDEN: bool = false;
+    /// Kind of layer, as automatic names have it.
+    const KIND: &'static str = "lstm";
+    /// The gate, among those that W has, whose bias begins at 1 with [`Init::Keras`](crate::Init::Keras).
+    const FORGET_GATE: Option<usize> = Some(1);
+    /// Options that layers of the cell may have, of those that not every cell takes.
+    const OPTIONS: &'static [CellOption] = CellOption::ALL;
 
     /// One step of one unit: `wx` = W·x, `rh` = R·h', `b` = bias, each per gate.
     fn forward<N: Number>(
@@ -230,6 +271,12 @@ pub struct CellSpec {
     pub recurrent_gates: &'static [usize],
     /// Whether the cell state is the hidden state.
     pub state_is_hidden: bool,
+    /// Kind of layer, as automatic names have it.
+    pub kind: &'static str,
+    /// The gate, among those that W has, whose bias begins at 1 with [`Init::Keras`](crate::Init::Keras).
+    pub forget_gate: Option<usize>,
+    /// Options that layers of the cell may have, of those that not every cell takes.
+    pub options: &'static [CellOption],
     /// Forward step in f32 and f64.
     pub forward: (ForwardUnit<f32>, ForwardUnit<f64>),
     /// Backward step in f32 and f64.
@@ -260,6 +307,9 @@ impl CellSpec {
             input_gates: C::INPUT_GATES,
             recurrent_gates: C::RECURRENT_GATES,
             state_is_hidden: C::STATE_IS_HIDDEN,
+            kind: C::KIND,
+            forget_gate: C::FORGET_GATE,
+            options: C::OPTIONS,
             forward: (C::forward::<f32>, C::forward::<f64>),
             backward: (C::backward::<f32>, C::backward::<f64>),
             forward_row: (row::forward_f32::<C>, row::forward_f64::<C>),
@@ -276,7 +326,8 @@ mod tests {
 
     #[test]
     fn the_list_follows_the_enum() {
-        for cell in [Cell::Standard, Cell::Article, Cell::Gru, Cell::GruResetBefore] {
+        use Cell::*;
+        for cell in [Standard, Article, Gru, GruResetBefore, Rnn, MinLstm, SLstm] {
             let json = serde_json::to_value(cell).unwrap();
             assert_eq!(json.as_str().unwrap(), cell.spec().name);
         }

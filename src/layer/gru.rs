@@ -1,12 +1,9 @@
 //! The GRU layer's configuration.
 
-use super::{Bias, Init, Layer, Lstm, LstmLayer, Merge};
+use super::newtype::{recurrent_dropout, recurrent_layer};
+use super::{Bias, Init, Lstm};
 use crate::activation::Activation;
 use crate::cell::Cell;
-use crate::device::Device;
-use crate::error::Result;
-use ndarray::ArrayD;
-use std::collections::BTreeMap;
 
 /// A GRU: H hidden units, L layers, one or two directions; with the defaults it is
 /// [`torch.nn.GRU`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html) (Cho et al. 2014, with the reset gate after
@@ -50,6 +47,11 @@ impl Gru {
         Gru(self.0.cell(if reset_after { Cell::Gru } else { Cell::GruResetBefore }))
     }
 
+    /// Heads of the recurrent weights; see [`Lstm::heads`]. They need the reset gate after the product.
+    pub fn heads(self, heads: usize) -> Gru {
+        Gru(self.0.heads(heads))
+    }
+
     /// Activation of the gates r and z: ONNX's f, Keras's `recurrent_activation`. Sigmoid by default.
     pub fn gate_activation(self, activation: Activation) -> Gru {
         Gru(self.0.gate_activation(activation))
@@ -65,103 +67,11 @@ impl Gru {
         Gru(self.0.clip(clip))
     }
 
-    /// What becomes of the outputs of two directions; see [`Lstm::merge`].
-    pub fn merge(self, merge: Merge) -> Gru {
-        Gru(self.0.merge(merge))
-    }
-
-    /// L layers on top of each other.
-    pub fn layers(self, layers: usize) -> Gru {
-        Gru(self.0.layers(layers))
-    }
-
-    /// Two directions; see [`Lstm::bidirectional`].
-    pub fn bidirectional(self, bidirectional: bool) -> Gru {
-        Gru(self.0.bidirectional(bidirectional))
-    }
-
     /// Biases of the gates.
     pub fn bias(self, bias: Bias) -> Gru {
         Gru(self.0.bias(bias))
     }
-
-    /// In a model: pass on the output of every step; see [`Lstm::return_sequences`].
-    pub fn return_sequences(self, return_sequences: bool) -> Gru {
-        Gru(self.0.return_sequences(return_sequences))
-    }
-
-    /// How the weights start.
-    pub fn init(self, init: Init) -> Gru {
-        Gru(self.0.init(init))
-    }
-
-    /// Runs from the end of time to its start; see [`Lstm::reverse`].
-    pub fn reverse(self, reverse: bool) -> Gru {
-        Gru(self.0.reverse(reverse))
-    }
-
-    /// The same, with outputs in that order; see [`Lstm::go_backwards`].
-    pub fn go_backwards(self, go_backwards: bool) -> Gru {
-        Gru(self.0.go_backwards(go_backwards))
-    }
-
-    /// Repeats the last output past the end of a sequence; see [`Lstm::repeat_output`].
-    pub fn repeat_output(self, repeat: bool) -> Gru {
-        Gru(self.0.repeat_output(repeat))
-    }
-
-    /// Drops outputs between layers; see [`Lstm::dropout`].
-    pub fn dropout(self, probability: f64) -> Gru {
-        Gru(self.0.dropout(probability))
-    }
-
-    /// Drops inputs; see [`Lstm::input_dropout`].
-    pub fn input_dropout(self, probability: f64) -> Gru {
-        Gru(self.0.input_dropout(probability))
-    }
-
-    /// Drops the hidden state on its way into the products; see [`Lstm::recurrent_dropout`].
-    pub fn recurrent_dropout(self, probability: f64) -> Gru {
-        Gru(self.0.recurrent_dropout(probability))
-    }
-
-    /// Drops recurrent weights; see [`Lstm::weight_dropout`].
-    pub fn weight_dropout(self, probability: f64) -> Gru {
-        Gru(self.0.weight_dropout(probability))
-    }
-
-    /// Puts a GRU for `input` features on a device; see [`Lstm::build`].
-    ///
-    /// # Errors
-    /// As [`Lstm::build`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
-        self.0.build(device, input, seed)
-    }
-
-    /// Puts a GRU on a device with parameters that are given; see [`Lstm::build_with`].
-    ///
-    /// # Errors
-    /// As [`Lstm::build_with`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build_with(
-        self,
-        device: &Device,
-        input: usize,
-        parameters: BTreeMap<String, ArrayD<f32>>,
-    ) -> Result<LstmLayer> {
-        self.0.build_with(device, input, parameters)
-    }
 }
 
-impl From<Gru> for Lstm {
-    fn from(gru: Gru) -> Lstm {
-        gru.0
-    }
-}
-
-impl From<Gru> for Layer {
-    fn from(gru: Gru) -> Layer {
-        Layer::Lstm(gru.0)
-    }
-}
+recurrent_layer!(Gru);
+recurrent_dropout!(Gru);

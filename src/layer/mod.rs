@@ -4,28 +4,37 @@ mod dense;
 mod dropout;
 mod embedding;
 mod gru;
+mod ind_rnn;
 mod init;
 mod lstm;
 mod masking;
+mod min_lstm;
+mod newtype;
 mod norm;
 mod parameters;
 mod pool;
+mod rnn;
 mod run;
+mod s_lstm;
 mod weights;
 
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gru::Gru;
+pub use ind_rnn::IndRnn;
 pub use init::Init;
 #[cfg(any(feature = "keras", feature = "onnx", feature = "pytorch"))]
 pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
+pub use min_lstm::MinLstm;
 pub use norm::LayerNorm;
 pub(crate) use parameters::{Parameters, SharedParameters, Version, tensor_shapes};
 pub use pool::Pool;
+pub use rnn::Rnn;
 pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
+pub use s_lstm::SLstm;
 pub(crate) use weights::HostTensor;
 
 use crate::activation::Activation;
@@ -58,8 +67,7 @@ impl Layer {
     /// The kind, as automatic names have it.
     pub fn kind(&self) -> &'static str {
         match self {
-            Layer::Lstm(lstm) if lstm.is_gru() => "gru",
-            Layer::Lstm(_) => "lstm",
+            Layer::Lstm(lstm) => lstm.cell.spec().kind,
             Layer::Dense(_) => "dense",
             Layer::Dropout(_) => "dropout",
             Layer::Pool(_) => "pool",

@@ -65,6 +65,8 @@ enum Pack {
     Plain,
     /// Rows gate·H + unit become columns 4·unit + column, with the column of each gate.
     Gates(&'static [usize]),
+    /// The same for each of several heads, of so many units: a head's rows become columns from those of its first unit on.
+    Heads { gates: &'static [usize], units: usize, heads: usize },
 }
 
 /// Columns of peepholes: i, f, o.
@@ -79,7 +81,7 @@ impl Part {
     fn room(&self) -> usize {
         match self.pack {
             Pack::Plain => self.len(),
-            Pack::Gates(columns) => self.len() / columns.len() * GATES,
+            Pack::Gates(gates) | Pack::Heads { gates, .. } => self.len() / gates.len() * GATES,
         }
     }
 
@@ -92,6 +94,12 @@ impl Part {
                 let hidden = self.shape[0] / of.len();
                 let (row, column) = (index / columns, index % columns);
                 column * GATES * hidden + GATES * (row % hidden) + of[row / hidden]
+            }
+            Pack::Heads { gates, units, heads } => {
+                let (row, column) = (index / units, index % units);
+                let (head, row) = (row / (gates.len() * units), row % (gates.len() * units));
+                let unit = head * units + row % units;
+                GATES * (column * heads * units + unit) + gates[row / units]
             }
         }
     }
@@ -138,6 +146,22 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
                     })
                     .collect()
                 };
+                // Block-diagonal: [heads, G·H/heads, H/heads]; with as many heads as units and one gate, [H].
+                let recurrent = |mut parts: Vec<Part>| {
+                    let (gates, heads) = (cell.recurrent_gates, lstm.head_count());
+                    let units = lstm.hidden / heads;
+                    if gates.is_empty() {
+                        return Vec::new();
+                    }
+                    for part in parts.iter_mut().filter(|_| heads > 1) {
+                        part.pack = Pack::Heads { gates, units, heads };
+                        part.shape = match gates.len() * units {
+                            1 => vec![heads],
+                            rows => vec![heads, rows, units],
+                        };
+                    }
+                    parts
+                };
                 let mut vectors = vec![("bias_ih", cell.input_gates, None), ("bias_hh", cell.recurrent_gates, None)];
                 vectors.truncate(lstm.bias.count());
                 if cell.extra {
@@ -145,7 +169,10 @@ pub(crate) fn specs(name: &str, layer: &Layer, input: usize) -> Vec<DeviceTensor
                 }
                 let mut tensors = vec![
                     tensor(format!("{name}.l{k}.w"), parts(&[("weight_ih", cell.input_gates, Some(input))])),
-                    tensor(format!("{name}.l{k}.r"), parts(&[("weight_hh", cell.recurrent_gates, Some(lstm.width()))])),
+                    tensor(
+                        format!("{name}.l{k}.r"),
+                        recurrent(parts(&[("weight_hh", cell.recurrent_gates, Some(lstm.width()))])),
+                    ),
                     tensor(format!("{name}.l{k}.bias"), parts(&vectors)),
                 ];
                 if lstm.options.layer_norm {
@@ -230,12 +257,19 @@ fn lstm_values(lstm: &Lstm, part: &Part, random: &mut Pcg64) -> Result<Vec<f32>>
     match (lstm.init, part.shape.as_slice()) {
         (Init::PyTorch, _) => uniform(random, part.len(), 1.0 / (lstm.hidden as f64).sqrt()),
         (Init::Keras, &[rows, columns]) if part.name.contains("weight_hh") => orthogonal(random, rows, columns),
+        // Each head has a matrix of its own.
+        (Init::Keras, &[heads, rows, columns]) => {
+            let matrices = (0..heads).map(|_| orthogonal(random, rows, columns)).collect::<Result<Vec<_>>>()?;
+            memory::collect(part.len(), matrices.into_iter().flatten(), &part.name)
+        }
+        (Init::Keras, _) if part.name.contains("weight_hh") => uniform(random, part.len(), 1.0),
         (Init::Keras, &[rows, columns]) => glorot(random, part.len(), columns, rows),
         // Forget gate 1, in one bias only: the two are added.
         (Init::Keras, _) => {
-            let forget = lstm.hidden..2 * lstm.hidden;
-            let first = part.name.contains("bias_ih") && lstm.options.forget_bias && !lstm.is_gru();
-            let values = (0..part.len()).map(|row| if first && forget.contains(&row) { 1.0 } else { 0.0 });
+            let forget = lstm.cell.spec().forget_gate;
+            let first = part.name.contains("bias_ih") && lstm.options.forget_bias;
+            let is_one = |row: usize| first && forget == Some(row / lstm.hidden);
+            let values = (0..part.len()).map(|row| if is_one(row) { 1.0 } else { 0.0 });
             memory::collect(part.len(), values, &part.name)
         }
     }

@@ -39,10 +39,10 @@ pub(super) struct Scratch {
     /// One slot of dg, carried from a chunk to the one before it.
     carry: BufferId,
     /// What the scan sums up: gradients of the bias and of the units' further parameters [1 + extra, D, B, 4H], then of the
-    /// cell state [D, B, H], and of the hidden state where it passes by the cell [D, B, H]; where the cell state is normalised,
+    /// states [STATES, D, B, H], and of the hidden state where it passes by the cell [D, B, H]; where the cell state is normalised,
     /// of what passes by it.
     pub sums: BufferId,
-    /// Recurrent weights transposed, [D, 4H, H].
+    /// Recurrent weights transposed, [D, 4H / heads, H].
     rt: BufferId,
     /// The same as time steps read them.
     step_rt: BufferId,
@@ -85,17 +85,18 @@ pub fn lstm(
     let copies_dy = !sizes.history_is_output() || states.is_some() || sizes.split.is_some();
     let split = SplitScratch::new(builder, sizes)?;
     let mut scratch = |name: &str, len: u64| builder.buffer(format!("{} {name}", sizes.name), len, Role::Scratch);
-    let r_len = (sizes.directions * sizes.width) as u64 * columns;
+    let r_len = (sizes.directions * sizes.seen()) as u64 * columns;
     let when = |wanted: bool, len: u64| if wanted { len } else { 1 };
     let h_chunk = chunk * sizes.h_slot() as u64;
     // The scan of a split step multiplies nothing.
     let rt_len = when(sizes.split.is_none(), r_len);
     let states_past = (sizes.carries() > 0 || sizes.split == Some(Split::Norm)) as u64;
+    let planes = sizes.cell.states.len() as u64;
     let rt = scratch("R transposed", rt_len)?;
     let scratch = Scratch {
         dg: scratch("gate gradients", (chunk + 1) * G as u64 * slot)?,
         carry: scratch("gate gradients carried", G as u64 * slot)?,
-        sums: scratch("sums", (G as u64 * (1 + sizes.cell.extra as u64) + 1 + states_past) * slot)?,
+        sums: scratch("sums", (G as u64 * (1 + sizes.cell.extra as u64) + planes + states_past) * slot)?,
         rt,
         dy: scratch("dy by step", when(copies_dy, h_chunk))?,
         dropped: scratch("h dropped", when(sizes.drops.recurrent > 0.0, h_chunk))?,
@@ -164,14 +165,17 @@ impl Layer<'_> {
     fn backward(&self, builder: &mut Builder, upstream: &Upstream) {
         let (sizes, scratch, h) = (self.sizes, self.scratch, &self.trace.h);
         let (slot, columns) = (sizes.slot(), G * sizes.hidden);
-        if sizes.split.is_none() {
-            // R transposed: [D, 4H, H] from [D, H, 4H]
+        if sizes.split.is_none() && sizes.seen() > 0 {
+            // R transposed, head by head: [D, 4H / heads, H] from [D, H / heads, 4H]
+            let (heads, seen) = (sizes.heads, sizes.seen());
+            let (gates, matrix) = (columns / heads, (seen * columns) as i32);
+            let each = |stride: u32| if heads == 1 { 0 } else { stride as i32 };
             builder.copy(
-                [1, sizes.directions, columns, sizes.hidden],
+                [heads, sizes.directions, gates, seen],
                 (self.trace.r, 0),
-                [0, (sizes.hidden * columns) as i32, 1, columns as i32],
+                [each(gates), matrix, 1, columns as i32],
                 (scratch.rt, 0),
-                [0, (sizes.hidden * columns) as i32, sizes.hidden as i32, 1],
+                [each(seen), matrix, sizes.hidden as i32, 1],
                 false,
             );
             builder.round_weights(scratch.rt, scratch.step_rt);
@@ -223,13 +227,13 @@ impl Layer<'_> {
 
     /// Puts the gradients of the last states where the scan begins with them.
     fn last_states(&self, builder: &mut Builder, upstream: &Upstream) {
-        let (sizes, sums, slot) = (self.sizes, self.scratch.sums, self.sizes.slot());
+        let (sizes, sums, slot, c_slot) = (self.sizes, self.scratch.sums, self.sizes.slot(), self.sizes.c_slot());
         let dc = self.dc();
         match self.finals {
-            Some((_, dc_n)) => builder.copy_run(slot, (dc_n, 0), (sums, dc)),
-            None => builder.fill(sums, dc..dc + slot, 0.0),
+            Some((_, dc_n)) => builder.copy_run(c_slot, (dc_n, 0), (sums, dc)),
+            None => builder.fill(sums, dc..dc + c_slot, 0.0),
         }
-        let carried = (sums, dc + slot);
+        let carried = (sums, dc + c_slot);
         if sizes.split.is_some() {
             if sizes.carries() > 0 || sizes.split == Some(Split::Norm) {
                 builder.fill(sums, carried.1..carried.1 + slot, 0.0);
@@ -362,7 +366,7 @@ impl Layer<'_> {
             directions: sizes.directions,
             biases: sizes.biases,
             steps: range.len() as u32,
-            has_next: (range.end < sizes.steps && sizes.split.is_none()) as u32,
+            has_next: (range.end < sizes.steps && sizes.split.is_none() && sizes.seen() > 0) as u32,
             first: (range.end == sizes.steps) as u32,
             dy_from: if has_dy { from - range.start } else { range.len() as u32 },
             dy_offset: if has_dy { dy.at.1 + (from - dy.steps.start) * dy.step } else { 0 },
@@ -372,7 +376,7 @@ impl Layer<'_> {
             dy_whole: (sizes.split == Some(Split::Reset) || sizes.split.is_none() && sizes.repeats_output) as u32,
             saved_offset,
             saved_step: sizes.planes() * slot,
-            c_in: c_out - slot,
+            c_in: c_out - sizes.c_slot(),
             dg_next: (range.end - first) * G * slot,
             dg_offset: (range.start - first) * G * slot,
             first_step: builder.first_step() + range.start,
@@ -399,8 +403,8 @@ impl Layer<'_> {
             units: launch.units,
             span: launch.span,
             threads: launch.threads,
-            terms: sizes.hidden,
-            heads: 1,
+            terms: if sizes.seen() > 0 { sizes.hidden / sizes.heads } else { 0 },
+            heads: sizes.heads,
         };
         let half = scratch.step_rt != scratch.rt;
         let kernel = if half { &kernel::SCAN_BACKWARD_HALF } else { &kernel::SCAN_BACKWARD };
@@ -438,9 +442,9 @@ impl Layer<'_> {
                 let at = at + d * batch * sizes.width;
                 let before = Operand { at, step: h.step as i32, row: sizes.width, features: sizes.width };
                 let to = self.dr.unwrap_or(self.gradients.r);
-                let dr = (to, d * sizes.width * G * sizes.hidden);
+                let dr = (to, d * sizes.seen() * G * sizes.hidden);
                 let dg = self.scratch.dg_r();
-                self.outer_product(builder, (from, before), dg, direction, part.clone(), range.start, dr, fresh);
+                self.recurrent_product(builder, (from, before), dg, direction, part.clone(), range.start, dr, fresh);
                 if let Some(split) = &self.scratch.split {
                     // Put to dR segment by segment
                     let fresh = range.end == sizes.steps && k == 0;
@@ -481,6 +485,47 @@ impl Layer<'_> {
             ..params::Matmul::plain(width, hidden, part.len() as u32 * batch)
         };
         builder.matmul(product, self.scratch.dy, from, to);
+    }
+
+    /// dR[d] (+)= Σ over steps and rows of h'[s, d, b]ᵀ·dg[s, d, b], a product for each head.
+    #[allow(clippy::too_many_arguments)]
+    fn recurrent_product(
+        &self,
+        builder: &mut Builder,
+        (from, h): (BufferId, Operand),
+        dg: BufferId,
+        direction: Direction,
+        part: Range<u32>,
+        first: u32,
+        (to, c_offset): (BufferId, u32),
+        fresh: bool,
+    ) {
+        let sizes = self.sizes;
+        if sizes.seen() == 0 {
+            return;
+        }
+        if sizes.heads == 1 {
+            return self.outer_product(builder, (from, h), dg, direction, part, first, (to, c_offset), fresh);
+        }
+        let (columns, seen) = (G * sizes.hidden, sizes.seen());
+        let gates = columns / sizes.heads;
+        for head in 0..sizes.heads {
+            let product = params::Matmul {
+                accumulate: !fresh as u32,
+                k_split: sizes.batch,
+                a_offset: h.at + head * seen,
+                a_m_lo: 1,
+                a_k_hi: h.step,
+                a_k_lo: h.row as i32,
+                b_offset: self.gate_gradients(direction, part.start - first) + head * gates,
+                b_k_hi: (G * sizes.slot()) as i32,
+                b_k_lo: columns as i32,
+                c_offset: c_offset + head * gates,
+                c_m_lo: columns as i32,
+                ..params::Matmul::plain(seen, gates, part.len() as u32 * sizes.batch)
+            };
+            builder.matmul(product, from, dg, to);
+        }
     }
 
     /// dW[d] (+)= Σ over steps and rows of input[t, b]ᵀ·dg[s, d, b].
@@ -591,12 +636,14 @@ impl Layer<'_> {
             self.finish_split(builder, split, self.dr.unwrap_or(self.gradients.r));
         }
         if let (Some(drop), Some(dr)) = (self.trace.weight_drop, self.dr) {
-            let shape = [1, sizes.directions * sizes.width, columns];
+            let shape = [1, sizes.directions * sizes.seen(), columns];
             builder.drop_rows(self.words, shape, (dr, 0), self.gradients.r, drop);
         }
         let rows = sizes.directions * self.trace.x.features;
         self.clear(builder, self.gradients.w, (0, rows, columns), cell.input_gates);
-        self.clear(builder, self.gradients.r, (0, sizes.directions * sizes.width, columns), cell.recurrent_gates);
+        if sizes.seen() > 0 {
+            self.clear(builder, self.gradients.r, (0, sizes.directions * sizes.seen(), columns), cell.recurrent_gates);
+        }
         let stride = sizes.parameters() * columns;
         for (bias, gates) in (0..sizes.biases).zip([cell.input_gates, cell.recurrent_gates]) {
             self.clear(builder, self.gradients.bias, (bias * columns, sizes.directions, stride), gates);
@@ -615,7 +662,8 @@ impl Layer<'_> {
     fn initial_gradients(&self, builder: &mut Builder, dh_0: BufferId, dc_0: BufferId) {
         let (sizes, scratch) = (self.sizes, self.scratch);
         let (slot, run) = (sizes.slot(), [0, 0, 0, 1]);
-        builder.copy_run(slot, (scratch.sums, self.dc()), (dc_0, 0));
+        let c_slot = sizes.c_slot();
+        builder.copy_run(c_slot, (scratch.sums, self.dc()), (dc_0, 0));
         if let Some(split) = &scratch.split {
             builder.copy_run(sizes.h_slot(), (split.back, 0), (dh_0, 0));
             if sizes.split == Some(Split::Norm) {
@@ -625,7 +673,7 @@ impl Layer<'_> {
             self.initial_product(builder, dh_0);
         }
         if sizes.carries() > 0 && !matches!(sizes.split, Some(Split::Norm | Split::Projection)) {
-            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc() + slot), run, (dh_0, 0), run, true);
+            builder.copy([1, 1, 1, slot], (scratch.sums, self.dc() + c_slot), run, (dh_0, 0), run, true);
         }
         if sizes.cell.state_is_hidden {
             builder.copy([1, 1, 1, slot], (scratch.sums, self.dc()), run, (dh_0, 0), run, true);
@@ -640,7 +688,27 @@ impl Layer<'_> {
         for direction in sizes.each_direction() {
             let from = self.gate_gradients(direction, 0);
             let at = direction.index * sizes.batch * sizes.width;
-            self.back_through_r(builder, direction.index, from, (to, at), false);
+            match (sizes.heads, sizes.seen()) {
+                (_, 0) => builder.fill(to, at..at + sizes.batch * sizes.width, 0.0),
+                (1, _) => self.back_through_r(builder, direction.index, from, (to, at), false),
+                (heads, seen) => {
+                    let (width, columns) = (sizes.width, G * sizes.hidden);
+                    let gates = columns / heads;
+                    for head in 0..heads {
+                        let product = params::Matmul {
+                            a_offset: from + head * gates,
+                            a_m_lo: columns as i32,
+                            b_offset: direction.index * seen * columns + head * gates,
+                            b_k_lo: 1,
+                            b_n: columns as i32,
+                            c_offset: at + head * seen,
+                            c_m_lo: width as i32,
+                            ..params::Matmul::plain(sizes.batch, seen, gates)
+                        };
+                        builder.matmul(product, scratch.dg_r(), self.trace.r, to);
+                    }
+                }
+            }
         }
         if let Some(drop) = self.trace.recurrent_drop {
             let shape = [1, sizes.directions * sizes.batch, sizes.width];

@@ -75,6 +75,8 @@ pub struct LstmSizes {
     pub hidden: u32,
     /// K, the width of the hidden state: H, or P where it is projected.
     pub width: u32,
+    /// Groups of units that do not see each other.
+    pub heads: u32,
     /// What a step is split by.
     pub split: Option<Split>,
     /// L.
@@ -104,6 +106,16 @@ impl LstmSizes {
     /// Elements of a state slot [D, B, H].
     pub fn slot(&self) -> u32 {
         self.directions * self.batch * self.hidden
+    }
+
+    /// Elements of a slot of the states beside h, [STATES, D, B, H].
+    pub fn c_slot(&self) -> u32 {
+        self.cell.states.len() as u32 * self.slot()
+    }
+
+    /// Hidden units that a unit sees: rows of R, for each direction.
+    pub fn seen(&self) -> u32 {
+        if self.cell.recurrent_gates.is_empty() { 0 } else { self.width / self.heads }
     }
 
     /// Elements of a slot of the hidden state [D, B, K].
@@ -147,7 +159,8 @@ impl LstmSizes {
     /// What a launch depends on: H, B, D and T. What is split goes step by step.
     pub(super) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
         let sizes = [self.hidden, self.batch, self.directions, self.steps];
-        let plain = self.carries() == 0 && self.settings == Settings::default();
+        // Units of a thread would have to be of one head.
+        let plain = self.carries() == 0 && self.settings == Settings::default() && self.heads == 1;
         if self.split.is_none() {
             return Launch::new(pass, sizes, plain, capabilities);
         }
@@ -198,7 +211,7 @@ pub(super) struct Zoneout {
 pub struct LayerWeights {
     /// [D, I, 4H]: columns hold the four gates of a unit side by side.
     pub w: BufferId,
-    /// [D, K, 4H].
+    /// [D, K / heads, 4H]; one unused element where nothing sees the hidden state.
     pub r: BufferId,
     /// [D, biases + further parameters, 4H]; one unused element where there are none.
     pub bias: BufferId,
@@ -246,7 +259,7 @@ pub fn declare_weights(
             Ok(LayerWeights {
                 norm,
                 w: tensor("w", sizes.layer_input(layer) as u64 * columns)?,
-                r: tensor("r", width * columns)?,
+                r: tensor("r", sizes.seen() as u64 * columns)?,
                 bias: tensor("bias", sizes.parameters() as u64 * columns)?,
                 projection: if sizes.projected() { Some(tensor("projection", width * hidden)?) } else { None },
             })
@@ -293,7 +306,7 @@ pub struct LayerTrace {
 /// What a training pass keeps of every step.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// Cell states [D, B, H] a step, in the order of the scan, one slot of lead.
+    /// States beside h, [STATES, D, B, H] a step, in the order of the scan, one slot of lead.
     pub c: Sequence,
     /// The cell's values [SAVED, D, B, H] a step, in the order of the scan; then what is projected, [D, B, H].
     pub saved: Sequence,
@@ -433,7 +446,8 @@ impl Layer<'_> {
         start: Option<[(BufferId, u32); 2]>,
         output: Output,
     ) -> Result<LayerTrace> {
-        let (sizes, slot, train) = (self.sizes, self.sizes.slot(), self.train);
+        let (sizes, slot, c_slot, train) = (self.sizes, self.sizes.slot(), self.sizes.c_slot(), self.train);
+        let states = sizes.cell.states.len() as u32;
         let [steps, batch, units] = [sizes.steps, sizes.batch, sizes.directions * sizes.hidden];
         let words = builder.words(batch)?;
         let state = [steps, batch, sizes.directions * sizes.width];
@@ -441,14 +455,14 @@ impl Layer<'_> {
         let memory = if train {
             let values = sizes.planes() * units;
             Memory::Training(Kept {
-                c: builder.sequence(&format!("{}.c", self.name), [steps, batch, units], 1, Role::Scratch)?,
+                c: builder.sequence(&format!("{}.c", self.name), [steps, batch, states * units], 1, Role::Scratch)?,
                 saved: builder.sequence(&format!("{}.saved", self.name), [steps, batch, values], 0, Role::Scratch)?,
                 beside: self.beside(builder)?,
             })
         } else {
             let unused = if sizes.projected() { slot as u64 } else { 1 };
             Memory::Inference {
-                c: builder.buffer(format!("{}.c", self.name), 2 * slot as u64, Role::Scratch)?,
+                c: builder.buffer(format!("{}.c", self.name), 2 * c_slot as u64, Role::Scratch)?,
                 unused: builder.buffer(format!("{}.saved", self.name), unused, Role::Scratch)?,
             }
         };
@@ -457,7 +471,7 @@ impl Layer<'_> {
         let (mask, recurrent_drop) = self.mask(builder, words)?;
         let unused = builder.unused();
         let zoneout_site = builder.site();
-        let len = (sizes.directions * sizes.width) as u64 * (G * sizes.hidden) as u64;
+        let len = (sizes.directions * sizes.seen()) as u64 * (G * sizes.hidden) as u64;
         let r = match self.multiplies() {
             true => builder.step_weights(&format!("{}.R", self.name), used, len)?,
             false => used,
@@ -468,17 +482,17 @@ impl Layer<'_> {
         let run = Steps { kernel, launch, h, memory, words, used, r, mask, recurrent_drop, zoneout_site };
         let split = self.split(builder, &run)?;
         let Steps { h, memory, .. } = &run;
-        let (mut turn, mut c_last) = (0, (memory.c(0, 0, slot).0, 0));
+        let (mut turn, mut c_last) = (0, (memory.c(0, 0, c_slot).0, 0));
         for chunk in 0..h.chunks.len() {
             let range = h.chunk_range(chunk);
             let first = range.start;
             if first == 0 {
                 self.start(builder, start.map(|[h, _]| h), h.chunks[0], sizes.h_slot());
-                self.start(builder, start.map(|[_, c]| c), memory.c(0, 0, slot).0, slot);
+                self.start(builder, start.map(|[_, c]| c), memory.c(0, 0, c_slot).0, c_slot);
             } else {
                 builder.copy_run(sizes.h_slot(), h.at(first - 1), (h.chunks[chunk], 0));
                 if let Memory::Training(Kept { c, .. }) = memory {
-                    builder.copy_run(slot, c.at(first - 1), (c.chunks[chunk], 0));
+                    builder.copy_run(c_slot, c.at(first - 1), (c.chunks[chunk], 0));
                 }
             }
             let product = split.as_ref().map_or((self.xw, 0), |split| split.input_product(self.xw, first));
@@ -496,8 +510,8 @@ impl Layer<'_> {
                     Some(split) => self.split_step(builder, &run, split, step, turn, first),
                     None => self.scan(builder, &run, step..step + steps, turn, first),
                 }
-                let (buffer, _, c_out) = memory.c(step, turn, slot);
-                c_last = (buffer, c_out + if train { (steps - 1) * slot } else { 0 });
+                let (buffer, _, c_out) = memory.c(step, turn, c_slot);
+                c_last = (buffer, c_out + if train { (steps - 1) * c_slot } else { 0 });
                 turn += 1;
             }
         }
@@ -524,7 +538,7 @@ impl Layer<'_> {
 
     /// Whether the scan makes the recurrent product.
     fn multiplies(&self) -> bool {
-        !matches!(self.sizes.split, Some(Split::Norm | Split::Reset))
+        !matches!(self.sizes.split, Some(Split::Norm | Split::Reset)) && self.sizes.seen() > 0
     }
 
     /// Steps in one dispatch, the first of a `turn`; `first` is the first step of their chunk.
@@ -533,7 +547,7 @@ impl Layer<'_> {
         let slot = sizes.slot();
         let Steps { kernel, launch, h, memory, words, r, mask, recurrent_drop, zoneout_site, .. } = run;
         let (h_buffer, h_out) = h.at(step);
-        let (c_buffer, c_in, c_out) = memory.c(step, turn, slot);
+        let (c_buffer, c_in, c_out) = memory.c(step, turn, sizes.c_slot());
         let (saved_buffer, saved_offset) = memory.saved(step);
         let [zoneout_h, zoneout_c] = sizes.zoneout(train);
         let params = params::ScanForward {
@@ -571,8 +585,8 @@ impl Layer<'_> {
             units: launch.units,
             span: launch.span,
             threads: launch.threads,
-            terms: if multiplies { sizes.width } else { 0 },
-            heads: 1,
+            terms: if multiplies { sizes.seen() } else { 0 },
+            heads: sizes.heads,
         };
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }
@@ -584,7 +598,7 @@ impl Layer<'_> {
             return Ok((self.weights.r, None));
         }
         let drop = Drop { probability, site: builder.site(), shared: true };
-        let (rows, columns) = (sizes.directions * sizes.width, G * sizes.hidden);
+        let (rows, columns) = (sizes.directions * sizes.seen(), G * sizes.hidden);
         let used = builder.buffer(format!("{}.R dropped", self.name), rows as u64 * columns as u64, Role::Scratch)?;
         builder.drop_rows(words, [1, rows, columns], (self.weights.r, 0), used, drop);
         Ok((used, Some(drop)))

@@ -159,7 +159,7 @@ pub struct NetworkPlan {
     pub row_weights: Option<BufferId>,
     /// The mean loss, where there is one.
     pub loss: Option<BufferId>,
-    /// States (h, c) of every LSTM layer, each [D, B, H], where the plan takes or gives them.
+    /// States of every LSTM layer, h [D, B, K] and those beside it [STATES, D, B, H], where the plan takes or gives them.
     pub states: Vec<(BufferId, BufferId)>,
     /// Numbers the host gives the optimiser at each step.
     pub hyper: Option<BufferId>,
@@ -186,6 +186,7 @@ fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], r
         input: size("the number of input features", input)?,
         hidden: size("the number of hidden units", lstm.hidden)?,
         width: size("the width of the hidden state", lstm.width())?,
+        heads: size("the number of heads", lstm.head_count())?,
         split: lstm.split(),
         layers: size("the number of layers", lstm.layers)?,
         directions: lstm.directions() as u32,
@@ -513,7 +514,7 @@ pub(super) fn leave(
         for [h, c] in trace.finals() {
             let Some([h_place, c_place]) = places.next() else { return };
             builder.copy_run(sizes.h_slot(), h, h_place);
-            builder.copy_run(sizes.slot(), c, c_place);
+            builder.copy_run(sizes.c_slot(), c, c_place);
         }
     }
 }
@@ -623,7 +624,10 @@ impl Run<'_> {
                         upstream = pool::unmerge(builder, &sizes.name, *merge, apart, &upstream, batch)?;
                     }
                     for (weights, gradients) in weights.iter().zip(declared) {
-                        pairs.extend([(weights.w, gradients.w), (weights.r, gradients.r)]);
+                        pairs.push((weights.w, gradients.w));
+                        if sizes.seen() > 0 {
+                            pairs.push((weights.r, gradients.r));
+                        }
                         if sizes.parameters() > 0 {
                             pairs.push((weights.bias, gradients.bias));
                         }
@@ -702,7 +706,7 @@ fn declare_states(
                 let name = format!("{}.l{layer}.{kind}{suffix}", sizes.name);
                 builder.buffer(name, len as u64, role)
             };
-            Ok((state("h state", sizes.h_slot())?, state("c state", sizes.slot())?))
+            Ok((state("h state", sizes.h_slot())?, state("c state", sizes.c_slot())?))
         })
         .collect()
 }

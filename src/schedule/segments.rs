@@ -146,7 +146,7 @@ impl Segmented<'_> {
                     let name = format!("{}.l{layer}.{kind} kept", sizes.name);
                     builder.sequence(&name, [count, sizes.batch, width], 0, Role::Scratch)
                 };
-                stack.push([kept("h", sizes.width)?, kept("c", sizes.hidden)?]);
+                stack.push([kept("h", sizes.width)?, kept("c", sizes.cell.states.len() as u32 * sizes.hidden)?]);
             }
             all.push(stack);
         }
@@ -178,7 +178,7 @@ impl Segmented<'_> {
                     builder.fill(id, 0..len, 0.0);
                     Ok::<_, Error>(id)
                 };
-                let (h, c) = (state("h", sizes.h_slot())?, state("c", sizes.slot())?);
+                let (h, c) = (state("h", sizes.h_slot())?, state("c", sizes.c_slot())?);
                 initials.push((h, c));
                 // Where both are one state, the gradient of h is all of it.
                 finals.push((h, if sizes.cell.state_is_hidden { state("c after", sizes.slot())? } else { c }));

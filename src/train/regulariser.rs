@@ -68,7 +68,7 @@ impl Regulariser {
     fn names(&self, parameter: &str, shape: &[usize]) -> bool {
         match &self.on {
             Some(pattern) => parameter.contains(pattern.as_str()),
-            None => shape.len() == 2,
+            None => shape.len() >= 2,
         }
     }
 

@@ -6,7 +6,8 @@ use crate::cell::{self, Cell, CellOption, CellSpec, Settings};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::plan::{Capabilities, Plan};
-use crate::schedule::{Batch, Drops, LayerPlan, Purpose, Split, network};
+use crate::schedule::{Batch, Drops, LayerPlan, Purpose, Stage, network};
+use crate::schedule::{CARRY, CELL, PRODUCT, PRODUCT_NORM, PROJECT, RESET, STATE_NORM};
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -390,13 +391,26 @@ impl Lstm {
         matches!(self.cell, Cell::Gru | Cell::GruResetBefore)
     }
 
-    /// What keeps its steps from being one dispatch each.
-    pub(crate) fn split(&self) -> Option<Split> {
-        match self.cell {
-            Cell::GruResetBefore => Some(Split::Reset),
-            _ if self.options.projection.is_some() => Some(Split::Projection),
-            _ => self.options.layer_norm.then_some(Split::Norm),
+    /// Stages of a time step, in order.
+    pub(crate) fn stages(&self) -> Vec<&'static Stage> {
+        let mut stages = Vec::new();
+        if !self.cell.spec().recurrent_gates.is_empty() {
+            stages.push(&PRODUCT);
         }
+        if self.options.layer_norm {
+            stages.push(&PRODUCT_NORM);
+        }
+        if self.cell == Cell::GruResetBefore {
+            stages.push(&RESET);
+        }
+        stages.push(&CELL);
+        if self.options.layer_norm {
+            stages.push(&STATE_NORM);
+        }
+        if self.options.projection.is_some() {
+            stages.extend([&PROJECT, &CARRY]);
+        }
+        stages
     }
 
     /// What the cell leaves open.

@@ -1,6 +1,6 @@
 //! The scheduler: from a network and the sizes of a batch to a plan. It touches neither GPU nor CPU.
 //!
-//! Start with `forward.rs`: it is the algorithm.
+//! Start with `recurrence/forward.rs`: it is the algorithm.
 //!
 //! ```
 //! use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
@@ -17,23 +17,21 @@
 //! ```
 
 mod activation;
-mod backward;
 mod builder;
 mod dense;
-mod forward;
 mod network;
 mod norm;
 mod pool;
+mod recurrence;
 mod segments;
 mod sequence;
-mod split_backward;
-mod split_forward;
 mod strategy;
 mod update;
 
 pub use builder::Builder;
-pub use forward::{Drops, Split};
 pub(crate) use network::check_carried;
 pub use network::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
+pub(crate) use recurrence::{CARRY, CELL, PRODUCT, PRODUCT_NORM, PROJECT, RESET, STATE_NORM};
+pub use recurrence::{Drops, Stage};
 pub(crate) use segments::check_segments;
 pub use sequence::{Direction, Sequence};

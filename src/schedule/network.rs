@@ -1,12 +1,13 @@
 //! Plans for a whole network: predict, evaluate, stream, train; and for a bare stack with all its gradients.
 
 use super::activation::{self, ActivationSizes};
-use super::backward::{self, StateGradients, Upstream};
 use super::builder::{Builder, Drop, Trained};
 use super::dense::{self, DenseSizes, DenseWeights};
-use super::forward::{self, Initial, LayerTrace, LayerWeights, LstmSizes, Norms};
 use super::norm::{self, NormWeights};
 use super::pool::{self, Pooled};
+use super::recurrence::backward::{self, Backward};
+use super::recurrence::forward::{self, Forward};
+use super::recurrence::{self, Initial, LayerTrace, LayerWeights, LstmSizes, Norms, StateGradients, Upstream};
 use super::segments::{self, Segmented};
 use super::sequence::Sequence;
 use super::strategy;
@@ -187,7 +188,7 @@ fn lstm_sizes(name: &str, lstm: &Lstm, input: usize, [batch, steps]: [u32; 2], r
         hidden: size("the number of hidden units", lstm.hidden)?,
         width: size("the width of the hidden state", lstm.width())?,
         heads: size("the number of heads", lstm.head_count())?,
-        split: lstm.split(),
+        stages: lstm.stages(),
         layers: size("the number of layers", lstm.layers)?,
         directions: lstm.directions() as u32,
         biases: lstm.bias.count() as u32,
@@ -218,13 +219,13 @@ fn dense_sizes(name: &str, dense: &Dense, input: usize) -> Result<DenseSizes> {
 fn describe<'a>(builder: &mut Builder, steps: u32, segment: Option<u32>, layers: impl Iterator<Item = &'a LstmSizes>) {
     let mut all: Vec<String> = Vec::new();
     for sizes in layers {
-        let strategy = match sizes.split {
+        let strategy = match sizes.unfused() {
             Some(_) => Strategy::PerStep,
             None => Strategy::choose(sizes.hidden, segment.unwrap_or(sizes.steps), &builder.capabilities),
         };
         let limit = builder.capabilities.whole_sequence_units;
-        let why = match (sizes.split, builder.capabilities.strategy) {
-            (Some(split), _) => split.reason().to_string(),
+        let why = match (sizes.unfused(), builder.capabilities.strategy) {
+            (Some(reason), _) => reason.to_string(),
             (None, Some(_)) => "as asked for".to_string(),
             (None, None) if limit == u32::MAX => "the choice of this device".to_string(),
             (None, None) => {
@@ -317,7 +318,7 @@ pub(super) enum Trace {
 impl Sized {
     fn declare(&self, builder: &mut Builder, prefix: &str, role: Role) -> Result<Weights> {
         match self {
-            Sized::Lstm { sizes, .. } => forward::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
+            Sized::Lstm { sizes, .. } => recurrence::declare_weights(builder, sizes, prefix, role).map(Weights::Lstm),
             Sized::Dense(sizes) => dense::declare_weights(builder, sizes, prefix, role).map(Weights::Dense),
             Sized::Dropout { .. } | Sized::Pool { .. } | Sized::Activation(_) | Sized::Masking => Ok(Weights::None),
             Sized::Norm { name, features, .. } => {
@@ -544,11 +545,12 @@ impl Run<'_> {
             match (layer, declared) {
                 (Sized::Lstm { sizes, whole, merge }, Weights::Lstm(declared)) => {
                     let initial = starts.next().unwrap_or(&Initial::Zero);
-                    let trace = forward::lstm(builder, sizes, declared, &flow, initial, self.train, *whole)?;
+                    let stack = Forward { weights: declared, x: &flow, initial, train: self.train, whole: *whole };
+                    let trace = forward::lstm(builder, sizes, &stack)?;
                     let top = trace.last().ok_or_else(|| Error::Config("an LSTM needs at least one layer".into()))?;
                     flow = match &top.y {
                         Some(y) => y.clone(),
-                        None => forward::last_step(builder, sizes, top)?,
+                        None => recurrence::last_step(builder, sizes, top)?,
                     };
                     let apart = flow.clone();
                     if *merge != Merge::Concat {
@@ -625,7 +627,7 @@ impl Run<'_> {
                     }
                     for (weights, gradients) in weights.iter().zip(declared) {
                         pairs.push((weights.w, gradients.w));
-                        if sizes.seen() > 0 {
+                        if sizes.has_product() {
                             pairs.push((weights.r, gradients.r));
                         }
                         if sizes.parameters() > 0 {
@@ -640,7 +642,8 @@ impl Run<'_> {
                     let from =
                         if *whole { Upstream::Whole(upstream.clone()) } else { Upstream::Last(upstream.clone()) };
                     let states = states.as_mut().and_then(|states| states.next());
-                    backward::lstm(builder, sizes, weights, traces, from, states, declared, wants_dx)?
+                    let stack = Backward { weights, gradients: declared, traces, states, wants_dx };
+                    backward::lstm(builder, sizes, &stack, from)?
                 }
                 (Sized::Dense(sizes), Weights::Dense(weights), Trace::Dense { x, y }, Weights::Dense(declared)) => {
                     pairs.push((weights.weight, declared.weight));
@@ -754,16 +757,20 @@ pub fn lstm_gradients(
     let initial = declare_states(&mut builder, &sizes, Role::Input, "")?;
     let finals = declare_states(&mut builder, &sizes, Role::Input, " final gradient")?;
     let d_initial = declare_states(&mut builder, &sizes, Role::Output, " initial gradient")?;
-    let weights = forward::declare_weights(&mut builder, &sizes, "", Role::Weight)?;
-    let gradients = forward::declare_weights(&mut builder, &sizes, "grad ", Role::Gradient)?;
-    let traces = forward::lstm(&mut builder, &sizes, &weights, &x, &from_start(&initial), true, true)?;
+    let weights = recurrence::declare_weights(&mut builder, &sizes, "", Role::Weight)?;
+    let gradients = recurrence::declare_weights(&mut builder, &sizes, "grad ", Role::Gradient)?;
+    let start = from_start(&initial);
+    let stack = Forward { weights: &weights, x: &x, initial: &start, train: true, whole: true };
+    let traces = forward::lstm(&mut builder, &sizes, &stack)?;
     let states = StateGradients { finals: finals.clone(), initials: d_initial.clone() };
     let apart = match (merge, traces.last().and_then(|top| top.y.as_ref())) {
         (Merge::Concat, _) | (_, None) => dy.clone(),
         (_, Some(y)) => pool::unmerge(&mut builder, &sizes.name, merge, y, &dy, batch)?,
     };
     let upstream = Upstream::Whole(apart);
-    let dx = backward::lstm(&mut builder, &sizes, &weights, &traces, upstream, Some(&states), &gradients, true)?
+    let stack =
+        Backward { weights: &weights, gradients: &gradients, traces: &traces, states: Some(&states), wants_dx: true };
+    let dx = backward::lstm(&mut builder, &sizes, &stack, upstream)?
         .ok_or_else(|| Error::Plan("the input's gradient was asked for".into()))?;
     let words = builder.find("words");
     Ok(LstmGradientPlan { plan: builder.finish()?, x, dy, dx, initial, d_final: finals, d_initial, words })

@@ -2,10 +2,9 @@
 //! only, and backward goes forward through a segment once more before it goes back through it (Chen et al. 2016, Gruslys et
 //! al. 2016). All segments share the buffers of one.
 
-use super::backward::StateGradients;
 use super::builder::{Builder, Segment};
-use super::forward::Initial;
 use super::network::{LayerPlan, Pairs, Purpose, Run, Sized, Weights, check_carried, leave, sized, target};
+use super::recurrence::{Initial, StateGradients};
 use super::sequence::Sequence;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
@@ -146,7 +145,7 @@ impl Segmented<'_> {
                     let name = format!("{}.l{layer}.{kind} kept", sizes.name);
                     builder.sequence(&name, [count, sizes.batch, width], 0, Role::Scratch)
                 };
-                stack.push([kept("h", sizes.width)?, kept("c", sizes.cell.states.len() as u32 * sizes.hidden)?]);
+                stack.push([kept("h", sizes.width)?, kept("c", sizes.c_slot() / sizes.batch)?]);
             }
             all.push(stack);
         }
@@ -181,7 +180,7 @@ impl Segmented<'_> {
                 let (h, c) = (state("h", sizes.h_slot())?, state("c", sizes.c_slot())?);
                 initials.push((h, c));
                 // Where both are one state, the gradient of h is all of it.
-                finals.push((h, if sizes.cell.state_is_hidden { state("c after", sizes.slot())? } else { c }));
+                finals.push((h, if sizes.cell.state_is_hidden { state("c after", sizes.c_slot())? } else { c }));
             }
             all.push(StateGradients { finals, initials });
         }

@@ -95,8 +95,8 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
     let carry_at = dc_at + STATES * slot;
     var dc = State();
     for (var s = 0u; s < STATES; s++) {
-        let of = dc_at + s * slot;
-        dc = with_plane(dc, s, sums[of / 4u][of % 4u]);
+        let at_plane = dc_at + s * slot;
+        dc = with_plane(dc, s, sums[at_plane / 4u][at_plane % 4u]);
     }
     var dc_past = State(); // past the cell
     if CARRIES > 0u {
@@ -132,8 +132,8 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
     dg[p.dg_offset / 4u + step * slot + at] = select(vec4f(), out.gates, on);
     dc = dc_past + select(State(), out.c_prev, on);
     for (var s = 0u; s < STATES; s++) {
-        let of = dc_at + s * slot;
-        sums[of / 4u][of % 4u] = plane(dc, s);
+        let at_plane = dc_at + s * slot;
+        sums[at_plane / 4u][at_plane % 4u] = plane(dc, s);
     }
     let overwrite = p.first == 1u && step + 1u == p.steps;
     add_up(at, select(vec4f(), out.bias, on), overwrite);

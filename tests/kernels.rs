@@ -215,6 +215,21 @@ fn cases() -> Vec<Case> {
                 p::ScanBackwardConstants { h, drop, carries, kinds, rows, units, span, threads, terms, heads };
             all.push(case(kernel, constants, params.with_settings(&settings)));
         }
+        let [heads, units] = [odd().min(16), odd().min(7)];
+        let head_product = p::HeadProduct {
+            steps,
+            batch,
+            heads,
+            units,
+            accumulate: round as u32 % 2,
+            h_offset: 2,
+            h_step: batch * (heads * units + 1),
+            h_row: heads * units + 1,
+            dg_offset: 3,
+            dg_step: directions * batch * 4 * heads * units,
+            dr_offset: 5,
+        };
+        all.push(case(&kernel::HEAD_PRODUCT, NoConstants, head_product));
         let (features, index_step) = (odd(), [0, 1000][round % 2]);
         let dropout = p::Dropout {
             steps,

@@ -6,6 +6,7 @@
 mod barrier;
 mod buffer;
 mod dense;
+mod head_product;
 mod loss;
 mod machine;
 mod memory;
@@ -25,6 +26,7 @@ mod workers;
 
 pub use buffer::{Buffer, Shared};
 pub use dense::{dense_backward, dense_forward, softmax_backward, softmax_forward};
+pub use head_product::head_product;
 pub use loss::loss;
 pub use machine::Machine;
 pub(crate) use machine::{read, write};

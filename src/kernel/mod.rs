@@ -19,6 +19,7 @@ mod declare;
 mod dense;
 mod dropout;
 mod embed;
+mod head_product;
 mod loss;
 mod memory;
 mod merge;
@@ -39,6 +40,7 @@ pub use declare::{Constant, Constants, NoConstants, Params};
 pub use dense::{DENSE_BACKWARD, DENSE_FORWARD, DenseBackward, DenseConstants, DenseForward};
 pub use dropout::{DROPOUT, Dropout};
 pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
+pub use head_product::{HEAD_PRODUCT, HeadProduct};
 pub use loss::{LOSS, Loss, LossConstants};
 pub use memory::{CARRY, COPY, Carry, FILL, Fill, HALF, Half, StridedCopy, TRIM, Trim};
 pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward};
@@ -179,6 +181,7 @@ pub static KERNELS: &[&Kernel] = &[
     &SCAN_BACKWARD,
     &SCAN_FORWARD_HALF,
     &SCAN_BACKWARD_HALF,
+    &HEAD_PRODUCT,
     &HALF,
     &DROPOUT,
     &TRIM,

@@ -7,7 +7,11 @@ use crate::kernel::{self, NoConstants, params};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
+use crate::schedule::strategy::MOST_TURNS;
 use std::ops::Range;
+
+/// Gates of a head below which all heads are one dispatch: most of a product's tile would stay empty.
+const NARROW: u32 = 64;
 
 /// A sequence [steps, B, features] as the left side of an outer product.
 struct Operand {
@@ -65,12 +69,38 @@ impl BackwardPass<'_> {
         }
         let at = at + d * sizes.batch * sizes.width;
         let (units, columns) = (sizes.seen(), sizes.columns() / sizes.heads);
+        if sizes.heads > 1 && columns < NARROW && sizes.batch <= MOST_TURNS {
+            return self.head_weights(builder, (from, at, h.step), part);
+        }
         for head in 0..sizes.heads {
             let at = at + head * units;
             let before = Operand { buffer: from, at, step: h.step as i32, row: sizes.width, features: units };
             let first = head * columns;
             let to = (self.dr, d * sizes.r_direction() + first);
             self.outer_product(builder, before, part, (self.dg_r, first, columns), to);
+        }
+    }
+
+    /// dR of heads with few units, of all in one dispatch.
+    fn head_weights(&self, builder: &mut Builder, (h, at, h_step): (BufferId, u32, u32), part: &GradientPart) {
+        let (sizes, local) = (self.sizes, part.steps.start - part.chunk_start);
+        let count = part.steps.len() as u32;
+        let most = MOST_TURNS / sizes.batch;
+        for first in (0..count).step_by(most as usize) {
+            let params = params::HeadProduct {
+                steps: most.min(count - first),
+                batch: sizes.batch,
+                heads: sizes.heads,
+                units: sizes.seen(),
+                accumulate: (!part.first || builder.adds() || first > 0) as u32,
+                h_offset: at + first * h_step,
+                h_step,
+                h_row: sizes.width,
+                dg_offset: self.gate_gradients(part.direction, local + first),
+                dg_step: sizes.gate_slot(),
+                dr_offset: part.direction.index * sizes.r_direction(),
+            };
+            builder.push(&kernel::HEAD_PRODUCT, None, &NoConstants, &params, &[h, self.dg_r, self.dr]);
         }
     }
 

@@ -1,7 +1,7 @@
 // Time steps backward, all directions, from the last to the first: the hidden state's gradient is that of the output
 // plus what the later step sends back through the recurrent product; the cell turns it into gate gradients.
 // Workgroups share out the work as in scan_forward.wgsl; a thread makes all its rows of SPAN units at once: 1, or 4
-// side by side where H is a multiple of 4. The weights come transposed, so that neighbouring threads read neighbouring ones.
+// side by side where a head's units are a multiple of 4. The weights come transposed, so that neighbouring threads read neighbouring ones.
 
 struct Params {
     batch: u32,
@@ -48,15 +48,17 @@ override ROWS: u32;
 override UNITS: u32;
 override SPAN: u32;
 override THREADS: u32;
+override TERMS: u32;   // of the recurrent product: H / HEADS, or 0 where there is none
+override HEADS: u32;   // units are in as many groups, which do not see each other
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H], steps by stride
-@group(0) @binding(2) var<storage, read> c: array<f32>;            // [1 + steps, D, B, H]
+@group(0) @binding(2) var<storage, read> c: array<f32>;            // [1 + steps, STATES, D, B, H]
 @group(0) @binding(3) var<storage, read> dy: array<f32>;           // [steps, D, B, H] by strides
-@group(0) @binding(4) var<storage, read> rt: array<Weights>;       // [D, 4H (from), H (to)], four units (to) an element
+@group(0) @binding(4) var<storage, read> rt: array<Weights>;       // [D, 4H / HEADS (from), H (to)], four units (to) an element
 @group(0) @binding(5) var<storage, read_write> dg: array<vec4f>;   // [slots, D, B, H] of 4 gates
 // [1 + EXTRA, D, B, H] of 4 gates: gradients of the bias and of the further parameters, summed over time; then, one number
-// after the other, the gradient of the cell state [D, B, H] and of the hidden state where it is carried past the cell [D, B, H]
+// after the other, the gradients of the states [STATES, D, B, H] and of the hidden state where it is carried past the cell [D, B, H]
 @group(0) @binding(6) var<storage, read_write> sums: array<vec4f>;
 @group(0) @binding(7) var<storage, read> words: array<u32>;        // [2 + B]: key of random bits, lengths
 @group(0) @binding(8) var<storage, read> bias: array<vec4f>;       // [D, biases + EXTRA, H] of 4 gates
@@ -90,9 +92,13 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
         dh += dy[p.dy_offset + (step - p.dy_from) * p.dy_step + d * p.dy_direction + row * p.dy_row + unit];
     }
     let dc_at = 4u * (1u + EXTRA) * slot + at;
-    let carry_at = dc_at + slot;
-    var dc = sums[dc_at / 4u][dc_at % 4u];
-    var dc_past = 0.0; // past the cell
+    let carry_at = dc_at + STATES * slot;
+    var dc = State();
+    for (var s = 0u; s < STATES; s++) {
+        let at_plane = dc_at + s * slot;
+        dc = with_plane(dc, s, sums[at_plane / 4u][at_plane % 4u]);
+    }
+    var dc_past = State(); // past the cell
     if CARRIES > 0u {
         dh += sums[carry_at / 4u][carry_at % 4u];
         var past = vec2<bool>(!on);
@@ -102,8 +108,8 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
         }
         let dh_past = select(0.0, dh, past.x);
         dh = select(dh, 0.0, past.x);
-        dc_past = select(0.0, dc, past.y);
-        dc = select(dc, 0.0, past.y);
+        dc_past = select(State(), dc, past.y);
+        dc = select(dc, State(), past.y);
         sums[carry_at / 4u][carry_at % 4u] = dh_past;
     }
     var kept: array<f32, SAVED>;
@@ -114,16 +120,34 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
     if EXTRA == 1u {
         extra = bias[(d * (p.biases + 1u) + p.biases) * H + unit];
     }
-    let c_prev = p.c_in + step * slot + at;
-    let out = cell_backward(kept, c[c_prev], c[c_prev + slot], dh, dc, extra);
+    let c_in = p.c_in + step * STATES * slot + at;
+    var c_prev = State();
+    var c_new = State();
+    for (var s = 0u; s < STATES; s++) {
+        c_prev = with_plane(c_prev, s, c[c_in + s * slot]);
+        c_new = with_plane(c_new, s, c[c_in + (STATES + s) * slot]);
+    }
+    let out = cell_backward(kept, c_prev, c_new, dh, dc, extra);
     // A row whose sequence does not hold this time made no cell: its gradients are 0, and what was saved may be anything.
     dg[p.dg_offset / 4u + step * slot + at] = select(vec4f(), out.gates, on);
-    sums[dc_at / 4u][dc_at % 4u] = dc_past + select(0.0, out.c_prev, on);
+    dc = dc_past + select(State(), out.c_prev, on);
+    for (var s = 0u; s < STATES; s++) {
+        let at_plane = dc_at + s * slot;
+        sums[at_plane / 4u][at_plane % 4u] = plane(dc, s);
+    }
     let overwrite = p.first == 1u && step + 1u == p.steps;
     add_up(at, select(vec4f(), out.bias, on), overwrite);
     if EXTRA == 1u {
         add_up(slot + at, select(vec4f(), out.extra, on), overwrite);
     }
+}
+
+// The first unit of a unit's head.
+fn first_of_head(unit: u32) -> u32 {
+    if HEADS == 1u {
+        return 0u;
+    }
+    return unit / (H / HEADS) * (H / HEADS);
 }
 
 fn weight(at: u32) -> f32 {
@@ -162,13 +186,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let at0 = rows0 + next + d * p.batch * H;
         let at1 = rows1 + next + d * p.batch * H;
         for (var unit = group.x * UNITS + SPAN * local.x; unit < end; unit += SPAN * THREADS) {
-            let column = d * 4u * H * H;
+            let column = d * 4u * (H / HEADS) * H;
+            let own0 = at0 + first_of_head(unit);
+            let own1 = at1 + first_of_head(unit);
             if SPAN == 4u {
                 var dh0 = mat4x4f(); // four rows, of four units each
                 var dh1 = mat4x4f();
                 if later {
-                    for (var k = 0u; k < H; k++) {
-                        let from0 = mat4x4f(dg[at0.x + k], dg[at0.y + k], dg[at0.z + k], dg[at0.w + k]);
+                    for (var k = 0u; k < TERMS; k++) {
+                        let from0 = mat4x4f(dg[own0.x + k], dg[own0.y + k], dg[own0.z + k], dg[own0.w + k]);
                         let at = (column + unit) / 4u + k * H; // four weights an element
                         let own = mat4x4f(
                             weights(rt[at]),
@@ -178,7 +204,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                         );
                         dh0 += own * from0;
                         if ROWS == 8u {
-                            let from1 = mat4x4f(dg[at1.x + k], dg[at1.y + k], dg[at1.z + k], dg[at1.w + k]);
+                            let from1 = mat4x4f(dg[own1.x + k], dg[own1.y + k], dg[own1.z + k], dg[own1.w + k]);
                             dh1 += own * from1;
                         }
                     }
@@ -194,20 +220,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             var dh0 = vec4f(); // one of each row
             var dh1 = vec4f();
             if later {
-                for (var k = 0u; k < H; k++) {
+                for (var k = 0u; k < TERMS; k++) {
                     let at = column + unit + 4u * k * H;
                     let own = vec4f(weight(at), weight(at + H), weight(at + 2u * H), weight(at + 3u * H));
-                    dh0.x += dot(dg[at0.x + k], own);
+                    dh0.x += dot(dg[own0.x + k], own);
                     if ROWS >= 4u {
-                        dh0.y += dot(dg[at0.y + k], own);
-                        dh0.z += dot(dg[at0.z + k], own);
-                        dh0.w += dot(dg[at0.w + k], own);
+                        dh0.y += dot(dg[own0.y + k], own);
+                        dh0.z += dot(dg[own0.z + k], own);
+                        dh0.w += dot(dg[own0.w + k], own);
                     }
                     if ROWS == 8u {
-                        dh1.x += dot(dg[at1.x + k], own);
-                        dh1.y += dot(dg[at1.y + k], own);
-                        dh1.z += dot(dg[at1.z + k], own);
-                        dh1.w += dot(dg[at1.w + k], own);
+                        dh1.x += dot(dg[own1.x + k], own);
+                        dh1.y += dot(dg[own1.y + k], own);
+                        dh1.z += dot(dg[own1.z + k], own);
+                        dh1.w += dot(dg[own1.w + k], own);
                     }
                 }
             }

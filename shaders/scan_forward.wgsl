@@ -1,4 +1,5 @@
-// Time steps of all directions of a layer: in each, the recurrent product of the four gates, then the cell.
+// Time steps of all directions of a layer: in each, the recurrent product of the four gates, then the cell. A unit sees the hidden
+// units of its own head.
 // A workgroup carries UNITS hidden units of ROWS (1, 4 or 8) batch rows. Where UNITS is H it needs nothing from other
 // workgroups and goes through many steps; else a dispatch is one step.
 // A thread makes all its rows of SPAN (1 or 2) units at once: a weight load brings the four gates of a unit, which lie side
@@ -42,14 +43,15 @@ override ROWS: u32;
 override UNITS: u32;
 override SPAN: u32;
 override THREADS: u32;
-override TERMS: u32;   // of the recurrent product: K, or 0 where other kernels have added it to xw
+override TERMS: u32;   // of the recurrent product: K / HEADS, or 0 where there is none, or other kernels have added it to xw
+override HEADS: u32;   // units are in as many groups, which do not see each other
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> xw: array<vec4f>;        // [steps, D, B, H] of 4 gates: W·x
-@group(0) @binding(2) var<storage, read> r: array<Weights>;       // [D, K (from), H (to)] of 4 gates
+@group(0) @binding(2) var<storage, read> r: array<Weights>;       // [D, K / HEADS (from), H (to)] of 4 gates
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;      // [D, biases + EXTRA, H] of 4 gates
 @group(0) @binding(4) var<storage, read_write> h: array<vec4f>;   // [1 + steps, D, B, K], four units an element
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [slots, D, B, H]
+@group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [slots, STATES, D, B, H]
 @group(0) @binding(6) var<storage, read_write> saved: array<f32>; // [steps, SAVED (in training) + 1 (if projected), D, B, H]
 @group(0) @binding(7) var<storage, read> words: array<u32>;       // [2 + B]: key of random bits, lengths
 @group(0) @binding(8) var<storage, read> mask: array<f32>;        // [D, B, K] where DROP
@@ -78,8 +80,12 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     let slot = p.directions * p.batch * H;
     let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
     // Training keeps c of every step; inference goes on in the slot that it writes.
-    let c_out = p.c_out + at + select(0u, step * slot, TRAIN == 1u);
-    let c_prev = c[select(c_out - select(0u, slot, TRAIN == 1u), p.c_in + at, step == 0u)];
+    let c_out = p.c_out + at + select(0u, step * STATES * slot, TRAIN == 1u);
+    let c_in = select(c_out - select(0u, STATES * slot, TRAIN == 1u), p.c_in + at, step == 0u);
+    var c_prev = State();
+    for (var s = 0u; s < STATES; s++) {
+        c_prev = with_plane(c_prev, s, c[c_in + s * slot]);
+    }
     let out = cell_forward(xw[p.xw_offset / 4u + step * slot + at], rh, b, c_prev, extra);
     let h_in = p.h_in + step * slot + at;
     var h_new = out.h;
@@ -104,7 +110,9 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
             h_new = h[h_in / 4u][h_in % 4u];
         }
     }
-    c[c_out] = c_new;
+    for (var s = 0u; s < STATES; s++) {
+        c[c_out + s * slot] = plane(c_new, s);
+    }
     let planes = TRAIN * SAVED + select(1u, 0u, K == H);
     let keep = p.saved_offset + step * planes * slot + at;
     if K == H {
@@ -120,10 +128,18 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     }
 }
 
-// h of four units of each of four rows (columns are rows), or of one unit, where K is no multiple of 4 (the others zero).
+// The first hidden unit that a unit sees.
+fn first_seen(unit: u32) -> u32 {
+    if HEADS == 1u {
+        return 0u;
+    }
+    return unit / (H / HEADS) * (K / HEADS);
+}
+
+// h of four units of each of four rows (columns are rows), or of one unit, where a head has no multiple of 4 (the others zero).
 // `base` is where the step's slot of h begins, and where the mask would.
 fn load_h(at: vec4u, base: u32) -> mat4x4f {
-    if K % 4u == 0u {
+    if (K / HEADS) % 4u == 0u {
         return mat4x4f(four_h(at.x, base), four_h(at.y, base), four_h(at.z, base), four_h(at.w, base));
     }
     return mat4x4f(one_h(at.x, base), one_h(at.y, base), one_h(at.z, base), one_h(at.w, base));
@@ -147,7 +163,7 @@ fn one_h(at: u32, base: u32) -> vec4f {
 
 // The weights from as many units to one: columns are units, their elements gates.
 fn load_r(at: u32) -> mat4x4f {
-    if K % 4u == 0u {
+    if (K / HEADS) % 4u == 0u {
         return mat4x4f(weights(r[at]), weights(r[at + H]), weights(r[at + 2u * H]), weights(r[at + 3u * H]));
     }
     return mat4x4f(weights(r[at]), vec4f(), vec4f(), vec4f());
@@ -174,34 +190,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let at0 = rows0 + base + d * p.batch * K;
         let at1 = rows1 + base + d * p.batch * K;
         for (var unit = group.x * UNITS + local.x; unit < end; unit += SPAN * THREADS) {
-            let column = d * K * H + unit;
-            let many = select(1u, 4u, K % 4u == 0u); // units at a time
+            let column = d * (K / HEADS) * H + unit;
+            let many = select(1u, 4u, (K / HEADS) % 4u == 0u); // units at a time
+            let seen0 = at0 + first_seen(unit);
+            let seen1 = at1 + first_seen(unit);
             if ROWS == 1u {
                 var rh = vec4f();
                 for (var k = 0u; k < TERMS; k += many) {
                     if many == 4u {
-                        rh += load_r(column + k * H) * four_h(at0.x + k, base);
+                        rh += load_r(column + k * H) * four_h(seen0.x + k, base);
                     } else {
-                        rh += weights(r[column + k * H]) * one_h(at0.x + k, base).x;
+                        rh += weights(r[column + k * H]) * one_h(seen0.x + k, base).x;
                     }
                 }
                 finish(step, d, first, unit, rh);
             } else {
-                let other = min(unit + THREADS, end - 1u); // a second unit; past the last it is thrown away
-                let second = d * K * H + other;
+                let other = min(unit + THREADS, end - 1u); // a second unit, of the same head; past the last it is thrown away
+                let second = d * (K / HEADS) * H + other;
                 var rh0 = mat4x4f(); // first four rows
                 var rh1 = mat4x4f();
                 var rh2 = mat4x4f(); // of the second unit
                 var rh3 = mat4x4f();
                 for (var k = 0u; k < TERMS; k += many) {
                     let own = load_r(column + k * H);
-                    let h0 = load_h(at0 + k, base);
+                    let h0 = load_h(seen0 + k, base);
                     rh0 += own * h0;
                     if SPAN == 2u {
                         rh2 += load_r(second + k * H) * h0;
                     }
                     if ROWS == 8u {
-                        let h1 = load_h(at1 + k, base);
+                        let h1 = load_h(seen1 + k, base);
                         rh1 += own * h1;
                         if SPAN == 2u {
                             rh3 += load_r(second + k * H) * h1;

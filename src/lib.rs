@@ -65,7 +65,10 @@ pub use cell::Cell;
 pub use device::{Device, Executable};
 pub use error::{Cause, Error, Result, Unit};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
-pub use layer::{Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, Masking, Merge, Pool};
+pub use layer::{
+    Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool, Rnn,
+    SLstm,
+};
 pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequential, Stream, StreamState};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.

@@ -138,6 +138,16 @@ fn cases() -> Vec<Case> {
         // as the scheduler does it: few rows and units of a thread where a step is long
         let plain = !carries.any() && settings == Settings::default();
         let (rows, span, back_span) = if plain { (rows, span, back_span) } else { (rows.min(4), 1, 1) };
+        // Units in heads: two, as many as there are, or those of a size that is no power of two.
+        let heads = match round % 8 {
+            3 if h % 2 == 0 => 2,
+            6 => h,
+            7 if h % 3 == 0 => h / 3,
+            _ => 1,
+        };
+        let heads = if projected { 1 } else { heads };
+        let (span, back_span) =
+            if heads == 1 { (span, back_span) } else { (1, if h / heads % 4 == 0 { back_span } else { 1 }) };
         // Weights in f16 change nothing but how weights are loaded: drivers take seconds to compile what is not plain.
         for kernel in [&kernel::SCAN_FORWARD, &kernel::SCAN_FORWARD_HALF].into_iter().take(1 + plain as usize) {
             let train = round % 2 == 1;
@@ -163,9 +173,21 @@ fn cases() -> Vec<Case> {
             };
             let drop = round % 5 == 2;
             // Where another kernel made the product, it lies in W·x.
-            let terms = if steps == 1 && round % 7 == 1 && !projected { 0 } else { k };
-            let constants =
-                kernel::ScanForwardConstants { h, k, train, drop, carries, kinds, rows, units, span, threads, terms };
+            let terms = if round % 7 == 1 && !projected { 0 } else { k / heads };
+            let constants = kernel::ScanForwardConstants {
+                h,
+                k,
+                train,
+                drop,
+                carries,
+                kinds,
+                rows,
+                units,
+                span,
+                threads,
+                terms,
+                heads,
+            };
             all.push(case(kernel, constants, params.with_settings(&settings)));
         }
         for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
@@ -200,9 +222,26 @@ fn cases() -> Vec<Case> {
             };
             let drop = round % 5 == 2;
             let span = back_span;
-            let constants = kernel::ScanBackwardConstants { h, drop, carries, kinds, rows, units, span, threads };
+            let terms = if round % 7 == 3 { 0 } else { h / heads };
+            let constants =
+                kernel::ScanBackwardConstants { h, drop, carries, kinds, rows, units, span, threads, terms, heads };
             all.push(case(kernel, constants, params.with_settings(&settings)));
         }
+        let [heads, units] = [odd().min(16), odd().min(7)];
+        let head_product = kernel::HeadProduct {
+            steps,
+            batch,
+            heads,
+            units,
+            accumulate: round as u32 % 2,
+            h_offset: 2,
+            h_step: batch * (heads * units + 1),
+            h_row: heads * units + 1,
+            dg_offset: 3,
+            dg_step: directions * batch * 4 * heads * units,
+            dr_offset: 5,
+        };
+        all.push(case(&kernel::HEAD_PRODUCT, NoConstants, head_product));
         let (features, index_step) = (odd(), [0, 1000][round % 2]);
         let dropout = kernel::Dropout {
             steps,
@@ -521,6 +560,10 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         // Sums of squares and means of squares are never negative, probabilities neither.
         if ["squares", "v", "target_", "hyper", "level"].contains(&binding.name) {
             values.iter_mut().for_each(|value| *value = value.abs());
+        }
+        // A normaliser among the states is positive.
+        if binding.name == "c" && cell.is_some_and(|cell| cell.states.len() > 1) {
+            values.iter_mut().for_each(|value| *value = 0.5 + value.abs());
         }
         // Lengths of up to five steps, after the two words of a key.
         if binding.name == "words" {

@@ -75,7 +75,7 @@ fn options(layer: &Layer) -> (String, Vec<String>) {
     };
     let (given, plain) = (flat(layer), flat(&plain));
     let mut kind = layer.kind().to_string();
-    if given.get("cell").is_some_and(|cell| !["standard", "gru"].contains(&cell.as_str().unwrap())) {
+    if given.get("cell").is_some_and(|cell| !["standard", &kind].contains(&cell.as_str().unwrap())) {
         kind = format!("{kind}, {} cell", given["cell"].as_str().unwrap());
     }
     let mut rows = vec![String::new()];

@@ -30,6 +30,7 @@ fn described(file: &Fixture) -> (RecurrentOracle, OracleRun) {
         "layer_norm_lstm" => RecurrentCell::LayerNormLstm,
         "gru" => RecurrentCell::GruResetAfter,
         "gru_reset_before" => RecurrentCell::GruResetBefore,
+        "rnn" => RecurrentCell::Rnn,
         other => panic!("no cell is called {other}"),
     };
     let shape = file.tensors["x"].shape();

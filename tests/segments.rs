@@ -11,8 +11,8 @@ use wgpu_lstm::network::{Batch, NetworkPlan, Node, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Plan, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::{
-    Activation, Capabilities, Dense, Device, Dropout, Embedding, Fit, Gru, Layer, LayerNorm, Loss, Lstm, Model,
-    Optimiser, Pool, Reset, Sequential, TimeCheckpoints, Update,
+    Activation, Capabilities, Dense, Device, Dropout, Embedding, Fit, Gru, IndRnn, Layer, LayerNorm, Loss, Lstm,
+    MinLstm, Model, Optimiser, Pool, Reset, Rnn, SLstm, Sequential, TimeCheckpoints, Update,
 };
 
 const INPUT: usize = 3;
@@ -55,6 +55,9 @@ fn stacks() -> Vec<Vec<Layer>> {
         vec![Lstm::new(4).layer_norm(true).weight_dropout(0.3).into(), Dense::new(2).into()],
         vec![Gru::new(4).layers(2).reset_after(false).weight_dropout(0.3).recurrent_dropout(0.2).into()],
         vec![Gru::new(4).weight_dropout(0.3).into(), Dense::new(2).into()],
+        vec![SLstm::new(4).heads(2).layers(2).recurrent_dropout(0.2).return_sequences(true).into()],
+        vec![IndRnn::new(4).layers(2).into(), Dense::new(2).into()],
+        vec![MinLstm::new(4).layers(2).return_sequences(true).into(), Rnn::new(4).heads(2).into()],
     ]
 }
 

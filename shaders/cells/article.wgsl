@@ -3,19 +3,6 @@
 const EXTRA = 0u;
 const SAVED = 5u; // i, f, candidate, o as common/math.wgsl saves them, z = W_c·[h', x]
 
-struct Forward {
-    h: f32,
-    c: f32,
-    saved: array<f32, SAVED>,
-}
-
-struct Backward {
-    gates: vec4f, // gradient of W·x and R·h', per gate
-    bias: vec4f,  // gradient of the bias, per gate
-    extra: vec4f,
-    c_prev: f32,
-}
-
 fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32, extra: vec4f) -> Forward {
     let z = wx + rh;
     let i = sigmoid_activated(z.x + b.x);

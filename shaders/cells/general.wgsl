@@ -3,19 +3,6 @@
 // Twin of src/cell/general.rs.
 const SAVED = 4u; // i, f, g, o as activations save them
 
-struct Forward {
-    h: f32,
-    c: f32,
-    saved: array<f32, SAVED>,
-}
-
-struct Backward {
-    gates: vec4f, // gradient of W·x and R·h', per gate
-    bias: vec4f,  // gradient of the bias, per gate
-    extra: vec4f, // gradient of the peepholes: i, f, unused, o
-    c_prev: f32,
-}
-
 // The forget gate where it is 1 − i.
 fn coupled_to(i: Activated) -> Activated {
     return Activated(i.complement, i.value, i.complement);

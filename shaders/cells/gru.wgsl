@@ -3,19 +3,6 @@
 const EXTRA = 0u;
 const SAVED = 4u; // r, z, n as activations save them, R·h' of n with its bias
 
-struct Forward {
-    h: f32,
-    c: f32,
-    saved: array<f32, SAVED>,
-}
-
-struct Backward {
-    gates: vec4f, // gradient of W·x and R·h', per column
-    bias: vec4f,  // gradient of the bias, per column
-    extra: vec4f,
-    c_prev: f32,
-}
-
 fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32, extra: vec4f) -> Forward {
     let r = gate(wx.x + rh.x + b.x);
     let z = gate(wx.y + rh.y + b.y);

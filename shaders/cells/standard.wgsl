@@ -2,19 +2,6 @@
 const EXTRA = 0u;
 const SAVED = 4u; // i, f, g, o as common/math.wgsl saves them
 
-struct Forward {
-    h: f32,
-    c: f32,
-    saved: array<f32, SAVED>,
-}
-
-struct Backward {
-    gates: vec4f, // gradient of W·x and R·h', per gate
-    bias: vec4f,  // gradient of the bias, per gate
-    extra: vec4f,
-    c_prev: f32,
-}
-
 fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32, extra: vec4f) -> Forward {
     let a = wx + rh + b;
     let i = sigmoid_activated(a.x);

@@ -1,6 +1,6 @@
 //! The article's cell (see [`Cell::Article`](super::Cell::Article)). Twin of `shaders/cells/article.wgsl`.
 
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
+use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::{Number, tanh};
 use crate::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 
@@ -10,9 +10,17 @@ impl CellMath for Article {
     const NAME: &'static str = "article";
     const SHADER: &'static str = include_str!("../../shaders/cells/article.wgsl");
     const SAVED: usize = 5; // i, f, C̃, o as `saturating.rs` saves them, z = W_c·[h', x]
+    const OPTIONS: &'static [CellOption] =
+        &[CellOption::Heads, CellOption::RecurrentDropout, CellOption::WeightDropout];
 
     #[inline(always)]
-    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, _: &More<N>) -> Forward<N> {
+    fn forward<N: Number>(
+        wx: [N; GATES],
+        rh: [N; GATES],
+        b: [N; GATES],
+        &[c_prev, ..]: &[N; MAX_STATES],
+        _: &More<N>,
+    ) -> Forward<N> {
         let [zi, zf, z, zo] = std::array::from_fn(|k| wx[k] + rh[k]);
         let (i, f) = (sigmoid_activated(zi + b[0]), sigmoid_activated(zf + b[1]));
         let o = sigmoid_activated(zo + b[3]);
@@ -20,11 +28,18 @@ impl CellMath for Article {
         let c = c_prev * i.complement + candidate.value * i.value;
         let mut saved = [c.nothing(); MAX_SAVED];
         saved[..5].copy_from_slice(&[i.saved, f.saved, candidate.saved, o.saved, z]);
-        Forward { h: tanh(c) * o.value, c, saved }
+        Forward { h: tanh(c) * o.value, states: single(c), saved }
     }
 
     #[inline(always)]
-    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, _: &More<N>) -> Backward<N> {
+    fn backward<N: Number>(
+        saved: &[N; MAX_SAVED],
+        &[c_prev, ..]: &[N; MAX_STATES],
+        &[c, ..]: &[N; MAX_STATES],
+        dh: N,
+        &[dc, ..]: &[N; MAX_STATES],
+        _: &More<N>,
+    ) -> Backward<N> {
         let (i, f, o) = (sigmoid_restored(saved[0]), sigmoid_restored(saved[1]), sigmoid_restored(saved[3]));
         let (candidate, z) = (tanh_restored(saved[2]), saved[4]);
         let (tc, slope) = tanh_and_slope(c);
@@ -37,7 +52,7 @@ impl CellMath for Article {
             gates: [di, df, d_candidate * f.value, d_o],
             bias: [di, df, d_candidate, d_o],
             extra: [d_c.nothing(); GATES],
-            c_prev: d_c * i.complement,
+            states: single(d_c * i.complement),
         }
     }
 }

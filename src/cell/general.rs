@@ -1,7 +1,7 @@
 //! The LSTM of the ONNX operator and of cuDNN: any activations, peepholes, coupled gates, both clips. Twin of
 //! `shaders/cells/general.wgsl`.
 
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
+use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;
 use crate::saturating::{Activated, Restored};
 
@@ -45,7 +45,7 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
         wx: [N; GATES],
         rh: [N; GATES],
         b: [N; GATES],
-        c_prev: N,
+        &[c_prev, ..]: &[N; MAX_STATES],
         More { extra: p, settings }: &More<N>,
     ) -> Forward<N> {
         let [mut ai, mut af, ag, mut ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
@@ -68,16 +68,16 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
         let o = gate(ao);
         let mut saved = [c.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[i.saved, f.saved, g.saved, o.saved]);
-        Forward { h: if NORMED { o.value } else { o.value * settings.output.of(c) }, c, saved }
+        Forward { h: if NORMED { o.value } else { o.value * settings.output.of(c) }, states: single(c), saved }
     }
 
     #[inline(always)]
     fn backward<N: Number>(
         saved: &[N; MAX_SAVED],
-        c_prev: N,
-        _: N,
+        &[c_prev, ..]: &[N; MAX_STATES],
+        _: &[N; MAX_STATES],
         dh: N,
-        dc: N,
+        &[dc, ..]: &[N; MAX_STATES],
         More { extra: p, settings }: &More<N>,
     ) -> Backward<N> {
         let gate = |saved: N| settings.gate.restored_within(settings.clip, saved);
@@ -112,6 +112,6 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
         }
         let gates = [ai, af, ag, ao];
         let extra = if PEEPHOLES { [ai * c_prev, af * c_prev, none, ao * c] } else { [none; GATES] };
-        Backward { gates, bias: gates, extra, c_prev: back }
+        Backward { gates, bias: gates, extra, states: single(back) }
     }
 }

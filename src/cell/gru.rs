@@ -4,7 +4,7 @@
 //! LSTM: r, z, W·x of n, R·h' of n. The cell state is the hidden state, by which a unit hands h' on to itself.
 
 use super::general::clamp;
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
+use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;
 
 pub struct Gru;
@@ -17,13 +17,23 @@ impl CellMath for Gru {
     const INPUT_GATES: &'static [usize] = &[0, 1, 2];
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 3];
     const STATE_IS_HIDDEN: bool = true;
+    const KIND: &'static str = "gru";
+    const FORGET_GATE: Option<usize> = None;
+    const OPTIONS: &'static [CellOption] = &[
+        CellOption::Clip,
+        CellOption::GateActivation,
+        CellOption::CandidateActivation,
+        CellOption::Heads,
+        CellOption::RecurrentDropout,
+        CellOption::WeightDropout,
+    ];
 
     #[inline(always)]
     fn forward<N: Number>(
         wx: [N; GATES],
         rh: [N; GATES],
         b: [N; GATES],
-        c_prev: N,
+        &[c_prev, ..]: &[N; MAX_STATES],
         More { settings, .. }: &More<N>,
     ) -> Forward<N> {
         let [ar, az, _, q] = std::array::from_fn(|k| if k == 3 { rh[k] + b[k] } else { wx[k] + rh[k] + b[k] });
@@ -33,16 +43,16 @@ impl CellMath for Gru {
         let h = z.complement * n.value + z.value * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[r.saved, z.saved, n.saved, q]);
-        Forward { h, c: h, saved }
+        Forward { h, states: single(h), saved }
     }
 
     #[inline(always)]
     fn backward<N: Number>(
         saved: &[N; MAX_SAVED],
-        c_prev: N,
-        _: N,
+        &[c_prev, ..]: &[N; MAX_STATES],
+        _: &[N; MAX_STATES],
         dh: N,
-        dc: N,
+        &[dc, ..]: &[N; MAX_STATES],
         More { settings, .. }: &More<N>,
     ) -> Backward<N> {
         let d = dh + dc;
@@ -51,6 +61,6 @@ impl CellMath for Gru {
         let (n, q) = (settings.candidate.restored_within(settings.clip, saved[2]), saved[3]);
         let dn = d * z.complement * n.slope; // before its activation
         let gates = [dn * q * r.slope, d * (c_prev - n.value) * z.slope, dn, dn * r.value];
-        Backward { gates, bias: gates, extra: [d.nothing(); GATES], c_prev: d * z.value }
+        Backward { gates, bias: gates, extra: [d.nothing(); GATES], states: single(d * z.value) }
     }
 }

@@ -4,7 +4,7 @@
 //! W·x; they also give r its gradient. The cell state is the hidden state.
 
 use super::general::clamp;
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, More};
+use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;
 
 pub struct GruResetBefore;
@@ -19,13 +19,22 @@ impl CellMath for GruResetBefore {
     const INPUT_GATES: &'static [usize] = &[0, 1, 2];
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 2];
     const STATE_IS_HIDDEN: bool = true;
+    const KIND: &'static str = "gru";
+    const FORGET_GATE: Option<usize> = None;
+    const OPTIONS: &'static [CellOption] = &[
+        CellOption::Clip,
+        CellOption::GateActivation,
+        CellOption::CandidateActivation,
+        CellOption::RecurrentDropout,
+        CellOption::WeightDropout,
+    ];
 
     #[inline(always)]
     fn forward<N: Number>(
         wx: [N; GATES],
         rh: [N; GATES],
         b: [N; GATES],
-        c_prev: N,
+        &[c_prev, ..]: &[N; MAX_STATES],
         More { settings, .. }: &More<N>,
     ) -> Forward<N> {
         let [ar, az, an, _] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
@@ -34,16 +43,16 @@ impl CellMath for GruResetBefore {
         let h = z.complement * n.value + z.value * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
         saved[..3].copy_from_slice(&[r.saved, z.saved, n.saved]);
-        Forward { h, c: h, saved }
+        Forward { h, states: single(h), saved }
     }
 
     #[inline(always)]
     fn backward<N: Number>(
         saved: &[N; MAX_SAVED],
-        c_prev: N,
-        _: N,
+        &[c_prev, ..]: &[N; MAX_STATES],
+        _: &[N; MAX_STATES],
         dh: N,
-        dc: N,
+        &[dc, ..]: &[N; MAX_STATES],
         More { settings, .. }: &More<N>,
     ) -> Backward<N> {
         let (d, none) = (dh + dc, dh.nothing());
@@ -52,6 +61,6 @@ impl CellMath for GruResetBefore {
         let dz = d * (c_prev - n.value) * z.slope;
         let dn = d * z.complement * n.slope; // before its activation
         let gates = [none, dz, dn, none];
-        Backward { gates, bias: gates, extra: [none; GATES], c_prev: d * z.value }
+        Backward { gates, bias: gates, extra: [none; GATES], states: single(d * z.value) }
     }
 }

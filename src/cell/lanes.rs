@@ -286,7 +286,7 @@ mod tests {
             bias: &zeros,
             extra: &[],
             settings: Settings::default(),
-            c: &mut c,
+            states: &mut c,
             h: &mut h,
             saved: &mut planes,
         });

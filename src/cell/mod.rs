@@ -8,8 +8,8 @@
 //! use wgpu_lstm::{Cell, cell::More};
 //! let standard = Cell::Standard.spec();
 //! // One unit: W·x, R·h' and b for the gates i, f, g, o, and c'
-//! let out = (standard.forward.1)([0.0; 4], [0.0; 4], [0.0; 4], 1.0, &More::default());
-//! assert_eq!(out.c, 0.5); // f = σ(0) keeps half, g = tanh(0) adds nothing
+//! let out = (standard.forward.1)([0.0; 4], [0.0; 4], [0.0; 4], &[1.0, 0.0, 0.0], &More::default());
+//! assert_eq!(out.states[0], 0.5); // f = σ(0) keeps half, g = tanh(0) adds nothing
 //! ```
 
 mod article;
@@ -17,11 +17,16 @@ mod general;
 mod gru;
 mod gru_reset_before;
 mod lanes;
+mod min_lstm;
+mod options;
+mod rnn;
 mod row;
+mod s_lstm;
 mod settings;
 mod standard;
 
 pub use crate::activation::Shape;
+pub use options::CellOption;
 pub use row::{BackwardRow, ForwardRow};
 pub use settings::Settings;
 
@@ -33,6 +38,9 @@ pub const GATES: usize = 4;
 
 /// Room for the values that a cell may keep for its backward pass.
 pub const MAX_SAVED: usize = 8;
+
+/// Room for the states that a cell may carry beside h.
+pub const MAX_STATES: usize = 3;
 
 /// Which equations a layer runs.
 ///
@@ -85,6 +93,33 @@ pub enum Cell {
     ///
     /// [`Gru::reset_after`](crate::Gru::reset_after) asks for it. A step has two products, one after the other.
     GruResetBefore,
+    /// The recurrent cell of [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html), of
+    /// [Keras's SimpleRNN](https://keras.io/api/layers/recurrent_layers/simple_rnn/) and of the
+    /// [ONNX operator](https://onnx.ai/onnx/operators/onnx__RNN.html):
+    ///
+    /// ```text
+    /// h = tanh(W·x + b + R·h' + b')
+    /// ```
+    ///
+    /// [`Rnn`](crate::Rnn) makes a layer of it, and [`IndRnn`](crate::IndRnn) one with as many heads as units.
+    Rnn,
+    /// minLSTM (Feng et al. 2024, [arXiv:2410.01201](https://arxiv.org/abs/2410.01201)), whose gates do not see h':
+    ///
+    /// ```text
+    /// i = σ(W_i·x + b_i)    f = σ(W_f·x + b_f)    h = f/(f + i) ⊙ h' + i/(f + i) ⊙ (W_g·x + b_g)
+    /// ```
+    ///
+    /// [`MinLstm`](crate::MinLstm) makes a layer of it.
+    MinLstm,
+    /// sLSTM of xLSTM (Beck et al. 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517)), with ã = W·x + R·h' + b:
+    ///
+    /// ```text
+    /// m = max(ln σ(ã_f) + m', ã_i)    i = exp(ã_i − m)    f = exp(ln σ(ã_f) + m' − m)
+    /// c = f ⊙ c' + i ⊙ tanh(ã_z)      n = f ⊙ n' + i      h = σ(ã_o) ⊙ c / n
+    /// ```
+    ///
+    /// At the first step, where n' is 0, m is ã_i. [`SLstm`](crate::SLstm) makes a layer of it.
+    SLstm,
 }
 
 impl Cell {
@@ -101,6 +136,9 @@ pub static CELLS: &[CellSpec] = &[
     CellSpec::of::<article::Article>(),
     CellSpec::of::<gru::Gru>(),
     CellSpec::of::<gru_reset_before::GruResetBefore>(),
+    CellSpec::of::<rnn::Rnn>(),
+    CellSpec::of::<min_lstm::MinLstm>(),
+    CellSpec::of::<s_lstm::SLstm>(),
     CellSpec::of::<general::General<false, false>>(),
     CellSpec::of::<general::General<true, false>>(),
     CellSpec::of::<general::General<false, true>>(),
@@ -109,7 +147,7 @@ pub static CELLS: &[CellSpec] = &[
 
 /// The LSTM with any activations, clips and coupled gates: without peepholes, or with; with its cell state normalised, or not.
 pub(crate) fn general(peepholes: bool, normed: bool) -> &'static CellSpec {
-    &CELLS[4 + peepholes as usize + 2 * normed as usize]
+    &CELLS[CELLS.len() - 4 + peepholes as usize + 2 * normed as usize]
 }
 
 /// What one unit's step returns. `saved` holds [`CellMath::SAVED`] values for the backward step.
@@ -117,8 +155,8 @@ pub(crate) fn general(peepholes: bool, normed: bool) -> &'static CellSpec {
 pub struct Forward<F> {
     /// New hidden state.
     pub h: F,
-    /// New cell state.
-    pub c: F,
+    /// New states, as [`CellMath::STATES`] names them; the rest is not stored.
+    pub states: [F; MAX_STATES],
     /// What the backward step needs; entries past [`CellMath::SAVED`] are not stored.
     pub saved: [F; MAX_SAVED],
 }
@@ -132,8 +170,14 @@ pub struct Backward<F> {
     pub bias: [F; GATES],
     /// Gradient of the unit's further parameters.
     pub extra: [F; GATES],
-    /// Gradient of the previous cell state.
-    pub c_prev: F,
+    /// Gradients of the previous states, as [`CellMath::STATES`] names them.
+    pub states: [F; MAX_STATES],
+}
+
+/// The states of a cell that has one.
+#[inline(always)]
+fn single<N: Number>(c: N) -> [N; MAX_STATES] {
+    [c, c.nothing(), c.nothing()]
 }
 
 /// What a unit reads beside its sums and states.
@@ -151,6 +195,8 @@ pub trait CellMath {
     const NAME: &'static str;
     /// WGSL with `cell_forward` and `cell_backward`.
     const SHADER: &'static str;
+    /// States of a unit beside h, at most [`MAX_STATES`]. Each has a plane [D, B, H] in a slot of the history.
+    const STATES: &'static [&'static str] = &["c"];
     /// How many values per unit and step the backward pass needs.
     const SAVED: usize;
     /// Whether a unit has four parameters more.
@@ -161,18 +207,38 @@ pub trait CellMath {
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 2, 3];
     /// Whether the cell state is the hidden state.
     const STATE_IS_HIDDEN: bool = false;
+    /// Kind of layer, as automatic names have it.
+    const KIND: &'static str = "lstm";
+    /// The gate, among those that W has, whose bias begins at 1 with [`Init::Keras`](crate::Init::Keras).
+    const FORGET_GATE: Option<usize> = Some(1);
+    /// Options that layers of the cell may have, of those that not every cell takes.
+    const OPTIONS: &'static [CellOption] = CellOption::ALL;
 
     /// One step of one unit: `wx` = W·x, `rh` = R·h', `b` = bias, each per gate.
-    fn forward<N: Number>(wx: [N; GATES], rh: [N; GATES], b: [N; GATES], c_prev: N, more: &More<N>) -> Forward<N>;
+    fn forward<N: Number>(
+        wx: [N; GATES],
+        rh: [N; GATES],
+        b: [N; GATES],
+        old: &[N; MAX_STATES],
+        more: &More<N>,
+    ) -> Forward<N>;
 
-    /// The same step backward: `dh` and `dc` are the gradients of the new states.
-    fn backward<N: Number>(saved: &[N; MAX_SAVED], c_prev: N, c: N, dh: N, dc: N, more: &More<N>) -> Backward<N>;
+    /// The same step backward, from the states before and after it: `dh` and `d_new` are the gradients of h and of the latter.
+    fn backward<N: Number>(
+        saved: &[N; MAX_SAVED],
+        old: &[N; MAX_STATES],
+        new: &[N; MAX_STATES],
+        dh: N,
+        d_new: &[N; MAX_STATES],
+        more: &More<N>,
+    ) -> Backward<N>;
 }
 
 /// One unit's forward step as a plain function.
-pub type ForwardUnit<F> = fn([F; GATES], [F; GATES], [F; GATES], F, &More<F>) -> Forward<F>;
+pub type ForwardUnit<F> = fn([F; GATES], [F; GATES], [F; GATES], &[F; MAX_STATES], &More<F>) -> Forward<F>;
 /// One unit's backward step as a plain function.
-pub type BackwardUnit<F> = fn(&[F; MAX_SAVED], F, F, F, F, &More<F>) -> Backward<F>;
+pub type BackwardUnit<F> =
+    fn(&[F; MAX_SAVED], &[F; MAX_STATES], &[F; MAX_STATES], F, &[F; MAX_STATES], &More<F>) -> Backward<F>;
 
 /// A row of units, one step forward.
 pub type ForwardRowFn<F> = fn(ForwardRow<F>);
@@ -193,6 +259,8 @@ pub struct CellSpec {
     pub name: &'static str,
     /// WGSL source that stands in front of the step kernels.
     pub shader: &'static str,
+    /// Names of a unit's states beside h.
+    pub states: &'static [&'static str],
     /// Values per unit and step kept for the backward pass.
     pub saved: usize,
     /// Whether a unit has four parameters more than its biases.
@@ -203,6 +271,12 @@ pub struct CellSpec {
     pub recurrent_gates: &'static [usize],
     /// Whether the cell state is the hidden state.
     pub state_is_hidden: bool,
+    /// Kind of layer, as automatic names have it.
+    pub kind: &'static str,
+    /// The gate, among those that W has, whose bias begins at 1 with [`Init::Keras`](crate::Init::Keras).
+    pub forget_gate: Option<usize>,
+    /// Options that layers of the cell may have, of those that not every cell takes.
+    pub options: &'static [CellOption],
     /// Forward step in f32 and f64.
     pub forward: (ForwardUnit<f32>, ForwardUnit<f64>),
     /// Backward step in f32 and f64.
@@ -214,15 +288,28 @@ pub struct CellSpec {
 }
 
 impl CellSpec {
+    /// WGSL of the cell behind what it is written in.
+    pub(crate) fn source(&self) -> String {
+        let states = match self.states.len() {
+            1 => include_str!("../../shaders/common/states_1.wgsl"),
+            _ => include_str!("../../shaders/common/states_3.wgsl"),
+        };
+        [states, include_str!("../../shaders/common/cell.wgsl"), self.shader].join("\n")
+    }
+
     const fn of<C: CellMath + 'static>() -> CellSpec {
         CellSpec {
             name: C::NAME,
             shader: C::SHADER,
+            states: C::STATES,
             saved: C::SAVED,
             extra: C::EXTRA,
             input_gates: C::INPUT_GATES,
             recurrent_gates: C::RECURRENT_GATES,
             state_is_hidden: C::STATE_IS_HIDDEN,
+            kind: C::KIND,
+            forget_gate: C::FORGET_GATE,
+            options: C::OPTIONS,
             forward: (C::forward::<f32>, C::forward::<f64>),
             backward: (C::backward::<f32>, C::backward::<f64>),
             forward_row: (row::forward_f32::<C>, row::forward_f64::<C>),
@@ -239,7 +326,8 @@ mod tests {
 
     #[test]
     fn the_list_follows_the_enum() {
-        for cell in [Cell::Standard, Cell::Article, Cell::Gru, Cell::GruResetBefore] {
+        use Cell::*;
+        for cell in [Standard, Article, Gru, GruResetBefore, Rnn, MinLstm, SLstm] {
             let json = serde_json::to_value(cell).unwrap();
             assert_eq!(json.as_str().unwrap(), cell.spec().name);
         }
@@ -281,22 +369,27 @@ mod tests {
         };
         for spec in CELLS {
             for settings in all_settings().into_iter().flat_map(|settings| [settings; 100]) {
-                // 0..4 W·x, 4..8 R·h', 8..12 b, 12 c', 13..17 further parameters
-                let inputs: [f64; 17] = std::array::from_fn(|_| draw());
-                let (dh, dc) = (draw(), draw());
-                let gate = |v: &[f64; 17], k: usize| std::array::from_fn(|g| v[k + g]);
-                let more = |v: &[f64; 17]| More { extra: gate(v, 13), settings };
-                let run = |v: &[f64; 17]| (spec.forward.1)(gate(v, 0), gate(v, 4), gate(v, 8), v[12], &more(v));
+                // 0..4 W·x, 4..8 R·h', 8..12 b, 12..16 further parameters, 16..19 old states
+                let mut inputs: [f64; 16 + MAX_STATES] = std::array::from_fn(|_| draw());
+                if let Some(n) = spec.states.iter().position(|&state| state == "n") {
+                    inputs[16 + n] = 0.1 + inputs[16 + n].abs(); // a sum of weights
+                }
+                let (dh, d_new): (f64, [f64; MAX_STATES]) = (draw(), std::array::from_fn(|_| draw()));
+                let gate = |v: &[f64], k: usize| std::array::from_fn(|g| v[k + g]);
+                let old = |v: &[f64]| std::array::from_fn(|s| v[16 + s]);
+                let more = |v: &[f64]| More { extra: gate(v, 12), settings };
+                let run = |v: &[f64]| (spec.forward.1)(gate(v, 0), gate(v, 4), gate(v, 8), &old(v), &more(v));
                 let out = run(&inputs);
-                let back = (spec.backward.1)(&out.saved, inputs[12], out.c, dh, dc, &more(&inputs));
-                for k in 0..17 {
+                let back = (spec.backward.1)(&out.saved, &old(&inputs), &out.states, dh, &d_new, &more(&inputs));
+                for k in 0..16 + spec.states.len() {
                     let step = 1e-6;
                     let (mut up, mut down) = (inputs, inputs);
                     up[k] += step;
                     down[k] -= step;
-                    let loss = |v| {
+                    let loss = |v: &[f64]| {
                         let out: Forward<f64> = run(v);
-                        out.h * dh + out.c * dc
+                        let states = out.states.iter().zip(&d_new).take(spec.states.len());
+                        out.h * dh + states.map(|(state, d)| state * d).sum::<f64>()
                     };
                     let numeric = (loss(&up) - loss(&down)) / (2.0 * step);
                     let exact = match k {
@@ -306,8 +399,8 @@ mod tests {
                         4..8 if spec.recurrent_gates.contains(&(k - 4)) => back.gates[k - 4],
                         0..8 => continue, // a column that is always 0
                         8..12 => back.bias[k - 8],
-                        12 => back.c_prev,
-                        _ => back.extra[k - 13],
+                        12..16 => back.extra[k - 12],
+                        _ => back.states[k - 16],
                     };
                     // 1e-9 absolute: the rounding of the difference itself (1e-16 / 2e-6, with a margin)
                     assert!(

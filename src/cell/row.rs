@@ -4,7 +4,7 @@
 //! of a unit lie side by side; each gate gets a register of its own. In f64, which only tests use, units go one by one.
 
 use super::lanes::{LANES, Lanes};
-use super::{CellMath, GATES, MAX_SAVED, More, Settings};
+use super::{CellMath, GATES, MAX_SAVED, MAX_STATES, More, Settings};
 use crate::simd::{Work, dispatch};
 use pulp::Simd;
 use std::marker::PhantomData;
@@ -22,8 +22,8 @@ pub struct ForwardRow<'a, 'kept, F> {
     pub extra: &'a [F],
     /// What the cell leaves open.
     pub settings: Settings,
-    /// c', becomes c: `[n]`.
-    pub c: &'a mut [F],
+    /// The old states, become the new ones: [STATES, n].
+    pub states: &'a mut [F],
     /// h, `[n]`.
     pub h: &'a mut [F],
     /// What backward needs, `[SAVED][n]`; empty where nothing is kept.
@@ -31,17 +31,17 @@ pub struct ForwardRow<'a, 'kept, F> {
 }
 
 /// A backward step of n units.
-pub struct BackwardRow<'a, F> {
+pub struct BackwardRow<'a, 'kept, F> {
     /// What forward kept, `[SAVED][n]`.
     pub saved: [&'a [F]; MAX_SAVED],
-    /// c', `[n]`.
-    pub c_prev: &'a [F],
-    /// c, `[n]`.
-    pub c: &'a [F],
+    /// The states before the step, `[STATES][n]`.
+    pub old: [&'a [F]; MAX_STATES],
+    /// The states after it, `[STATES][n]`.
+    pub new: [&'a [F]; MAX_STATES],
     /// Gradient of h, `[n]`.
     pub dh: &'a [F],
-    /// Gradient of c, becomes that of c': `[n]`.
-    pub dc: &'a mut [F],
+    /// Gradients of the new states, become those of the old ones: `[STATES][n]`.
+    pub d_states: &'a mut [&'kept mut [F]],
     /// Gradient of W·x and R·h', [n, 4], written.
     pub gates: &'a mut [F],
     /// Gradient of the bias, [n, 4].
@@ -71,9 +71,10 @@ pub fn forward_f64<C: CellMath>(row: ForwardRow<f64>) {
     for u in 0..row.h.len() {
         let gates = |of: &[f64]| std::array::from_fn(|k| of[GATES * u + k]);
         let more = More { extra: if C::EXTRA { gates(row.extra) } else { [0.0; GATES] }, settings: row.settings };
-        let out = C::forward(gates(row.wx), gates(row.rh), gates(row.bias), row.c[u], &more);
+        let old = std::array::from_fn(|s| if s < C::STATES.len() { row.states[s * row.h.len() + u] } else { 0.0 });
+        let out = C::forward(gates(row.wx), gates(row.rh), gates(row.bias), &old, &more);
         row.h[u] = out.h;
-        row.c[u] = out.c;
+        row.states.iter_mut().skip(u).step_by(row.h.len()).zip(out.states).for_each(|(to, value)| *to = value);
         row.saved.iter_mut().zip(out.saved).for_each(|(to, value)| to[u] = value);
     }
 }
@@ -85,8 +86,11 @@ pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
         let own = GATES * u..GATES * (u + 1);
         let extra = if C::EXTRA { std::array::from_fn(|k| row.extra[own.start + k]) } else { [0.0; GATES] };
         let more = More { extra, settings: row.settings };
-        let out = C::backward(&kept, row.c_prev[u], row.c[u], row.dh[u], row.dc[u], &more);
-        row.dc[u] = out.c_prev;
+        let state =
+            |of: &[&[f64]; MAX_STATES]| std::array::from_fn(|s| if s < C::STATES.len() { of[s][u] } else { 0.0 });
+        let d_new = std::array::from_fn(|s| row.d_states.get(s).map_or(0.0, |plane| plane[u]));
+        let out = C::backward(&kept, &state(&row.old), &state(&row.new), row.dh[u], &d_new, &more);
+        row.d_states.iter_mut().zip(out.states).for_each(|(plane, value)| plane[u] = value);
         row.gates[own.clone()].copy_from_slice(&out.gates);
         add(&mut row.dbias[own.clone()], &out.bias, row.first);
         if C::EXTRA {
@@ -138,51 +142,79 @@ fn more<C: CellMath, S: Simd>(simd: S, extra: &[f32], first: usize, settings: Se
     More { extra: gates(simd, &own.first_chunk().copied().unwrap_or_else(|| padded(own))), settings }
 }
 
-/// Eight units forward: c' becomes c.
+/// Eight units forward: old states become new ones.
 #[inline(always)]
 fn forward<C: CellMath, S: Simd>(
     simd: S,
     [wx, rh, bias]: [&[f32; GATES * LANES]; 3],
     more: &More<Lanes<S>>,
-    c: &mut [f32; LANES],
+    states: &mut [[f32; LANES]; MAX_STATES],
     h: &mut [f32; LANES],
 ) -> [Lanes<S>; MAX_SAVED] {
-    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), Lanes::of(simd, *c), more);
-    (*h, *c) = (out.h.array(), out.c.array());
+    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), &loaded(simd, states), more);
+    *h = out.h.array();
+    *states = out.states.map(Lanes::array);
     out.saved
+}
+
+/// A register for each state.
+#[inline(always)]
+fn loaded<S: Simd>(simd: S, states: &[[f32; LANES]; MAX_STATES]) -> [Lanes<S>; MAX_STATES] {
+    states.map(|state| Lanes::of(simd, state))
 }
 
 impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let row = self.1;
+        let mut row = self.1;
         let n = row.h.len();
-        let settings = row.settings;
-        let (wx, rh, bias) = (row.wx.as_chunks().0, row.rh.as_chunks().0, row.bias.as_chunks().0);
-        let (c, h) = (row.c.as_chunks_mut().0, row.h.as_chunks_mut().0);
         if row.saved.is_empty() {
-            for (k, ((((wx, rh), bias), c), h)) in wx.iter().zip(rh).zip(bias).zip(c).zip(h).enumerate() {
-                forward::<C, S>(simd, [wx, rh, bias], &more::<C, S>(simd, row.extra, k * LANES, settings), c, h);
-            }
+            forward_eights::<C, S, false>(simd, &mut row);
         } else {
-            for (k, ((((wx, rh), bias), c), h)) in wx.iter().zip(rh).zip(bias).zip(c).zip(h).enumerate() {
-                let more = more::<C, S>(simd, row.extra, k * LANES, settings);
-                let values = forward::<C, S>(simd, [wx, rh, bias], &more, c, h);
-                for (to, value) in row.saved.iter_mut().zip(values) {
-                    to[k * LANES..][..LANES].copy_from_slice(&value.array());
-                }
-            }
+            forward_eights::<C, S, true>(simd, &mut row);
         }
         let first = n / LANES * LANES;
         if first < n {
             let gates = [row.wx, row.rh, row.bias].map(|all| padded(&all[GATES * first..GATES * n]));
-            let (mut c, mut h) = (padded(&row.c[first..]), [0.0; LANES]);
-            let more = more::<C, S>(simd, row.extra, first, settings);
-            let values = forward::<C, S>(simd, gates.each_ref(), &more, &mut c, &mut h);
-            row.c[first..].copy_from_slice(&c[..n - first]);
+            let (mut states, mut h) = ([[0.0; LANES]; MAX_STATES], [0.0; LANES]);
+            for (state, plane) in states.iter_mut().zip(row.states.chunks_exact(n)).take(C::STATES.len()) {
+                *state = padded(&plane[first..]);
+            }
+            let more = more::<C, S>(simd, row.extra, first, row.settings);
+            let values = forward::<C, S>(simd, gates.each_ref(), &more, &mut states, &mut h);
+            for (state, plane) in states.iter().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {
+                plane[first..].copy_from_slice(&state[..n - first]);
+            }
             row.h[first..].copy_from_slice(&h[..n - first]);
             for (to, value) in row.saved.iter_mut().zip(values) {
                 to[first..].copy_from_slice(&value.array()[..n - first]);
+            }
+        }
+    }
+}
+
+/// All whole eights of a row, whose values for backward are kept or not.
+#[inline(always)]
+fn forward_eights<C: CellMath, S: Simd, const KEEPS: bool>(simd: S, row: &mut ForwardRow<f32>) {
+    let (wx, rh, bias) = (row.wx.as_chunks().0, row.rh.as_chunks().0, row.bias.as_chunks().0);
+    let n = row.h.len();
+    let mut planes: [&mut [[f32; LANES]]; MAX_STATES] = Default::default();
+    for (to, plane) in planes.iter_mut().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {
+        *to = plane.as_chunks_mut().0;
+    }
+    let mut states = [[0.0; LANES]; MAX_STATES];
+    for (k, (((wx, rh), bias), h)) in wx.iter().zip(rh).zip(bias).zip(row.h.as_chunks_mut().0).enumerate() {
+        for (state, plane) in states.iter_mut().zip(&planes).take(C::STATES.len()) {
+            *state = plane[k];
+        }
+        let more = more::<C, S>(simd, row.extra, k * LANES, row.settings);
+        let values = forward::<C, S>(simd, [wx, rh, bias], &more, &mut states, h);
+        for (state, plane) in states.iter().zip(&mut planes).take(C::STATES.len()) {
+            plane[k] = *state;
+        }
+        if KEEPS {
+            for (to, value) in row.saved.iter_mut().zip(values) {
+                to[k * LANES..][..LANES].copy_from_slice(&value.array());
             }
         }
     }
@@ -194,7 +226,7 @@ fn load<S: Simd>(simd: S, values: &[f32]) -> Lanes<S> {
     Lanes::of(simd, values.first_chunk().copied().unwrap_or_else(|| padded(values)))
 }
 
-impl<C: CellMath> Work for Through<C, BackwardRow<'_, f32>> {
+impl<C: CellMath> Work for Through<C, BackwardRow<'_, '_, f32>> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let n = self.1.dh.len();
@@ -215,10 +247,18 @@ fn backward<C: CellMath, S: Simd>(simd: S, row: &mut BackwardRow<f32>, units: Ra
     for (kept, saved) in kept.iter_mut().zip(&row.saved).take(C::SAVED) {
         *kept = load(simd, &saved[units.clone()]);
     }
-    let [c_prev, c, dh, dc] = [row.c_prev, row.c, row.dh, row.dc].map(|values| load(simd, &values[units.clone()]));
+    let dh = load(simd, &row.dh[units.clone()]);
+    let mut states = [[Lanes::of(simd, [0.0; LANES]); MAX_STATES]; 3];
+    let [old, new, d_new] = &mut states;
+    for s in 0..C::STATES.len() {
+        (old[s], new[s]) = (load(simd, &row.old[s][units.clone()]), load(simd, &row.new[s][units.clone()]));
+        d_new[s] = load(simd, &row.d_states[s][units.clone()]);
+    }
     let more = more::<C, S>(simd, row.extra, units.start, row.settings);
-    let out = C::backward(&kept, c_prev, c, dh, dc, &more);
-    row.dc[units.clone()].copy_from_slice(&out.c_prev.array()[..units.len()]);
+    let out = C::backward(&kept, old, new, dh, d_new, &more);
+    for (plane, value) in row.d_states.iter_mut().zip(out.states).take(C::STATES.len()) {
+        plane[units.clone()].copy_from_slice(&value.array()[..units.len()]);
+    }
     let own = GATES * units.start..GATES * units.end;
     row.gates[own.clone()].copy_from_slice(&together(simd, out.gates)[..own.len()]);
     add(&mut row.dbias[own.clone()], &together(simd, out.bias), row.first);

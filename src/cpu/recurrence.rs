@@ -10,7 +10,7 @@ use super::product::{group, multiply, single, single_packed};
 use super::share::{Piece, deal, share};
 use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
-use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, Settings};
+use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, MAX_STATES, Settings};
 use crate::kernel::{Call, ScanBackwardConstants, ScanForwardConstants, params, widened};
 use crate::random::bits;
 use crate::real::Real;
@@ -111,6 +111,10 @@ impl<F: Real> Work for Product<'_, F> {
         let panels = match weights {
             Side::Rows(rows, stride) => return single(simd, state, (rows, stride), false, &mut out[..columns]),
             Side::Panels(panels) => panels,
+            Side::Blocks(blocks) => {
+                let rows = state.chunks_exact(terms).zip(out.chunks_exact_mut(columns.next_multiple_of(COLUMNS)));
+                return rows.for_each(|(state, out)| blocks.multiply(simd, state, &mut out[..columns]));
+            }
         };
         if state.len() == terms {
             return single_packed(simd, state, panels.data, &mut out[..columns.next_multiple_of(COLUMNS)]);
@@ -131,15 +135,46 @@ enum Side<'a, F> {
     Rows(&'a [F], usize),
     /// Packed.
     Panels(Panels<'a, F>),
+    /// Of a matrix of blocks on the diagonal.
+    Blocks(Blocks<'a, F>),
+}
+
+/// Some columns of a matrix whose blocks on the diagonal, [terms, columns] each, stand side by side.
+#[derive(Clone, Copy)]
+struct Blocks<'a, F> {
+    /// From the first of the columns on.
+    data: &'a [F],
+    /// From one term to the next.
+    stride: usize,
+    /// The first of the columns.
+    first: usize,
+    terms: usize,
+    columns: usize,
+}
+
+impl<F: Real> Blocks<'_, F> {
+    /// A row [blocks · terms] times the columns.
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, simd: S, row: &[F], out: &mut [F]) {
+        let (mut at, end) = (self.first, self.first + out.len());
+        while at < end {
+            let block = at / self.columns;
+            let own = at - self.first..end.min((block + 1) * self.columns) - self.first;
+            at += own.len();
+            let (row, data) = (&row[block * self.terms..][..self.terms], &self.data[own.start..]);
+            single(simd, row, (data, self.stride), false, &mut out[own]);
+        }
+    }
 }
 
 /// The weights [terms, columns] of each direction as tiles read them: packed; for a single row that is not worth packing
-/// them, as they stand.
+/// them, as they stand. Those of several heads are blocks of so many terms, which stand side by side.
 struct Weights<'a, F> {
     data: &'a [F],
     packed: bool,
     terms: usize,
     columns: usize,
+    heads: usize,
 }
 
 /// Where the weights of all directions lie.
@@ -150,20 +185,20 @@ fn matrices(directions: usize, terms: usize, columns: usize) -> Matrices {
 
 impl<'a, F: Real> Weights<'a, F> {
     /// Elements of room that packing takes.
-    fn room(directions: usize, terms: usize, columns: usize, batch: usize) -> usize {
-        if batch == 1 { 0 } else { directions * packed_len(terms, columns) }
+    fn room(directions: usize, terms: usize, columns: usize, heads: usize, batch: usize) -> usize {
+        if batch == 1 || heads > 1 { 0 } else { directions * packed_len(terms, columns) }
     }
 
     /// Packs in `room`, if there is any.
-    fn new(team: &Team, data: &'a [F], terms: usize, columns: usize, room: &'a mut [F]) -> Self {
+    fn new(team: &Team, data: &'a [F], terms: usize, columns: usize, heads: usize, room: &'a mut [F]) -> Self {
         if room.is_empty() {
-            return Weights { data, packed: false, terms, columns };
+            return Weights { data, packed: false, terms, columns, heads };
         }
         let own = matrices(1, terms, columns);
         for (direction, room) in room.chunks_exact_mut(packed_len(terms, columns)).enumerate() {
             pack_all(team, data, Matrices { first: direction as i64 * own.apart, ..own }, room);
         }
-        Weights { data: room, packed: true, terms, columns }
+        Weights { data: room, packed: true, terms, columns, heads }
     }
 
     /// Some columns of a direction.
@@ -174,7 +209,12 @@ impl<'a, F: Real> Weights<'a, F> {
             return Side::Panels(Panels::packed(&self.data[direction * len..][own], self.terms));
         }
         let first = direction * self.terms * self.columns;
-        Side::Rows(&self.data[first..first + self.terms * self.columns][columns.start..], self.columns)
+        let data = &self.data[first..first + self.terms * self.columns][columns.start..];
+        if self.heads == 1 {
+            return Side::Rows(data, self.columns);
+        }
+        let (first, stride, columns) = (columns.start, self.columns, self.columns / self.heads);
+        Side::Blocks(Blocks { data, stride, first, terms: self.terms, columns })
     }
 }
 
@@ -268,6 +308,8 @@ struct ForwardPass<'a, F> {
     hidden: usize,
     /// Width of the recurrent state.
     width: usize,
+    /// States of a unit beside h.
+    states: usize,
     saved: usize,
 }
 
@@ -278,17 +320,17 @@ struct ForwardTile<'a, F> {
     h: &'a mut [F],
     /// The same in groups of rows.
     grouped: &'a mut [F],
-    /// Cell state, [rows, units].
+    /// States beside h, [rows, STATES, units].
     c: &'a mut [F],
     /// Hidden state, [rows, units]; kept only where it is carried past the cell.
     before: &'a mut [F],
-    /// c' of a row, `[units]`; the same.
+    /// Those of a row before the step, [STATES, units]; the same.
     c_prev: &'a mut [F],
     /// R·h', [rows, units, 4], rows rounded up to whole panels.
     rh: &'a mut [F],
     /// [step][row], units long.
     h_out: Vec<&'a mut [F]>,
-    /// [step][row] in training, else [row].
+    /// [step][row][STATES] in training, else [row][STATES].
     c_out: Vec<&'a mut [F]>,
     /// [step][row][SAVED]; empty unless in training.
     saved: Vec<&'a mut [F]>,
@@ -320,14 +362,14 @@ impl<F: Real> ForwardPass<'_, F> {
             for (row, b) in rows.clone().enumerate() {
                 let at = ((step * directions + direction) * batch + b) * xw_row;
                 let index = step * rows.len() + row;
-                let c = &mut own.c[row * count..][..count];
+                let c = &mut own.c[row * self.states * count..][..self.states * count];
                 let h = &mut *own.h_out[index];
                 let saved = if self.saved == 0 { &mut [] } else { &mut own.saved[index * self.saved..][..self.saved] };
                 let scan_step = p.first_step as usize + step;
                 let on = !self.ragged || self.words.holds(b, time(scan_step, p.total_steps, direction, p.backwards));
                 if on {
                     if carries {
-                        own.c_prev[..count].copy_from_slice(c);
+                        own.c_prev.copy_from_slice(c);
                     }
                     (self.cell)(ForwardRow {
                         wx: &self.xw[at..][columns.clone()],
@@ -335,7 +377,7 @@ impl<F: Real> ForwardPass<'_, F> {
                         bias,
                         extra,
                         settings: self.settings,
-                        c,
+                        states: c,
                         h,
                         saved,
                     });
@@ -344,7 +386,9 @@ impl<F: Real> ForwardPass<'_, F> {
                         let first = (first * hidden + units.start) as u32;
                         let before = &own.before[row * count..][..count];
                         self.zoneout(h, before, 0, first, (p.zoneout_h, p.keep_h));
-                        self.zoneout(c, own.c_prev, 1, first, (p.zoneout_c, p.keep_c));
+                        for (c, c_prev) in c.chunks_exact_mut(count).zip(own.c_prev.chunks_exact(count)) {
+                            self.zoneout(c, c_prev, 1, first, (p.zoneout_c, p.keep_c));
+                        }
                     }
                 } else {
                     h.copy_from_slice(&own.before[row * count..][..count]);
@@ -361,10 +405,10 @@ impl<F: Real> ForwardPass<'_, F> {
                         state.iter_mut().zip(mask).for_each(|(value, &factor)| *value *= factor);
                     }
                 }
-                if self.saved > 0 {
-                    own.c_out[index].copy_from_slice(c);
-                } else if step + 1 == steps {
-                    own.c_out[row].copy_from_slice(c);
+                let kept = if self.saved > 0 { Some(index) } else { (step + 1 == steps).then_some(row) };
+                if let Some(kept) = kept {
+                    let planes = &mut own.c_out[kept * self.states..];
+                    planes.iter_mut().zip(c.chunks_exact(count)).for_each(|(to, c)| to.copy_from_slice(c));
                 }
             }
             if let (Some(exchange), true) = (&self.exchange, step + 1 < steps) {
@@ -399,23 +443,25 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (columns, slot) = (GATES * hidden, directions * batch * hidden);
     let team = args.team;
     let kept = if train { spec.saved } else { 0 };
-    let (projected, multiplies) = (width != hidden, constants.terms > 0);
+    let [terms, heads] = [constants.terms, constants.heads].map(|size| size as usize);
+    let (projected, multiplies, states) = (width != hidden, terms > 0, spec.states.len());
 
     let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
     // Once for all steps and, for weights, until they change; else here.
     let own_packed = match wide {
-        None if multiplies => args.panels(1, matrices(directions, width, columns), batch * steps),
+        None if multiplies && heads == 1 => args.panels(1, matrices(directions, width, columns), batch * steps),
         _ => None,
     };
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
     let packs = own_packed.is_none() && multiplies;
-    let packed = if packs { Weights::<F>::room(directions, width, columns, batch) } else { 0 };
+    let packed = if packs { Weights::<F>::room(directions, terms, columns, heads, batch) } else { 0 };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
         let carries = carries as usize;
         let rh = rows * (units * GATES).next_multiple_of(COLUMNS);
-        [rows * width, rows * width, rows * units, carries * rows * units, carries * units, rh]
+        let c = states * units;
+        [rows * width, rows * width, rows * c, carries * rows * units, carries * c, rh]
     };
     let extras = if spec.extra { directions * columns } else { 0 };
     let lens: Vec<usize> =
@@ -431,8 +477,8 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let own = room();
     let r = wide.as_deref().unwrap_or(r);
     let weights = multiplies.then(|| match &own_packed {
-        Some(packed) => Weights { data: packed, packed: true, terms: width, columns },
-        None => Weights::new(team, r, width, columns, own),
+        Some(packed) => Weights { data: packed, packed: true, terms, columns, heads },
+        None => Weights::new(team, r, terms, columns, heads, own),
     });
     let (sums, extra) = (room(), room());
     let parameters = biases + spec.extra as usize;
@@ -445,7 +491,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
             extra[direction * columns..][..columns].copy_from_slice(&own[biases * columns..][..columns]);
         }
     }
-    let mut states = Vec::new();
+    let mut tile_states = Vec::new();
     for tile in tiles.iter().flatten() {
         let (own_h, grouped, own_c, before, c_prev, rh) = (room(), room(), room(), room(), room(), room());
         before.fill(F::zero());
@@ -461,13 +507,16 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
                 let mask = &mask[from * width..];
                 state.iter_mut().zip(mask).for_each(|(value, &factor)| *value *= factor);
             }
-            own_c[row * units..][..units].copy_from_slice(&c[p.c_in as usize + from * hidden..][tile.units.clone()]);
+            for (plane, own_c) in own_c[row * states * units..].chunks_exact_mut(units).take(states).enumerate() {
+                let from = p.c_in as usize + plane * slot + from * hidden;
+                own_c.copy_from_slice(&c[from..][tile.units.clone()]);
+            }
         }
-        states.push((own_h, grouped, own_c, before, c_prev, rh));
+        tile_states.push((own_h, grouped, own_c, before, c_prev, rh));
     }
 
     let pieces = |first, steps, layers| Pieces { first, steps, layers, width: 1, hidden, batch, directions };
-    let c_out = pieces(p.c_out as usize, if train { steps } else { 1 }, 1).deal(c, &tiles);
+    let c_out = pieces(p.c_out as usize, if train { steps } else { 1 }, states).deal(c, &tiles);
     // What is to be projected lies behind the values kept, for the one step that there is then.
     let (saved, projected_out) =
         saved.split_at_mut(if projected { p.saved_offset as usize + kept * slot } else { saved.len() });
@@ -494,14 +543,15 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
         units: tiles.iter().filter_map(|own| Some(own.first()?.units.clone())).collect(),
         hidden,
         width,
+        states,
         saved: kept,
     };
-    let mut states = states.into_iter();
+    let mut tile_states = tile_states.into_iter();
     let mut work = Vec::with_capacity(tiles.len());
     for (thread, (((tiles, h_out), c_out), kept_out)) in
         tiles.into_iter().zip(h_out).zip(c_out).zip(kept_out).enumerate()
     {
-        let own = tiles.into_iter().zip(states.by_ref()).zip(h_out).zip(c_out).zip(kept_out);
+        let own = tiles.into_iter().zip(tile_states.by_ref()).zip(h_out).zip(c_out).zip(kept_out);
         let own: Vec<_> = own
             .map(|((((tile, (h, grouped, c, before, c_prev, rh)), h_out), c_out), saved)| ForwardTile {
                 tile,
@@ -550,6 +600,8 @@ struct BackwardPass<'a, F> {
     /// Columns of the gate gradients of each thread.
     columns: Vec<Range<usize>>,
     hidden: usize,
+    /// States of a unit beside h.
+    states: usize,
     kept: usize,
 }
 
@@ -562,11 +614,11 @@ struct BackwardTile<'a, F> {
     grouped: &'a mut [F],
     /// Gradient of h, [rows, units], rows rounded up to whole panels.
     dh: &'a mut [F],
-    /// Gradient of c that went past the cell of a row, `[units]`; empty where nothing does.
+    /// Gradients of states that went past the cell of a row, [STATES, units]; empty where nothing does.
     dc_past: &'a mut [F],
     /// [step][row], 4·units long.
     dg_out: Vec<&'a mut [F]>,
-    /// [row], units long.
+    /// [row][STATES], units long.
     dc: Vec<&'a mut [F]>,
     /// Gradient of h carried past the cell: [row], units long; empty where it is not.
     carried: Vec<&'a mut [F]>,
@@ -621,7 +673,8 @@ impl<F: Real> BackwardPass<'_, F> {
                         *sum += value;
                     }
                 }
-                let (dc, gradients) = (&mut *own.dc[row], &mut *own.dg_out[step * rows.len() + row]);
+                let dc = &mut own.dc[row * self.states..(row + 1) * self.states];
+                let gradients = &mut *own.dg_out[step * rows.len() + row];
                 if self.carries {
                     let carried = &mut *own.carried[row];
                     for (value, past) in dh.iter_mut().zip(carried) {
@@ -636,7 +689,9 @@ impl<F: Real> BackwardPass<'_, F> {
                         let carried = own.carried[row].iter_mut();
                         self.zoneout(dh.iter_mut().zip(carried), 0, index, p.zoneout_h);
                         own.dc_past.fill(F::zero());
-                        self.zoneout(dc.iter_mut().zip(&mut *own.dc_past), 1, index, p.zoneout_c);
+                        for (dc, past) in dc.iter_mut().zip(own.dc_past.chunks_exact_mut(count)) {
+                            self.zoneout(dc.iter_mut().zip(past), 1, index, p.zoneout_c);
+                        }
                     }
                 }
                 let first = p.first == 1 && step + 1 == steps;
@@ -646,7 +701,12 @@ impl<F: Real> BackwardPass<'_, F> {
                         let from = p.saved_offset as usize + step * p.saved_step as usize + q * slot + at;
                         *values = &self.saved[from..][units.clone()];
                     }
-                    let c_prev = p.c_in as usize + step * slot + at;
+                    let c_in = p.c_in as usize + step * self.states * slot + at;
+                    let plane = |s: usize| &self.c[c_in + s * slot..][units.clone()];
+                    let (mut old, mut new): ([&[F]; MAX_STATES], [&[F]; MAX_STATES]) = Default::default();
+                    for s in 0..self.states {
+                        (old[s], new[s]) = (plane(s), plane(self.states + s));
+                    }
                     let extra = if self.extra {
                         let biases = p.biases as usize;
                         let from = (direction * (biases + 1) + biases) * gates;
@@ -656,10 +716,10 @@ impl<F: Real> BackwardPass<'_, F> {
                     };
                     (self.cell)(BackwardRow {
                         saved,
-                        c_prev: &self.c[c_prev..][units.clone()],
-                        c: &self.c[c_prev + slot..][units.clone()],
+                        old,
+                        new,
                         dh,
-                        dc,
+                        d_states: dc,
                         gates: gradients,
                         dbias: own.dbias[row],
                         extra,
@@ -668,7 +728,8 @@ impl<F: Real> BackwardPass<'_, F> {
                         first,
                     });
                     if self.carries {
-                        dc.iter_mut().zip(&*own.dc_past).for_each(|(sum, &past)| *sum += past);
+                        let sums = dc.iter_mut().flat_map(|plane| plane.iter_mut());
+                        sums.zip(&*own.dc_past).for_each(|(sum, &past)| *sum += past);
                     }
                 } else {
                     gradients.fill(F::zero());
@@ -707,17 +768,18 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (hidden, carries) = (constants.h as usize, constants.carries.any());
     let [batch, directions, steps] = [p.batch, p.directions, p.steps].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
-    let gates = GATES * hidden;
+    let [terms, heads] = [constants.terms, constants.heads].map(|size| size as usize);
+    let (gates, states) = (GATES * hidden, spec.states.len());
     let team = args.team;
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
 
     let wide = call.kernel.half_weights.then(|| widened(args.values(3)));
-    let multiplies = steps > 1 || p.has_next == 1;
-    let packed = if multiplies { Weights::<F>::room(directions, gates, hidden, batch) } else { 0 };
+    let (multiplies, terms) = ((steps > 1 || p.has_next == 1) && terms > 0, GATES * terms);
+    let packed = if multiplies { Weights::<F>::room(directions, terms, hidden, heads, batch) } else { 0 };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
-        [rows * gates, rows * gates, rows * units.next_multiple_of(COLUMNS), carries as usize * units]
+        [rows * gates, rows * gates, rows * units.next_multiple_of(COLUMNS), carries as usize * states * units]
     };
     let lens: Vec<usize> = [packed].into_iter().chain(tiles.iter().flatten().flat_map(sizes)).collect();
     let room = lens.iter().sum();
@@ -729,15 +791,15 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let mut room = || rooms.next().expect("a room of every length asked for");
     let packed = room();
     let rt = wide.as_deref().unwrap_or(rt);
-    let weights = multiplies.then(|| Weights::new(team, rt, gates, hidden, packed));
-    let mut states = Vec::new();
+    let weights = multiplies.then(|| Weights::new(team, rt, terms, hidden, heads, packed));
+    let mut tile_states = Vec::new();
     for tile in tiles.iter().flatten() {
         let (own, grouped, dh, dc_past) = (room(), room(), room(), room());
         if p.has_next == 1 {
             let from = p.dg_next as usize + (tile.direction * batch + tile.rows.start) * gates;
             own.copy_from_slice(&dg[from..][..own.len()]);
         }
-        states.push((own, grouped, dh, dc_past));
+        tile_states.push((own, grouped, dh, dc_past));
     }
 
     let pieces = |first, steps, width| Pieces { first, steps, layers: 1, width, hidden, batch, directions };
@@ -745,8 +807,8 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let slot = directions * batch * hidden;
     let (of_parameters, of_states) = sums.split_at_mut(p.parameter_sums(constants.h, spec.extra) as usize);
     let (dbias, dextra) = of_parameters.split_at_mut(GATES * slot);
-    let (dc, carried) = of_states.split_at_mut(slot);
-    let dc = pieces(0, 1, 1).deal(dc, &tiles);
+    let (dc, carried) = of_states.split_at_mut(states * slot);
+    let dc = Pieces { layers: states, ..pieces(0, 1, 1) }.deal(dc, &tiles);
     let carried = pieces(0, carries as usize, 1).deal(carried, &tiles);
     let dbias = pieces(0, 1, GATES).deal(dbias, &tiles);
     let dextra = pieces(0, spec.extra as usize, GATES).deal(dextra, &tiles);
@@ -769,13 +831,14 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
         exchange: shared.then(|| Exchange::new(tiles.len())),
         columns: tiles.iter().filter_map(columns).collect(),
         hidden,
+        states,
         kept: spec.saved,
     };
-    let mut states = states.into_iter();
+    let mut tile_states = tile_states.into_iter();
     let mut work = Vec::with_capacity(tiles.len());
     let dealt = dg_out.into_iter().zip(dc).zip(carried).zip(dbias).zip(dextra);
     for (thread, (tiles, ((((dg_out, dc), carried), dbias), dextra))) in tiles.into_iter().zip(dealt).enumerate() {
-        let own = tiles.into_iter().zip(states.by_ref()).zip(dg_out).zip(dc).zip(carried).zip(dbias).zip(dextra);
+        let own = tiles.into_iter().zip(tile_states.by_ref()).zip(dg_out).zip(dc).zip(carried).zip(dbias).zip(dextra);
         let own: Vec<_> = own
             .map(|((((((tile, (dg, grouped, dh, dc_past)), dg_out), dc), carried), dbias), dextra)| BackwardTile {
                 tile,

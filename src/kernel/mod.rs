@@ -20,6 +20,7 @@ mod dense;
 mod dropout;
 mod embed;
 mod half;
+mod head_product;
 mod loss;
 mod memory;
 mod merge;
@@ -44,6 +45,7 @@ pub use declare::{Constant, Constants, NoConstants, Params};
 pub use dense::{DENSE_BACKWARD, DENSE_FORWARD, DenseBackward, DenseConstants, DenseForward};
 pub use dropout::{DROPOUT, Dropout};
 pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
+pub use head_product::{HEAD_PRODUCT, HeadProduct};
 pub use loss::{LOSS, Loss, LossConstants, LossKind};
 pub use memory::{COPY, FILL, Fill, StridedCopy};
 pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward, MergeKind};
@@ -155,7 +157,7 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// The complete WGSL: common functions, the cell where the kernel takes one, and the kernel.
     pub fn source(&self, cell: Option<&CellSpec>) -> String {
-        let cell = cell.filter(|_| self.takes_cell).map_or("", |cell| cell.shader);
+        let cell = cell.filter(|_| self.takes_cell).map(CellSpec::source).unwrap_or_default();
         [
             include_str!("../../shaders/common/math.wgsl"),
             include_str!("../../shaders/common/activation.wgsl"),
@@ -167,7 +169,7 @@ impl Kernel {
             } else {
                 include_str!("../../shaders/common/weights_f32.wgsl")
             },
-            cell,
+            &cell,
             self.shader,
         ]
         .join("\n")
@@ -187,6 +189,7 @@ pub static KERNELS: &[&Kernel] = &[
     &SCAN_BACKWARD,
     &SCAN_FORWARD_HALF,
     &SCAN_BACKWARD_HALF,
+    &HEAD_PRODUCT,
     &HALF,
     &DROPOUT,
     &TRIM,

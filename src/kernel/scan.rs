@@ -24,9 +24,9 @@ params! {
         xw_offset: u32,
         /// Slot of h' of the first step; the steps' own slots follow it.
         h_in: u32,
-        /// Slot of c' of the first step.
+        /// Slot of the states beside h before the first step, [STATES, D, B, H].
         c_in: u32,
-        /// Slot of c: of the first step in training, where the other steps' follow; else of the last.
+        /// Slot of those after it: of the first step in training, where the other steps' follow; else of the last.
         c_out: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
@@ -89,8 +89,10 @@ constants! {
         span: u32,
         /// Threads of a workgroup.
         threads: u32,
-        /// Terms of the recurrent product: K, or 0 where other kernels have added it to xw.
+        /// Terms of the recurrent product: K / heads, or 0 where there is none or other kernels have added it to xw.
         terms: u32,
+        /// Heads: groups of units that do not see each other.
+        heads: u32,
     }
 }
 
@@ -110,15 +112,18 @@ kernel! {
 pub static SCAN_FORWARD_HALF: Kernel = Kernel { name: "scan_forward_half", half_weights: true, ..SCAN_FORWARD };
 
 impl ScanForward {
-    /// Empty, which a plan's check refuses, for several steps between which other kernels have work.
+    /// Empty, which a plan's check refuses, for several steps between which other kernels have work, for units of a thread that
+    /// are not all in one head, and for heads of different sizes.
     fn touches(&self, c: &ScanForwardConstants, call: &Call) -> Vec<Touch> {
-        let ScanForwardConstants { h, k, train, drop, carries, terms, .. } = *c;
+        let ScanForwardConstants { h, k, train, drop, carries, span, terms, heads, .. } = *c;
         let (d, projected) = (self.directions, h != k);
-        if (terms != k && terms != 0) || (projected || terms == 0) && self.steps > 1 {
+        let whole = heads > 0 && h.is_multiple_of(heads) && k.is_multiple_of(heads) && (span == 1 || heads == 1);
+        if !whole || (terms * heads != k && terms != 0) || projected && self.steps > 1 {
             return Vec::new();
         }
         let units = self.batch * h;
         let slots = |offset, count| Region::span(offset, count * d, units);
+        let states = call.cell.map_or(1, |cell| cell.states.len() as u32);
         let halves = 1 + call.kernel.half_weights as u32; // weights to an element
         let planes = train as u32 * call.cell.map_or(0, |cell| cell.saved as u32) + projected as u32;
         let kept = if train { self.steps } else { 1 };
@@ -130,7 +135,7 @@ impl ScanForward {
             Touch::reads(Region::span(0, d * terms, 4 * h / halves)),
             Touch::reads(Region::span(0, d * (self.biases + extra), 4 * h)),
             Touch { read: Some(Region::span(self.h_in, d, self.batch * k)), write: h_new },
-            Touch { read: Some(slots(self.c_in, 1)), write: Some(slots(self.c_out, kept)) },
+            Touch { read: Some(slots(self.c_in, states)), write: Some(slots(self.c_out, kept * states)) },
             Touch::writes(slots(self.saved_offset, planes * self.steps)),
             carries.key_and_lengths(self.batch, train && carries.zoneout()),
             Touch::reads(Region::span(0, drop as u32 * d, self.batch * k)),
@@ -175,7 +180,7 @@ params! {
         saved_offset: u32,
         /// Stride of saved by step.
         saved_step: u32,
-        /// Slot of c' [D, B, H] of the first step; the steps' own slots follow it.
+        /// Slot of the states [STATES, D, B, H] before the first step; the steps' own slots follow it.
         c_in: u32,
         /// Gate gradients [D, B, 4H] of the step after the last.
         dg_next: u32,
@@ -237,6 +242,10 @@ constants! {
         span: u32,
         /// Threads of a workgroup.
         threads: u32,
+        /// Units whose gates go into the recurrent product: H / heads, or 0 where there is none.
+        terms: u32,
+        /// Heads, as in the forward pass.
+        heads: u32,
     }
 }
 
@@ -261,10 +270,11 @@ impl ScanBackward {
         (1 + extra as u32) * self.directions * self.batch * 4 * hidden
     }
 
-    /// Empty, which a plan's check refuses, unless H is a multiple of SPAN.
+    /// Empty, which a plan's check refuses, unless a head's units are a multiple of SPAN.
     fn touches(&self, c: &ScanBackwardConstants, call: &Call) -> Vec<Touch> {
-        let ScanBackwardConstants { h, drop, carries, span, .. } = *c;
-        if !h.is_multiple_of(span.max(1)) {
+        let ScanBackwardConstants { h, drop, carries, span, terms, heads, .. } = *c;
+        let whole = heads > 0 && h.is_multiple_of(heads) && (h / heads).is_multiple_of(span.max(1));
+        if !whole || (terms * heads != h && terms != 0) {
             return Vec::new();
         }
         let (d, steps) = (self.directions, self.steps);
@@ -277,17 +287,18 @@ impl ScanBackward {
             [(with_dy, self.dy_step as i32), (d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
         let saved = call.cell.map_or(0, |cell| cell.saved as u32);
         let extra = call.cell.is_some_and(|cell| cell.extra);
+        let states = call.cell.map_or(1, |cell| cell.states.len() as u32);
         let next = self.has_next == 1;
-        // dbias is written before it is read; then dc, and the hidden state's gradient where it is carried.
+        // dbias is written before it is read; then those of the states, and the hidden state's gradient where it is carried.
         let carry = carries.any() as u32;
-        let state = Region::span(self.parameter_sums(h, extra), (1 + carry) * d, units);
-        let sums = Region::span(0, (4 * (1 + extra as u32) + 1 + carry) * d, units);
+        let state = Region::span(self.parameter_sums(h, extra), (states + carry) * d, units);
+        let sums = Region::span(0, (4 * (1 + extra as u32) + states + carry) * d, units);
         let saved_axes = [(steps, self.saved_step as i32), (saved * d * units, 1)];
         vec![
             Touch::reads(Region::strided(self.saved_offset, saved_axes)),
-            Touch::reads(Region::span(self.c_in, (steps + 1) * d, units)),
+            Touch::reads(Region::span(self.c_in, (steps + 1) * states * d, units)),
             when(with_dy > 0, Region::strided(self.dy_offset, dy)),
-            when(next || steps > 1, Region::span(0, d * 4 * h / halves, h)),
+            when(next || steps > 1, Region::span(0, d * 4 * terms / halves, h)),
             Touch { read: next.then(|| gates(self.dg_next, 1)), write: Some(gates(self.dg_offset, steps)) },
             Touch { read: Some(if self.first == 1 { state } else { sums }), write: Some(sums) },
             carries.key_and_lengths(self.batch, drop || carries.zoneout()),
@@ -296,9 +307,9 @@ impl ScanBackward {
     }
 
     fn flops(&self, c: &ScanBackwardConstants) -> u64 {
-        let h = c.h as u64;
+        let [h, terms] = [c.h, c.terms].map(u64::from);
         let products = (self.steps - 1 + self.has_next) as u64;
-        self.directions as u64 * self.batch as u64 * h * (8 * h * products + 40 * self.steps as u64)
+        self.directions as u64 * self.batch as u64 * h * (8 * terms * products + 40 * self.steps as u64)
     }
 }
 

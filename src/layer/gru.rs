@@ -1,6 +1,7 @@
 //! The GRU layer's configuration.
 
-use super::{Bias, Init, Layer, Lstm, Merge};
+use super::newtype::{recurrent_dropout, recurrent_layer};
+use super::{Bias, Init, Lstm};
 use crate::activation::Activation;
 use crate::cell::Cell;
 
@@ -46,6 +47,11 @@ impl Gru {
         Gru(self.0.cell(if reset_after { Cell::Gru } else { Cell::GruResetBefore }))
     }
 
+    /// Heads of the recurrent weights; see [`Lstm::heads`]. They need the reset gate after the product.
+    pub fn heads(self, heads: usize) -> Gru {
+        Gru(self.0.heads(heads))
+    }
+
     /// Activation of the gates r and z: ONNX's f, Keras's `recurrent_activation`. Sigmoid by default.
     pub fn gate_activation(self, activation: Activation) -> Gru {
         Gru(self.0.gate_activation(activation))
@@ -61,80 +67,11 @@ impl Gru {
         Gru(self.0.clip(clip))
     }
 
-    /// What becomes of the outputs of two directions; see [`Lstm::merge`].
-    pub fn merge(self, merge: Merge) -> Gru {
-        Gru(self.0.merge(merge))
-    }
-
-    /// L layers on top of each other.
-    pub fn layers(self, layers: usize) -> Gru {
-        Gru(self.0.layers(layers))
-    }
-
-    /// Two directions; see [`Lstm::bidirectional`].
-    pub fn bidirectional(self, bidirectional: bool) -> Gru {
-        Gru(self.0.bidirectional(bidirectional))
-    }
-
     /// Biases of the gates.
     pub fn bias(self, bias: Bias) -> Gru {
         Gru(self.0.bias(bias))
     }
-
-    /// In a model: pass on the output of every step; see [`Lstm::return_sequences`].
-    pub fn return_sequences(self, return_sequences: bool) -> Gru {
-        Gru(self.0.return_sequences(return_sequences))
-    }
-
-    /// How the weights start.
-    pub fn init(self, init: Init) -> Gru {
-        Gru(self.0.init(init))
-    }
-
-    /// Runs from the end of time to its start; see [`Lstm::reverse`].
-    pub fn reverse(self, reverse: bool) -> Gru {
-        Gru(self.0.reverse(reverse))
-    }
-
-    /// The same, with outputs in that order; see [`Lstm::go_backwards`].
-    pub fn go_backwards(self, go_backwards: bool) -> Gru {
-        Gru(self.0.go_backwards(go_backwards))
-    }
-
-    /// Repeats the last output past the end of a sequence; see [`Lstm::repeat_output`].
-    pub fn repeat_output(self, repeat: bool) -> Gru {
-        Gru(self.0.repeat_output(repeat))
-    }
-
-    /// Drops outputs between layers; see [`Lstm::dropout`].
-    pub fn dropout(self, probability: f64) -> Gru {
-        Gru(self.0.dropout(probability))
-    }
-
-    /// Drops inputs; see [`Lstm::input_dropout`].
-    pub fn input_dropout(self, probability: f64) -> Gru {
-        Gru(self.0.input_dropout(probability))
-    }
-
-    /// Drops the hidden state on its way into the products; see [`Lstm::recurrent_dropout`].
-    pub fn recurrent_dropout(self, probability: f64) -> Gru {
-        Gru(self.0.recurrent_dropout(probability))
-    }
-
-    /// Drops recurrent weights; see [`Lstm::weight_dropout`].
-    pub fn weight_dropout(self, probability: f64) -> Gru {
-        Gru(self.0.weight_dropout(probability))
-    }
 }
 
-impl From<Gru> for Lstm {
-    fn from(gru: Gru) -> Lstm {
-        gru.0
-    }
-}
-
-impl From<Gru> for Layer {
-    fn from(gru: Gru) -> Layer {
-        Layer::Lstm(gru.0)
-    }
-}
+recurrent_layer!(Gru);
+recurrent_dropout!(Gru);

@@ -2,10 +2,10 @@
 
 use super::Init;
 use crate::activation::Activation;
-use crate::cell::{self, Cell, CellSpec, Settings};
+use crate::cell::{self, Cell, CellOption, CellSpec, Settings};
 use crate::error::{Error, Result};
 use crate::kernel::MergeKind;
-use crate::schedule::{Drops, Split};
+use crate::schedule::recurrence::{CARRY, CELL, Drops, PRODUCT, PRODUCT_NORM, PROJECT, RESET, STATE_NORM, Stage};
 use serde::{Deserialize, Serialize};
 
 /// Biases of a layer's gates.
@@ -94,6 +94,9 @@ pub struct Lstm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Options {
+    /// Not written where there is one, so that files stay as they were before there were heads.
+    #[serde(skip_serializing_if = "is_one")]
+    pub heads: usize,
     pub projection: Option<usize>,
     pub layer_norm: bool,
     pub peepholes: bool,
@@ -116,9 +119,14 @@ pub(crate) struct Options {
     pub zoneout_c: f64,
 }
 
+fn is_one(heads: &usize) -> bool {
+    *heads == 1
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
+            heads: 1,
             projection: None,
             layer_norm: false,
             peepholes: false,
@@ -197,6 +205,20 @@ impl Lstm {
     fn with(mut self, change: impl FnOnce(&mut Options)) -> Lstm {
         change(&mut self.options);
         self
+    }
+
+    /// Splits the units into `heads` groups of the same size, which see only the hidden units of their own group: the recurrent
+    /// weights are block-diagonal (xLSTM, Beck et al. 2024). 1 by default. `weight_hh` is then [heads, G·H/heads, H/heads], for
+    /// each head the gates of its units in the order of a layer of these units alone.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let lstm = Lstm::new(12).heads(3).build(&Device::cpu(), 2, 0)?;
+    /// assert_eq!(lstm.parameters()?["weight_hh_l0"].shape(), [3, 16, 4]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn heads(self, heads: usize) -> Lstm {
+        self.with(|options| options.heads = heads)
     }
 
     /// Projects the hidden state to P < H numbers, h = W_hr·(o ⊙ tanh c), which are the output and what goes back into the gates
@@ -359,7 +381,10 @@ impl Lstm {
         let Options { peepholes, layer_norm, zoneout_h, zoneout_c, .. } = self.options;
         let plain = self.settings() == Settings::default() && !peepholes && !layer_norm;
         let zoneout = zoneout_h > 0.0 || zoneout_c > 0.0;
-        if self.is_gru() || (plain && !zoneout) { self.cell.spec() } else { cell::general(peepholes, layer_norm) }
+        match self.cell {
+            Cell::Standard if !plain || zoneout => cell::general(peepholes, layer_norm),
+            cell => cell.spec(),
+        }
     }
 
     /// Whether it is one of the two GRUs.
@@ -367,13 +392,26 @@ impl Lstm {
         matches!(self.cell, Cell::Gru | Cell::GruResetBefore)
     }
 
-    /// What keeps its steps from being one dispatch each.
-    pub(crate) fn split(&self) -> Option<Split> {
-        match self.cell {
-            Cell::GruResetBefore => Some(Split::Reset),
-            _ if self.options.projection.is_some() => Some(Split::Projection),
-            _ => self.options.layer_norm.then_some(Split::Norm),
+    /// Stages of a time step, in order.
+    pub(crate) fn stages(&self) -> Vec<&'static Stage> {
+        let mut stages = Vec::new();
+        if !self.cell.spec().recurrent_gates.is_empty() {
+            stages.push(&PRODUCT);
         }
+        if self.options.layer_norm {
+            stages.push(&PRODUCT_NORM);
+        }
+        if self.cell == Cell::GruResetBefore {
+            stages.push(&RESET);
+        }
+        stages.push(&CELL);
+        if self.options.layer_norm {
+            stages.push(&STATE_NORM);
+        }
+        if self.options.projection.is_some() {
+            stages.extend([&PROJECT, &CARRY]);
+        }
+        stages
     }
 
     /// What the cell leaves open.
@@ -399,6 +437,58 @@ impl Lstm {
             zoneout_h: options.zoneout_h,
             zoneout_c: options.zoneout_c,
         }
+    }
+
+    /// Options in use, of those that not every cell takes.
+    fn used(&self) -> impl Iterator<Item = CellOption> {
+        let options = &self.options;
+        [
+            (CellOption::Peepholes, options.peepholes),
+            (CellOption::Coupled, options.coupled),
+            (CellOption::Clip, options.clip.is_some()),
+            (CellOption::CellClip, options.cell_clip.is_some()),
+            (CellOption::GateActivation, options.gate_activation != Activation::Sigmoid),
+            (CellOption::CandidateActivation, options.activation != Activation::Tanh),
+            (CellOption::OutputActivation, options.output_activation != Activation::Tanh),
+            (CellOption::Projection, options.projection.is_some()),
+            (CellOption::LayerNorm, options.layer_norm),
+            (CellOption::Zoneout, options.zoneout_h > 0.0 || options.zoneout_c > 0.0),
+            (CellOption::Heads, options.heads != 1),
+            (CellOption::RecurrentDropout, options.recurrent_dropout > 0.0),
+            (CellOption::WeightDropout, options.weight_dropout > 0.0),
+        ]
+        .into_iter()
+        .filter_map(|(option, used)| used.then_some(option))
+    }
+
+    /// Refuses options that the cell does not take.
+    fn validate_cell(&self, name: &str) -> Result<()> {
+        let spec = self.cell.spec();
+        let lacks = |option: &CellOption| !spec.options.contains(option);
+        if self.used().any(|option| lacks(&option)) {
+            let lacking: Vec<String> =
+                CellOption::ALL.iter().filter(|option| lacks(option)).map(ToString::to_string).collect();
+            let (last, others) = lacking.split_last().expect("one that is used");
+            let others = if others.is_empty() { String::new() } else { others.join(", ") + " or " };
+            return Err(Error::Config(format!("{name}: the {} cell has no {others}{last}", spec.name)));
+        }
+        if spec.recurrent_gates.is_empty() && self.bias == Bias::Double {
+            return Err(Error::Config(format!(
+                "{name}: the {} cell has no recurrent product, and so no second bias; use Bias::Single",
+                spec.name
+            )));
+        }
+        let heads = self.options.heads;
+        if heads == 0 || !self.hidden.is_multiple_of(heads) {
+            return Err(Error::Config(format!(
+                "{name}: the {} hidden units cannot be split into {heads} heads of the same size",
+                self.hidden
+            )));
+        }
+        if heads > 1 && (self.options.layer_norm || self.options.projection.is_some()) {
+            return Err(Error::Config(format!("{name}: heads exclude layer normalisation and a projection")));
+        }
+        Ok(())
     }
 
     /// Refuses settings out of range and those that exclude each other.
@@ -435,22 +525,7 @@ impl Lstm {
             }
         }
         let zoneout = options.zoneout_h > 0.0 || options.zoneout_c > 0.0;
-        let only_lstm =
-            options.peepholes || options.coupled || options.cell_clip.is_some() || zoneout || options.layer_norm;
-        let refused = match self.cell {
-            Cell::Standard => None,
-            Cell::Gru | Cell::GruResetBefore => (only_lstm
-                || options.projection.is_some()
-                || options.output_activation != Activation::Tanh)
-                .then_some("no peepholes, coupled gates, cell clip, output activation, projection, layer normalisation or zoneout"),
-            Cell::Article => (only_lstm || options.projection.is_some() || self.settings() != Settings::default())
-                .then_some(
-                    "no peepholes, coupled gates, clips, other activations, projection, layer normalisation or zoneout",
-                ),
-        };
-        if let Some(refused) = refused {
-            return refuse(format!("the {} cell has {refused}", self.cell.spec().name));
-        }
+        self.validate_cell(name)?;
         if options.layer_norm && options.projection.is_some() {
             return refuse("layer normalisation and a projection exclude each other".into());
         }
@@ -481,6 +556,11 @@ impl Lstm {
             return refuse("go_backwards is for one layer; add several, as in Keras, or use reverse".into());
         }
         Ok(())
+    }
+
+    /// Heads: groups of units that do not see each other.
+    pub(crate) fn head_count(&self) -> usize {
+        self.options.heads
     }
 
     /// Hidden units H.

@@ -6,28 +6,37 @@ mod dense;
 mod dropout;
 mod embedding;
 mod gru;
+mod ind_rnn;
 mod init;
 mod lstm;
 mod masking;
 mod merge;
+mod min_lstm;
+mod newtype;
 mod norm;
 mod operator;
 mod pool;
 mod recurrent;
+mod rnn;
+mod s_lstm;
 mod tensor;
 
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gru::Gru;
+pub use ind_rnn::IndRnn;
 pub use init::Init;
 #[cfg(any(feature = "keras", feature = "onnx", feature = "pytorch"))]
 pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
+pub use min_lstm::MinLstm;
 pub use norm::LayerNorm;
 pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Trace, Upstream};
 pub use pool::Pool;
+pub use rnn::Rnn;
+pub use s_lstm::SLstm;
 pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
 
 use crate::activation::Activation;

@@ -109,14 +109,16 @@ impl Site {
     }
 }
 
-/// A state of a recurrent layer, [D, B, width] in each layer of the stack.
+/// States of a recurrent layer, [planes, D, B, width] in each layer of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateSlot {
     /// Layer of the stack.
     pub layer: usize,
-    /// The field's name: h, c.
+    /// The field's name: h for the hidden state, c for those beside it.
     pub name: &'static str,
-    /// Directions times units.
+    /// States of a unit.
+    pub planes: usize,
+    /// States times directions times units.
     pub features: usize,
     /// True if its values are those of h once more, so that h has the gradient of both.
     pub repeats_h: bool,

@@ -10,6 +10,8 @@ use super::{Init, Lstm, Merge};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::plan::{BufferId, Capabilities, Strategy};
+use crate::schedule::recurrence::backward::{self, Backward};
+use crate::schedule::recurrence::forward::{self, Forward};
 use crate::schedule::recurrence::{self, Initial as Start, LayerTrace, LayerWeights, LstmSizes, Norms};
 use crate::schedule::{Builder, Sequence, describe_strategy, size};
 
@@ -21,7 +23,7 @@ const GATES: &[usize] = &[0, 1, 2, 3];
 
 impl Operator for Lstm {
     fn kind(&self) -> &'static str {
-        if self.is_gru() { "gru" } else { "lstm" }
+        self.cell.spec().kind
     }
 
     fn describe(&self) -> String {
@@ -68,9 +70,13 @@ impl Operator for Lstm {
         let directions = self.directions();
         (0..self.layers)
             .flat_map(|layer| {
-                let slot = |name, width| StateSlot { layer, name, features: directions * width, repeats_h: false };
-                let repeats_h = self.spec().state_is_hidden;
-                [slot("h", self.width()), StateSlot { repeats_h, ..slot("c", self.hidden) }]
+                let slot = |name, planes: usize, width| {
+                    let features = planes.saturating_mul(directions).saturating_mul(width);
+                    StateSlot { layer, name, planes, features, repeats_h: false }
+                };
+                let cell = self.spec();
+                let beside = StateSlot { repeats_h: cell.state_is_hidden, ..slot("c", cell.states.len(), self.hidden) };
+                [slot("h", 1, self.width()), beside]
             })
             .collect()
     }
@@ -83,8 +89,8 @@ impl Operator for Lstm {
         let sizes = self.sizes(site)?;
         let steps = segment.unwrap_or(sizes.steps);
         let limit = capabilities.whole_sequence_units;
-        let (strategy, why) = match (sizes.split, capabilities.strategy) {
-            (Some(split), _) => (Strategy::PerStep, split.reason().to_string()),
+        let (strategy, why) = match (sizes.unfused(), capabilities.strategy) {
+            (Some(reason), _) => (Strategy::PerStep, reason.to_string()),
             (None, asked) => {
                 let why = match asked {
                     Some(_) => "as asked for".to_string(),
@@ -104,7 +110,9 @@ impl Operator for Lstm {
             [] => Start::Zero,
             places => Start::States(places.as_chunks().0.to_vec()),
         };
-        let layers = recurrence::lstm(plan, &sizes, &weights, &x[0], &start, site.train, self.return_sequences)?;
+        let stack =
+            Forward { weights: &weights, x: &x[0], initial: &start, train: site.train, whole: self.return_sequences };
+        let layers = forward::lstm(plan, &sizes, &stack)?;
         let top = layers.last().ok_or_else(|| Error::Config("an LSTM needs at least one layer".into()))?;
         let apart = match &top.y {
             Some(y) => y.clone(),
@@ -131,7 +139,8 @@ impl Lstm {
             input: size("the number of input features", site.input)?,
             hidden: size("the number of hidden units", self.hidden)?,
             width: size("the width of the hidden state", self.width())?,
-            split: self.split(),
+            heads: size("the number of heads", self.head_count())?,
+            stages: self.stages(),
             layers: size("the number of layers", self.layers)?,
             directions: self.directions() as u32,
             biases: self.bias.count() as u32,
@@ -174,7 +183,7 @@ impl Lstm {
         }
         let mut tensors = vec![
             gates("w", &[("weight_ih", cell.input_gates, Some(input))]),
-            gates("r", &[("weight_hh", cell.recurrent_gates, Some(self.width()))]),
+            self.recurrent_tensor(gates("r", &[("weight_hh", cell.recurrent_gates, Some(self.width()))])),
             gates("bias", &vectors),
         ];
         if self.options.layer_norm {
@@ -188,18 +197,39 @@ impl Lstm {
         tensors
     }
 
+    /// R, block-diagonal where there are heads: [heads, G·H/heads, H/heads]; with as many heads as units and one gate, `[H]`.
+    fn recurrent_tensor(&self, tensor: DeviceTensor) -> DeviceTensor {
+        let (gates, heads) = (self.spec().recurrent_gates, self.head_count());
+        let units = self.hidden / heads;
+        let DeviceTensor { name, mut parameters, .. } = tensor;
+        if gates.is_empty() {
+            parameters.clear();
+        }
+        for parameter in parameters.iter_mut().filter(|_| heads > 1) {
+            parameter.layout = Layout::Heads { gates, units, heads };
+            parameter.shape = match gates.len() * units {
+                1 => vec![heads],
+                rows => vec![heads, rows, units],
+            };
+            parameter.initial = self.initial("weight_hh", &parameter.shape);
+        }
+        DeviceTensor::new(name, parameters)
+    }
+
     /// First values of a kind of parameter.
     fn initial(&self, kind: &str, shape: &[usize]) -> Initial {
         match (kind, self.init, shape) {
             ("norm_c_bias", ..) => Initial::Constant(0.0),
             ("norm_ih" | "norm_hh" | "norm_c_weight", ..) => Initial::Constant(1.0),
             (_, Init::PyTorch, _) => Initial::Uniform(1.0 / (self.hidden as f64).sqrt()),
+            ("weight_hh", Init::Keras, [_]) => Initial::Uniform(1.0),
             ("weight_hh", Init::Keras, _) => Initial::Orthogonal,
             (_, Init::Keras, &[fan_out, fan_in]) => Initial::Glorot { fan_in, fan_out },
             // In one bias only: the two are added.
-            ("bias_ih", Init::Keras, _) if self.options.forget_bias && !self.is_gru() => {
-                Initial::Ones(self.hidden..2 * self.hidden)
-            }
+            ("bias_ih", Init::Keras, _) if self.options.forget_bias => match self.cell.spec().forget_gate {
+                Some(gate) => Initial::Ones(gate * self.hidden..(gate + 1) * self.hidden),
+                None => Initial::Constant(0.0),
+            },
             (_, Init::Keras, _) => Initial::Constant(0.0),
         }
     }
@@ -256,8 +286,9 @@ impl Trace for RecurrentTrace {
             initials: pairs(initials),
         });
         let (weights, gradients) = (self.layer.stack_weights(weights)?, self.layer.stack_weights(gradients)?);
-        let (sizes, layers) = (&self.sizes, &self.layers);
-        let dx = recurrence::backward(plan, sizes, &weights, layers, dy, states.as_ref(), &gradients, wants_dx)?;
+        let (traces, states) = (&self.layers, states.as_ref());
+        let stack = Backward { weights: &weights, gradients: &gradients, traces, states, wants_dx };
+        let dx = backward::lstm(plan, &self.sizes, &stack, dy)?;
         Ok(dx.into_iter().collect())
     }
 

@@ -4,7 +4,7 @@
 
 use super::init::{glorot, normal, orthogonal, uniform};
 use crate::cell::GATES;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory;
 use crate::transfer::is_finite;
 use ndarray::ArrayD;
@@ -37,7 +37,7 @@ impl HostTensor {
 pub(crate) struct Parameter {
     /// PyTorch's name under the layer's.
     pub name: String,
-    /// PyTorch's shape. Matrices are what regularisers act on by default, and all that max-norm can bound.
+    /// PyTorch's shape. Weights of products are what regularisers act on by default, and matrices all that max-norm can bound.
     pub shape: Vec<usize>,
     /// Its place inside the device tensor.
     pub layout: Layout,
@@ -52,6 +52,8 @@ pub(crate) enum Layout {
     Plain,
     /// Rows gate·H + unit become columns 4·unit + column, with the column of each gate.
     Gates(&'static [usize]),
+    /// The same for each of several heads, of so many units: a head's rows become columns from those of its first unit on.
+    Heads { gates: &'static [usize], units: usize, heads: usize },
 }
 
 /// Distribution of a parameter's first values.
@@ -65,16 +67,21 @@ pub(crate) enum Initial {
     Uniform(f64),
     /// Glorot and Bengio 2010, uniform.
     Glorot { fan_in: usize, fan_out: usize },
-    /// Orthogonal columns (Saxe et al. 2013).
+    /// Orthogonal columns (Saxe et al. 2013), in each matrix of three axes.
     Orthogonal,
     /// Normal, deviation 1.
     Normal,
 }
 
 impl Parameter {
-    /// True for matrices.
+    /// True for a matrix, by which max-norm can bound vectors.
     pub fn is_matrix(&self) -> bool {
         self.shape.len() == 2
+    }
+
+    /// True for weights of a product: a matrix, or one for each head.
+    pub fn is_weight(&self) -> bool {
+        self.shape.len() >= 2
     }
 
     fn len(&self) -> usize {
@@ -85,7 +92,7 @@ impl Parameter {
     fn device_len(&self) -> usize {
         match self.layout {
             Layout::Plain => self.len(),
-            Layout::Gates(columns) => self.len() / columns.len() * GATES,
+            Layout::Gates(gates) | Layout::Heads { gates, .. } => self.len() / gates.len() * GATES,
         }
     }
 
@@ -99,6 +106,12 @@ impl Parameter {
                 let (row, column) = (index / columns, index % columns);
                 column * GATES * hidden + GATES * (row % hidden) + of[row / hidden]
             }
+            Layout::Heads { gates, units, heads } => {
+                let (row, column) = (index / units, index % units);
+                let (head, row) = (row / (gates.len() * units), row % (gates.len() * units));
+                let unit = head * units + row % units;
+                GATES * (column * heads * units + unit) + gates[row / units]
+            }
         }
     }
 
@@ -109,7 +122,13 @@ impl Parameter {
             Initial::Ones(ones) => memory::collect(len, (0..len).map(|k| ones.contains(&k) as u8 as f32), name),
             Initial::Uniform(limit) => uniform(random, len, *limit),
             Initial::Glorot { fan_in, fan_out } => glorot(random, len, *fan_in, *fan_out),
-            Initial::Orthogonal => orthogonal(random, self.shape[0], self.shape[1]),
+            Initial::Orthogonal => {
+                let [.., rows, columns] = self.shape[..] else {
+                    return Err(Error::Plan(format!("{name} is no matrix")));
+                };
+                let matrices = (0..len / (rows * columns)).map(|_| orthogonal(random, rows, columns));
+                memory::collect(len, matrices.collect::<Result<Vec<_>>>()?.into_iter().flatten(), name)
+            }
             Initial::Normal => memory::collect(len, (0..len).map(|_| normal(random) as f32), name),
         }
     }
@@ -165,7 +184,7 @@ impl DeviceTensor {
         let rows = self.len as u32 / matrices / length;
         Some(match first.layout {
             Layout::Plain => Vectors { matrices, rows, length, row_stride: length, stride: 1 },
-            Layout::Gates(_) => Vectors { matrices, rows, length, row_stride: 1, stride: rows },
+            Layout::Gates(_) | Layout::Heads { .. } => Vectors { matrices, rows, length, row_stride: 1, stride: rows },
         })
     }
 

@@ -5,7 +5,7 @@ use super::parameters::{Parameters, SharedParameters, read_parts};
 use super::{Sequential, Stream};
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
-use crate::layer::{Gru, HostTensor, Lstm};
+use crate::layer::{Gru, HostTensor, IndRnn, Lstm, MinLstm, Rnn, SLstm};
 use crate::memory;
 use crate::network::{Batch, GradientPlan, NetworkPlan, Node, Purpose, gradients, network};
 use crate::plan::{BufferId, Capabilities, Plan};
@@ -56,37 +56,45 @@ impl Lstm {
     }
 }
 
-impl Gru {
-    /// Puts a GRU for `input` features on a device; see [`Lstm::build`].
-    ///
-    /// # Errors
-    /// As [`Lstm::build`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
-        Lstm::from(self).build(device, input, seed)
-    }
+/// Building, for layers that are an [`Lstm`] of another cell.
+macro_rules! build {
+    ($($name:ident),*) => {
+        $(impl $name {
+            /// Puts a layer for `input` features on a device; see [`Lstm::build`].
+            ///
+            /// # Errors
+            /// As [`Lstm::build`].
+            #[cfg(not(target_arch = "wasm32"))]
+            pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
+                Lstm::from(self).build(device, input, seed)
+            }
 
-    /// Puts a GRU on a device with parameters that are given; see [`Lstm::build_with`].
-    ///
-    /// # Errors
-    /// As [`Lstm::build_with`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build_with(
-        self,
-        device: &Device,
-        input: usize,
-        parameters: BTreeMap<String, ArrayD<f32>>,
-    ) -> Result<LstmLayer> {
-        Lstm::from(self).build_with(device, input, parameters)
-    }
+            /// Puts a layer on a device with parameters that are given; see [`Lstm::build_with`].
+            ///
+            /// # Errors
+            /// As [`Lstm::build_with`].
+            #[cfg(not(target_arch = "wasm32"))]
+            pub fn build_with(
+                self,
+                device: &Device,
+                input: usize,
+                parameters: BTreeMap<String, ArrayD<f32>>,
+            ) -> Result<LstmLayer> {
+                Lstm::from(self).build_with(device, input, parameters)
+            }
+        })*
+    };
 }
+
+build!(Gru, Rnn, IndRnn, MinLstm, SLstm);
 
 /// Hidden and cell states, in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LstmState {
     /// Hidden state, [L·D, B, K]; K is H, or P where it is projected.
     pub h: Array3<f32>,
-    /// Cell state, [L·D, B, H]; [L·D, B, 0] for a GRU, which has none.
+    /// Cell state, [L·D, B, H]; [L·D, B, 0] for a cell that has none, such as a GRU. [L·S·D, B, H] for a cell of S states beside h:
+    /// for each layer the states in their order, of an sLSTM c, n and m, each with all directions.
     pub c: Array3<f32>,
 }
 
@@ -110,8 +118,9 @@ impl LstmState {
     /// Shapes of h and c.
     fn shapes(lstm: &Lstm, batch: usize) -> [(usize, usize, usize); 2] {
         let all = lstm.layers.saturating_mul(lstm.directions());
-        let cell = if lstm.spec().state_is_hidden { 0 } else { lstm.hidden };
-        [(all, batch, lstm.width()), (all, batch, cell)]
+        let spec = lstm.spec();
+        let cell = if spec.state_is_hidden { 0 } else { lstm.hidden };
+        [(all, batch, lstm.width()), (all.saturating_mul(spec.states.len()), batch, cell)]
     }
 }
 
@@ -543,19 +552,23 @@ impl LstmLayer {
     ) -> Result<()> {
         let directions = self.config.directions();
         let widest = if state.is_none() || gradient { self.config.hidden } else { 0 };
-        let zeros = memory::zeros(directions * batch * widest, "states of 0")?;
+        let states = self.config.spec().states.len();
+        let zeros = memory::zeros(states * directions * batch * widest, "states of 0")?;
         let once = self.config.spec().state_is_hidden;
         for (layer, &[h, c]) in buffers.as_chunks().0.iter().enumerate() {
-            let rows = s![layer * directions..(layer + 1) * directions, .., ..];
             let second = state.and_then(|state| match once {
                 true => (!gradient).then_some(&state.h),
                 false => Some(&state.c),
             });
-            let widths = [self.config.width(), self.config.hidden];
-            for ((buffer, array), width) in [(h, state.map(|state| &state.h)), (c, second)].into_iter().zip(widths) {
+            let sizes = [(directions, self.config.width()), (states * directions, self.config.hidden)];
+            for ((buffer, array), (slots, width)) in
+                [(h, state.map(|state| &state.h)), (c, second)].into_iter().zip(sizes)
+            {
                 match array {
-                    Some(array) => write(executable, (buffer, 0), array.slice(rows))?,
-                    None => executable.write((buffer, 0), &zeros[..directions * batch * width])?,
+                    Some(array) => {
+                        write(executable, (buffer, 0), array.slice(s![layer * slots..(layer + 1) * slots, .., ..]))?
+                    }
+                    None => executable.write((buffer, 0), &zeros[..slots * batch * width])?,
                 }
             }
         }
@@ -570,12 +583,13 @@ impl LstmLayer {
         into: &mut LstmState,
     ) -> Result<()> {
         let directions = self.config.directions();
-        let second = if self.config.spec().state_is_hidden { 0 } else { self.config.hidden };
-        for (index, (array, width)) in
-            [(&mut into.h, self.config.width()), (&mut into.c, second)].into_iter().enumerate()
-        {
-            let flat = shaped(array, (self.config.layers * directions, batch, width))?;
-            let slot = directions * batch * width;
+        let spec = self.config.spec();
+        let second = if spec.state_is_hidden { 0 } else { self.config.hidden };
+        let h = (&mut into.h, directions, self.config.width());
+        let c = (&mut into.c, spec.states.len() * directions, second);
+        for (index, (array, slots, width)) in [h, c].into_iter().enumerate() {
+            let flat = shaped(array, (self.config.layers * slots, batch, width))?;
+            let slot = slots * batch * width;
             for (own, states) in flat.chunks_exact_mut(slot.max(1)).zip(buffers.chunks_exact(2)) {
                 executable.read_with((states[index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
             }

@@ -5,13 +5,15 @@ use super::cache::{Compiled, Plans};
 use super::parameters::{SharedParameters, Version};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
+use crate::layer::StateSlot;
 use crate::network::{Batch, NetworkPlan, Node, Purpose, check_carried, network};
 use crate::plan::{Buffer, BufferId};
 use crate::transfer::{Order, download, finite, not_empty, upload};
 use crate::wait;
 use ndarray::{Array3, ArrayView3};
 
-/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, K and H long. A GRU has its state in both.
+/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, K and H long; for a cell of several states beside
+/// h, those one after the other in the place of c. A GRU has its state in both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamState {
     /// Hidden states.
@@ -57,17 +59,40 @@ struct State {
     c: Held,
 }
 
-/// A tensor [B, width] and the name that plans know it by.
+/// A tensor [planes, B, width] and the name that plans know it by.
 #[derive(Debug)]
 struct Held {
     name: String,
     tensor: Tensor,
+    planes: usize,
+    batch: usize,
     width: usize,
 }
 
 impl Held {
-    fn row(&self, stream: usize) -> std::ops::Range<u64> {
-        (stream * self.width) as u64..((stream + 1) * self.width) as u64
+    /// Numbers of a stream.
+    fn len(&self) -> usize {
+        self.planes * self.width
+    }
+
+    /// The first element of a stream in each plane.
+    fn rows(&self, stream: usize) -> impl Iterator<Item = u64> {
+        let (batch, width) = (self.batch, self.width);
+        (0..self.planes).map(move |plane| ((plane * batch + stream) * width) as u64)
+    }
+
+    async fn read(&self, stream: usize) -> Result<Vec<f32>> {
+        let mut all = Vec::new();
+        for first in self.rows(stream) {
+            all.extend(self.tensor.read(first..first + self.width as u64).await?);
+        }
+        Ok(all)
+    }
+
+    fn write(&self, stream: usize, values: &[f32]) {
+        for (first, values) in self.rows(stream).zip(values.chunks(self.width)) {
+            self.tensor.write(first, values);
+        }
     }
 }
 
@@ -83,13 +108,16 @@ impl Stream {
         // The plan names the states.
         let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let mut states = Vec::new();
-        for &[h, c] in plan.states.as_chunks().0 {
-            let held = async |id: BufferId| {
+        let slots = layers.iter().flat_map(|node| node.layer.operator().states());
+        let slots: Vec<StateSlot> = slots.collect();
+        for (&[h, c], &[_, of_c]) in plan.states.as_chunks().0.iter().zip(slots.as_chunks().0) {
+            let held = async |id: BufferId, planes: usize| {
                 let Buffer { name, len, .. } = &plan.plan.buffers[id.0];
                 let tensor = device.tensor(name, *len).await?;
-                Ok::<_, Error>(Held { name: name.clone(), tensor, width: *len as usize / batch })
+                let width = *len as usize / batch / planes;
+                Ok::<_, Error>(Held { name: name.clone(), tensor, planes, batch, width })
             };
-            states.push(State { h: held(h).await?, c: held(c).await? });
+            states.push(State { h: held(h, 1).await?, c: held(c, of_c.planes).await? });
         }
         let tensors = parameters.version().tensors;
         Ok(Stream {
@@ -199,8 +227,8 @@ impl Stream {
         self.check(stream)?;
         let (mut h, mut c) = (Vec::new(), Vec::new());
         for state in &self.states {
-            h.push(state.h.tensor.read(state.h.row(stream)).await?);
-            c.push(state.c.tensor.read(state.c.row(stream)).await?);
+            h.push(state.h.read(stream).await?);
+            c.push(state.c.read(stream).await?);
         }
         Ok(StreamState { h, c })
     }
@@ -211,7 +239,7 @@ impl Stream {
     /// An index beyond B; sizes that are not the model's; numbers that are not finite.
     pub fn set_state(&mut self, stream: usize, given: &StreamState) -> Result<()> {
         self.check(stream)?;
-        let widths = |held: fn(&State) -> &Held| self.states.iter().map(|state| held(state).width).collect();
+        let widths = |held: fn(&State) -> &Held| self.states.iter().map(|state| held(state).len()).collect();
         let expected: [Vec<usize>; 2] = [widths(|state| &state.h), widths(|state| &state.c)];
         for ((kind, values), expected) in [("h", &given.h), ("c", &given.c)].into_iter().zip(expected) {
             let sizes: Vec<usize> = values.iter().map(Vec::len).collect();
@@ -225,8 +253,8 @@ impl Stream {
             }
         }
         for ((state, h), c) in self.states.iter().zip(&given.h).zip(&given.c) {
-            state.h.tensor.write(state.h.row(stream).start, h);
-            state.c.tensor.write(state.c.row(stream).start, c);
+            state.h.write(stream, h);
+            state.c.write(stream, c);
         }
         Ok(())
     }
@@ -236,7 +264,7 @@ impl Stream {
     /// # Errors
     /// An index beyond B.
     pub fn reset(&mut self, stream: usize) -> Result<()> {
-        let zeros = |held: fn(&State) -> &Held| self.states.iter().map(|state| vec![0.0; held(state).width]).collect();
+        let zeros = |held: fn(&State) -> &Held| self.states.iter().map(|state| vec![0.0; held(state).len()]).collect();
         let zeros = StreamState { h: zeros(|state| &state.h), c: zeros(|state| &state.c) };
         self.set_state(stream, &zeros)
     }

@@ -186,7 +186,17 @@ impl Builder {
 
     /// Adds a buffer of `len` elements (at least one is allocated).
     pub fn buffer(&mut self, name: impl Into<String>, len: u64, role: Role) -> Result<BufferId> {
-        let (name, len) = (name.into(), len.max(1));
+        self.declare(name.into(), len, role, self.segment.is_some())
+    }
+
+    /// The buffer of that name, added if there is none.
+    pub(super) fn shared(&mut self, name: impl Into<String>, len: u64, role: Role) -> Result<BufferId> {
+        self.declare(name.into(), len, role, true)
+    }
+
+    /// Adds a buffer, or gives out again the one of that name.
+    fn declare(&mut self, name: String, len: u64, role: Role, again: bool) -> Result<BufferId> {
+        let len = len.max(1);
         if len > self.most_elements() {
             return Err(Error::TooLarge {
                 what: name,
@@ -196,7 +206,7 @@ impl Builder {
                 advice: "use a smaller model or batch, or Device::cpu()".into(),
             });
         }
-        if let (true, Some(id)) = (self.segment.is_some(), self.plan.find(&name)) {
+        if let (true, Some(id)) = (again, self.plan.find(&name)) {
             let held = &mut self.plan.buffers[id.0].len;
             *held = len.max(*held);
             return Ok(id);
@@ -270,6 +280,11 @@ impl Builder {
     /// Copies `n` elements; the two places must lie in different buffers.
     pub fn copy_run(&mut self, n: u32, src: (BufferId, u32), dst: (BufferId, u32)) {
         self.copy([1, 1, 1, n], src, [0, 0, 0, 1], dst, [0, 0, 0, 1], false);
+    }
+
+    /// Adds `n` elements to others in another buffer.
+    pub(super) fn add_run(&mut self, n: u32, src: (BufferId, u32), dst: (BufferId, u32)) {
+        self.copy([1, 1, 1, n], src, [0, 0, 0, 1], dst, [0, 0, 0, 1], true);
     }
 
     /// Copies, or adds, a block with strides.
@@ -423,7 +438,7 @@ impl Builder {
         if !self.capabilities.half_weights {
             return Ok(weights);
         }
-        self.buffer(format!("{name} in f16"), len / 2, Role::Scratch)
+        self.shared(format!("{name} in f16"), len / 2, Role::Scratch)
     }
 
     /// Fills what [`Builder::step_weights`] gave, if it is room; says whether it is.

@@ -67,7 +67,7 @@ impl Regulariser {
     fn names(&self, parameter: &Parameter) -> bool {
         match &self.on {
             Some(pattern) => parameter.name.contains(pattern.as_str()),
-            None => parameter.is_matrix(),
+            None => parameter.is_weight(),
         }
     }
 

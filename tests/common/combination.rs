@@ -7,12 +7,13 @@ use super::masks::Chances;
 use super::recurrent_oracle::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
+use wgpu_lstm::cell::CellOption;
 use wgpu_lstm::{Activation, Bias, Cell, Lstm, Merge};
 
 /// Cases of a run on the CPU.
-pub const ON_CPU: u32 = 500;
+pub const ON_CPU: u32 = 700;
 /// Cases of a run on an adapter: the first ones of those on the CPU. Most of their time goes into the compilation of shaders.
-pub const ON_ADAPTER: u32 = 100;
+pub const ON_ADAPTER: u32 = 140;
 
 /// One of the activations, for both.
 fn activation(draw: &mut Draw) -> (Activation, OracleActivation) {
@@ -67,6 +68,17 @@ impl Case {
         } else {
             Cell::Standard
         };
+        // Cells that came later, and heads, by numbers of their own.
+        let mut later = Draw::new(seed ^ 0x00ce_115e);
+        let cell = match later.below(12) {
+            0 | 1 => Cell::Rnn,
+            2 => Cell::MinLstm,
+            3 => Cell::SLstm,
+            _ => cell,
+        };
+        let takes = |option: CellOption| cell.spec().options.contains(&option);
+        let divisors: Vec<usize> = (1..=hidden).filter(|heads| hidden % heads == 0).collect();
+        let heads = if later.below(3) == 0 { divisors[later.below(divisors.len())] } else { 1 };
         let lstm_cell = cell == Cell::Standard;
         let bidirectional = yes(3);
         let (reverse, go_backwards) = (!bidirectional && yes(5), !bidirectional && yes(6));
@@ -77,6 +89,7 @@ impl Case {
         } else {
             Bias::Double
         };
+        let bias = if bias == Bias::Double && cell == Cell::MinLstm { Bias::Single } else { bias };
         let (peepholes, coupled, clips, cell_clips, normed) = (yes(4), yes(5), yes(5), yes(6), yes(5));
         let (projects, other_activations, zones, ragged, small) =
             (hidden > 1 && yes(5), yes(3), yes(6), yes(2), yes(4));
@@ -91,13 +104,16 @@ impl Case {
             Cell::Article => RecurrentCell::Article,
             Cell::GruResetBefore => RecurrentCell::GruResetBefore,
             Cell::Gru => RecurrentCell::GruResetAfter,
+            Cell::Rnn => RecurrentCell::Rnn,
+            Cell::MinLstm => RecurrentCell::MinLstm,
+            Cell::SLstm => RecurrentCell::SLstm,
         };
         let mut oracle = RecurrentOracle::new(oracle_cell, input, hidden);
         oracle.layers = layers;
         oracle.directions = 1 + bidirectional as usize;
         oracle.go_backwards = reverse || go_backwards;
         oracle.visiting_order = go_backwards;
-        if cell != Cell::Article {
+        if takes(CellOption::CandidateActivation) {
             if clips {
                 (lstm, oracle.clip) = (lstm.clip(0.8), f64::from(0.8f32));
             }
@@ -108,8 +124,10 @@ impl Case {
                 while t > 2 && ![HardSigmoid, ScaledTanh, Sigmoid, Softsign, Tanh].contains(&gate.1.kind) {
                     gate = activation(&mut draw);
                 }
-                lstm = lstm.gate_activation(gate.0).candidate_activation(candidate.0);
-                (oracle.gate, oracle.candidate) = (gate.1, candidate.1);
+                (lstm, oracle.candidate) = (lstm.candidate_activation(candidate.0), candidate.1);
+                if takes(CellOption::GateActivation) {
+                    (lstm, oracle.gate) = (lstm.gate_activation(gate.0), gate.1);
+                }
                 if lstm_cell {
                     (lstm, oracle.output_activation) = (lstm.output_activation(output.0), output.1);
                 }
@@ -132,6 +150,10 @@ impl Case {
             }
         }
 
+        if takes(CellOption::Heads) && oracle.projection == 0 && oracle_cell != RecurrentCell::LayerNormLstm {
+            (lstm, oracle.heads) = (lstm.heads(heads), heads);
+        }
+
         // What training drops, by numbers of its own: the forward pass does not see it.
         let mut other = Draw::new(!seed);
         let mut chance =
@@ -139,8 +161,8 @@ impl Case {
         let chances = Chances {
             between: chance(layers > 1),
             input: chance(true),
-            recurrent: chance(oracle.projection == 0),
-            weights: chance(true),
+            recurrent: chance(oracle.projection == 0 && takes(CellOption::RecurrentDropout)),
+            weights: chance(takes(CellOption::WeightDropout)),
             zoneout_h: oracle.zoneout_h,
             zoneout_c: oracle.zoneout_c,
         };

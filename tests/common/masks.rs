@@ -70,16 +70,20 @@ impl Chances {
                 let columns: &[usize] = match oracle.cell {
                     RecurrentCell::GruResetAfter => &[0, 1, 3],
                     RecurrentCell::GruResetBefore => &[0, 1, 2],
+                    RecurrentCell::Rnn => &[0],
                     _ => &[0, 1, 2, 3],
                 };
                 for direction in 0..d {
-                    // [gate, unit] rows, as PyTorch has them
+                    // [head, gate, unit] rows; those of a single head as PyTorch has them
+                    let (units, seen) = (hidden / oracle.heads, width / oracle.heads);
                     let element = |at: usize| {
-                        let (row, k) = (at / width, at % width);
-                        let column = 4 * (row % hidden) + columns[row / hidden];
-                        factor(self.weights, site, (direction * width + k) * 4 * hidden + column)
+                        let (row, k) = (at / seen, at % seen);
+                        let (head, gate, unit) =
+                            (row / units / columns.len(), row / units % columns.len(), row % units);
+                        let column = 4 * (head * units + unit) + columns[gate];
+                        factor(self.weights, site, (direction * seen + k) * 4 * hidden + column)
                     };
-                    run.weight_masks.push((0..columns.len() * hidden * width).map(element).collect());
+                    run.weight_masks.push((0..columns.len() * hidden * seen).map(element).collect());
                 }
             }
             if self.recurrent > 0.0 {

@@ -31,6 +31,7 @@ pub fn layer(file: &Fixture) -> Lstm {
         "lstm" | "layer_norm_lstm" => Cell::Standard,
         "gru" => Cell::Gru,
         "gru_reset_before" => Cell::GruResetBefore,
+        "rnn" => Cell::Rnn,
         other => panic!("no cell is called {other}"),
     };
     let merge = match word("merge") {

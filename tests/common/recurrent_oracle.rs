@@ -1,4 +1,4 @@
-//! Naive f64 recurrent layers (LSTM with all its options, layer-norm LSTM, GRU, the article's cell), written straight
+//! Naive f64 recurrent layers (LSTM with all its options, layer-norm LSTM, GRU, the article's cell, plain RNN, minLSTM, sLSTM), written straight
 //! from the equations with plain vectors and indexing loops.
 //!
 //! Like the older `oracle.rs`, it exists to check the crate against, so it shares no code with it and makes no attempt
@@ -24,6 +24,12 @@ pub enum RecurrentCell {
     GruResetBefore,
     /// The article's LSTM; gate rows i, f, g, o.
     Article,
+    /// nn.RNN; one gate row.
+    Rnn,
+    /// Gate rows i, f, candidate; no recurrent weights.
+    MinLstm,
+    /// Gate rows i, f, z, o; c stands for c, n, m.
+    SLstm,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,6 +76,8 @@ pub struct RecurrentOracle {
     pub layers: usize,
     /// `D`, 1 or 2. Direction 1 runs backward in time.
     pub directions: usize,
+    /// Groups of units that do not see each other: `weight_hh` is then [heads, G*H/heads, H/heads].
+    pub heads: usize,
     /// `P`, 0 where there is none.
     pub projection: usize,
     /// f = 1 - i.
@@ -106,7 +114,7 @@ pub struct OracleRun {
     pub t: usize,
     /// `[L*D, B, K]`; empty: zeros.
     pub h_0: Vec<f64>,
-    /// `[L*D, B, H]`; empty: zeros. GRUs have none.
+    /// `[L*D, B, H]`; empty: zeros. GRUs have none. For an sLSTM `[L*3*D, B, H]`: of each layer c, n, m.
     pub c_0: Vec<f64>,
     /// `[B]`, each 0 to `T`; empty: `T` for all.
     pub lengths: Vec<usize>,
@@ -213,6 +221,7 @@ impl RecurrentOracle {
             hidden,
             layers: 1,
             directions: 1,
+            heads: 1,
             projection: 0,
             coupled: false,
             clip: 0.0,
@@ -236,12 +245,26 @@ impl RecurrentOracle {
     }
 
     pub fn has_c(&self) -> bool {
-        !matches!(self.cell, RecurrentCell::GruResetAfter | RecurrentCell::GruResetBefore)
+        self.planes() > 0
+    }
+
+    /// States of a unit beside h.
+    pub fn planes(&self) -> usize {
+        match self.cell {
+            RecurrentCell::Lstm | RecurrentCell::LayerNormLstm | RecurrentCell::Article => 1,
+            RecurrentCell::SLstm => 3,
+            RecurrentCell::GruResetAfter | RecurrentCell::GruResetBefore => 0,
+            RecurrentCell::Rnn | RecurrentCell::MinLstm => 0,
+        }
     }
 
     /// How many gates the rows of the weights are stacked of.
     pub fn gates(&self) -> usize {
-        if self.has_c() { 4 } else { 3 }
+        match self.cell {
+            RecurrentCell::Rnn => 1,
+            RecurrentCell::GruResetAfter | RecurrentCell::GruResetBefore | RecurrentCell::MinLstm => 3,
+            _ => 4,
+        }
     }
 
     /// Runs the whole stack.
@@ -249,7 +272,7 @@ impl RecurrentOracle {
         let (b, t, hidden, width) = (run.b, run.t, self.hidden, self.width());
         let both = self.directions * width;
         let states = self.layers * self.directions;
-        let c_width = if self.has_c() { hidden } else { 0 };
+        let c_width = self.planes() * hidden;
         self.check(run);
 
         let lengths = if run.lengths.is_empty() { vec![t; b] } else { run.lengths.clone() };
@@ -279,9 +302,14 @@ impl RecurrentOracle {
 
                 for sample in 0..b {
                     let at_h = (index * b + sample) * width;
-                    let at_c = (index * b + sample) * c_width;
+                    // Where unit k of all planes' units lies: planes come before directions.
+                    let at_c = |k: usize| {
+                        let (plane, unit) = (k / hidden, k % hidden);
+                        let slot = (layer * self.planes() + plane) * self.directions + direction;
+                        (slot * b + sample) * hidden + unit
+                    };
                     let mut h = h_n[at_h..at_h + width].to_vec();
-                    let mut c = c_n[at_c..at_c + c_width].to_vec();
+                    let mut c: Vec<f64> = (0..c_width).map(|k| c_n[at_c(k)]).collect();
 
                     for n in 0..lengths[sample] {
                         // A backward direction visits length-1, ..., 1, 0.
@@ -321,7 +349,9 @@ impl RecurrentOracle {
                         }
                     }
                     h_n[at_h..at_h + width].copy_from_slice(&h);
-                    c_n[at_c..at_c + c_width].copy_from_slice(&c);
+                    for k in 0..c_width {
+                        c_n[at_c(k)] = c[k];
+                    }
                 }
             }
 
@@ -351,6 +381,9 @@ impl RecurrentOracle {
             RecurrentCell::GruResetAfter => (self.gru_after_step(w, x, h, h_in), vec![]),
             RecurrentCell::GruResetBefore => (self.gru_before_step(w, x, h, h_in), vec![]),
             RecurrentCell::Article => self.article_step(w, x, h_in, c),
+            RecurrentCell::Rnn => (self.rnn_step(w, x, h_in), vec![]),
+            RecurrentCell::MinLstm => (self.min_lstm_step(w, x, h), vec![]),
+            RecurrentCell::SLstm => self.s_lstm_step(w, x, h_in, c),
         }
     }
 
@@ -478,6 +511,69 @@ impl RecurrentOracle {
         (h_new, c_new)
     }
 
+    /// ```text
+    /// h = G(clip(W x + R h' + b_ih + b_hh))
+    /// ```
+    fn rnn_step(&self, w: &Weights, x: &[f64], h_in: &[f64]) -> Vec<f64> {
+        let from_x = product(&w.ih, x);
+        let from_h = product(&w.hh, h_in);
+        let mut h_new = vec![0.0; self.hidden];
+        for j in 0..self.hidden {
+            let a = from_x[j] + from_h[j] + w.bias_ih[j] + w.bias_hh[j];
+            h_new[j] = self.candidate.apply(self.clipped(a));
+        }
+        h_new
+    }
+
+    /// ```text
+    /// i = σ(W_i x + b_i)    f = σ(W_f x + b_f)    g = W_g x + b_g
+    /// h = f/(f + i)*h' + i/(f + i)*g
+    /// ```
+    fn min_lstm_step(&self, w: &Weights, x: &[f64], h: &[f64]) -> Vec<f64> {
+        let hidden = self.hidden;
+        let from_x = product(&w.ih, x);
+        let mut h_new = vec![0.0; hidden];
+        for j in 0..hidden {
+            let i = self.gate.apply(from_x[j] + w.bias_ih[j]);
+            let f = self.gate.apply(from_x[hidden + j] + w.bias_ih[hidden + j]);
+            let g = from_x[2 * hidden + j] + w.bias_ih[2 * hidden + j];
+            h_new[j] = f / (f + i) * h[j] + i / (f + i) * g;
+        }
+        h_new
+    }
+
+    /// Equations 8 to 17 of the xLSTM paper, with the logarithm of a sigmoid as the forget gate's exponent; the first step, where
+    /// n' is 0, as in the package xlstm. With `a = W x + R h' + b`:
+    ///
+    /// ```text
+    /// m = max(log σ(a_f) + m', a_i)     n' = 0: a_i
+    /// i = exp(a_i - m)                  f = exp(log σ(a_f) + m' - m)
+    /// c = f*c' + i*tanh(a_z)            n = f*n' + i
+    /// h = σ(a_o)*c/n
+    /// ```
+    fn s_lstm_step(&self, w: &Weights, x: &[f64], h_in: &[f64], states: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let hidden = self.hidden;
+        let from_x = product(&w.ih, x);
+        let from_h = product(&w.hh, h_in);
+        let sum = |row: usize| from_x[row] + from_h[row] + w.bias_ih[row] + w.bias_hh[row];
+        let (c, n, m) = (&states[..hidden], &states[hidden..2 * hidden], &states[2 * hidden..]);
+
+        let mut h_new = vec![0.0; hidden];
+        let mut states_new = vec![0.0; 3 * hidden];
+        for j in 0..hidden {
+            let a_i = sum(j);
+            let carried = -((-sum(hidden + j)).exp().ln_1p()) + m[j];
+            let m_new = if n[j] == 0.0 { a_i } else { a_i.max(carried) };
+            let i = (a_i - m_new).exp();
+            let f = (carried - m_new).exp();
+            let c_new = f * c[j] + i * sum(2 * hidden + j).tanh();
+            let n_new = f * n[j] + i;
+            h_new[j] = c_new / n_new / (1.0 + (-sum(3 * hidden + j)).exp());
+            (states_new[j], states_new[hidden + j], states_new[2 * hidden + j]) = (c_new, n_new, m_new);
+        }
+        (h_new, states_new)
+    }
+
     /// min(max(a, -clip), clip)
     fn clipped(&self, a: f64) -> f64 {
         if self.clip > 0.0 { a.max(-self.clip).min(self.clip) } else { a }
@@ -520,12 +616,16 @@ impl RecurrentOracle {
             if self.params.contains_key(&format!("{kind}_{suffix}")) { needed(kind, size) } else { vec![0.0; size] }
         };
 
-        let mut hh = needed("weight_hh", rows * width);
+        let seen = width / self.heads;
+        let mut hh = if self.cell == RecurrentCell::MinLstm { vec![] } else { needed("weight_hh", rows * seen) };
         if let Some(mask) = weight_mask {
             assert_eq!(mask.len(), hh.len(), "weight mask: the shape of weight_hh_{suffix}");
             for k in 0..hh.len() {
                 hh[k] *= mask[k];
             }
+        }
+        if self.heads > 1 {
+            hh = self.spread(&hh);
         }
         let normed = self.cell == RecurrentCell::LayerNormLstm;
         let norm = |kind: &str, size: usize| if normed { needed(kind, size) } else { vec![] };
@@ -543,6 +643,23 @@ impl RecurrentOracle {
         }
     }
 
+    /// Recurrent weights `[heads, G*H/heads, H/heads]` as a matrix `[G*H, H]` with zeros between the heads.
+    fn spread(&self, blocks: &[f64]) -> Vec<f64> {
+        let (gates, hidden, units) = (self.gates(), self.hidden, self.hidden / self.heads);
+        let mut matrix = vec![0.0; gates * hidden * hidden];
+        for head in 0..self.heads {
+            for gate in 0..gates {
+                for to in 0..units {
+                    for from in 0..units {
+                        let value = blocks[((head * gates + gate) * units + to) * units + from];
+                        matrix[(gate * hidden + head * units + to) * hidden + head * units + from] = value;
+                    }
+                }
+            }
+        }
+        matrix
+    }
+
     /// The sizes of everything that a run is given.
     fn check(&self, run: &OracleRun) {
         let (b, t, hidden, width) = (run.b, run.t, self.hidden, self.width());
@@ -552,13 +669,14 @@ impl RecurrentOracle {
         assert!(!self.go_backwards || self.directions == 1, "going backwards is for one direction");
         assert!(!self.visiting_order || self.go_backwards, "the order of visits is for going backwards");
         assert!(self.has_c() || self.projection == 0, "a GRU has no projection");
+        assert!(self.heads == 1 || self.projection == 0, "heads have no projection");
         assert!(self.cell != RecurrentCell::Article || self.projection == 0, "the article's cell has no projection");
         assert_eq!(run.x.len(), b * t * self.input, "x: [B, T, I]");
         let optional = |what: &str, values: &[f64], size: usize| {
             assert!(values.is_empty() || values.len() == size, "{what}: {} elements, not {size}", values.len());
         };
         optional("h_0: [L*D, B, K]", &run.h_0, states * b * width);
-        optional("c_0: [L*D, B, H]", &run.c_0, if self.has_c() { states * b * hidden } else { 0 });
+        optional("c_0: [L*D, B, H]", &run.c_0, states * b * self.planes() * hidden);
         assert!(run.lengths.is_empty() || run.lengths.len() == b, "lengths: [B]");
         assert!(run.lengths.iter().all(|&length| length <= t), "lengths: at most T");
         optional("input mask: [B, I]", &run.input_mask, b * self.input);
@@ -569,7 +687,7 @@ impl RecurrentOracle {
         optional_list("recurrent masks: [B, K]", &run.recurrent_masks, states, b * width);
         let both = self.directions * width;
         optional_list("masks between layers: [B, T, D*K]", &run.between_masks, self.layers - 1, b * t * both);
-        optional_list("weight masks", &run.weight_masks, states, self.gates() * hidden * width);
+        optional_list("weight masks", &run.weight_masks, states, self.gates() * hidden * width / self.heads);
         optional_list("zoneout of h: [T, B, K]", &run.zoneout_keep_h, states, t * b * width);
         optional_list("zoneout of c: [T, B, H]", &run.zoneout_keep_c, states, t * b * hidden);
     }

@@ -1,7 +1,9 @@
 //! Stacks of layers whose gradients `tests/layers.rs` holds against central differences.
 #![allow(dead_code)]
 
-use wgpu_lstm::{Activation, Dense, Dropout, Embedding, Gru, Layer, LayerNorm, Lstm, Merge, Pool};
+use wgpu_lstm::{
+    Activation, Dense, Dropout, Embedding, Gru, IndRnn, Layer, LayerNorm, Lstm, Merge, MinLstm, Pool, Rnn, SLstm,
+};
 
 /// Features of their input, but for an embedding's.
 pub const INPUT: usize = 3;
@@ -33,5 +35,12 @@ pub fn stacks() -> Vec<Vec<Layer>> {
         vec![lstm().bidirectional(true).into(), Activation::Softmax.into(), Dense::new(2).into()],
         vec![Lstm::new(4).into(), Activation::LogSoftmax.into()],
         vec![Lstm::new(5).peepholes(true).zoneout(0.2, 0.2).into(), Dense::new(2).into()],
+        vec![Rnn::new(4).layers(2).bidirectional(true).recurrent_dropout(0.3).into(), Dense::new(2).into()],
+        vec![IndRnn::new(4).layers(2).weight_dropout(0.2).return_sequences(true).into(), Dense::new(2).into()],
+        vec![MinLstm::new(4).layers(2).dropout(0.3).return_sequences(true).into(), Dense::new(2).into()],
+        vec![SLstm::new(4).heads(2).layers(2).bidirectional(true).return_sequences(true).into(), Dense::new(2).into()],
+        vec![SLstm::new(4).recurrent_dropout(0.3).into(), Dense::new(2).into()],
+        vec![Lstm::new(4).heads(2).zoneout(0.2, 0.1).recurrent_dropout(0.3).return_sequences(true).into()],
+        vec![Gru::new(6).heads(2).bidirectional(true).weight_dropout(0.2).into(), Dense::new(2).into()],
     ]
 }

@@ -112,7 +112,8 @@ fn recurrent(
     let (class, form) = match lstm.cell {
         Cell::Gru => ("GRU", Form::Gru),
         Cell::GruResetBefore => ("GRU", Form::GruResetBefore),
-        Cell::Standard | Cell::Article => ("LSTM", Form::Lstm),
+        // Those that Keras does not have are refused with their options.
+        _ => ("LSTM", Form::Lstm),
     };
     let last =
         matches!(above, Some(Node { layer: Layer::Pool(Pool::Last), .. })) && gives_last(&Layer::Lstm(lstm.clone()));
@@ -161,6 +162,7 @@ fn recurrent(
 fn options(lstm: &Lstm) -> Result<Value> {
     let no = |what: &str| Err(format!("has {what}, which Keras does not have"));
     let Options {
+        heads,
         projection,
         layer_norm,
         peepholes,
@@ -184,6 +186,10 @@ fn options(lstm: &Lstm) -> Result<Value> {
     } = &lstm.options;
     match lstm {
         _ if lstm.cell == Cell::Article => no("the article's cell"),
+        _ if matches!(lstm.cell, Cell::Rnn | Cell::MinLstm | Cell::SLstm) => {
+            no("another cell than an LSTM's or a GRU's")
+        }
+        _ if *heads > 1 => no("heads of recurrent weights"),
         _ if projection.is_some() => no("a projection"),
         _ if *layer_norm => no("layer normalisation inside"),
         _ if *peepholes => no("peepholes"),

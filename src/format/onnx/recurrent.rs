@@ -419,6 +419,9 @@ pub(super) fn node_of(cell: Cell) -> Outcome<(Kind, bool)> {
         Cell::Gru => Ok((Kind::Gru, true)),
         Cell::GruResetBefore => Ok((Kind::Gru, false)),
         Cell::Article => Err("ONNX has no operator for the article's cell".into()),
+        Cell::Rnn | Cell::MinLstm | Cell::SLstm => {
+            Err(format!("a layer of the {} cell cannot be written", cell.spec().name))
+        }
     }
 }
 

@@ -417,6 +417,7 @@ impl Writer {
 /// The attributes of a recurrent node; refuses what it has none for. Every option is named here, so that none is forgotten.
 fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
     let Options {
+        heads,
         projection,
         layer_norm,
         peepholes: _, // an input
@@ -440,6 +441,7 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
     } = lstm.options;
     let (kind, reset_after) = recurrent::node_of(lstm.cell)?;
     for (what, there) in [
+        ("heads", heads > 1),
         ("projection", projection.is_some()),
         ("layer normalisation", layer_norm),
         ("clip of the cell state", cell_clip.is_some()),

@@ -175,6 +175,7 @@ fn lacking(lstm: &Lstm) -> Vec<&'static str> {
     // Fields are all named, so that none is forgotten that comes later. What acts in training alone, and where weights start, is no
     // matter here.
     let Options {
+        heads,
         projection: _,
         layer_norm,
         peepholes,
@@ -198,6 +199,8 @@ fn lacking(lstm: &Lstm) -> Vec<&'static str> {
     } = &lstm.options;
     [
         (lstm.cell == Cell::Article, "the article's cell"),
+        (matches!(lstm.cell, Cell::Rnn | Cell::MinLstm | Cell::SLstm), "another cell than an LSTM's or a GRU's"),
+        (*heads > 1, "heads of recurrent weights"),
         (lstm.cell == Cell::GruResetBefore, "a reset gate before the product"),
         (*layer_norm, "layer normalisation inside"),
         (*peepholes, "peepholes"),

@@ -1,0 +1,14 @@
+// Results of a cell's steps: `State`, and the number of values kept for backward, are the cell's.
+
+struct Forward {
+    h: f32,
+    c: State,
+    saved: array<f32, SAVED>,
+}
+
+struct Backward {
+    gates: vec4f,  // gradient of W·x and R·h', per column
+    bias: vec4f,   // gradient of the bias, per column
+    extra: vec4f,  // gradient of the further parameters
+    c_prev: State, // gradient of the states before the step
+}

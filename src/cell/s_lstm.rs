@@ -1,0 +1,77 @@
+//! sLSTM of xLSTM (Beck et al. 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517)): an exponential input gate, a normaliser n
+//! and a stabiliser m. Twin of `shaders/cells/s_lstm.wgsl`.
+//!
+//! Of the paper's two forget gates this is σ, which enters the stabiliser as ln σ, as in the authors' package `xlstm`:
+//!
+//! ```text
+//! z = tanh(ã_z)    m = max(ln σ(ã_f) + m', ã_i)    i = exp(ã_i − m)    c = f ⊙ c' + i ⊙ z
+//! o = σ(ã_o)       (ã_i where n' = 0)              f = exp(ln σ(ã_f) + m' − m)    n = f ⊙ n' + i    h = o ⊙ c / n
+//! ```
+//!
+//! The first step, from n' = 0, has m = ã_i, so that i = 1: whatever ã_i is, n is 1 and h is o ⊙ z. From there on one of f and i is
+//! 1 in every step, so n stays at least 1 and h is never divided by 0. Given states must have n ≥ 0.
+
+use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More};
+use crate::real::Number;
+use crate::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_restored};
+
+pub struct SLstm;
+
+/// Bound of ln f, which passes 0 only where n' = 0, and with it c': there f multiplies nothing, but must stay finite.
+const LARGEST: f32 = 60.0;
+
+impl CellMath for SLstm {
+    const NAME: &'static str = "s_lstm";
+    const KIND: &'static str = "s_lstm";
+    const SHADER: &'static str = include_str!("../../shaders/cells/s_lstm.wgsl");
+    const STATES: &'static [&'static str] = &["c", "n", "m"];
+    const SAVED: usize = 5; // i and f after the stabiliser, z, o, σ of the forget gate as `saturating.rs` saves them
+    const OPTIONS: &'static [CellOption] =
+        &[CellOption::Heads, CellOption::RecurrentDropout, CellOption::WeightDropout];
+
+    #[inline(always)]
+    fn forward<N: Number>(
+        wx: [N; GATES],
+        rh: [N; GATES],
+        b: [N; GATES],
+        &[c_prev, n_prev, m_prev]: &[N; MAX_STATES],
+        _: &More<N>,
+    ) -> Forward<N> {
+        let [ai, af, az, ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
+        let (z, o, forget) = (tanh_activated(az), sigmoid_activated(ao), sigmoid_activated(af));
+        let zero = af.nothing();
+        let log_forget = af.at_most(zero) - (zero - af.magnitude()).exponential().logarithm_of_one_plus();
+        let carried = log_forget + m_prev;
+        let m = zero.below(n_prev.magnitude(), ai.at_least(carried), ai);
+        let i = (ai - m).exponential();
+        let f = (carried - m).at_most(m.constant(LARGEST)).exponential();
+        let (c, n) = (f * c_prev + i * z.value, f * n_prev + i);
+        let mut saved = [zero; MAX_SAVED];
+        saved[..5].copy_from_slice(&[i, f, z.saved, o.saved, forget.saved]);
+        Forward { h: o.value * (c / n), states: [c, n, m], saved }
+    }
+
+    /// c and n are both proportional to e^-m, so h = o ⊙ c / n does not depend on m, and what h sends to m by c is what it takes back
+    /// by n: d_c ⊙ c + d_n ⊙ n = (o / n) ⊙ c − (o ⊙ c / n²) ⊙ n = 0. Only gradients of c, n and m themselves reach m.
+    #[inline(always)]
+    fn backward<N: Number>(
+        saved: &[N; MAX_SAVED],
+        &[c_prev, n_prev, _]: &[N; MAX_STATES],
+        &[c, n, _]: &[N; MAX_STATES],
+        dh: N,
+        &[dc, dn, dm]: &[N; MAX_STATES],
+        _: &More<N>,
+    ) -> Backward<N> {
+        let ([i, f], one, zero) = ([saved[0], saved[1]], dh.constant(1.0), dh.nothing());
+        let (z, o, forget) = (tanh_restored(saved[2]), sigmoid_restored(saved[3]), sigmoid_restored(saved[4]));
+        let y = c / n;
+        let dy = dh * o.value / n;
+        let (d_c, d_n) = (dc + dy, dn - dy * y);
+        // m is ã_i where i is 1, else ln σ(ã_f) + m'.
+        let d_m = dm - dc * c - dn * n;
+        let d_carried = f * (d_c * c_prev + d_n * n_prev) + i.below(one, d_m, zero);
+        let d_i = i * (d_c * z.value + d_n) + i.below(one, zero, d_m);
+        let gates = [d_i, d_carried * forget.complement, d_c * i * z.slope, dh * y * o.slope];
+        Backward { gates, bias: gates, extra: [zero; GATES], states: [d_c * f, d_n * f, d_carried] }
+    }
+}

@@ -1,0 +1,246 @@
+//! The cell: gates, activations and cell update of all directions, by the scan's kernels.
+//!
+//! Where the recurrent product comes just before it, the scan makes that, too. Where a step has no other stages, a dispatch
+//! of the scan may make many steps, forward and backward.
+
+use super::Drops;
+use super::backward::BackwardPass;
+use super::forward::ForwardPass;
+use super::sizes::G;
+use super::stage::{Emit, Stage, Step, StepGradient};
+use crate::error::Result;
+use crate::kernel::{self, Carries, Kernel, ScanBackwardConstants, ScanForwardConstants, params};
+use crate::plan::BufferId;
+use crate::random;
+use crate::schedule::builder::{Builder, Drop};
+use crate::schedule::strategy::{Launch, Pass};
+use std::ops::Range;
+
+/// The cell.
+pub static CELL: Stage = Stage::new("cell", |builder, pass| Ok(Box::new(Cell::new(builder, pass)?)));
+
+#[derive(Debug)]
+struct Cell {
+    kernel: &'static Kernel,
+    launch: Launch,
+    /// True if the scan makes the recurrent product.
+    multiplies: bool,
+    /// Recurrent weights as steps read them.
+    r: BufferId,
+    /// Factors of h' before the product, [D, B, K], or something to bind.
+    mask: BufferId,
+    gradients: Option<Gradients>,
+}
+
+#[derive(Debug)]
+struct Gradients {
+    launch: Launch,
+    /// True if the scan makes all of backward through a step.
+    fused: bool,
+    /// Recurrent weights transposed, [D, 4H / heads, H]; one element where the scan does not multiply.
+    rt: BufferId,
+    /// The same as steps read them.
+    step_rt: BufferId,
+}
+
+impl Cell {
+    fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Cell> {
+        let sizes = pass.sizes;
+        let (multiplies, unused) = (sizes.cell_multiplies(), builder.unused());
+        let r = match multiplies {
+            true => builder.step_weights(&format!("{}.R", pass.name), pass.r, sizes.r_len())?,
+            false => pass.r,
+        };
+        let half = builder.round_weights(pass.r, r);
+        Ok(Cell {
+            kernel: if half { &kernel::SCAN_FORWARD_HALF } else { &kernel::SCAN_FORWARD },
+            launch: sizes.launch(Pass::Forward, &builder.capabilities),
+            multiplies,
+            r,
+            mask: pass.mask.unwrap_or(unused),
+            gradients: if pass.train { Some(Gradients::new(builder, pass)?) } else { None },
+        })
+    }
+}
+
+impl Gradients {
+    fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Gradients> {
+        let (sizes, fused) = (pass.sizes, pass.sizes.fused());
+        let len = if fused { sizes.r_len() } else { 1 };
+        let rt = sizes.scratch(builder, "R transposed", len)?;
+        Ok(Gradients {
+            launch: sizes.launch(Pass::Backward, &builder.capabilities),
+            fused,
+            rt,
+            step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, len)?,
+        })
+    }
+
+    /// Dropout of h' that the scan undoes.
+    fn drop(&self, pass: &BackwardPass) -> Option<Drop> {
+        pass.trace.recurrent_drop.filter(|_| self.fused)
+    }
+
+    fn params(&self, builder: &Builder, pass: &BackwardPass, step: &StepGradient) -> params::ScanBackward {
+        let (sizes, dy) = (pass.sizes, &step.dy);
+        let Range { start, end } = step.steps;
+        let steps = end - start;
+        // Steps of the range from here on have an output gradient.
+        let from = dy.steps.start.clamp(start, end);
+        let has_dy = from < dy.steps.end.min(end);
+        let Drops { zoneout_h, zoneout_c, .. } = sizes.drops;
+        let drop = self.drop(pass);
+        params::ScanBackward {
+            batch: sizes.batch,
+            directions: sizes.directions,
+            biases: sizes.biases,
+            steps,
+            has_next: (self.fused && sizes.has_product() && end < sizes.steps) as u32,
+            first: (end == sizes.steps) as u32,
+            dy_from: if has_dy { from - start } else { steps },
+            dy_offset: if has_dy { dy.at.1 + (from - dy.steps.start) * dy.step } else { 0 },
+            dy_step: dy.step,
+            dy_direction: dy.direction,
+            dy_row: dy.row,
+            // What later steps sent back lies in it, too, also in rows that have ended.
+            dy_whole: (sizes.cell_is_last() && (!self.fused || sizes.repeats_output)) as u32,
+            saved_offset: pass.saved.values.at(start).1,
+            saved_step: sizes.planes() * sizes.slot(),
+            c_in: pass.saved.c.at(start).1 - sizes.c_slot(),
+            dg_next: (end - step.chunk_start) * sizes.gate_slot(),
+            dg_offset: step.local() * sizes.gate_slot(),
+            first_step: builder.first_step() + start,
+            total_steps: sizes.steps,
+            backwards: sizes.backwards as u32,
+            site: pass.trace.zoneout_site,
+            zoneout_h: random::threshold(zoneout_h),
+            zoneout_c: random::threshold(zoneout_c),
+            drop_site: drop.map_or(0, |drop| drop.site),
+            drop: drop.map_or(0, |drop| drop.threshold()),
+            drop_scale: drop.map_or(1.0, |drop| drop.scale()),
+            ..bytemuck::Zeroable::zeroed()
+        }
+        .with_settings(&sizes.settings)
+    }
+}
+
+impl Emit for Cell {
+    fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step) {
+        let (sizes, first) = (pass.sizes, step.steps.start);
+        let (h, h_in) = pass.h_before(first);
+        let c = pass.states.at(first, step.turn, sizes.c_slot());
+        let (saved, saved_offset) = pass.states.saved(first);
+        let [zoneout_h, zoneout_c] = sizes.zoneout(pass.train);
+        let params = params::ScanForward {
+            batch: sizes.batch,
+            directions: sizes.directions,
+            biases: sizes.biases,
+            steps: step.steps.len() as u32,
+            xw_offset: pass.xw_of(step).1,
+            h_in,
+            c_in: c.before,
+            c_out: c.after,
+            saved_offset,
+            first_step: builder.first_step() + first,
+            total_steps: sizes.steps,
+            backwards: sizes.backwards as u32,
+            site: pass.zoneout_site,
+            zoneout_h: zoneout_h.threshold,
+            zoneout_c: zoneout_c.threshold,
+            keep_h: zoneout_h.share,
+            keep_c: zoneout_c.share,
+            ..bytemuck::Zeroable::zeroed()
+        }
+        .with_settings(&sizes.settings);
+        let buffers = [pass.xw, self.r, pass.weights.bias, h, c.buffer, saved, pass.words, self.mask];
+        let constants = ScanForwardConstants {
+            h: sizes.hidden,
+            k: sizes.width,
+            train: pass.train,
+            drop: pass.recurrent_drop.is_some() && self.multiplies,
+            carries: Carries(sizes.cell_carries()),
+            kinds: sizes.settings.kinds(),
+            rows: self.launch.rows,
+            units: self.launch.units,
+            span: self.launch.span,
+            threads: self.launch.threads,
+            terms: if self.multiplies { sizes.seen() } else { 0 },
+            heads: sizes.heads,
+        };
+        builder.push(self.kernel, Some(sizes.cell), &constants, &params, &buffers);
+    }
+
+    /// R transposed, head by head: [D, 4H / heads, H] from [D, H / heads, 4H].
+    fn begin_backward(&self, builder: &mut Builder, pass: &BackwardPass) {
+        let Some(Gradients { fused: true, rt, step_rt, .. }) = self.gradients else { return };
+        let (sizes, columns) = (pass.sizes, pass.sizes.columns());
+        if !sizes.has_product() {
+            return;
+        }
+        let (direction, gates, seen) = (sizes.r_direction() as i32, columns / sizes.heads, sizes.seen());
+        let of_head = |stride: u32| if sizes.heads == 1 { 0 } else { stride as i32 };
+        builder.copy(
+            [sizes.heads, sizes.directions, gates, seen],
+            (pass.trace.r, 0),
+            [of_head(gates), direction, 1, columns as i32],
+            (rt, 0),
+            [of_head(seen), direction, sizes.hidden as i32, 1],
+            false,
+        );
+        builder.round_weights(rt, step_rt);
+    }
+
+    /// The chunk after this one left its first step's gate gradients in slot 0.
+    fn begin_chunk_backward(&self, builder: &mut Builder, pass: &BackwardPass, chunk: &Range<u32>) {
+        let (sizes, scratch) = (pass.sizes, pass.scratch);
+        if sizes.fused() && chunk.end < sizes.steps {
+            let (slot, after) = (sizes.gate_slot(), chunk.len() as u32 * sizes.gate_slot());
+            builder.copy_run(slot, (scratch.dg, 0), (scratch.carry, 0));
+            builder.copy_run(slot, (scratch.carry, 0), (scratch.dg, after));
+        }
+    }
+
+    fn backward(&self, builder: &mut Builder, pass: &BackwardPass, step: &mut StepGradient) {
+        let (sizes, scratch, Some(gradients)) = (pass.sizes, pass.scratch, &self.gradients) else { return };
+        let (saved, c) = (pass.saved.values.at(step.steps.start).0, pass.saved.c.at(step.steps.start).0);
+        let buffers =
+            [saved, c, step.dy.at.0, gradients.step_rt, scratch.dg, scratch.sums, pass.words, pass.weights.bias];
+        let constants = ScanBackwardConstants {
+            h: sizes.hidden,
+            drop: gradients.drop(pass).is_some(),
+            carries: Carries(sizes.cell_carries()),
+            kinds: sizes.settings.kinds(),
+            rows: gradients.launch.rows,
+            units: gradients.launch.units,
+            span: gradients.launch.span,
+            threads: gradients.launch.threads,
+            terms: if sizes.has_product() { sizes.hidden / sizes.heads } else { 0 },
+            heads: sizes.heads,
+        };
+        let half = gradients.step_rt != gradients.rt;
+        let kernel = if half { &kernel::SCAN_BACKWARD_HALF } else { &kernel::SCAN_BACKWARD };
+        let params = gradients.params(builder, pass, step);
+        builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
+    }
+
+    /// dh_0 has what passed by the cell, and dc_0 where both are one state.
+    fn initial_gradients(&self, builder: &mut Builder, pass: &BackwardPass, [dh_0, _]: [BufferId; 2]) {
+        let (sizes, sums) = (pass.sizes, pass.scratch.sums);
+        if !sizes.has_product() {
+            builder.fill(dh_0, 0..sizes.h_slot(), 0.0);
+        }
+        if sizes.cell_carries() > 0 && !sizes.projected() {
+            builder.add_run(sizes.slot(), (sums, pass.past()), (dh_0, 0));
+        }
+        if sizes.cell.state_is_hidden {
+            builder.add_run(sizes.slot(), (sums, pass.dc()), (dh_0, 0));
+        }
+    }
+}
+
+impl ForwardPass<'_> {
+    /// Place of W·x of a step, [D, B, 4H].
+    pub(super) fn xw_of(&self, step: &Step) -> (BufferId, u32) {
+        (self.xw, (step.steps.start - step.chunk_start) * G * self.sizes.slot())
+    }
+}

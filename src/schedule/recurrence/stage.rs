@@ -1,0 +1,191 @@
+//! What a stage of a time step is.
+
+use super::backward::BackwardPass;
+use super::forward::ForwardPass;
+use super::output_gradient::OutputGradient;
+use super::sizes::LstmSizes;
+use crate::error::Result;
+use crate::plan::{BufferId, Role};
+use crate::schedule::builder::Builder;
+use crate::schedule::sequence::{Direction, Sequence};
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// A stage of a time step: what layers need to know of it before it is planned.
+#[derive(Debug)]
+pub struct Stage {
+    /// Name.
+    pub name: &'static str,
+    /// Reason why a step with it cannot be one dispatch, for a plan's text; `None` if it can.
+    pub reason: Option<&'static str>,
+    /// Values of a unit and step that it saves for backward beside the cell's.
+    pub planes: u32,
+    /// True if backward through it needs R·h' of every step.
+    pub reads_product: bool,
+    /// True if it carries states past the cell, so that the cell's kernel does not.
+    pub carries_states: bool,
+    /// Makes its buffers in a layer: scratch, what it saves and, in training, scratch of its gradient.
+    pub plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>,
+}
+
+/// Stages are known by their names.
+impl PartialEq for Stage {
+    fn eq(&self, other: &Stage) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Stage {
+    /// A stage that can be fused and has no weights.
+    pub const fn new(name: &'static str, plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>) -> Stage {
+        Stage { name, reason: None, planes: 0, reads_product: false, carries_states: false, plan }
+    }
+}
+
+/// Steps of one dispatch forward: many where a step is fused, else one.
+pub struct Step {
+    /// Steps of the scan.
+    pub steps: Range<u32>,
+    /// First step of their chunk.
+    pub chunk_start: u32,
+    /// Number of the dispatch in the sequence.
+    pub turn: u32,
+}
+
+/// Steps of one dispatch backward, with the gradient on its way through the stages.
+pub struct StepGradient {
+    /// Steps of the scan.
+    pub steps: Range<u32>,
+    /// First step of their chunk.
+    pub chunk_start: u32,
+    /// Gradient of what the next stage made.
+    pub dy: OutputGradient,
+    /// True if a gradient lies in [`SentBack::to_h`] already.
+    pub sent: bool,
+    /// True if a gradient lies in the buffer of [`SentBack::before_mask`] already.
+    pub sent_before_mask: bool,
+}
+
+impl StepGradient {
+    /// Steps from the chunk's start to the first one.
+    pub fn local(&self) -> u32 {
+        self.steps.start - self.chunk_start
+    }
+}
+
+/// Steps whose gate gradients are summed to gradients of weights.
+pub struct GradientPart {
+    /// The direction.
+    pub direction: Direction,
+    /// Steps of the scan; they lie in one chunk of all tensors.
+    pub steps: Range<u32>,
+    /// First step of their chunk.
+    pub chunk_start: u32,
+    /// True if no part of this pass came before.
+    pub first: bool,
+}
+
+/// Commands of a stage, planned for one layer.
+pub trait Emit: Debug {
+    /// Place of W·x of the chunk that begins with a step, where the stage changes it before the cell reads it.
+    fn input_product(&self, _chunk_start: u32) -> Option<(BufferId, u32)> {
+        None
+    }
+
+    /// Follows the input product of a chunk.
+    fn begin_chunk(&self, _builder: &mut Builder, _pass: &ForwardPass, _chunk: &Range<u32>) {}
+
+    /// Goes forward through a step.
+    fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step);
+
+    /// Precedes backward through a layer.
+    fn begin_backward(&self, _builder: &mut Builder, _pass: &BackwardPass) {}
+
+    /// Precedes backward through a chunk's steps.
+    fn begin_chunk_backward(&self, _builder: &mut Builder, _pass: &BackwardPass, _chunk: &Range<u32>) {}
+
+    /// Goes backward through a step: from the gradient of what the stage made to that of what it read.
+    fn backward(&self, _builder: &mut Builder, _pass: &BackwardPass, _step: &mut StepGradient) {}
+
+    /// Sends gradients to the states before the step, after all stages have gone backward.
+    fn send_back(&self, _builder: &mut Builder, _pass: &BackwardPass, _step: &mut StepGradient) {}
+
+    /// Follows backward through a chunk's steps.
+    fn end_chunk_backward(&self, _builder: &mut Builder, _pass: &BackwardPass, _chunk: &Range<u32>) {}
+
+    /// Gradients of W·x of a chunk, [steps, D, B, 4H], where they are not those of the gates.
+    fn input_gradients(&self) -> Option<BufferId> {
+        None
+    }
+
+    /// Gradients of R·h' of a chunk, [steps, D, B, 4H], where they are not those of the gates.
+    fn product_gradients(&self) -> Option<BufferId> {
+        None
+    }
+
+    /// Adds some steps to the gradients of the stage's own weights.
+    fn weight_gradients(&self, _builder: &mut Builder, _pass: &BackwardPass, _part: &GradientPart) {}
+
+    /// Sums what backward left for a direction's vectors of weights.
+    fn vector_gradients(&self, _builder: &mut Builder, _pass: &BackwardPass, _direction: u32) {}
+
+    /// Follows backward through all steps.
+    fn end_backward(&self, _builder: &mut Builder, _pass: &BackwardPass) {}
+
+    /// Adds the stage's part to the gradients of h_0 [D, B, K] and c_0 [D, B, H].
+    fn initial_gradients(&self, _builder: &mut Builder, _pass: &BackwardPass, _states: [BufferId; 2]) {}
+}
+
+/// A tensor of every step, or of the one at hand.
+#[derive(Clone, Debug)]
+pub enum StepTensor {
+    /// Saved for backward.
+    Every(Sequence),
+    /// Written anew by each step.
+    One(BufferId),
+}
+
+impl StepTensor {
+    /// Place of a step's elements.
+    pub fn at(&self, step: u32) -> (BufferId, u32) {
+        match self {
+            StepTensor::Every(sequence) => sequence.at(step),
+            StepTensor::One(buffer) => (*buffer, 0),
+        }
+    }
+}
+
+/// Scratch for gradients that steps send to the hidden state before them, where steps go stage by stage.
+#[derive(Clone, Copy, Debug)]
+pub struct SentBack {
+    /// The sum, [D, B, K].
+    pub to_h: BufferId,
+    /// Gradient of the masked hidden state, [D, B, K]; one element where no mask is.
+    before_mask: BufferId,
+    /// Room for masked hidden states or gradients, [D, B, K]; one element where no mask is.
+    pub masked: BufferId,
+}
+
+impl SentBack {
+    /// Scratch that all layers of a stack share.
+    pub fn new(builder: &mut Builder, sizes: &LstmSizes) -> Result<SentBack> {
+        let masked = if sizes.drops.recurrent > 0.0 { sizes.h_slot() as u64 } else { 1 };
+        Ok(SentBack {
+            to_h: sizes.scratch(builder, "sent back", sizes.h_slot() as u64)?,
+            before_mask: sizes.scratch(builder, "sent back before the mask", masked)?,
+            masked: sizes.scratch(builder, "h masked", masked)?,
+        })
+    }
+
+    /// Buffer for gradients that go through the mask of h', where there is one.
+    pub fn before_mask(&self, masks: bool) -> BufferId {
+        if masks { self.before_mask } else { self.to_h }
+    }
+}
+
+impl LstmSizes {
+    /// Scratch that all layers of a stack share.
+    pub(super) fn scratch(&self, builder: &mut Builder, kind: &str, len: u64) -> Result<BufferId> {
+        builder.shared(format!("{} {kind}", self.name), len, Role::Scratch)
+    }
+}

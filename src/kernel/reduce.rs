@@ -79,7 +79,7 @@ kernel! {
     REDUCE = reduce(Reduce, NoConstants) {
         bindings: [read values, write sums],
         workgroup: [256, 1, 1],
-        groups: |p| [p.slices() as u64, 1, 1],
+        groups: |p| [p.slices(), 1, 1],
         flops: |p| p.n as u64 * (1 + p.square as u64),
         touches: |p| [
             Touch::reads(Region::span(p.offset, 1, p.n)),

@@ -6,7 +6,6 @@
 use super::Drops;
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
-use super::sizes::G;
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
 use crate::kernel::{self, Kernel, params};
@@ -58,7 +57,7 @@ impl Cell {
             multiplies,
             r,
             mask: pass.mask.unwrap_or(unused),
-            gradients: if pass.train { Some(Gradients::new(builder, pass)?) } else { None },
+            gradients: pass.in_training(|| Gradients::new(builder, pass))?,
         })
     }
 }
@@ -225,12 +224,5 @@ impl Emit for Cell {
         if sizes.cell.state_is_hidden {
             builder.add_run(sizes.slot(), (sums, pass.dc()), (dh_0, 0));
         }
-    }
-}
-
-impl ForwardPass<'_> {
-    /// Place of W·x of a step, [D, B, 4H].
-    pub(super) fn xw_of(&self, step: &Step) -> (BufferId, u32) {
-        (self.xw, (step.steps.start - step.chunk_start) * G * self.sizes.slot())
     }
 }

@@ -12,6 +12,12 @@ use crate::schedule::sequence::{Direction, Sequence};
 use std::fmt::Debug;
 use std::ops::Range;
 
+/// Declares a stage's weights.
+type DeclareWeights = fn(&LstmSizes, &mut DeclareTensor, &mut LayerWeights) -> Result<()>;
+
+/// Plans a stage for a layer.
+type PlanStage = fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>;
+
 /// A stage of a time step: what layers need to know of it before it is planned.
 #[derive(Debug)]
 pub struct Stage {
@@ -26,14 +32,14 @@ pub struct Stage {
     /// True if it carries states past the cell, so that the cell's kernel does not.
     pub carries_states: bool,
     /// Declares its weights.
-    pub declare: Option<fn(&LstmSizes, &mut DeclareTensor, &mut LayerWeights) -> Result<()>>,
+    pub declare: Option<DeclareWeights>,
     /// Makes its buffers in a layer: scratch, what it saves and, in training, scratch of its gradient.
-    pub plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>,
+    pub plan: PlanStage,
 }
 
 impl Stage {
     /// A stage that can be fused and has no weights.
-    pub const fn new(name: &'static str, plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>) -> Stage {
+    pub const fn new(name: &'static str, plan: PlanStage) -> Stage {
         Stage { name, reason: None, planes: 0, reads_product: false, carries_states: false, declare: None, plan }
     }
 }

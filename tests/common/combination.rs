@@ -139,7 +139,7 @@ impl Case {
         let chances = Chances {
             between: chance(layers > 1),
             input: chance(true),
-            recurrent: chance(oracle.projection == 0),
+            recurrent: chance(true),
             weights: chance(true),
             zoneout_h: oracle.zoneout_h,
             zoneout_c: oracle.zoneout_c,

@@ -1,9 +1,8 @@
 //! The cell: gates, activations and cell update of all directions, by the scan's kernels.
 //!
-//! Where the recurrent product comes just before it, the scan makes that, too. Where a step has no other stages, a dispatch
-//! of the scan may make many steps, forward and backward.
+//! The scan also makes the recurrent product if that comes just before. If a step has no other stages, one dispatch of the
+//! scan may make many steps, forward and backward.
 
-use super::Drops;
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
 use super::stage::{Emit, Stage, Step, StepGradient};

@@ -1,6 +1,6 @@
 //! The recurrent product R·h' of a step, with h' under its mask, and what gate gradients send back through it.
 //!
-//! Where the cell follows at once, its kernel makes the product forward; where the whole step is fused, backward, too.
+//! If the cell follows at once, its kernel makes the product forward; if the whole step is fused, backward, too.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;

@@ -1,4 +1,4 @@
-//! What a stage of a time step is.
+//! A stage of a time step: its description for layers, and the commands that it emits.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;

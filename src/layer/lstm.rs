@@ -536,8 +536,8 @@ impl Lstm {
                     self.hidden
                 ));
             }
-            if zoneout || options.recurrent_dropout > 0.0 {
-                return refuse("a projection excludes zoneout and recurrent dropout".into());
+            if zoneout {
+                return refuse("a projection excludes zoneout".into());
             }
         }
         if options.dropout > 0.0 && self.layers < 2 {

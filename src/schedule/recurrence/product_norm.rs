@@ -64,15 +64,14 @@ impl ProductNorm {
             true => pass.every_step(builder, "W·x", sizes.columns())?,
             false => StepTensor::One(pass.room(builder, "W·x", chunk * gates)?),
         };
-        let gradients = match pass.train {
-            true => Some(Gradients {
+        let gradients = pass.in_training(|| {
+            Ok(Gradients {
                 dg_x: sizes.scratch(builder, "gradients of W·x", chunk * gates)?,
                 dg_r: sizes.scratch(builder, "gradients of R·h", chunk * gates)?,
                 terms_x: sizes.scratch(builder, "normalisation of W·x", gates)?,
                 terms_h: sizes.scratch(builder, "normalisation of R·h", gates)?,
-            }),
-            false => None,
-        };
+            })
+        })?;
         Ok(ProductNorm { weights: pass.norms()?, xw, rh: pass.product()?.rh.clone(), gradients })
     }
 }

@@ -28,10 +28,7 @@ struct Project {
 impl Project {
     fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Project> {
         let weights = pass.weights.projection.ok_or_else(|| Error::Plan("a projection without weights".into()))?;
-        let dm = match pass.train {
-            true => Some(pass.sizes.scratch(builder, "dm", pass.sizes.slot() as u64)?),
-            false => None,
-        };
+        let dm = pass.in_training(|| pass.sizes.scratch(builder, "dm", pass.sizes.slot() as u64))?;
         Ok(Project { weights, dm })
     }
 }

@@ -1,4 +1,4 @@
-//! What a stage of a time step is.
+//! A stage of a time step: its description for layers, and the commands that it emits.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
@@ -10,6 +10,9 @@ use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
 use std::fmt::Debug;
 use std::ops::Range;
+
+/// Plans a stage for a layer.
+type PlanStage = fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>;
 
 /// A stage of a time step: what layers need to know of it before it is planned.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub struct Stage {
     /// True if it carries states past the cell, so that the cell's kernel does not.
     pub carries_states: bool,
     /// Makes its buffers in a layer: scratch, what it saves and, in training, scratch of its gradient.
-    pub plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>,
+    pub plan: PlanStage,
 }
 
 /// Stages are known by their names.
@@ -37,7 +40,7 @@ impl PartialEq for Stage {
 
 impl Stage {
     /// A stage that can be fused and has no weights.
-    pub const fn new(name: &'static str, plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>) -> Stage {
+    pub const fn new(name: &'static str, plan: PlanStage) -> Stage {
         Stage { name, reason: None, planes: 0, reads_product: false, carries_states: false, plan }
     }
 }

@@ -26,7 +26,8 @@ fn narrow(values: &[f64]) -> Vec<f32> {
 /// From zero states the first step divides by nothing, however far the gates are from 0: n is 1 and h is o ⊙ z.
 fn s_lstm_begins_from_zero(device: &Device) {
     let (h, t) = (5, 12);
-    for (input_gate, forget_gate) in [(0.0, 0.0), (-300.0, 50.0), (300.0, 50.0), (-300.0, -300.0), (80.0, -80.0)] {
+    for (input_gate, forget_gate) in [(0.0f32, 0.0f32), (-300.0, 50.0), (300.0, 50.0), (-300.0, -300.0), (80.0, -80.0)]
+    {
         let layer = SLstm::new(h).build(device, 2, 4).unwrap();
         let mut parameters = layer.parameters().unwrap();
         let bias = parameters.get_mut("bias_ih_l0").unwrap();
@@ -41,8 +42,10 @@ fn s_lstm_begins_from_zero(device: &Device) {
         let run = OracleRun { x: wide(&x), b: 2, t, ..OracleRun::default() };
         let expected = oracle.forward(&run);
         let what = format!("{device}: gates {input_gate} {forget_gate}");
-        close(&format!("{what} output"), &out.output, &narrow(&expected.output), TOLERANCE, TOLERANCE);
-        close(&format!("{what} c, n, m"), &out.state.c, &narrow(&expected.c_n), TOLERANCE, TOLERANCE);
+        // f32 rounds a sum of 300 to 3e-5, and its exponential with it.
+        let tolerance = TOLERANCE + 2e-7 * input_gate.abs().max(-forget_gate);
+        close(&format!("{what} output"), &out.output, &narrow(&expected.output), tolerance, tolerance);
+        close(&format!("{what} c, n, m"), &out.state.c, &narrow(&expected.c_n), tolerance, tolerance);
         let first = layer.forward(x.slice(s![.., ..1, ..]), None).unwrap();
         assert!(first.state.c.slice(s![1..2, .., ..]).iter().all(|&n| n == 1.0), "{what}: n {}", first.state.c);
         let dy = Array3::ones(out.output.dim());

@@ -12,8 +12,8 @@ use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::{
-    Activation, Capabilities, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool, Sequential,
-    Update,
+    Activation, Capabilities, Cell, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool,
+    Sequential, Update,
 };
 
 /// Layers with their names and inputs.
@@ -28,11 +28,20 @@ fn stack(layers: Vec<Layer>) -> Vec<Node> {
     plans
 }
 
-/// The columns that the GRU of the stacks (three units) does not have: they are 0 and have no gradient.
-fn no_parameter(what: &str, name: &str, at: usize) -> bool {
-    let column = at % 4;
-    let missing = if name.ends_with(".w") || name.ends_with(".bias") && (at / 12).is_multiple_of(2) { 3 } else { 2 };
-    what.contains("Gru") && name.starts_with("layer2.l0") && column == missing
+/// Columns of gates that a cell does not have: they are 0 and have no gradient.
+fn no_parameter(layers: &[Layer], name: &str, at: usize) -> bool {
+    let layer = name.strip_prefix("layer").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    let Some((layer, Layer::Lstm(lstm))) = layer.map(|k| (&layers[k], &layers[k])) else { return false };
+    let cell = match layer.kind() {
+        "gru" => Cell::Gru,
+        "rnn" => Cell::Rnn,
+        "min_lstm" => Cell::MinLstm,
+        _ => return false,
+    };
+    let second_bias = name.ends_with(".bias") && !(at / (4 * lstm.hidden())).is_multiple_of(2);
+    let spec = cell.spec();
+    let columns = if name.ends_with(".r") || second_bias { spec.recurrent_gates } else { spec.input_gates };
+    !columns.contains(&(at % 4))
 }
 
 fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
@@ -42,7 +51,7 @@ fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
     let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
     let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
     let network =
-        network(&stack(layers), Batch::new(batch, steps).ragged(ragged), purpose, &capabilities).expect(&what);
+        network(&stack(layers.clone()), Batch::new(batch, steps).ragged(ragged), purpose, &capabilities).expect(&what);
     let plan = Arc::new(network.plan);
     // Everything before the optimiser.
     let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
@@ -64,7 +73,7 @@ fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
         values
             .iter_mut()
             .enumerate()
-            .filter(|(at, _)| no_parameter(&what, &buffer.name, *at))
+            .filter(|(at, _)| no_parameter(&layers, &buffer.name, *at))
             .for_each(|(_, v)| *v = 0.0);
         machine.write((BufferId(k), 0), &values);
         if buffer.role == Role::Weight {
@@ -86,7 +95,7 @@ fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
         run();
         let given = machine.read((gradient, 0), values.len() as u64);
         for at in (0..values.len()).step_by(1 + values.len() / 40) {
-            if no_parameter(&what, name, at) {
+            if no_parameter(&layers, name, at) {
                 assert_eq!(given[at], 0.0, "{what}: {name}[{at}]");
                 continue;
             }
@@ -196,7 +205,7 @@ fn options_that_exclude_each_other_are_refused() {
         (lstm().projection(4), "below the 4 hidden units"),
         (lstm().projection(0), "at least 1"),
         (lstm().projection(2).zoneout(0.1, 0.0), "excludes zoneout"),
-        (lstm().cell(wgpu_lstm::Cell::Article).peepholes(true), "article cell has no peepholes"),
+        (lstm().cell(Cell::Article).peepholes(true), "article cell has no peepholes"),
         (Lstm::from(Gru::new(4)).cell_clip(1.0), "gru cell has no"),
         (Lstm::from(Gru::new(4).reset_after(false)).zoneout(0.1, 0.1), "gru_reset_before cell has no"),
         (lstm().layer_norm(true).projection(2), "exclude each other"),

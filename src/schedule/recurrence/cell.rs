@@ -5,6 +5,7 @@
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
+use super::sizes::Drops;
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
 use crate::kernel::{self, Carries, Kernel, ScanBackwardConstants, ScanForwardConstants, params};

@@ -1,4 +1,4 @@
-// The loss of each row and its gradient; one thread a row. KIND is numbered as in train/loss.rs.
+// The loss of each row and its gradient; one thread a row. KIND is numbered as LossKind (src/kernel/loss.rs).
 
 struct Params {
     rows: u32,

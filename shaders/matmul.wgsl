@@ -3,7 +3,7 @@
 // A workgroup makes a 64 x 64 tile of C, each thread a 4 x 4 block of it (rows and columns 16 apart, so that
 // neighbouring threads read neighbouring columns). Tiles of A and B, 16 deep, pass through workgroup memory.
 // Where C has few tiles, many workgroups make one: each sums `part` of the terms, to a part of C of its own.
-// The axes m and k are split in two (see kernel/params.rs): rows (t, b) of a sequence have a stride for t, which may
+// The axes m and k are split in two (see kernel/product.rs): rows (t, b) of a sequence have a stride for t, which may
 // be negative, and one for b.
 
 struct Params {

@@ -1,5 +1,5 @@
 // y[b, f] from x[t, b, f] over the times that a row holds: its last, their mean, the largest or their sum. Called for one chunk of
-// time after another. KIND is numbered as in Pool::kernel (src/layer/pool.rs).
+// time after another. KIND is numbered as in PoolKind (src/kernel/pool.rs).
 
 struct Params {
     steps: u32,

@@ -35,7 +35,6 @@
 #![deny(unsafe_code)]
 
 mod activation;
-mod cache;
 pub mod cell;
 pub mod cpu;
 pub mod data;
@@ -50,13 +49,13 @@ mod layer;
 mod memory;
 pub mod metrics;
 mod model;
+pub mod network;
 pub mod plan;
 pub mod random;
 pub mod real;
 mod saturating;
 pub mod schedule;
 mod simd;
-mod stream;
 mod train;
 mod transfer;
 mod wait;
@@ -67,15 +66,14 @@ pub use device::{Device, Executable};
 pub use error::{Cause, Error, Result, Unit};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
-    LstmState, Masking, Merge, MinLstm, Pool, Rnn, SLstm,
+    Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool, Rnn,
+    SLstm,
 };
-pub use model::{Model, Sequential};
+pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequential, Stream, StreamState};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;
 pub use plan::{Capabilities, Strategy};
-pub use stream::{Stream, StreamState};
 pub use train::{
     Callback, CallbackState, Checkpoint, Clip, CsvLog, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss,
     Optimiser, Regulariser, Reset, Rule, Schedule, StepEvent, StopFlag, Stopped, TensorBoard, TimeCheckpoints,

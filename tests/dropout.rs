@@ -6,8 +6,8 @@
 mod common;
 
 use common::{Draw, adapter, close, masks};
+use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::Role;
-use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 use wgpu_lstm::{Activation, Bias, Dense, Device, Dropout, Layer, Loss, Lstm, Optimiser, Update};
 
 /// Steps, sequences, features or units.
@@ -45,7 +45,7 @@ fn output(device: &Device, stack: &Stack, key: [u32; 2]) -> Vec<Vec<f32>> {
     let mut input = F;
     let mut layers = Vec::new();
     for (k, layer) in stack.layers.iter().enumerate() {
-        layers.push(LayerPlan { name: format!("layer{k}"), input, layer: layer.clone() });
+        layers.push(Node::new(format!("layer{k}"), input, layer.clone()));
         input = layer.output(input);
     }
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
@@ -303,11 +303,10 @@ fn places_in_a_model_are_unrelated() {
 /// The gradient of a weight below a Dropout layer is 0 where the layer drops, and nowhere else.
 fn backward_drops_what_forward_dropped(device: &Device) {
     const UNITS: usize = 300;
-    let layer = |name: &str, input, layer| LayerPlan { name: name.into(), input, layer };
     let layers = [
-        layer("below", 1, Dense::new(UNITS).bias(false).into()),
-        layer("dropout", UNITS, Dropout::new(0.4).into()),
-        layer("above", UNITS, Dense::new(UNITS).bias(false).into()),
+        Node::new("below", 1, Dense::new(UNITS).bias(false)),
+        Node::new("dropout", UNITS, Dropout::new(0.4)),
+        Node::new("above", UNITS, Dense::new(UNITS).bias(false)),
     ];
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
     let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
@@ -354,7 +353,7 @@ mod on_adapter_and_cpu {
             lstm().zoneout(0.4, 0.3),
         ] {
             let what = format!("{layer:?}");
-            let layers = [LayerPlan { name: "lstm".into(), input: 3, layer: layer.into() }];
+            let layers = [Node::new("lstm", 3, layer)];
             let gradients = |device: &Device| {
                 let update = Update::new(Optimiser::sgd(0.1, 0.0));
                 let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };

@@ -2,7 +2,7 @@
 #![cfg(all(feature = "keras", feature = "onnx", feature = "pytorch"))]
 
 use std::error::Error as _;
-use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
+use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::{Capabilities, Dense, Device, Error, Lstm, Model, Sequential, Unit};
 
 /// The error's source of type `E`, whose words are not in the message: a chain that is printed has them once.
@@ -65,7 +65,7 @@ fn a_file_that_is_no_such_file_carries_the_parser_s_error() {
 #[test]
 fn what_is_too_large_says_in_what_unit() {
     let plan = |layer: Lstm, capabilities: Capabilities| {
-        let layers = [LayerPlan { name: "lstm".into(), input: 3, layer: layer.into() }];
+        let layers = [Node::new("lstm", 3, layer)];
         network(&layers, Batch::new(4, 5), Purpose::Predict, &capabilities).unwrap_err()
     };
     // 4·H = 400 columns of 100 rows

@@ -7,8 +7,9 @@ mod common;
 use common::Draw;
 use common::oracle::{OracleCell, OracleLstm, OracleWeights, central_differences};
 use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::network::{Batch, GradientPlan, Node, gradients};
 use wgpu_lstm::plan::BufferId;
-use wgpu_lstm::schedule::{Batch, LayerPlan, LstmGradientPlan, Sequence, lstm_gradients};
+use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{Bias, Capabilities, Cell, Lstm, Strategy};
 
 /// Sizes of a case.
@@ -100,10 +101,10 @@ fn check_by(strategy: Strategy, cell: Cell, sizes: Sizes, limit: u64, seed: u64)
     let (d_output, d_h, d_c) = (numbers(b * t * d * h, 1.0), numbers(l * d * b * h, 1.0), numbers(l * d * b * h, 1.0));
 
     let config = Lstm::new(h).layers(l).bidirectional(d == 2).bias(Bias::Single).cell(cell);
-    let layer = LayerPlan { name: "lstm".into(), input: i, layer: config.return_sequences(true).into() };
+    let layer = Node::new("lstm", i, config.return_sequences(true));
     let capabilities = Capabilities { max_binding_bytes: limit, strategy: Some(strategy), ..Capabilities::default() };
-    let LstmGradientPlan { plan, x, dy, dx, initial, d_final, d_initial, .. } =
-        lstm_gradients(&layer, Batch::new(b, t), &capabilities).unwrap();
+    let GradientPlan { plan, x, dy, dx, initial, d_final, d_initial, .. } =
+        gradients(&layer, Batch::new(b, t), &capabilities).unwrap();
     let plan = std::sync::Arc::new(plan);
     let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
     each_element(&x, b, |index, place| machine.write(place, &[values[index]]));
@@ -111,10 +112,10 @@ fn check_by(strategy: Strategy, cell: Cell, sizes: Sizes, limit: u64, seed: u64)
     for k in 0..l {
         let rows = k * d * b * h..(k + 1) * d * b * h;
         let state = |range: usize| &values[ranges[range].clone()][rows.clone()];
-        machine.write((initial[k].0, 0), state(1));
-        machine.write((initial[k].1, 0), state(2));
-        machine.write((d_final[k].0, 0), &d_h[rows.clone()]);
-        machine.write((d_final[k].1, 0), &d_c[rows]);
+        machine.write((initial[2 * k], 0), state(1));
+        machine.write((initial[2 * k + 1], 0), state(2));
+        machine.write((d_final[2 * k], 0), &d_h[rows.clone()]);
+        machine.write((d_final[2 * k + 1], 0), &d_c[rows]);
     }
     // Weights by direction inside each layer's tensor
     let places = |k: usize| {
@@ -140,7 +141,7 @@ fn check_by(strategy: Strategy, cell: Cell, sizes: Sizes, limit: u64, seed: u64)
     each_element(&dx, b, |index, place| given[index] = machine.read(place, 1)[0]);
     for k in 0..l {
         let slot = d * b * h;
-        for (range, buffer) in [(1, d_initial[k].0), (2, d_initial[k].1)] {
+        for (range, buffer) in [(1, d_initial[2 * k]), (2, d_initial[2 * k + 1])] {
             given[ranges[range].clone()][k * slot..(k + 1) * slot]
                 .copy_from_slice(&machine.read((buffer, 0), slot as u64));
         }

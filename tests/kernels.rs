@@ -9,7 +9,7 @@ use common::{Draw, adapter, checked_adapter};
 use std::collections::HashSet;
 use wgpu_lstm::Device;
 use wgpu_lstm::cell::{CELLS, Settings, Shape};
-use wgpu_lstm::kernel::{self, self as p, Carries, Constants, KERNELS, Kernel, NoConstants, Params};
+use wgpu_lstm::kernel::{self, Carries, Constant, Constants, KERNELS, Kernel, LossKind, NoConstants, Params};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::Builder;
 
@@ -63,7 +63,7 @@ fn cases() -> Vec<Case> {
         let back = round % 2 == 1; // rows that run backwards in time
         let (split, k_split) = ([1, 3, m][round % 3], [k, 5, 1][round % 3]);
         let outer = m.div_ceil(split);
-        let product = p::Matmul {
+        let product = kernel::Matmul {
             m,
             n,
             k,
@@ -87,13 +87,13 @@ fn cases() -> Vec<Case> {
         };
         all.push(case(&kernel::MATMUL, NoConstants, product));
         let part = k_split * [1, 4, 40][round % 3]; // of the terms, each to a C of its own
-        all.push(case(&kernel::MATMUL, NoConstants, p::Matmul { part, c_part: (m + split) * (n + 3), ..product }));
+        all.push(case(&kernel::MATMUL, NoConstants, kernel::Matmul { part, c_part: (m + split) * (n + 3), ..product }));
         // By fours: rows or terms of A side by side, columns or terms of B.
         let [m4, n4, k4] = [m, n, k].map(|size| 4 * size.div_ceil(4));
         let (a_along_k, b_along_n) = (round % 2 == 0, round % 4 < 2);
         // Without a stride of terms to follow, there may be any number of them.
         let terms = if a_along_k || !b_along_n { k4 } else { k };
-        let product = p::Matmul {
+        let product = kernel::Matmul {
             m: m4,
             n: n4,
             k: terms,
@@ -115,10 +115,10 @@ fn cases() -> Vec<Case> {
         };
         let along = product.fours().expect("sizes by fours");
         let rows = if m4 > 4 { 8 } else { 4 };
-        assert_eq!(along, p::MatmulRegistersConstants { rows, a_along_k, b_along_n }, "{product:?}");
+        assert_eq!(along, kernel::MatmulRegistersConstants { rows, a_along_k, b_along_n }, "{product:?}");
         all.push(case(&kernel::MATMUL_REGISTERS, along, product));
         if a_along_k {
-            let single = p::Matmul { m: 1, m_split: 1, ..product };
+            let single = kernel::Matmul { m: 1, m_split: 1, ..product };
             let along = single.fours().expect("sizes by fours");
             assert_eq!(along.rows, 1, "{single:?}");
             all.push(case(&kernel::MATMUL_REGISTERS, along, single));
@@ -151,7 +151,7 @@ fn cases() -> Vec<Case> {
         // Weights in f16 change nothing but how weights are loaded: drivers take seconds to compile what is not plain.
         for kernel in [&kernel::SCAN_FORWARD, &kernel::SCAN_FORWARD_HALF].into_iter().take(1 + plain as usize) {
             let train = round % 2 == 1;
-            let params = p::ScanForward {
+            let params = kernel::ScanForward {
                 batch,
                 directions,
                 biases: round as u32 % 3,
@@ -174,12 +174,24 @@ fn cases() -> Vec<Case> {
             let drop = round % 5 == 2;
             // Where another kernel made the product, it lies in W·x.
             let terms = if round % 7 == 1 && !projected { 0 } else { k / heads };
-            let constants =
-                p::ScanForwardConstants { h, k, train, drop, carries, kinds, rows, units, span, threads, terms, heads };
+            let constants = kernel::ScanForwardConstants {
+                h,
+                k,
+                train,
+                drop,
+                carries,
+                kinds,
+                rows,
+                units,
+                span,
+                threads,
+                terms,
+                heads,
+            };
             all.push(case(kernel, constants, params.with_settings(&settings)));
         }
         for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
-            let params = p::ScanBackward {
+            let params = kernel::ScanBackward {
                 batch,
                 directions,
                 biases: round as u32 % 3,
@@ -212,11 +224,11 @@ fn cases() -> Vec<Case> {
             let span = back_span;
             let terms = if round % 7 == 3 { 0 } else { h / heads };
             let constants =
-                p::ScanBackwardConstants { h, drop, carries, kinds, rows, units, span, threads, terms, heads };
+                kernel::ScanBackwardConstants { h, drop, carries, kinds, rows, units, span, threads, terms, heads };
             all.push(case(kernel, constants, params.with_settings(&settings)));
         }
         let [heads, units] = [odd().min(16), odd().min(7)];
-        let head_product = p::HeadProduct {
+        let head_product = kernel::HeadProduct {
             steps,
             batch,
             heads,
@@ -231,7 +243,7 @@ fn cases() -> Vec<Case> {
         };
         all.push(case(&kernel::HEAD_PRODUCT, NoConstants, head_product));
         let (features, index_step) = (odd(), [0, 1000][round % 2]);
-        let dropout = p::Dropout {
+        let dropout = kernel::Dropout {
             steps,
             rows: batch,
             features,
@@ -248,7 +260,7 @@ fn cases() -> Vec<Case> {
             scale: 1.5,
         };
         all.push(case(&kernel::DROPOUT, NoConstants, dropout));
-        let trim = p::Trim {
+        let trim = kernel::Trim {
             steps,
             batch,
             features,
@@ -262,13 +274,13 @@ fn cases() -> Vec<Case> {
             time_step: if back { -1 } else { 1 },
         };
         all.push(case(&kernel::TRIM, NoConstants, trim));
-        all.push(case(&kernel::HALF, NoConstants, p::Half { n: odd() * 5 }));
+        all.push(case(&kernel::HALF, NoConstants, kernel::Half { n: odd() * 5 }));
         let size = [odd().min(7), odd().min(16), odd().min(7), odd().min(33)];
         let [_, n1, n2, n3] = size.map(|n| n as i32);
         all.push(case(
             &kernel::COPY,
             NoConstants,
-            p::StridedCopy {
+            kernel::StridedCopy {
                 n0: size[0],
                 n1: size[1],
                 n2: size[2],
@@ -287,8 +299,8 @@ fn cases() -> Vec<Case> {
             },
         ));
         let rows = odd() * 3;
-        all.push(case(&kernel::FILL, NoConstants, p::Fill { offset: round as u32, n: odd() * 9, value: -1.5 }));
-        let pool = p::PoolForward {
+        all.push(case(&kernel::FILL, NoConstants, kernel::Fill { offset: round as u32, n: odd() * 9, value: -1.5 }));
+        let pool = kernel::PoolForward {
             steps,
             batch,
             features,
@@ -298,9 +310,10 @@ fn cases() -> Vec<Case> {
             time: (round % 2) as u32 * 2,
             total_steps: steps + 3,
         };
-        let constants = p::PoolConstants { kind: round as u32 / 2 % 4, ragged: round / 8 % 2 == 1 };
+        let constants =
+            kernel::PoolConstants { kind: kernel::PoolKind::ALL[round / 2 % 4], ragged: round / 8 % 2 == 1 };
         all.push(case(&kernel::POOL_FORWARD, constants, pool));
-        let pool = p::PoolBackward {
+        let pool = kernel::PoolBackward {
             steps,
             batch,
             features,
@@ -313,10 +326,10 @@ fn cases() -> Vec<Case> {
         let count = batch * steps;
         let epsilon = 1e-3;
         let (group, groups) = [(count, 1), (batch, directions), (1, 3)][round % 3];
-        let params = p::NormForward { rows: count, features, group, groups, x_offset: 3, y_offset: 2, epsilon };
-        let constants = p::NormForwardConstants { bias: round / 2 % 2 == 1, add: round % 2 == 1 };
+        let params = kernel::NormForward { rows: count, features, group, groups, x_offset: 3, y_offset: 2, epsilon };
+        let constants = kernel::NormForwardConstants { bias: round / 2 % 2 == 1, add: round % 2 == 1 };
         all.push(case(&kernel::NORM_FORWARD, constants, params));
-        let params = p::NormBackward {
+        let params = kernel::NormBackward {
             rows: batch,
             steps,
             features,
@@ -327,11 +340,11 @@ fn cases() -> Vec<Case> {
             dx_offset: 1,
             epsilon,
         };
-        all.push(case(&kernel::NORM_BACKWARD, p::NormBackwardConstants { add: round % 2 == 1 }, params));
+        all.push(case(&kernel::NORM_BACKWARD, kernel::NormBackwardConstants { add: round % 2 == 1 }, params));
         // Steps that are more than one dispatch.
         let (backwards, total_steps) = ((round % 9 == 4) as u32, 3);
         let (site, zoneout_h, zoneout_c, alpha, beta) = (5, 1 << 30, 1 << 29, 0.3, 0.4);
-        let state = p::NormStateForward {
+        let state = kernel::NormStateForward {
             batch,
             directions,
             h_in: 3,
@@ -351,9 +364,9 @@ fn cases() -> Vec<Case> {
         };
         let carries = Carries(round as u32 % 4);
         let (train, kind) = (round / 2 % 2 == 1, round as u32 % 12);
-        let constants = p::NormStateForwardConstants { h, train, carries, kind };
+        let constants = kernel::NormStateForwardConstants { h, train, carries, kind };
         all.push(case(&kernel::NORM_STATE_FORWARD, constants, state));
-        let state = p::NormStateBackward {
+        let state = kernel::NormStateBackward {
             batch,
             directions,
             c_in: 2,
@@ -377,12 +390,12 @@ fn cases() -> Vec<Case> {
             | (round as u32 % 12) << 16
             | (3 - round as u32 % 2) << 8
             | (round as u32 / 2 % 2) << 24;
-        let constants = p::NormStateBackwardConstants { h, carries, kinds };
+        let constants = kernel::NormStateBackwardConstants { h, carries, kinds };
         all.push(case(&kernel::NORM_STATE_BACKWARD, constants, state));
         let clip = [f32::MAX, 0.9][round % 2];
-        let constants = p::ResetConstants { kind: round as u32 % 12 };
+        let constants = kernel::ResetConstants { kind: round as u32 % 12 };
         let (hidden, biases) = (h, round as u32 % 3);
-        let reset = p::ResetForward {
+        let reset = kernel::ResetForward {
             batch,
             directions,
             hidden,
@@ -395,7 +408,7 @@ fn cases() -> Vec<Case> {
             clip,
         };
         all.push(case(&kernel::RESET_FORWARD, constants, reset));
-        let reset = p::ResetBackward {
+        let reset = kernel::ResetBackward {
             batch,
             directions,
             hidden,
@@ -408,7 +421,7 @@ fn cases() -> Vec<Case> {
             clip,
         };
         all.push(case(&kernel::RESET_BACKWARD, constants, reset));
-        let carry = p::Carry {
+        let carry = kernel::Carry {
             batch,
             directions,
             features,
@@ -420,28 +433,29 @@ fn cases() -> Vec<Case> {
             add: round as u32 % 2,
         };
         all.push(case(&kernel::CARRY, NoConstants, carry));
-        let params = p::EmbedForward { rows: count, features, entries: 5, index_offset: 3, y_offset: 2 };
+        let params = kernel::EmbedForward { rows: count, features, entries: 5, index_offset: 3, y_offset: 2 };
         all.push(case(&kernel::EMBED_FORWARD, NoConstants, params));
-        let params = p::EmbedBackward { rows: count, features, entries: 5, index_offset: 3, dy_offset: 2 };
+        let params = kernel::EmbedBackward { rows: count, features, entries: 5, index_offset: 3, dy_offset: 2 };
         all.push(case(&kernel::EMBED_BACKWARD, NoConstants, params));
-        let merge = p::MergeConstants { kind: round as u32 % 3 };
-        let params = p::MergeForward { rows: batch * steps, width: features, x_offset: 3, y_offset: 5 };
+        let merge = kernel::MergeConstants { kind: kernel::MergeKind::ALL[round % 3] };
+        let params = kernel::MergeForward { rows: batch * steps, width: features, x_offset: 3, y_offset: 5 };
         all.push(case(&kernel::MERGE_FORWARD, merge, params));
-        let params = p::MergeBackward { rows: batch * steps, width: features, x_offset: 3, dy_offset: 5, dx_offset: 1 };
+        let params =
+            kernel::MergeBackward { rows: batch * steps, width: features, x_offset: 3, dy_offset: 5, dx_offset: 1 };
         all.push(case(&kernel::MERGE_BACKWARD, merge, params));
-        let activation = p::DenseConstants { activation: round as u32 % 12 };
+        let activation = kernel::DenseConstants { activation: round as u32 % 12 };
         let (alpha, beta) = (0.3, 0.4);
         let features = odd();
-        let dense = p::DenseForward { rows, features, has_bias: (round % 5 > 0) as u32, y_offset: 2, alpha, beta };
+        let dense = kernel::DenseForward { rows, features, has_bias: (round % 5 > 0) as u32, y_offset: 2, alpha, beta };
         all.push(case(&kernel::DENSE_FORWARD, activation, dense));
-        let backward = p::DenseBackward { n: rows * features, y_offset: 1, dy_offset: 3, alpha, beta };
+        let backward = kernel::DenseBackward { n: rows * features, y_offset: 1, dy_offset: 3, alpha, beta };
         all.push(case(&kernel::DENSE_BACKWARD, activation, backward));
-        let logarithm = p::SoftmaxConstants { log: round % 2 == 1 };
-        let softmax = p::SoftmaxForward { rows, features, y_offset: 2 };
+        let logarithm = kernel::SoftmaxConstants { log: round % 2 == 1 };
+        let softmax = kernel::SoftmaxForward { rows, features, y_offset: 2 };
         all.push(case(&kernel::SOFTMAX_FORWARD, logarithm, softmax));
-        let backward = p::SoftmaxBackward { rows, features, y_offset: 1, dy_offset: 3 };
+        let backward = kernel::SoftmaxBackward { rows, features, y_offset: 1, dy_offset: 3 };
         all.push(case(&kernel::SOFTMAX_BACKWARD, logarithm, backward));
-        let sum = p::ColumnSum {
+        let sum = kernel::ColumnSum {
             rows,
             columns: features,
             a_offset: 4,
@@ -450,10 +464,16 @@ fn cases() -> Vec<Case> {
             accumulate: (round % 3 == 0) as u32,
         };
         all.push(case(&kernel::COLUMN_SUM, NoConstants, sum));
-        // Kinds as in train/loss.rs: Huber has one level, the quantile loss several.
-        let kind = round as u32 % 8;
-        let (targets, levels) = (features, [0, 0, 1, 3, 0, 0, 0, 0][kind as usize]);
-        let loss = p::Loss {
+        let kind = LossKind::ALL[round % LossKind::ALL.len()];
+        let (targets, levels) = (
+            features,
+            match kind {
+                LossKind::Huber => 1,
+                LossKind::Quantile => 3,
+                _ => 0,
+            },
+        );
+        let loss = kernel::Loss {
             rows,
             width: targets * levels.max(1),
             targets,
@@ -466,26 +486,30 @@ fn cases() -> Vec<Case> {
             scale: 0.25,
         };
         let loss = match kind {
-            6 => p::Loss { targets: 1, ..loss },         // a class
-            7 => p::Loss { width: 2 * targets, ..loss }, // means and logarithms of variances
+            LossKind::SparseSoftmax => kernel::Loss { targets: 1, ..loss },
+            LossKind::Gaussian => kernel::Loss { width: 2 * targets, ..loss },
             _ => loss,
         };
-        all.push(case(&kernel::LOSS, p::LossConstants { kind }, loss));
+        all.push(case(&kernel::LOSS, kernel::LossConstants { kind }, loss));
         let n = rows * features;
         let per_group = odd() * 10;
-        let reduce = p::Reduce { n, offset: 3, per_group, out_offset: 1, square: round as u32 % 2 };
+        let reduce = kernel::Reduce { n, offset: 3, per_group, out_offset: 1, square: round as u32 % 2 };
         all.push(case(&kernel::REDUCE, NoConstants, reduce));
-        all.push(case(&kernel::CLIP, NoConstants, p::Clip { n: odd(), max_norm: [0.1, 100.0][round % 2] }));
+        all.push(case(&kernel::CLIP, NoConstants, kernel::Clip { n: odd(), max_norm: [0.1, 100.0][round % 2] }));
         let (limit, l2) = ([f32::MAX, 0.2][round % 2], [0.0, 0.1][round / 2 % 2]);
-        all.push(case(&kernel::SGD, NoConstants, p::Sgd { n, momentum: 0.9, nesterov: round as u32 % 2, limit, l2 }));
+        all.push(case(
+            &kernel::SGD,
+            NoConstants,
+            kernel::Sgd { n, momentum: 0.9, nesterov: round as u32 % 2, limit, l2 },
+        ));
         let means = (round % 3 > 0) as u32;
-        let adam = p::Adam { n, means, beta1: 0.9, take1: 0.1, beta2: 0.999, take2: 0.001, limit, l2 };
+        let adam = kernel::Adam { n, means, beta1: 0.9, take1: 0.1, beta2: 0.999, take2: 0.001, limit, l2 };
         all.push(case(&kernel::ADAM, NoConstants, adam));
-        all.push(case(&kernel::PENALTY, NoConstants, p::Penalty { n, l1: 0.3, l2 }));
+        all.push(case(&kernel::PENALTY, NoConstants, kernel::Penalty { n, l1: 0.3, l2 }));
         // Rows of a matrix as it stands, or columns of matrices one after another
         let (rows, columns) = (odd(), odd());
         let (inner_stride, stride, matrices) = if back { (columns, 1, 1) } else { (1, rows, 2) };
-        let bound = p::MaxNorm {
+        let bound = kernel::MaxNorm {
             vectors: matrices * rows,
             length: columns,
             inner: rows,
@@ -498,11 +522,11 @@ fn cases() -> Vec<Case> {
     }
     // Sizes that need a second row of workgroups: more than 65,535 groups of 256.
     let large = 65_535 * 256 + 300;
-    all.push(case(&kernel::FILL, NoConstants, p::Fill { offset: 3, n: large, value: 2.0 }));
+    all.push(case(&kernel::FILL, NoConstants, kernel::Fill { offset: 3, n: large, value: 2.0 }));
     all.push(case(
         &kernel::REDUCE,
         NoConstants,
-        p::Reduce { n: 3_000_001, offset: 0, per_group: 4096, out_offset: 0, square: 1 },
+        kernel::Reduce { n: 3_000_001, offset: 0, per_group: 4096, out_offset: 0, square: 1 },
     ));
     all
 }
@@ -546,7 +570,7 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
             values.iter_mut().skip(2).for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
         }
         // A class.
-        if kernel.name == "loss" && case.constants == [6] && binding.name == "target_" {
+        if kernel.name == "loss" && case.constants == [LossKind::SparseSoftmax.word()] && binding.name == "target_" {
             let classes = case.params[1] as f32;
             values.iter_mut().for_each(|value| *value = (*value * classes).floor());
         }
@@ -617,7 +641,7 @@ mod on_adapter {
             let mut builder = Builder::new("embedding", device.capabilities().clone());
             let [weight, index] = ["weight", "index"].map(|name| builder.buffer(name, 4, Role::Input).unwrap());
             let y = builder.buffer("y", 4, Role::Output).unwrap();
-            let params = p::EmbedForward { rows: 4, features: 1, entries, index_offset: 0, y_offset: 0 };
+            let params = kernel::EmbedForward { rows: 4, features: 1, entries, index_offset: 0, y_offset: 0 };
             builder.push(&kernel::EMBED_FORWARD, None, &NoConstants, &params, &[weight, index, y]);
             let plan = builder.finish().unwrap();
             assert!(!plan.is_trusted());
@@ -644,8 +668,9 @@ mod on_adapter {
                 let bias = builder.buffer("bias", 1, Role::Input).unwrap();
                 let y = builder.buffer("y", inputs.len() as u64, Role::Input).unwrap();
                 let rows = inputs.len() as u32;
-                let params = p::DenseForward { rows, features: 1, has_bias: 0, y_offset: 0, alpha: 0.0, beta: 0.0 };
-                builder.push(&kernel::DENSE_FORWARD, None, &p::DenseConstants { activation }, &params, &[bias, y]);
+                let params =
+                    kernel::DenseForward { rows, features: 1, has_bias: 0, y_offset: 0, alpha: 0.0, beta: 0.0 };
+                builder.push(&kernel::DENSE_FORWARD, None, &kernel::DenseConstants { activation }, &params, &[bias, y]);
                 let executable = device.compile(builder.finish().unwrap()).unwrap();
                 executable.write((y, 0), &inputs).unwrap();
                 executable.run().unwrap();

@@ -8,21 +8,21 @@ use common::{Draw, close};
 use ndarray::{Array2, Array3, Axis, s};
 use std::sync::Arc;
 use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
-use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 use wgpu_lstm::{
     Activation, Capabilities, Cell, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool,
     Sequential, Update,
 };
 
 /// Layers with their names and inputs.
-fn stack(layers: Vec<Layer>) -> Vec<LayerPlan> {
+fn stack(layers: Vec<Layer>) -> Vec<Node> {
     let mut input = if let Layer::Embedding(_) = layers[0] { 1 } else { INPUT };
     let mut plans = Vec::new();
     for (k, layer) in layers.into_iter().enumerate() {
         let output = layer.output(input);
-        plans.push(LayerPlan { name: format!("layer{k}"), input, layer });
+        plans.push(Node::new(format!("layer{k}"), input, layer));
         input = output;
     }
     plans

@@ -9,8 +9,8 @@ mod common;
 use common::{Draw, close, fixture};
 use ndarray::{Array1, Array2, Array3};
 use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::network::{Batch, NetworkPlan, Node, Purpose, network};
 use wgpu_lstm::plan::BufferId;
-use wgpu_lstm::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use wgpu_lstm::{Capabilities, Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
 
 fn losses() -> Vec<(&'static str, Loss)> {
@@ -28,7 +28,7 @@ fn losses() -> Vec<(&'static str, Loss)> {
 
 /// The loss of a dense layer's output for T steps, B rows.
 fn plan(loss: &Loss, (steps, batch, width): (usize, usize, usize), weighted: bool, device: &Device) -> NetworkPlan {
-    let layers = [LayerPlan { name: "dense".into(), input: width, layer: Dense::new(width).into() }];
+    let layers = [Node::new("dense", width, Dense::new(width))];
     let purpose = Purpose::Evaluate { loss, weighted };
     network(&layers, Batch::new(batch, steps), purpose, device.capabilities()).unwrap()
 }

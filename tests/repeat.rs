@@ -5,8 +5,8 @@ mod common;
 use common::{Draw, adapter, close};
 use ndarray::{Array2, Array3};
 use wgpu_lstm::cpu::{Machine, Threads};
+use wgpu_lstm::network::{Batch, Node, Purpose, gradients, network};
 use wgpu_lstm::plan::{Buffer, BufferId, Role};
-use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Clip, Dense, Device, Fit, Loss, Lstm, Model, Optimiser, Sequential, Update};
 
 fn trained(device: &Device) -> (Model, Vec<f32>) {
@@ -53,9 +53,9 @@ fn the_number_of_threads_changes_no_bit() {
         [(5, 1, 150, false), (5, 2, 96, true), (4, 1, 200, true), (6, 33, 61, false), (4, 20, 48, true)]
     {
         let config = Lstm::new(hidden).bidirectional(bidirectional).return_sequences(true);
-        let layer = LayerPlan { name: "lstm".into(), input: 40, layer: config.into() };
+        let layer = Node::new("lstm", 40, config);
         let capabilities = Device::cpu().capabilities().clone();
-        let plan = std::sync::Arc::new(lstm_gradients(&layer, Batch::new(batch, steps), &capabilities).unwrap().plan);
+        let plan = std::sync::Arc::new(gradients(&layer, Batch::new(batch, steps), &capabilities).unwrap().plan);
         let results = |threads| {
             let machine = Machine::<f32>::new(plan.clone(), |_| None).unwrap().with_threads(Threads::Exactly(threads));
             let mut draw = Draw::new(9);
@@ -97,10 +97,7 @@ mod on_adapter_and_cpu {
     /// wherever the change is, the result is the same. This is how a wrong kernel is found in minutes.
     #[test]
     fn a_plan_can_change_devices_at_any_command() {
-        let layers = [
-            LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(5).bidirectional(true).into() },
-            LayerPlan { name: "dense".into(), input: 10, layer: Dense::new(2).into() },
-        ];
+        let layers = [Node::new("lstm", 3, Lstm::new(5).bidirectional(true)), Node::new("dense", 10, Dense::new(2))];
         let update = Update::new(Optimiser::adam(0.01)).clip(Clip::Norm(0.1));
         let purpose = Purpose::Train { loss: &Loss::MeanAbsoluteError, update: &update, weighted: false };
         let network = network(&layers, Batch::new(3, 4), purpose, adapter().capabilities()).unwrap();

@@ -11,8 +11,8 @@ mod common;
 use common::{Draw, adapter_with, cpu_with};
 use ndarray::{Array, Array2, Array3, ArrayD, Dimension};
 use std::collections::BTreeMap;
+use wgpu_lstm::network::{Batch, Node, Purpose, gradients, network};
 use wgpu_lstm::plan::Plan;
-use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{
     Activation, Capabilities, Cell, Clip, Dense, Device, Dropout, Embedding, Fit, Gru, Init, LayerNorm, Loss, Lstm,
     LstmState, Masking, Merge, Model, Optimiser, Pool, Regulariser, Sequential, Strategy, TimeCheckpoints, Update,
@@ -133,8 +133,8 @@ fn plans(rows: &mut BTreeMap<String, u64>) {
     ];
     let update: Update = Update::new(Optimiser::adam(1e-3)).clip(Clip::Norm(1.0)).regularise(Regulariser::l2(1e-4));
     for (name, lstm) in recurrent() {
-        let layer = LayerPlan { name: "lstm".into(), input: 5, layer: lstm.return_sequences(true).into() };
-        let head = |width: usize| LayerPlan { name: "head".into(), input: width, layer: Dense::new(2).into() };
+        let layer = Node::new("lstm", 5, lstm.return_sequences(true));
+        let head = |width: usize| Node::new("head", width, Dense::new(2));
         let layers = [layer.clone(), head(layer.layer.output(5))];
         for (device, capabilities) in &capabilities {
             for ragged in [false, true] {
@@ -153,7 +153,7 @@ fn plans(rows: &mut BTreeMap<String, u64>) {
                         plan(rows, &format!("{name} {what}"), &made.plan);
                     }
                 }
-                if let Ok(made) = lstm_gradients(&layer, batch, capabilities) {
+                if let Ok(made) = gradients(&layer, batch, capabilities) {
                     plan(rows, &format!("{name} gradients"), &made.plan);
                 }
             }

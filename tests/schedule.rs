@@ -1,16 +1,14 @@
 //! Plans without any device: their order, their sizes, the hazards that a check must find, and what they print.
 
 use wgpu_lstm::kernel::{self, Access};
+use wgpu_lstm::network::{Batch, Node, Purpose, gradients, network};
 use wgpu_lstm::plan::{Plan, PlanContents, Role};
-use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, lstm_gradients, network};
+use wgpu_lstm::schedule::Builder;
 use wgpu_lstm::{Bias, Capabilities, Cell, Clip, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy, Update};
 
-fn layers(lstm: Lstm, input: usize) -> Vec<LayerPlan> {
+fn layers(lstm: Lstm, input: usize) -> Vec<Node> {
     let output = lstm.output();
-    vec![
-        LayerPlan { name: "lstm".into(), input, layer: lstm.into() },
-        LayerPlan { name: "dense".into(), input: output, layer: Dense::new(3).into() },
-    ]
+    vec![Node::new("lstm", input, lstm), Node::new("dense", output, Dense::new(3))]
 }
 
 fn training_plan(lstm: Lstm, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan, Error> {
@@ -275,7 +273,7 @@ fn memory_of_a_training_step_follows_the_formula() {
     let (input, hidden, layers, batch) = (5u64, 12u64, 3u64, 7u64);
     for cell in [Cell::Standard, Cell::Article] {
         let lstm = || Lstm::new(hidden as usize).layers(layers as usize).cell(cell).return_sequences(true);
-        let layer = |name: &str| LayerPlan { name: name.into(), input: input as usize, layer: lstm().into() };
+        let layer = |name: &str| Node::new(name, input as usize, lstm());
         let update = Update::new(Optimiser::adam(1e-3));
         let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
         let bytes = |steps| {
@@ -340,8 +338,8 @@ fn a_plan_prints_what_it_does() {
 
 #[test]
 fn gradient_plans_are_for_lstms_only() {
-    let dense = LayerPlan { name: "dense".into(), input: 3, layer: Dense::new(2).into() };
-    assert!(lstm_gradients(&dense, Batch::new(1, 1), &Capabilities::default()).is_err());
+    let dense = Node::new("dense", 3, Dense::new(2));
+    assert!(gradients(&dense, Batch::new(1, 1), &Capabilities::default()).is_err());
 }
 
 /// Where C has few tiles and the sums are long, as in weights' gradients, workgroups share the terms.
@@ -395,8 +393,15 @@ fn constants_that_do_not_fit_the_sizes_are_refused() {
     let mut plan = training_plan(Lstm::new(6), 9, 3, &Capabilities::default()).unwrap();
     plan.check(&Capabilities::default()).unwrap();
     let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
-    scan.call.constants[6] = 4; // six units do not either
-    assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))));
+    let given = scan.call.clone();
+    for (name, value) in [("SPAN", 4), ("DROP", 2), ("CARRIES", 4)] {
+        // six units do not come by fours either; the others are no values of their constants
+        let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
+        let place = given.kernel.constants.iter().position(|constant| *constant == name).unwrap();
+        scan.call = given.clone();
+        scan.call.constants[place] = value;
+        assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))), "{name}");
+    }
 }
 
 /// GPUs run the scheduler's own plans without checks of indices, and no others.
@@ -404,10 +409,7 @@ fn constants_that_do_not_fit_the_sizes_are_refused() {
 fn only_unchanged_plans_of_the_scheduler_are_trusted() {
     let capabilities = Capabilities::default();
     let update = Update::new(Optimiser::adam(1e-3));
-    let layers = [
-        LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(4).into() },
-        LayerPlan { name: "dense".into(), input: 4, layer: Dense::new(2).into() },
-    ];
+    let layers = [Node::new("lstm", 3, Lstm::new(4)), Node::new("dense", 4, Dense::new(2))];
     let train = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
     for purpose in [Purpose::Predict, train] {
         let plan = network(&layers, Batch::new(2, 3), purpose, &capabilities).unwrap().plan;

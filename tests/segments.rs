@@ -7,9 +7,9 @@ use ndarray::Array3;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::network::{Batch, NetworkPlan, Node, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Plan, Role};
 use wgpu_lstm::real::Real;
-use wgpu_lstm::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, network};
 use wgpu_lstm::{
     Activation, Capabilities, Dense, Device, Dropout, Embedding, Fit, Gru, IndRnn, Layer, LayerNorm, Loss, Lstm,
     MinLstm, Model, Optimiser, Pool, Reset, Rnn, SLstm, Sequential, TimeCheckpoints, Update,
@@ -17,12 +17,12 @@ use wgpu_lstm::{
 
 const INPUT: usize = 3;
 
-fn stack(layers: Vec<Layer>) -> Vec<LayerPlan> {
+fn stack(layers: Vec<Layer>) -> Vec<Node> {
     let mut input = if let Layer::Embedding(_) = layers[0] { 1 } else { INPUT };
     let mut plans = Vec::new();
     for (k, layer) in layers.into_iter().enumerate() {
         let output = layer.output(input);
-        plans.push(LayerPlan { name: format!("layer{k}"), input, layer });
+        plans.push(Node::new(format!("layer{k}"), input, layer));
         input = output;
     }
     plans
@@ -61,7 +61,7 @@ fn stacks() -> Vec<Vec<Layer>> {
     ]
 }
 
-fn training(layers: &[LayerPlan], sizes: Batch, weighted: bool, capabilities: &Capabilities) -> NetworkPlan {
+fn training(layers: &[Node], sizes: Batch, weighted: bool, capabilities: &Capabilities) -> NetworkPlan {
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
     let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted };
     network(layers, sizes, purpose, capabilities).unwrap()
@@ -79,7 +79,7 @@ fn numbers(name: &str, len: u64, of_embedding: bool) -> Vec<f64> {
 }
 
 /// Everything that a plan makes before the optimiser, and what its states are then, by name.
-fn results(layers: &[LayerPlan], sizes: Batch, weighted: bool) -> (BTreeMap<String, Vec<f64>>, Arc<Plan>) {
+fn results(layers: &[Node], sizes: Batch, weighted: bool) -> (BTreeMap<String, Vec<f64>>, Arc<Plan>) {
     let network = training(layers, sizes, weighted, &Capabilities::default());
     let plan = Arc::new(network.plan);
     let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();

@@ -9,9 +9,9 @@ use common::{Draw, Fixture, close, fixture, fixture_names};
 use ndarray::{Array1, Array2, Array3, Axis, Ix2, concatenate, s};
 use std::sync::Arc;
 use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::real::Real;
-use wgpu_lstm::schedule::{Batch, LayerPlan, Purpose, network};
 use wgpu_lstm::{
     Bias, Callback, Capabilities, Checkpoint, Dense, Device, Dropout, EpochEvent, Fit, Flow, Gru, Loss, Lstm, Model,
     Optimiser, Pool, Reset, Schedule, Sequential, StepEvent, Update,
@@ -195,13 +195,9 @@ on_both!(windows_of_pytorch, batches_of_keras, a_window_of_all_steps, stopped_an
 #[test]
 fn gradients_of_a_window() {
     let layers = [
-        LayerPlan { name: "lstm".into(), input: 3, layer: Lstm::new(4).layers(2).return_sequences(true).into() },
-        LayerPlan {
-            name: "peeping".into(),
-            input: 4,
-            layer: Lstm::new(3).peepholes(true).return_sequences(true).into(),
-        },
-        LayerPlan { name: "dense".into(), input: 3, layer: Dense::new(2).into() },
+        Node::new("lstm", 3, Lstm::new(4).layers(2).return_sequences(true)),
+        Node::new("peeping", 4, Lstm::new(3).peepholes(true).return_sequences(true)),
+        Node::new("dense", 3, Dense::new(2)),
     ];
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
     let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, RwLock, mpsc};
 use std::time::Duration;
 use wgpu_lstm::cpu::{Machine, Shared, Threads};
+use wgpu_lstm::network::{Batch, GradientPlan, Node, Purpose, gradients, network};
 use wgpu_lstm::plan::{Buffer, BufferId, Plan, Role};
-use wgpu_lstm::schedule::{Batch, LayerPlan, LstmGradientPlan, Purpose, lstm_gradients, network};
 use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
 
-fn layer(hidden: usize, bidirectional: bool) -> LayerPlan {
+fn layer(hidden: usize, bidirectional: bool) -> Node {
     let config = Lstm::new(hidden).bidirectional(bidirectional).return_sequences(true);
-    LayerPlan { name: "lstm".into(), input: 24, layer: config.into() }
+    Node::new("lstm", 24, config)
 }
 
 fn forward_plan(hidden: usize, bidirectional: bool, batch: usize, steps: usize) -> Arc<Plan> {
@@ -71,7 +71,7 @@ fn runs_that_only_read_what_they_share_do_not_wait_for_each_other() {
 #[test]
 fn a_run_waits_for_a_buffer_that_it_writes_to() {
     let capabilities = Device::cpu().capabilities().clone();
-    let LstmGradientPlan { plan, .. } = lstm_gradients(&layer(16, false), Batch::new(2, 3), &capabilities).unwrap();
+    let GradientPlan { plan, .. } = gradients(&layer(16, false), Batch::new(2, 3), &capabilities).unwrap();
     let plan = Arc::new(plan);
     let output = plan.buffers.iter().position(|buffer| buffer.role == Role::Output).unwrap();
     let len = plan.buffers[output].len as usize;

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Barrier;
 use std::time::Instant;
+use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::{Plan, Role};
-use wgpu_lstm::schedule::{Batch, Builder, LayerPlan, Purpose, network};
+use wgpu_lstm::schedule::Builder;
 use wgpu_lstm::{Device, Fit, Loss, LstmOutput, Optimiser, Sequential, Strategy, Stream, Update};
 
 /// What is timed.
@@ -182,7 +183,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
     let mut generator = Pcg64::seed_from_u64(1);
     let mut random =
         |shape: (usize, usize, usize)| Array3::from_shape_simple_fn(shape, || generator.random_range(-1.0f32..1.0));
-    let layers = [LayerPlan { name: "lstm".into(), input: i, layer: lstm.clone().into() }];
+    let layers = [Node::new("lstm", i, lstm.clone())];
     let adam = Update::new(Optimiser::adam(1e-3));
     let purpose = match mode {
         Mode::Forward | Mode::Stream => Purpose::Stream,

@@ -1,45 +1,24 @@
-//! The CPU executor and the twins of all kernels.
+//! The CPU executor, and the twins of the kernels that share out their work among threads: products and the recurrence.
 //!
 //! A twin has its kernel's name and does the same to the same buffers. All are generic over the number type: f32 is
 //! what runs, f64 lets the tests hold whole networks' gradients against central differences.
 
 mod barrier;
 mod buffer;
-mod dense;
-mod head_product;
-mod loss;
 mod machine;
-mod memory;
-mod norm;
-mod norm_state;
-mod optimiser;
 mod panels;
-mod pool;
 mod product;
 mod recurrence;
-mod reduce;
-mod reset;
-mod rows;
 mod share;
 mod team;
 mod workers;
 
 pub use buffer::{Buffer, Shared};
-pub use dense::{dense_backward, dense_forward, softmax_backward, softmax_forward};
-pub use head_product::head_product;
-pub use loss::loss;
 pub use machine::Machine;
 pub(crate) use machine::{read, write};
-pub use memory::{copy, fill, half};
-pub use norm::{embed_backward, embed_forward, norm_backward, norm_forward};
-pub use norm_state::{norm_state_backward, norm_state_forward};
-pub use optimiser::{adam, clip, max_norm, penalty, sgd};
-pub use pool::{merge_backward, merge_forward, pool_backward, pool_forward};
-pub use product::matmul;
-pub use recurrence::{scan_backward, scan_forward};
-pub use reduce::{column_sum, reduce};
-pub use reset::{reset_backward, reset_forward};
-pub use rows::{carry, dropout, trim};
+pub(crate) use product::matmul;
+pub(crate) use recurrence::{Words, scan_backward, scan_forward, time};
+pub(crate) use team::WORTH_A_THREAD;
 pub use team::{Team, Threads};
 pub(crate) use workers::{DEFAULT_THREADS, MOST_THREADS, PROCESSORS};
 
@@ -121,7 +100,7 @@ pub struct Args<'a, 'b, F> {
 impl<F: Real> Args<'_, '_, F> {
     /// Makes the scratch space as large as [`Args::parts`] is about to be asked for; false, with the reason in `lacking`, where
     /// there is no memory for it.
-    fn reserve(&mut self, scratch: usize) -> bool {
+    pub(crate) fn reserve(&mut self, scratch: usize) -> bool {
         if self.scratch.len() < scratch {
             // What it holds is of no use, so that it need not be there twice.
             self.scratch.clear();
@@ -135,7 +114,10 @@ impl<F: Real> Args<'_, '_, F> {
 
     /// The buffers that the kernel reads and those that it writes, each in the order of bindings, as arrays to take apart; and
     /// the scratch space at the asked size.
-    fn parts<const R: usize, const W: usize>(&mut self, scratch: usize) -> ([&[F]; R], [&mut [F]; W], &mut [F]) {
+    pub(crate) fn parts<const R: usize, const W: usize>(
+        &mut self,
+        scratch: usize,
+    ) -> ([&[F]; R], [&mut [F]; W], &mut [F]) {
         if self.scratch.len() < scratch {
             self.scratch.resize(scratch, F::zero());
         }
@@ -156,7 +138,7 @@ impl<F: Real> Args<'_, '_, F> {
     }
 
     /// The numbers of a binding.
-    fn values(&self, binding: usize) -> &[F] {
+    pub(crate) fn values(&self, binding: usize) -> &[F] {
         self.buffers[binding].buffer()
     }
 

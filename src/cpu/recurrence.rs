@@ -5,14 +5,13 @@
 //! its own units, and threads meet once a step to exchange what they made.
 
 use super::barrier::Barrier;
-use super::memory::widened;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
 use super::product::{group, multiply, single, single_packed};
 use super::share::{Piece, deal, share};
 use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, MAX_STATES, Settings};
-use crate::kernel::{Call, ScanBackwardConstants, ScanForwardConstants, params};
+use crate::kernel::{Call, ScanBackwardConstants, ScanForwardConstants, params, widened};
 use crate::random::bits;
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
@@ -266,7 +265,7 @@ impl Pieces {
 }
 
 /// The words of a run: a key for random bits, then the lengths of sequences.
-pub(super) struct Words<'a, F>(pub &'a [F]);
+pub(crate) struct Words<'a, F>(pub &'a [F]);
 
 impl<F: Real> Words<'_, F> {
     pub fn key(&self) -> [u32; 2] {
@@ -280,7 +279,7 @@ impl<F: Real> Words<'_, F> {
 }
 
 /// The time of a step of the scan.
-pub(super) fn time(step: usize, total: u32, direction: usize, backwards: u32) -> usize {
+pub(crate) fn time(step: usize, total: u32, direction: usize, backwards: u32) -> usize {
     if direction == 1 || backwards == 1 { total as usize - 1 - step } else { step }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Below this many multiplications a thread is not worth its barrier at the end.
-pub(super) const WORTH_A_THREAD: u64 = 1 << 17;
+pub(crate) const WORTH_A_THREAD: u64 = 1 << 17;
 /// About the time that these take.
 const TIME_OF_A_THREAD: Duration = Duration::from_micros(6);
 /// Time for which the number of simultaneous runs is remembered: two loops of small runs share the processors, though now and
@@ -80,7 +80,7 @@ impl Team {
     }
 
     /// Threads for work that would keep `worth` of them busy: this one, and workers that run at this moment.
-    pub(super) fn threads_for(&self, worth: u64) -> usize {
+    pub(crate) fn threads_for(&self, worth: u64) -> usize {
         // A thread of a rayon pool that waits takes up other work of that pool, which may want what this run holds.
         if worth < 2 || rayon::current_thread_index().is_some() {
             return 1;
@@ -109,7 +109,7 @@ impl Team {
     }
 
     /// Runs parts at the same time, one on this thread; never more parts than [`Team::threads_for`] said.
-    pub(super) fn each<T: Send>(&self, parts: Vec<T>, work: impl Fn(T) + Sync) {
+    pub(crate) fn each<T: Send>(&self, parts: Vec<T>, work: impl Fn(T) + Sync) {
         self.each_with(parts, None, work);
     }
 

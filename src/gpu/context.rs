@@ -423,7 +423,7 @@ fn module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor, check
     // SAFETY: The shader is the crate's own, since no other crate can make a `Kernel` or a `CellSpec`. Its constants and
     // parameters are those of a trusted plan: the scheduler made them and nobody has changed them since, or the caller of
     // `Plan::trust` has promised as much. The plan's check has held what each command touches with them
-    // (`kernel/params.rs`) against its buffers. What buffers hold decides about no address beyond that: an embedding's
+    // (`touches` of its kernel) against its buffers. What buffers hold decides about no address beyond that: an embedding's
     // index is bounded in the shader. Loops end: all count up to a parameter or a constant.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

@@ -22,9 +22,9 @@ impl Call {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&self.params))
     }
 
-    /// The constants as their struct.
+    /// The constants as their struct. Panics where they are none that the struct gives; a plan's check refuses such calls.
     pub fn constants<C: Constants>(&self) -> C {
-        C::of(&self.constants)
+        C::of(&self.constants).expect("constants of the kernel")
     }
 
     /// Workgroups to launch.
@@ -32,7 +32,8 @@ impl Call {
         (self.kernel.groups)(self)
     }
 
-    /// Elements read and written, per binding.
+    /// Elements read and written, per binding; empty for constants that the kernel does not have or that do not fit the
+    /// parameters.
     pub fn touches(&self) -> Vec<Touch> {
         (self.kernel.touches)(self)
     }

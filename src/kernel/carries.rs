@@ -34,7 +34,7 @@ impl Constant for Carries {
         self.0
     }
 
-    fn of_word(word: u32) -> Self {
-        Carries(word)
+    fn of_word(word: u32) -> Option<Self> {
+        (word < 4).then_some(Carries(word))
     }
 }

@@ -1,4 +1,4 @@
-//! How a kernel family declares its parameter blocks, its constants and its rows of the table.
+//! Macros by which a kernel family declares its parameter blocks, its constants and its rows of the table.
 
 use super::Scalar;
 
@@ -17,8 +17,8 @@ pub trait Constants: Copy {
     /// Values in the order of the names.
     fn values(&self) -> Vec<u32>;
 
-    /// The constants that [`values`](Constants::values) gave. Panics where there are fewer than names.
-    fn of(values: &[u32]) -> Self;
+    /// The constants that [`values`](Constants::values) gave; `None` for values that it never gives.
+    fn of(values: &[u32]) -> Option<Self>;
 }
 
 /// Constants of a kernel that has none.
@@ -32,8 +32,8 @@ impl Constants for NoConstants {
         Vec::new()
     }
 
-    fn of(_: &[u32]) -> Self {
-        NoConstants
+    fn of(values: &[u32]) -> Option<Self> {
+        values.is_empty().then_some(NoConstants)
     }
 }
 
@@ -42,8 +42,8 @@ pub trait Constant: Copy {
     /// The shader's number.
     fn word(self) -> u32;
 
-    /// The value of a shader's number.
-    fn of_word(word: u32) -> Self;
+    /// The value of a shader's number, if it is one.
+    fn of_word(word: u32) -> Option<Self>;
 }
 
 impl Constant for u32 {
@@ -51,19 +51,18 @@ impl Constant for u32 {
         self
     }
 
-    fn of_word(word: u32) -> Self {
-        word
+    fn of_word(word: u32) -> Option<Self> {
+        Some(word)
     }
 }
 
-/// 1 is true, as shaders ask.
 impl Constant for bool {
     fn word(self) -> u32 {
         self as u32
     }
 
-    fn of_word(word: u32) -> Self {
-        word == 1
+    fn of_word(word: u32) -> Option<Self> {
+        (word < 2).then_some(word == 1)
     }
 }
 
@@ -138,10 +137,34 @@ macro_rules! constants {
                 vec![$($crate::kernel::Constant::word(self.$field),)*]
             }
 
-            fn of(values: &[u32]) -> Self {
+            fn of(values: &[u32]) -> Option<Self> {
                 let mut values = values.iter().copied();
-                $(let $field = $crate::kernel::Constant::of_word(values.next().expect("a value for every constant"));)*
-                $name { $($field,)* }
+                $(let $field = $crate::kernel::Constant::of_word(values.next()?)?;)*
+                values.next().is_none().then_some($name { $($field,)* })
+            }
+        }
+    };
+}
+
+/// Declares an enumeration that is a constant; shaders have the variants' numbers, counted from 0.
+macro_rules! kinds {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// Every variant, by number.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+        }
+
+        impl $crate::kernel::Constant for $name {
+            fn word(self) -> u32 {
+                self as u32
+            }
+
+            fn of_word(word: u32) -> Option<Self> {
+                $name::ALL.get(word as usize).copied()
             }
         }
     };
@@ -150,16 +173,26 @@ macro_rules! constants {
 /// A function of a call, written as one of its parameter block and, if asked for, its constants and the call itself.
 macro_rules! of_call {
     ($params:ty, $constants:ty, |$p:ident $(, $c:ident $(, $given:ident)?)?| $body:expr) => {
-        |call| {
+        |call: &$crate::kernel::Call| {
             #[allow(unused_variables)]
             let $p: $params = call.params();
             $(
                 #[allow(unused_variables)]
                 let $c: $constants = call.constants();
-                $(let $given: &$crate::kernel::Call = call;)?
+                $(let $given = call;)?
             )?
             $body
         }
+    };
+}
+
+/// Elements of a block that a workgroup of so many threads takes.
+macro_rules! per_group {
+    (elementwise, $threads:literal) => {
+        $threads
+    };
+    (rowwise, $threads:literal) => {
+        1
     };
 }
 
@@ -179,36 +212,6 @@ macro_rules! access {
 ///
 /// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin.
 macro_rules! kernel {
-    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
-        bindings: $bindings:tt, workgroup: [$x:literal, $y:literal, $z:literal],
-        elementwise: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
-        touches: $($touches:tt)*
-    }) => {
-        $crate::kernel::declare::kernel! {
-            $(#[$doc])*
-            $id = $name($params, $constants) {
-                bindings: $bindings, workgroup: [$x, $y, $z],
-                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for($sizes, $x),
-                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
-                touches: $($touches)*
-            }
-        }
-    };
-    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
-        bindings: $bindings:tt, workgroup: $workgroup:expr,
-        rowwise: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
-        touches: $($touches:tt)*
-    }) => {
-        $crate::kernel::declare::kernel! {
-            $(#[$doc])*
-            $id = $name($params, $constants) {
-                bindings: $bindings, workgroup: $workgroup,
-                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for($sizes, 1),
-                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
-                touches: $($touches)*
-            }
-        }
-    };
     ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
         bindings: [$($access:ident $binding:ident),* $(,)?], workgroup: $workgroup:expr,
         groups: |$($g:ident),*| $groups:expr,
@@ -231,9 +234,32 @@ macro_rules! kernel {
             workgroup: $workgroup,
             twin: $crate::kernel::declare::twin!($name $($twin)?),
             groups: $crate::kernel::declare::of_call!($params, $constants, |$($g),*| $groups),
-            touches: $crate::kernel::declare::of_call!($params, $constants, |$($t),*| Vec::from($touches)),
+            touches: |call| {
+                if <$constants as $crate::kernel::Constants>::of(&call.constants).is_none() {
+                    return Vec::new();
+                }
+                $crate::kernel::declare::of_call!($params, $constants, |$($t),*| Vec::from($touches))(call)
+            },
             flops: $crate::kernel::declare::of_call!($params, $constants, |$($f),*| $flops),
         };
+    };
+    ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
+        bindings: $bindings:tt, workgroup: [$x:literal, $y:literal, $z:literal],
+        $launch:ident: |$p:ident $(, $c:ident)?| $sizes:expr, flops: $flops:expr,
+        touches: $($rest:tt)*
+    }) => {
+        $crate::kernel::declare::kernel! {
+            $(#[$doc])*
+            $id = $name($params, $constants) {
+                bindings: $bindings, workgroup: [$x, $y, $z],
+                groups: |$p $(, $c)?| $crate::kernel::declare::groups_for(
+                    $sizes,
+                    $crate::kernel::declare::per_group!($launch, $x),
+                ),
+                flops: |$p $(, $c)?| $crate::kernel::declare::count($sizes) * $flops,
+                touches: $($rest)*
+            }
+        }
     };
 }
 
@@ -246,4 +272,4 @@ macro_rules! twin {
     };
 }
 
-pub(super) use {access, constants, kernel, of_call, params, scalar, twin};
+pub(super) use {access, constants, kernel, kinds, of_call, params, per_group, scalar, twin};

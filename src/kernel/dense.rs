@@ -1,8 +1,10 @@
 //! Bias and activation of dense layers.
 
 use super::declare::{constants, kernel, params};
-use super::{Region, Touch};
-use crate::cpu::{dense_backward, dense_forward};
+use super::{Call, Region, Touch};
+use crate::activation::Shape;
+use crate::cpu::Args;
+use crate::real::Real;
 
 params! {
     /// `y[r, f] = activation(y[r, f] + bias[f])`.
@@ -43,6 +45,21 @@ kernel! {
     }
 }
 
+/// Twin of `shaders/dense_forward.wgsl`.
+fn dense_forward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: DenseForward = call.params();
+    let DenseConstants { activation: kind } = call.constants();
+    let activation = Shape { kind, alpha: p.alpha, beta: p.beta };
+    let ([bias], [y], _) = args.parts(0);
+    let (rows, features) = (p.rows as usize, p.features as usize);
+    for row in y[p.y_offset as usize..][..rows * features].chunks_exact_mut(features) {
+        for (f, value) in row.iter_mut().enumerate() {
+            let z = if p.has_bias == 1 { *value + bias[f] } else { *value };
+            *value = activation.of(z);
+        }
+    }
+}
+
 params! {
     /// `dy[i] *= activation'(y[i])`, with the derivative written in terms of the output.
     DenseBackward {
@@ -69,5 +86,17 @@ kernel! {
             Touch::reads(Region::span(p.y_offset, 1, p.n)),
             Touch::updates(Region::span(p.dy_offset, 1, p.n), true),
         ],
+    }
+}
+
+/// Twin of `shaders/dense_backward.wgsl`.
+fn dense_backward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: DenseBackward = call.params();
+    let DenseConstants { activation: kind } = call.constants();
+    let activation = Shape { kind, alpha: p.alpha, beta: p.beta };
+    let ([y], [dy], _) = args.parts(0);
+    let y = &y[p.y_offset as usize..][..p.n as usize];
+    for (gradient, &y) in dy[p.dy_offset as usize..].iter_mut().zip(y) {
+        *gradient *= activation.slope(y);
     }
 }

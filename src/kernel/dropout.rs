@@ -1,8 +1,10 @@
 //! Dropout.
 
 use super::declare::{kernel, params};
-use super::{NoConstants, Region, Touch};
-use crate::cpu::dropout;
+use super::{Call, NoConstants, Region, Touch};
+use crate::cpu::Args;
+use crate::random::bits;
+use crate::real::Real;
 
 params! {
     /// `dst[t, b, f] = src[t, b, f]·m`, m = 0 where the random bits of the index are below a threshold, else a factor. Rows may
@@ -28,9 +30,9 @@ params! {
         dst_row: u32,
         /// Index of the first element among the random bits of this site; features of a row, and rows, follow each other.
         index: u32,
-        /// From one step's index to the next; 0: all steps share theirs.
+        /// Stride of the index by step; 0: all steps share theirs.
         index_step: u32,
-        /// Where random bits are counted.
+        /// Stream of random bits.
         site: u32,
         /// Bits below this drop an element.
         threshold: u32,
@@ -57,5 +59,24 @@ impl Dropout {
             Touch::reads(Region::strided(self.src_offset, axes(self.src_step, self.src_row))),
             Touch::writes(Region::strided(self.dst_offset, axes(self.dst_step, self.dst_row))),
         ]
+    }
+}
+
+/// Twin of `shaders/dropout.wgsl`.
+fn dropout<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Dropout = call.params();
+    let ([words, src], [dst], _) = args.parts(0);
+    let (key, scale) = ([words[0].word(), words[1].word()], F::of(p.scale));
+    for t in 0..p.steps {
+        for row in 0..p.rows {
+            let from = &src[(p.src_offset + t * p.src_step + row * p.src_row) as usize..][..p.features as usize];
+            let to = &mut dst[(p.dst_offset + t * p.dst_step + row * p.dst_row) as usize..][..p.features as usize];
+            let mut index =
+                p.index.wrapping_add(t.wrapping_mul(p.index_step)).wrapping_add(row.wrapping_mul(p.features));
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = if bits(key, [index, p.site])[0] < p.threshold { F::zero() } else { from * scale };
+                index = index.wrapping_add(1);
+            }
+        }
     }
 }

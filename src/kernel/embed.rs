@@ -1,8 +1,9 @@
 //! Embedding: rows of a table, by index.
 
 use super::declare::{kernel, params};
-use super::{NoConstants, Region, Touch};
-use crate::cpu::{embed_backward, embed_forward};
+use super::{Call, NoConstants, Region, Touch};
+use crate::cpu::Args;
+use crate::real::Real;
 
 params! {
     /// Rows of a table, by index.
@@ -41,6 +42,23 @@ impl EmbedForward {
     }
 }
 
+/// Twin of `shaders/embed_forward.wgsl`.
+fn embed_forward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: EmbedForward = call.params();
+    let ([weight, index], [y], _) = args.parts(0);
+    let n = p.features as usize;
+    for (y, &index) in
+        y[p.y_offset as usize..].chunks_exact_mut(n).zip(&index[p.index_offset as usize..][..p.rows as usize])
+    {
+        y.copy_from_slice(&weight[entry(index, p.entries) * n..][..n]);
+    }
+}
+
+/// The entry that an index means; those beyond the last, which no checked input has, mean the last.
+fn entry<F: Real>(index: F, entries: u32) -> usize {
+    index.to_usize().unwrap_or(0).min(entries as usize - 1)
+}
+
 params! {
     /// Gradients added to rows of a table, by index.
     EmbedBackward {
@@ -76,5 +94,17 @@ impl EmbedBackward {
             Touch::reads(Region::span(self.index_offset, 1, self.rows)),
             Touch::updates(own(0, self.entries), true),
         ]
+    }
+}
+
+/// Twin of `shaders/embed_backward.wgsl`.
+fn embed_backward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: EmbedBackward = call.params();
+    let ([dy, index], [dweight], _) = args.parts(0);
+    let n = p.features as usize;
+    let rows = dy[p.dy_offset as usize..].chunks_exact(n);
+    for (dy, &index) in rows.zip(&index[p.index_offset as usize..][..p.rows as usize]) {
+        let own = &mut dweight[entry(index, p.entries) * n..][..n];
+        own.iter_mut().zip(dy).for_each(|(sum, &d)| *sum += d);
     }
 }

@@ -1,8 +1,9 @@
 //! Gradient of the recurrent weights of heads.
 
 use super::declare::{kernel, params};
-use super::{NoConstants, Region, Touch};
-use crate::cpu::head_product;
+use super::{Call, NoConstants, Region, Touch};
+use crate::cpu::Args;
+use crate::real::Real;
 
 params! {
     /// `dr[u, c] (+)= Σ h[s, b, head of c · units + u]·dg[s, b, c]` over steps and rows.
@@ -57,5 +58,26 @@ impl HeadProduct {
             Touch::reads(Region::strided(self.dg_offset, axes(self.dg_step, columns, columns))),
             Touch::updates(Region::span(self.dr_offset, self.units, columns), self.accumulate == 1),
         ]
+    }
+}
+
+/// Twin of `shaders/head_product.wgsl`.
+fn head_product<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: HeadProduct = call.params();
+    let ([h, dg], [dr], _) = args.parts(0);
+    let (units, columns) = (p.units as usize, p.columns() as usize);
+    let dr = &mut dr[p.dr_offset as usize..][..units * columns];
+    if p.accumulate == 0 {
+        dr.fill(F::zero());
+    }
+    for (step, row) in (0..p.steps).flat_map(|step| (0..p.batch).map(move |row| (step, row))) {
+        let h = &h[(p.h_offset + step * p.h_step + row * p.h_row) as usize..];
+        let dg = &dg[(p.dg_offset + step * p.dg_step) as usize + row as usize * columns..][..columns];
+        for (u, dr) in dr.chunks_exact_mut(columns).enumerate() {
+            for ((dr, dg), h) in dr.chunks_mut(4 * units).zip(dg.chunks(4 * units)).zip(h.iter().skip(u).step_by(units))
+            {
+                dr.iter_mut().zip(dg).for_each(|(sum, &gradient)| *sum += *h * gradient);
+            }
+        }
     }
 }

@@ -1,102 +1,9 @@
-//! Copies, fills and conversions.
+//! Copies and fills.
 
 use super::declare::{kernel, params};
-use super::{NoConstants, Region, Touch};
-use crate::cpu::{carry, copy, fill, half, trim};
-
-params! {
-    /// `dst[s, b, f] = src[s, b, f]` where the time of step s is before the row's length, else 0.
-    Trim {
-        /// Steps.
-        steps: u32,
-        /// B.
-        batch: u32,
-        /// Features of a row.
-        features: u32,
-        /// First element of the source.
-        src_offset: u32,
-        /// Source stride of a step.
-        src_step: i32,
-        /// Source stride of a row.
-        src_row: i32,
-        /// First element of the destination.
-        dst_offset: u32,
-        /// Destination stride of a step.
-        dst_step: i32,
-        /// Destination stride of a row.
-        dst_row: i32,
-        /// Time of the first step.
-        time: u32,
-        /// From one step's time to the next: 1 or −1.
-        time_step: i32,
-    }
-}
-
-kernel! {
-    /// Copy of a sequence with zeros past each row's end.
-    TRIM = trim(Trim, NoConstants) {
-        bindings: [read words, read src, write dst],
-        workgroup: [256, 1, 1],
-        elementwise: |p| [p.steps, p.batch, p.features], flops: 0,
-        touches: |p| p.touches(),
-    }
-}
-
-impl Trim {
-    fn touches(&self) -> Vec<Touch> {
-        let axes = |step: i32, row: i32| [(self.steps, step), (self.batch, row), (self.features, 1)];
-        vec![
-            Touch::reads(Region::span(2, 1, self.batch)),
-            Touch::reads(Region::strided(self.src_offset, axes(self.src_step, self.src_row))),
-            Touch::writes(Region::strided(self.dst_offset, axes(self.dst_step, self.dst_row))),
-        ]
-    }
-}
-
-params! {
-    /// `dst[d, b, f]`, or what is added to it, of rows whose sequence does not hold a step's time.
-    Carry {
-        /// B.
-        batch: u32,
-        /// D.
-        directions: u32,
-        /// Features of a row.
-        features: u32,
-        /// First element of the source [D, B, features].
-        src_offset: u32,
-        /// First element of the destination.
-        dst_offset: u32,
-        /// The step of the scan.
-        step: u32,
-        /// T.
-        total_steps: u32,
-        /// 1: direction 0 runs from the end of time.
-        backwards: u32,
-        /// 1: add to the destination; 0: overwrite it.
-        add: u32,
-    }
-}
-
-kernel! {
-    /// States, or their gradients, of rows whose sequence does not hold a time.
-    CARRY = carry(Carry, NoConstants) {
-        bindings: [read words, read src, write dst],
-        workgroup: [256, 1, 1],
-        elementwise: |p| [p.directions, p.batch, p.features], flops: 0,
-        touches: |p| p.touches(),
-    }
-}
-
-impl Carry {
-    fn touches(&self) -> Vec<Touch> {
-        let rows = |at: u32| Region::span(at, self.directions * self.batch, self.features);
-        vec![
-            Touch::reads(Region::span(2, 1, self.batch)),
-            Touch::reads(rows(self.src_offset)),
-            Touch::updates(rows(self.dst_offset), true),
-        ]
-    }
-}
+use super::{Call, NoConstants, Region, Touch};
+use crate::cpu::Args;
+use crate::real::Real;
 
 params! {
     /// `dst[i] = src[i]`, or `dst[i] += src[i]`, over a block `[n0, n1, n2, n3]` with free strides.
@@ -157,12 +64,64 @@ impl StridedCopy {
     }
 }
 
+/// Twin of `shaders/copy.wgsl`.
+fn copy<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: StridedCopy = call.params();
+    let ([src], [dst], _) = args.parts(0);
+    let at = |offset: u32, i: [u32; 2], strides: [i32; 2]| {
+        offset as i64 + i[0] as i64 * strides[0] as i64 + i[1] as i64 * strides[1] as i64
+    };
+    for i0 in 0..p.n0 {
+        for i1 in 0..p.n1 {
+            let from = at(p.src_offset, [i0, i1], [p.src_0, p.src_1]);
+            let to = at(p.dst_offset, [i0, i1], [p.dst_0, p.dst_1]);
+            matrix(src, (from, p.src_2, p.src_3), dst, (to, p.dst_2, p.dst_3), (p.n2, p.n3), p.add == 1);
+        }
+    }
+}
+
+/// The two inner axes. Squares of 16 × 16 keep to a few cache lines where one side runs across its rows (a transpose).
+fn matrix<F: Real>(
+    src: &[F],
+    (from, src_2, src_3): (i64, i32, i32),
+    dst: &mut [F],
+    (to, dst_2, dst_3): (i64, i32, i32),
+    (n2, n3): (u32, u32),
+    add: bool,
+) {
+    let place = |first: i64, i: u32, stride: i32| first + i as i64 * stride as i64;
+    if src_3 == 1 && dst_3 == 1 {
+        for i in 0..n2 {
+            let own = &src[place(from, i, src_2) as usize..][..n3 as usize];
+            let into = &mut dst[place(to, i, dst_2) as usize..][..n3 as usize];
+            if add {
+                into.iter_mut().zip(own).for_each(|(sum, &value)| *sum += value);
+            } else {
+                into.copy_from_slice(own);
+            }
+        }
+        return;
+    }
+    const SQUARE: u32 = 16;
+    for first2 in (0..n2).step_by(SQUARE as usize) {
+        for first3 in (0..n3).step_by(SQUARE as usize) {
+            for i in first2..n2.min(first2 + SQUARE) {
+                let (own, into) = (place(from, i, src_2), place(to, i, dst_2));
+                for j in first3..n3.min(first3 + SQUARE) {
+                    let (own, into) = (place(own, j, src_3) as usize, place(into, j, dst_3) as usize);
+                    dst[into] = if add { dst[into] + src[own] } else { src[own] };
+                }
+            }
+        }
+    }
+}
+
 params! {
     /// `dst[offset .. offset + n] = value`.
     Fill {
         /// First element.
         offset: u32,
-        /// How many.
+        /// Elements.
         n: u32,
         /// The value.
         value: f32,
@@ -179,20 +138,9 @@ kernel! {
     }
 }
 
-params! {
-    /// `dst[k]` = `src[2k]` and `src[2k + 1]` in f16.
-    Half {
-        /// Pairs.
-        n: u32,
-    }
-}
-
-kernel! {
-    /// Numbers rounded to f16, two to an element.
-    HALF = half(Half, NoConstants) {
-        bindings: [read src, write dst],
-        workgroup: [256, 1, 1],
-        elementwise: |p| [p.n], flops: 0,
-        touches: |p| [Touch::reads(Region::span(0, 1, 2 * p.n)), Touch::writes(Region::span(0, 1, p.n))],
-    }
+/// Twin of `shaders/fill.wgsl`.
+fn fill<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Fill = call.params();
+    let ([], [dst], _) = args.parts(0);
+    dst[p.offset as usize..][..p.n as usize].fill(F::of(p.value));
 }

@@ -1,8 +1,21 @@
 //! Merging of the two directions of a layer.
 
-use super::declare::{constants, kernel, params};
-use super::{Region, Touch};
-use crate::cpu::{merge_backward, merge_forward};
+use super::declare::{constants, kernel, kinds, params};
+use super::{Call, Region, Touch};
+use crate::cpu::Args;
+use crate::real::Real;
+
+kinds! {
+    /// One of two directions' outputs.
+    MergeKind {
+        /// Their sum.
+        Sum,
+        /// Their product.
+        Product,
+        /// Their mean.
+        Mean,
+    }
+}
 
 params! {
     /// The two halves of rows as one.
@@ -21,8 +34,8 @@ params! {
 constants! {
     /// Constants of [`MERGE_FORWARD`] and [`MERGE_BACKWARD`].
     MergeConstants {
-        /// How the two become one: sum, product or mean.
-        kind: u32,
+        /// Arithmetic that makes one of two.
+        kind: MergeKind,
     }
 }
 
@@ -36,6 +49,25 @@ kernel! {
             Touch::reads(Region::span(p.x_offset, p.rows, 2 * p.width)),
             Touch::writes(Region::span(p.y_offset, p.rows, p.width)),
         ],
+    }
+}
+
+/// Twin of `shaders/merge_forward.wgsl`.
+fn merge_forward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: MergeForward = call.params();
+    let MergeConstants { kind } = call.constants();
+    let ([x], [y], _) = args.parts(0);
+    let width = p.width as usize;
+    let rows = x[p.x_offset as usize..].chunks_exact(2 * width);
+    for (y, x) in y[p.y_offset as usize..].chunks_exact_mut(width).zip(rows).take(p.rows as usize) {
+        for (k, y) in y.iter_mut().enumerate() {
+            let (one, other) = (x[k], x[k + width]);
+            *y = match kind {
+                MergeKind::Sum => one + other,
+                MergeKind::Product => one * other,
+                MergeKind::Mean => F::of(0.5) * (one + other),
+            };
+        }
     }
 }
 
@@ -66,5 +98,26 @@ kernel! {
             Touch::reads(Region::span(p.dy_offset, p.rows, p.width)),
             Touch::writes(Region::span(p.dx_offset, p.rows, 2 * p.width)),
         ],
+    }
+}
+
+/// Twin of `shaders/merge_backward.wgsl`.
+fn merge_backward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: MergeBackward = call.params();
+    let MergeConstants { kind } = call.constants();
+    let ([x, dy], [dx], _) = args.parts(0);
+    let width = p.width as usize;
+    for row in 0..p.rows as usize {
+        let x = &x[p.x_offset as usize..];
+        let dy = &dy[p.dy_offset as usize + row * width..][..width];
+        let dx = &mut dx[p.dx_offset as usize + 2 * row * width..][..2 * width];
+        for (k, &d) in dy.iter().enumerate() {
+            let factors = match kind {
+                MergeKind::Sum => [F::one(); 2],
+                MergeKind::Product => [x[(2 * row + 1) * width + k], x[2 * row * width + k]],
+                MergeKind::Mean => [F::of(0.5); 2],
+            };
+            (dx[k], dx[k + width]) = (d * factors[0], d * factors[1]);
+        }
     }
 }

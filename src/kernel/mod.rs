@@ -1,8 +1,8 @@
 //! The [`KERNELS`] table: every kernel with its shader, bindings, parameters, constants and CPU twin.
 //!
-//! To add a kernel: one WGSL file in `shaders/`, one twin in `src/cpu/`, one row here. The tests walk this table: a
-//! row's bindings, constants and parameter struct are held against the shader's reflection, its twin against the
-//! shader's results.
+//! A file here is a kernel family: parameter blocks, constants, rows, what a call reads and writes, and the twins; the shaders lie
+//! in `shaders/`. The tests walk the table: a row's bindings, constants and parameter struct are held against the shader's
+//! reflection, its twin against the shader's results.
 //!
 //! ```
 //! use wgpu_lstm::{cell::CELLS, kernel::KERNELS};
@@ -19,6 +19,7 @@ mod declare;
 mod dense;
 mod dropout;
 mod embed;
+mod half;
 mod head_product;
 mod loss;
 mod memory;
@@ -28,12 +29,16 @@ mod norm_state;
 mod optimiser;
 mod pool;
 mod product;
+mod ragged;
 mod reduce;
 mod region;
+mod regularisation;
 mod reset;
 mod scan;
 mod softmax;
 
+pub(crate) use self::half::widened;
+pub use self::half::{HALF, Half};
 pub use call::Call;
 pub use carries::Carries;
 pub use declare::{Constant, Constants, NoConstants, Params};
@@ -41,20 +46,22 @@ pub use dense::{DENSE_BACKWARD, DENSE_FORWARD, DenseBackward, DenseConstants, De
 pub use dropout::{DROPOUT, Dropout};
 pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
 pub use head_product::{HEAD_PRODUCT, HeadProduct};
-pub use loss::{LOSS, Loss, LossConstants};
-pub use memory::{CARRY, COPY, Carry, FILL, Fill, HALF, Half, StridedCopy, TRIM, Trim};
-pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward};
+pub use loss::{LOSS, Loss, LossConstants, LossKind};
+pub use memory::{COPY, FILL, Fill, StridedCopy};
+pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward, MergeKind};
 pub use norm::{NORM_BACKWARD, NORM_FORWARD, NormBackward, NormBackwardConstants, NormForward, NormForwardConstants};
 pub use norm_state::{
     NORM_STATE_BACKWARD, NORM_STATE_FORWARD, NormStateBackward, NormStateBackwardConstants, NormStateForward,
     NormStateForwardConstants,
 };
 pub(crate) use optimiser::HYPER;
-pub use optimiser::{ADAM, Adam, CLIP, Clip, MAX_NORM, MaxNorm, PENALTY, Penalty, SGD, Sgd};
-pub use pool::{POOL_BACKWARD, POOL_FORWARD, PoolBackward, PoolConstants, PoolForward};
+pub use optimiser::{ADAM, Adam, SGD, Sgd};
+pub use pool::{POOL_BACKWARD, POOL_FORWARD, PoolBackward, PoolConstants, PoolForward, PoolKind};
 pub use product::{MATMUL, MATMUL_REGISTERS, Matmul, MatmulRegistersConstants};
+pub use ragged::{CARRY, Carry, TRIM, Trim};
 pub use reduce::{COLUMN_SUM, ColumnSum, REDUCE, Reduce};
 pub use region::{Region, Touch};
+pub use regularisation::{CLIP, Clip, MAX_NORM, MaxNorm, PENALTY, Penalty};
 pub use reset::{RESET_BACKWARD, RESET_FORWARD, ResetBackward, ResetConstants, ResetForward};
 pub use scan::{
     SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, ScanBackward, ScanBackwardConstants,
@@ -62,13 +69,14 @@ pub use scan::{
 };
 pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
 
+/// Parameter blocks by the path that schedules know.
 #[doc(no_inline)]
 pub use crate::kernel as params;
 
 use crate::cell::CellSpec;
 use crate::cpu::Args;
 
-/// How a kernel uses a storage buffer.
+/// A kernel's use of a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read only.
@@ -82,7 +90,7 @@ pub enum Access {
 pub struct Binding {
     /// Name in the shader.
     pub name: &'static str,
-    /// How it is used.
+    /// Its use.
     pub access: Access,
 }
 
@@ -118,9 +126,9 @@ pub struct Kernel {
     pub name: &'static str,
     /// WGSL of `shaders/<name>.wgsl`, without what is put in front.
     pub shader: &'static str,
-    /// Whether a cell's source stands in front of the shader.
+    /// True if a cell's source stands in front of the shader.
     pub takes_cell: bool,
-    /// Whether the recurrent weights are pairs of f16, as [`HALF`] makes them.
+    /// True if the recurrent weights are pairs of f16, as [`HALF`] makes them.
     pub half_weights: bool,
     /// Storage buffers in binding order (1, 2, ...).
     pub bindings: &'static [Binding],

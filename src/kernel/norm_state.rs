@@ -1,8 +1,11 @@
 //! The hidden state of an LSTM whose cell state is normalised on its way there.
 
 use super::declare::{constants, kernel, params};
-use super::{Carries, Region, Touch};
-use crate::cpu::{norm_state_backward, norm_state_forward};
+use super::{Call, Carries, Region, Touch, norm::moments};
+use crate::activation::Shape;
+use crate::cpu::{Args, Words, time};
+use crate::random::bits;
+use crate::real::Real;
 
 params! {
     /// The hidden state of a step from its output gate and its cell state, which is normalised on the way; what is carried past
@@ -24,9 +27,9 @@ params! {
         total_steps: u32,
         /// 1: direction 0 runs from the end of time.
         backwards: u32,
-        /// Where random bits of zoneout are counted.
+        /// Stream of random bits of zoneout.
         site: u32,
-        /// In training a unit keeps h' where its random bits are below this.
+        /// Threshold of zoneout in training: a unit keeps h' where its random bits are below.
         zoneout_h: u32,
         /// The same for c'.
         zoneout_c: u32,
@@ -84,6 +87,47 @@ impl NormStateForward {
     }
 }
 
+/// Twin of `shaders/norm_state_forward.wgsl`.
+fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: NormStateForward = call.params();
+    let NormStateForwardConstants { h: hidden, train, carries, kind } = call.constants();
+    let n = hidden as usize;
+    let output = Shape { kind, alpha: p.alpha, beta: p.beta };
+    if !args.reserve(n) {
+        return;
+    }
+    let ([norm, words], [h, c], made) = args.parts(n);
+    let (batch, words) = (p.batch as usize, Words(words));
+    let slot = p.directions as usize * batch * n;
+    for row in 0..p.directions as usize * batch {
+        let (direction, first) = (row / batch, row * n);
+        let (weight, bias) = norm[2 * direction * n..][..2 * n].split_at(n);
+        let (h_prev, h_new) = h[p.h_in as usize..].split_at_mut(slot);
+        let (h_prev, h_new) = (&h_prev[first..][..n], &mut h_new[first..][..n]);
+        let (c_in, c_out) = (p.c_in as usize + first, p.c_out as usize + first);
+        let on =
+            !carries.ragged() || words.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
+        made.copy_from_slice(&c[c_out..][..n]);
+        let (mean, scale) = moments(made, p.epsilon);
+        for u in 0..n {
+            let c_prev = c[c_in + u];
+            let mut h_made = h_new[u] * output.of(weight[u] * (made[u] - mean) * scale + bias[u]);
+            let mut c_made = made[u];
+            if carries.zoneout() && train {
+                let index = (p.step as usize * slot + first + u) as u32;
+                let chance = bits(words.key(), [index, p.site]);
+                h_made = if chance[0] < p.zoneout_h { h_prev[u] } else { h_made };
+                c_made = if chance[1] < p.zoneout_c { c_prev } else { c_made };
+            } else if carries.zoneout() {
+                h_made += F::of(p.keep_h) * (h_prev[u] - h_made);
+                c_made += F::of(p.keep_c) * (c_prev - c_made);
+            }
+            h_new[u] = if on { h_made } else { h_prev[u] };
+            c[c_out + u] = if on { c_made } else { c_prev };
+        }
+    }
+}
+
 params! {
     /// The gradients of a step's output gate and of the cell state that it made; what goes past the step.
     NormStateBackward {
@@ -105,11 +149,11 @@ params! {
         total_steps: u32,
         /// 1: direction 0 runs from the end of time.
         backwards: u32,
-        /// Where random bits of zoneout are counted.
+        /// Stream of random bits of zoneout.
         site: u32,
-        /// As in the forward pass.
+        /// Threshold of h', as in the forward pass.
         zoneout_h: u32,
-        /// As in the forward pass.
+        /// Threshold of c', as in the forward pass.
         zoneout_c: u32,
         /// α of the output's activation.
         alpha: f32,
@@ -162,5 +206,69 @@ impl NormStateBackward {
             Touch::writes(slots(0, 1)),
             Touch { read: (self.first == 0).then(|| slots(rows * h, 2)), write: Some(slots(0, 4)) },
         ]
+    }
+}
+
+/// Twin of `shaders/norm_state_backward.wgsl`.
+fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: NormStateBackward = call.params();
+    let NormStateBackwardConstants { h, carries, kinds } = call.constants();
+    let n = h as usize;
+    let output = Shape { kind: kinds >> 16 & 0xff, alpha: p.alpha, beta: p.beta };
+    // Of these two the value alone is needed, which no parameter changes once it is saved.
+    let [gate, candidate] = [kinds & 0xff, kinds >> 8 & 0xff].map(|kind| Shape { kind, ..Shape::default() });
+    let coupled = kinds >> 24 & 1 == 1;
+    if !args.reserve(n) {
+        return;
+    }
+    let ([norm, c, saved, dh, words], [sums, past, out], made) = args.parts(n);
+    let (batch, words, count) = (p.batch as usize, Words(words), F::of(n as f32));
+    let slot = p.directions as usize * batch * n;
+    for row in 0..p.directions as usize * batch {
+        let (direction, first) = (row / batch, row * n);
+        let (weight, bias) = norm[2 * direction * n..][..2 * n].split_at(n);
+        let plane = |q: usize| &saved[p.saved_offset as usize + q * slot + first..][..n];
+        let [i, f, g, o] = [0, 1, 2, 3].map(plane);
+        let c_prev = &c[p.c_in as usize + first..][..n];
+        let on =
+            !carries.ragged() || words.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
+        let kept = |u: usize| {
+            let index = (p.step as usize * slot + first + u) as u32;
+            let zoneout = carries.zoneout();
+            let chance = if zoneout { bits(words.key(), [index, p.site]) } else { [u32::MAX; 2] };
+            [!on || zoneout && chance[0] < p.zoneout_h, !on || zoneout && chance[1] < p.zoneout_c]
+        };
+        let limit = F::of(p.cell_clip);
+        for (u, made) in made.iter_mut().enumerate() {
+            let i = gate.restored(i[u]);
+            let f = if coupled { i.complement } else { gate.restored(f[u]).value };
+            *made = (f * c_prev[u] + i.value * candidate.restored(g[u]).value).min(limit).max(-limit);
+        }
+        let (mean, scale) = moments(made, p.epsilon);
+        let normal = |u: usize| (made[u] - mean) * scale;
+        let (mut straight, mut along) = (F::zero(), F::zero());
+        for u in 0..n {
+            let at = first + u;
+            let (y, slope) = output.with_slope(weight[u] * normal(u) + bias[u]);
+            let whole = dh[p.dh_offset as usize + at];
+            let [h_past, c_past] = kept(u);
+            let (own, by) = if h_past { (F::zero(), whole) } else { (whole, F::zero()) };
+            past[at] = by;
+            let dc_at = p.dc_offset as usize + at;
+            let dc = sums[dc_at] + sums[dc_at + slot];
+            (sums[dc_at], sums[dc_at + slot]) = if c_past { (F::zero(), dc) } else { (dc, F::zero()) };
+            let seen = own * gate.restored(o[u]).value * slope;
+            out[at] = own * y;
+            for (sum, term) in [(slot + at, seen * normal(u)), (2 * slot + at, seen)] {
+                out[sum] = if p.first == 1 { term } else { out[sum] + term };
+            }
+            out[3 * slot + at] = seen;
+            straight += weight[u] * seen / count;
+            along += weight[u] * seen * normal(u) / count;
+        }
+        for u in 0..n {
+            let own = weight[u] * out[3 * slot + first + u];
+            sums[p.dc_offset as usize + first + u] += scale * (own - straight - normal(u) * along);
+        }
     }
 }

@@ -1,33 +1,15 @@
-//! Clipping, penalties, optimisers and bounds of norms: from gradients to weights.
+//! Optimisers: updates of weights by their gradients.
 
 use super::declare::{kernel, params};
-use super::{NoConstants, Region, Touch, split_axis};
-use crate::cpu::{adam, clip, max_norm, penalty, sgd};
+use super::{Call, NoConstants, Region, Touch};
+use crate::cpu::{Args, WORTH_A_THREAD};
+use crate::real::Real;
+use crate::simd::{Work, dispatch};
+use pulp::Simd;
 
 /// Numbers of an update that the host sends at each step: factors of the mean of gradients (or the velocity) and of the
 /// gradient, ε outside the root and inside it, and what decoupled weight decay leaves of a weight.
 pub(crate) const HYPER: usize = 5;
-
-params! {
-    /// `scale[0] = min(1, max_norm / (norm + 1e-6))`, `scale[1] = norm`, where norm² = Σ squares.
-    Clip {
-        /// Partial sums of squares.
-        n: u32,
-        /// Largest norm allowed.
-        max_norm: f32,
-    }
-}
-
-kernel! {
-    /// Factor that brings the gradients' norm to at most a maximum.
-    CLIP = clip(Clip, NoConstants) {
-        bindings: [read squares, write scale],
-        workgroup: [1, 1, 1],
-        groups: |p| [1, 1, 1],
-        flops: |p| p.n as u64 + 4,
-        touches: |p| [Touch::reads(Region::span(0, 1, p.n)), Touch::writes(Region::span(0, 1, 2))],
-    }
-}
 
 params! {
     /// `v = momentum·v + g`, `w = hyper[4]·w − hyper[0]·v`, where g is the scaled and clipped gradient and l2·w.
@@ -59,6 +41,19 @@ impl Sgd {
     fn touches(&self) -> Vec<Touch> {
         let (own, all) = (|n| Touch::reads(Region::span(0, 1, n)), Touch::updates(Region::span(0, 1, self.n), true));
         vec![own(HYPER as u32), own(1), own(self.n), all, all]
+    }
+}
+
+/// Twin of `shaders/sgd.wgsl`.
+fn sgd<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Sgd = call.params();
+    let ([hyper, scale, gradient], [weight, velocity], _) = args.parts(0);
+    let [momentum, limit, l2] = [p.momentum, p.limit, p.l2].map(F::of);
+    for i in 0..p.n as usize {
+        let g = clipped(gradient[i] * scale[0], limit) + l2 * weight[i];
+        velocity[i] = momentum * velocity[i] + g;
+        let v = if p.nesterov == 1 { g + momentum * velocity[i] } else { velocity[i] };
+        weight[i] = hyper[4] * weight[i] - hyper[0] * v;
     }
 }
 
@@ -102,69 +97,93 @@ impl Adam {
     }
 }
 
-params! {
-    /// `g += l1·sign(w) + l2·w`.
-    Penalty {
-        /// Weights.
-        n: u32,
-        /// λ of l1.
-        l1: f32,
-        /// 2·λ of l2.
-        l2: f32,
+/// Twin of `shaders/adam.wgsl`.
+fn adam<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Adam = call.params();
+    let n = p.n as usize;
+    let team = args.team;
+    let threads = team.threads_for(n as u64 / WORTH_A_THREAD);
+    let ([hyper, scale, gradient], [weight, m, v], _) = args.parts(0);
+    let length = n.div_ceil(threads).max(1);
+    let mut means = m[..p.means as usize * n].chunks_mut(length);
+    let shares = weight[..n].chunks_mut(length).zip(v[..n].chunks_mut(length)).zip(gradient[..n].chunks(length));
+    let shares = shares.map(|((weight, v), gradient)| AdamShare {
+        p,
+        hyper: std::array::from_fn(|k| hyper[k]),
+        scale: scale[0],
+        gradient,
+        weight,
+        m: means.next().unwrap_or_default(),
+        v,
+    });
+    team.each(shares.collect(), dispatch);
+}
+
+/// The weights that a thread updates.
+struct AdamShare<'a, F> {
+    p: Adam,
+    hyper: [F; HYPER],
+    scale: F,
+    gradient: &'a [F],
+    weight: &'a mut [F],
+    /// Empty where there is no mean of gradients.
+    m: &'a mut [F],
+    v: &'a mut [F],
+}
+
+impl<F: Real> Work for AdamShare<'_, F> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let [_, of_gradient, _, inside, left] = self.hyper;
+        let adds = self.p.l2 != 0.0 || of_gradient != F::zero() || inside != F::zero() || left != F::one();
+        // Adam without anything added, the commonest, has a loop without the terms that are 0: the same bits, sooner.
+        if self.p.limit == f32::MAX && !adds && !self.m.is_empty() {
+            self.update::<true>()
+        } else {
+            self.update::<false>()
+        }
     }
 }
 
-kernel! {
-    /// Gradient of a penalty on weights, added.
-    PENALTY = penalty(Penalty, NoConstants) {
-        bindings: [read weight, write gradient],
-        workgroup: [256, 1, 1],
-        elementwise: |p| [p.n], flops: 4,
-        touches: |p| p.touches(),
+impl<F: Real> AdamShare<'_, F> {
+    #[inline(always)]
+    fn update<const PLAIN: bool>(self) {
+        let Adam { beta1, take1, beta2, take2, limit, l2, .. } = self.p;
+        let [beta1, take1, beta2, take2, limit, l2] = [beta1, take1, beta2, take2, limit, l2].map(F::of);
+        let [of_mean, of_gradient, outside, inside, left] = self.hyper;
+        let each = |g: F, weight: F, v: &mut F| {
+            let g = g * self.scale;
+            let g = if PLAIN { g } else { clipped(g, limit) + l2 * weight };
+            *v = beta2 * *v + take2 * g * g;
+            let root = if PLAIN { v.sqrt() } else { (*v + inside).sqrt() };
+            (g, root + outside)
+        };
+        let memory = self.weight.iter_mut().zip(self.gradient).zip(self.v.iter_mut());
+        if self.m.is_empty() {
+            for ((weight, &gradient), v) in memory {
+                let (g, reach) = each(gradient, *weight, v);
+                *weight = left * *weight - of_gradient * g / reach;
+            }
+        } else {
+            for (((weight, &gradient), v), m) in memory.zip(self.m) {
+                let (g, reach) = each(gradient, *weight, v);
+                *m = beta1 * *m + take1 * g;
+                *weight = match PLAIN {
+                    true => *weight - of_mean * *m / reach,
+                    false => left * *weight - (of_gradient * g + of_mean * *m) / reach,
+                };
+            }
+        }
     }
 }
 
-impl Penalty {
-    fn touches(&self) -> Vec<Touch> {
-        let all = Region::span(0, 1, self.n);
-        vec![Touch::reads(all), Touch::updates(all, true)]
-    }
-}
-
-params! {
-    /// Scales vectors down to at most a norm: `w *= min(1, limit / (norm + 1e-7))`.
-    MaxNorm {
-        /// Vectors.
-        vectors: u32,
-        /// Elements of each.
-        length: u32,
-        /// Vectors of a matrix: vector v is (v / inner, v % inner).
-        inner: u32,
-        /// From one matrix to the next.
-        outer_stride: u32,
-        /// From one vector to the next.
-        inner_stride: u32,
-        /// From one element of a vector to the next.
-        stride: u32,
-        /// Largest norm allowed.
-        limit: f32,
-    }
-}
-
-kernel! {
-    /// Bounds the norms of vectors of weights.
-    MAX_NORM = max_norm(MaxNorm, NoConstants) {
-        bindings: [write weight],
-        workgroup: [256, 1, 1],
-        elementwise: |p| [p.vectors], flops: 3 * p.length as u64,
-        touches: |p| p.touches(),
-    }
-}
-
-impl MaxNorm {
-    fn touches(&self) -> Vec<Touch> {
-        let (matrices, inner) = split_axis(self.vectors, self.inner);
-        let axes = [(matrices, self.outer_stride), (inner, self.inner_stride), (self.length, self.stride)];
-        vec![Touch::updates(Region::strided(0, axes.map(|(n, stride)| (n, stride as i32))), true)]
+/// x cut off at ±limit; a NaN stays one.
+fn clipped<F: Real>(x: F, limit: F) -> F {
+    if x > limit {
+        limit
+    } else if x < -limit {
+        -limit
+    } else {
+        x
     }
 }

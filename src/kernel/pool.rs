@@ -1,8 +1,26 @@
 //! Pooling over time.
 
-use super::declare::{constants, kernel, params};
-use super::{Region, Touch};
-use crate::cpu::{pool_backward, pool_forward};
+use super::declare::{constants, kernel, kinds, params};
+use super::{Call, Region, Touch};
+use crate::cpu::Args;
+use crate::real::Real;
+
+/// The time that stands for none.
+const NONE: u32 = u32::MAX;
+
+kinds! {
+    /// The vector that pooling makes of a sequence.
+    PoolKind {
+        /// The last step.
+        Last,
+        /// The mean over time.
+        Mean,
+        /// The largest over time.
+        Max,
+        /// The sum over time.
+        Sum,
+    }
+}
 
 params! {
     /// One vector of each row's steps.
@@ -29,8 +47,8 @@ params! {
 constants! {
     /// Constants of [`POOL_FORWARD`] and [`POOL_BACKWARD`].
     PoolConstants {
-        /// How the vector is made: the last step, the mean, the largest or the sum.
-        kind: u32,
+        /// The vector.
+        kind: PoolKind,
         /// True if sequences have lengths.
         ragged: bool,
     }
@@ -56,6 +74,31 @@ impl PoolForward {
             out,
             out,
         ]
+    }
+}
+
+/// Twin of `shaders/pool_forward.wgsl`.
+fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: PoolForward = call.params();
+    let PoolConstants { kind, ragged } = call.constants();
+    let ([words, x], [y, at], _) = args.parts(0);
+    for row in 0..p.batch {
+        let len = if ragged { words[2 + row as usize].word() } else { p.total_steps };
+        for f in 0..p.features {
+            let i = (row * p.features + f) as usize;
+            let (mut value, mut best) = if p.time > 0 { (y[i], at[i].word()) } else { (F::zero(), NONE) };
+            for s in (0..p.steps).take_while(|s| p.time + s < len) {
+                let given = x[(p.x_offset + s * p.x_step + row * p.x_row + f) as usize];
+                if kind == PoolKind::Mean {
+                    value += given / F::of(len as f32);
+                } else if kind == PoolKind::Sum {
+                    value += given;
+                } else if kind == PoolKind::Last || best == NONE || given > value {
+                    (value, best) = (given, p.time + s);
+                }
+            }
+            (y[i], at[i]) = (value, F::of_word(best));
+        }
     }
 }
 
@@ -98,5 +141,24 @@ impl PoolBackward {
             Touch::reads(own(0, 1)),
             Touch::writes(own(self.dx_offset, self.steps)),
         ]
+    }
+}
+
+/// Twin of `shaders/pool_backward.wgsl`.
+fn pool_backward<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: PoolBackward = call.params();
+    let PoolConstants { kind, ragged } = call.constants();
+    let ([words, dy, at], [dx], _) = args.parts(0);
+    let slot = (p.batch * p.features) as usize;
+    for (n, dx) in dx[p.dx_offset as usize..][..p.steps as usize * slot].iter_mut().enumerate() {
+        let (i, time) = (n % slot, p.time + (n / slot) as u32);
+        let len = if ragged { words[2 + i / p.features as usize].word() } else { p.total_steps };
+        let factor = match kind {
+            PoolKind::Mean if time < len => F::one() / F::of(len as f32),
+            PoolKind::Sum if time < len => F::one(),
+            PoolKind::Last | PoolKind::Max if time == at[i].word() => F::one(),
+            _ => F::zero(),
+        };
+        *dx = factor * dy[p.dy_offset as usize + i];
     }
 }

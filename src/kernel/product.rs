@@ -47,7 +47,7 @@ params! {
         /// Terms that a workgroup sums; the next ones are another workgroup's, and another part of C. A multiple of k_split
         /// unless that is k. 0: all.
         part: u32,
-        /// From one part of C to the next.
+        /// Stride of C by part.
         c_part: u32,
     }
 }

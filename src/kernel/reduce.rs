@@ -1,8 +1,9 @@
 //! Sums.
 
 use super::declare::{kernel, params};
-use super::{NoConstants, Region, Touch};
-use crate::cpu::{column_sum, reduce};
+use super::{Call, NoConstants, Region, Touch};
+use crate::cpu::Args;
+use crate::real::Real;
 
 params! {
     /// `sums[n] (+)= Σ_row a[row, n]`, written `copies` times.
@@ -15,7 +16,7 @@ params! {
         a_offset: u32,
         /// First element of the sums.
         out_offset: u32,
-        /// How many copies of the sums to write (a layer with two biases gives both the same gradient).
+        /// Copies of the sums to write (a layer with two biases gives both the same gradient).
         copies: u32,
         /// 1: add to the sums; 0: overwrite them.
         accumulate: u32,
@@ -33,6 +34,27 @@ kernel! {
             Touch::reads(Region::span(p.a_offset, p.rows, p.columns)),
             Touch::updates(Region::span(p.out_offset, p.copies, p.columns), p.accumulate == 1),
         ],
+    }
+}
+
+/// Twin of `shaders/column_sum.wgsl`.
+fn column_sum<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: ColumnSum = call.params();
+    let (rows, columns) = (p.rows as usize, p.columns as usize);
+    if !args.reserve(columns) {
+        return;
+    }
+    let ([a], [sums], total) = args.parts(columns);
+    total.fill(F::zero());
+    for row in a[p.a_offset as usize..][..rows * columns].chunks_exact(columns) {
+        for (sum, &value) in total.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+    for copy in sums[p.out_offset as usize..][..p.copies as usize * columns].chunks_exact_mut(columns) {
+        for (sum, &value) in copy.iter_mut().zip(&*total) {
+            *sum = if p.accumulate == 1 { *sum + value } else { value };
+        }
     }
 }
 
@@ -57,7 +79,7 @@ kernel! {
     REDUCE = reduce(Reduce, NoConstants) {
         bindings: [read values, write sums],
         workgroup: [256, 1, 1],
-        groups: |p| [p.slices() as u64, 1, 1],
+        groups: |p| [p.slices(), 1, 1],
         flops: |p| p.n as u64 * (1 + p.square as u64),
         touches: |p| [
             Touch::reads(Region::span(p.offset, 1, p.n)),
@@ -69,5 +91,16 @@ kernel! {
 impl Reduce {
     fn slices(&self) -> u64 {
         (self.n as u64).div_ceil(self.per_group as u64)
+    }
+}
+
+/// Twin of `shaders/reduce.wgsl`.
+fn reduce<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Reduce = call.params();
+    let ([values], [sums], _) = args.parts(0);
+    let values = &values[p.offset as usize..][..p.n as usize];
+    for (group, slice) in values.chunks(p.per_group as usize).enumerate() {
+        sums[p.out_offset as usize + group] =
+            slice.iter().map(|&value| if p.square == 1 { value * value } else { value }).sum();
     }
 }

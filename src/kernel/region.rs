@@ -1,4 +1,4 @@
-//! What a call reads and writes.
+//! Elements that a call reads and writes.
 
 /// Elements of a buffer: a block of up to four axes with strides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct Region {
     axes: [(u32, i32); 4],
 }
 
-/// What a call does with one of its buffers.
+/// Reads and writes of one buffer of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Touch {
     /// Elements read.

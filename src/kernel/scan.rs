@@ -18,7 +18,7 @@ params! {
         directions: u32,
         /// Biases per gate: 0, 1 (Keras) or 2 (PyTorch), summed.
         biases: u32,
-        /// How many steps.
+        /// Steps of this call.
         steps: u32,
         /// First step of xw [steps, D, B, 4H].
         xw_offset: u32,
@@ -30,15 +30,15 @@ params! {
         c_out: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
-        /// Which step of the scan the first one is.
+        /// Index in the scan of the first step.
         first_step: u32,
         /// T: the reverse direction's step s is time T − 1 − s.
         total_steps: u32,
         /// 1: direction 0 runs from the end of time.
         backwards: u32,
-        /// Where random bits of zoneout are counted.
+        /// Stream of random bits of zoneout.
         site: u32,
-        /// In training a unit keeps h' where its random bits are below this.
+        /// Threshold of zoneout in training: a unit keeps h' where its random bits are below.
         zoneout_h: u32,
         /// The same for c'.
         zoneout_c: u32,
@@ -157,7 +157,7 @@ params! {
         directions: u32,
         /// Biases per gate, which lie before the further parameters of units.
         biases: u32,
-        /// How many steps.
+        /// Steps of this call.
         steps: u32,
         /// 1: a step follows the last one here, its gate gradients lie at dg_next.
         has_next: u32,
@@ -178,7 +178,7 @@ params! {
         dy_whole: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
-        /// From one step of saved to the next.
+        /// Stride of saved by step.
         saved_step: u32,
         /// Slot of the states [STATES, D, B, H] before the first step; the steps' own slots follow it.
         c_in: u32,
@@ -186,19 +186,19 @@ params! {
         dg_next: u32,
         /// First step of the gate gradients [steps, D, B, 4H].
         dg_offset: u32,
-        /// Which step of the scan the first one is.
+        /// Index in the scan of the first step.
         first_step: u32,
         /// T.
         total_steps: u32,
         /// 1: direction 0 runs from the end of time.
         backwards: u32,
-        /// Where random bits of zoneout are counted.
+        /// Stream of random bits of zoneout.
         site: u32,
-        /// As in the forward pass.
+        /// Threshold of h', as in the forward pass.
         zoneout_h: u32,
-        /// As in the forward pass.
+        /// Threshold of c', as in the forward pass.
         zoneout_c: u32,
-        /// Where random bits of the mask on h' are counted.
+        /// Stream of random bits of the mask on h'.
         drop_site: u32,
         /// The mask is 0 where its random bits are below this; 0: there is none.
         drop: u32,

@@ -1,5 +1,9 @@
-//! The dropout layer's configuration.
+//! The dropout layer: in training, elements set to 0 by chance.
 
+use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
+use crate::activation::Activation;
+use crate::error::{Error, Result};
+use crate::schedule::{Builder, Drop, Sequence};
 use serde::{Deserialize, Serialize};
 
 /// In training, sets elements to 0 with a probability and scales the others so that the expected value stays; else it does
@@ -19,5 +23,56 @@ impl Dropout {
     /// Drops with this probability, from 0 to below 1.
     pub fn new(probability: f64) -> Dropout {
         Dropout { probability }
+    }
+}
+
+impl Operator for Dropout {
+    fn kind(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn describe(&self) -> String {
+        format!("Dropout({})", self.probability)
+    }
+
+    fn validate(&self, name: &str, _: usize) -> Result<()> {
+        let probability = self.probability;
+        match (0.0..1.0).contains(&probability) {
+            true => Ok(()),
+            false => Err(Error::Config(format!(
+                "{name}: the probability is {probability}; it must be at least 0 and below 1"
+            ))),
+        }
+    }
+
+    fn output_activation(&self) -> Option<Activation> {
+        None
+    }
+
+    fn step_tensors(&self, _: &Site) -> Result<Vec<(String, u64)>> {
+        Ok(Vec::new())
+    }
+
+    fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
+        let (mut y, probability) = (x[0].clone(), self.probability);
+        let drops = site.train && probability > 0.0;
+        let drop = drops.then(|| Drop { probability, site: plan.site(), shared: false });
+        if let Some(drop) = drop {
+            plan.section(format!("{} forward", site.name));
+            y = plan.dropout(&format!("{}.y", site.name), &y, site.batch, drop)?;
+        }
+        Ok(Output::new(y, Dropped(drop)))
+    }
+}
+
+/// The mask; `None` where nothing was dropped.
+struct Dropped(Option<Drop>);
+
+impl Trace for Dropped {
+    fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>> {
+        let Upstream { dy, wants_dx, .. } = upstream;
+        let Some(drop) = self.0.filter(|_| wants_dx) else { return Ok(vec![dy.clone()]) };
+        plan.section(format!("{} backward", site.name));
+        Ok(vec![plan.dropout(&format!("{}.dx", site.name), dy, site.batch, drop)?])
     }
 }

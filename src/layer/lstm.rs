@@ -1,16 +1,12 @@
 //! The LSTM layer's configuration.
 
-use super::{Init, LstmLayer};
+use super::Init;
 use crate::activation::Activation;
 use crate::cell::{self, Cell, CellOption, CellSpec, Settings};
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::plan::{Capabilities, Plan};
-use crate::schedule::{Batch, Drops, LayerPlan, Purpose, Stage, network};
-use crate::schedule::{CARRY, CELL, PRODUCT, PRODUCT_NORM, PROJECT, RESET, STATE_NORM};
-use ndarray::ArrayD;
+use crate::kernel::MergeKind;
+use crate::schedule::recurrence::{CARRY, CELL, Drops, PRODUCT, PRODUCT_NORM, PROJECT, RESET, STATE_NORM, Stage};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Biases of a layer's gates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,9 +48,14 @@ pub enum Merge {
 }
 
 impl Merge {
-    /// The shaders' number, of all but the first.
-    pub(crate) fn index(self) -> u32 {
-        self as u32 - 1
+    /// The kernel's setting; `None` where the directions stay side by side.
+    pub(crate) fn kernel(self) -> Option<MergeKind> {
+        match self {
+            Merge::Concat => None,
+            Merge::Sum => Some(MergeKind::Sum),
+            Merge::Mul => Some(MergeKind::Product),
+            Merge::Ave => Some(MergeKind::Mean),
+        }
     }
 }
 
@@ -491,7 +492,7 @@ impl Lstm {
     }
 
     /// Refuses settings out of range and those that exclude each other.
-    pub(crate) fn validate(&self, name: &str) -> Result<()> {
+    pub(crate) fn validate_options(&self, name: &str) -> Result<()> {
         let refuse = |why: String| Err(Error::Config(format!("{name}: {why}")));
         let options = &self.options;
         for (place, activation) in [
@@ -535,8 +536,8 @@ impl Lstm {
                     self.hidden
                 ));
             }
-            if zoneout || options.recurrent_dropout > 0.0 {
-                return refuse("a projection excludes zoneout and recurrent dropout".into());
+            if zoneout {
+                return refuse("a projection excludes zoneout".into());
             }
         }
         if options.dropout > 0.0 && self.layers < 2 {
@@ -555,47 +556,6 @@ impl Lstm {
             return refuse("go_backwards is for one layer; add several, as in Keras, or use reverse".into());
         }
         Ok(())
-    }
-
-    /// Puts an LSTM for `input` features on a device, its weights drawn by `seed`.
-    ///
-    /// # Errors
-    /// A size that is 0, or weights that the device cannot bind.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
-        crate::wait::block_on(LstmLayer::new(self, device, input, seed))
-    }
-
-    /// Puts the LSTM on a device with parameters as [`LstmLayer::set_parameters`] takes them, without drawing any.
-    ///
-    /// # Errors
-    /// As [`Lstm::build`] and [`LstmLayer::set_parameters`].
-    ///
-    /// ```
-    /// use wgpu_lstm::{Device, Lstm};
-    /// let first = Lstm::new(4).build(&Device::cpu(), 3, 1)?;
-    /// let second = Lstm::new(4).build_with(&Device::cpu(), 3, first.parameters()?)?;
-    /// assert_eq!(first.parameters()?, second.parameters()?);
-    /// # Ok::<(), wgpu_lstm::Error>(())
-    /// ```
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build_with(
-        self,
-        device: &Device,
-        input: usize,
-        parameters: BTreeMap<String, ArrayD<f32>>,
-    ) -> Result<LstmLayer> {
-        crate::wait::block_on(LstmLayer::with_parameters(self, device, input, parameters))
-    }
-
-    /// The plan of a forward pass over B sequences of T steps, for looking at.
-    ///
-    /// # Errors
-    /// A size that is 0, or sizes that do not fit the capabilities.
-    pub fn plan(&self, input: usize, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan> {
-        let layer = Lstm { return_sequences: true, ..self.clone() };
-        let layers = [LayerPlan { name: "lstm".into(), input, layer: layer.into() }];
-        Ok(network(&layers, Batch::new(batch, steps), Purpose::Predict, capabilities)?.plan)
     }
 
     /// Heads: groups of units that do not see each other.

@@ -1,5 +1,8 @@
-//! The masking layer's configuration.
+//! The masking layer: padding told from values.
 
+use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
+use crate::error::{Error, Result};
+use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
 /// Says which steps are padding: those whose features all equal one value, as in
@@ -32,5 +35,43 @@ impl Masking {
     /// Steps whose features all equal `value` (finite; Keras's default is 0) are padding.
     pub fn new(value: f32) -> Masking {
         Masking { value }
+    }
+}
+
+/// Nothing runs on the device: the host makes lengths of sequences of it.
+impl Operator for Masking {
+    fn kind(&self) -> &'static str {
+        "masking"
+    }
+
+    fn describe(&self) -> String {
+        format!("Masking({})", self.value)
+    }
+
+    fn validate(&self, name: &str, _: usize) -> Result<()> {
+        match self.value.is_finite() {
+            true => Ok(()),
+            false => Err(Error::Config(format!("{name}: the value is {}; it must be finite", self.value))),
+        }
+    }
+
+    fn padding(&self) -> Option<f32> {
+        Some(self.value)
+    }
+
+    fn step_tensors(&self, _: &Site) -> Result<Vec<(String, u64)>> {
+        Ok(Vec::new())
+    }
+
+    fn forward(&self, _: &mut Builder, _: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
+        Ok(Output::new(x[0].clone(), Masked))
+    }
+}
+
+struct Masked;
+
+impl Trace for Masked {
+    fn backward(&self, _: &mut Builder, _: &Site, Upstream { dy, .. }: Upstream) -> Result<Vec<Sequence>> {
+        Ok(vec![dy.clone()])
     }
 }

@@ -1,5 +1,7 @@
-//! Layers: their configuration, their parameters and how these are initialised.
+//! Layers. A file for each, which says all about it: configuration, shapes, parameters, states, forward, backward, summary
+//! ([`operator::Operator`]).
 
+mod activation;
 mod dense;
 mod dropout;
 mod embedding;
@@ -8,15 +10,16 @@ mod ind_rnn;
 mod init;
 mod lstm;
 mod masking;
+mod merge;
 mod min_lstm;
 mod newtype;
 mod norm;
-mod parameters;
+mod operator;
 mod pool;
+mod recurrent;
 mod rnn;
-mod run;
 mod s_lstm;
-mod weights;
+mod tensor;
 
 pub use dense::Dense;
 pub use dropout::Dropout;
@@ -30,12 +33,11 @@ pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
 pub use min_lstm::MinLstm;
 pub use norm::LayerNorm;
-pub(crate) use parameters::{Parameters, SharedParameters, Version, tensor_shapes};
+pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Trace, Upstream};
 pub use pool::Pool;
 pub use rnn::Rnn;
-pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub use s_lstm::SLstm;
-pub(crate) use weights::HostTensor;
+pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
 
 use crate::activation::Activation;
 use serde::{Deserialize, Serialize};
@@ -64,102 +66,55 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// The layer as an operator of a network: the one match over all layers.
+    pub(crate) fn operator(&self) -> &dyn Operator {
+        match self {
+            Layer::Lstm(lstm) => lstm,
+            Layer::Dense(dense) => dense,
+            Layer::Dropout(dropout) => dropout,
+            Layer::Pool(pool) => pool,
+            Layer::LayerNorm(norm) => norm,
+            Layer::Embedding(embedding) => embedding,
+            Layer::Masking(masking) => masking,
+            Layer::Activation(activation) => activation,
+        }
+    }
+
     /// The kind, as automatic names have it.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Layer::Lstm(lstm) => lstm.cell.spec().kind,
-            Layer::Dense(_) => "dense",
-            Layer::Dropout(_) => "dropout",
-            Layer::Pool(_) => "pool",
-            Layer::LayerNorm(_) => "layer_norm",
-            Layer::Embedding(_) => "embedding",
-            Layer::Masking(_) => "masking",
-            Layer::Activation(_) => "activation",
-        }
+        self.operator().kind()
     }
 
     /// Features of its output, from `input` features.
     pub fn output(&self, input: usize) -> usize {
-        match self {
-            Layer::Lstm(lstm) => lstm.output(),
-            Layer::Dense(dense) => dense.units,
-            Layer::Dropout(_) | Layer::Pool(_) | Layer::LayerNorm(_) | Layer::Masking(_) | Layer::Activation(_) => {
-                input
+        self.operator().output(input)
+    }
+}
+
+macro_rules! layers {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        $($(#[$doc])*
+        impl From<$name> for Layer {
+            fn from(layer: $name) -> Layer {
+                Layer::$name(layer)
             }
-            Layer::Embedding(embedding) => embedding.features,
-        }
-    }
-
-    /// Whether it makes one vector of a sequence.
-    pub(crate) fn ends_sequence(&self) -> bool {
-        match self {
-            Layer::Lstm(lstm) => !lstm.return_sequences,
-            Layer::Pool(_) => true,
-            Layer::Dense(_)
-            | Layer::Dropout(_)
-            | Layer::LayerNorm(_)
-            | Layer::Embedding(_)
-            | Layer::Masking(_)
-            | Layer::Activation(_) => false,
-        }
-    }
-
-    /// Whether it needs a sequence.
-    pub(crate) fn takes_sequence(&self) -> bool {
-        matches!(self, Layer::Lstm(_) | Layer::Pool(_))
-    }
+        })*
+    };
 }
 
-impl From<Dropout> for Layer {
-    fn from(dropout: Dropout) -> Layer {
-        Layer::Dropout(dropout)
-    }
-}
-
-impl From<LayerNorm> for Layer {
-    fn from(norm: LayerNorm) -> Layer {
-        Layer::LayerNorm(norm)
-    }
-}
-
-impl From<Embedding> for Layer {
-    fn from(embedding: Embedding) -> Layer {
-        Layer::Embedding(embedding)
-    }
-}
-
-impl From<Masking> for Layer {
-    fn from(masking: Masking) -> Layer {
-        Layer::Masking(masking)
-    }
-}
-
-/// As a layer of its own:
-///
-/// ```
-/// use wgpu_lstm::{Activation, Dense, Lstm, Sequential};
-/// let model = Sequential::new(3).add(Lstm::new(16)).add(Activation::Relu).add(Dense::new(2));
-/// ```
-impl From<Activation> for Layer {
-    fn from(activation: Activation) -> Layer {
-        Layer::Activation(activation)
-    }
-}
-
-impl From<Pool> for Layer {
-    fn from(pool: Pool) -> Layer {
-        Layer::Pool(pool)
-    }
-}
-
-impl From<Lstm> for Layer {
-    fn from(lstm: Lstm) -> Layer {
-        Layer::Lstm(lstm)
-    }
-}
-
-impl From<Dense> for Layer {
-    fn from(dense: Dense) -> Layer {
-        Layer::Dense(dense)
-    }
+layers! {
+    Lstm,
+    Dense,
+    Dropout,
+    Pool,
+    LayerNorm,
+    Embedding,
+    Masking,
+    /// As a layer of its own:
+    ///
+    /// ```
+    /// use wgpu_lstm::{Activation, Dense, Lstm, Sequential};
+    /// let model = Sequential::new(3).add(Lstm::new(16)).add(Activation::Relu).add(Dense::new(2));
+    /// ```
+    Activation,
 }

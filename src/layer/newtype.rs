@@ -1,6 +1,6 @@
-//! What layers that are an [`Lstm`](super::Lstm) of another cell share with it.
+//! Options that layers of another cell share with the [`Lstm`](super::Lstm).
 
-/// The options that every recurrent layer has, building, and conversions, for a type that wraps an [`Lstm`](super::Lstm).
+/// The options that every recurrent layer has, and conversions, for a type that wraps an [`Lstm`](super::Lstm).
 macro_rules! recurrent_layer {
     ($name:ident) => {
         impl $name {
@@ -52,34 +52,6 @@ macro_rules! recurrent_layer {
             /// Drops inputs; see [`Lstm::input_dropout`](crate::Lstm::input_dropout).
             pub fn input_dropout(self, probability: f64) -> $name {
                 $name(self.0.input_dropout(probability))
-            }
-
-            /// Puts a layer for `input` features on a device; see [`Lstm::build`](crate::Lstm::build).
-            ///
-            /// # Errors
-            /// As [`Lstm::build`](crate::Lstm::build).
-            #[cfg(not(target_arch = "wasm32"))]
-            pub fn build(
-                self,
-                device: &$crate::Device,
-                input: usize,
-                seed: u64,
-            ) -> $crate::error::Result<$crate::LstmLayer> {
-                self.0.build(device, input, seed)
-            }
-
-            /// Puts a layer on a device with parameters that are given; see [`Lstm::build_with`](crate::Lstm::build_with).
-            ///
-            /// # Errors
-            /// As [`Lstm::build_with`](crate::Lstm::build_with).
-            #[cfg(not(target_arch = "wasm32"))]
-            pub fn build_with(
-                self,
-                device: &$crate::Device,
-                input: usize,
-                parameters: std::collections::BTreeMap<String, ndarray::ArrayD<f32>>,
-            ) -> $crate::error::Result<$crate::LstmLayer> {
-                self.0.build_with(device, input, parameters)
             }
         }
 

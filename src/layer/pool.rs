@@ -1,5 +1,11 @@
-//! From a sequence to one vector.
+//! Pooling over time: from a sequence to one vector.
 
+use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
+use crate::activation::Activation;
+use crate::error::Result;
+use crate::kernel::{self, PoolConstants, PoolKind};
+use crate::plan::{BufferId, Role};
+use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
 /// Takes one vector [B, F] from a sequence [B, T, F], of the steps that each sequence has unless said otherwise.
@@ -28,14 +34,14 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// The shaders' number, and whether lengths of sequences count.
-    pub(crate) fn kernel(self) -> (u32, bool) {
+    /// The kernel's setting, and true if lengths of sequences count.
+    pub(crate) fn kernel(self) -> (PoolKind, bool) {
         match self {
-            Pool::Last => (0, true),
-            Pool::Mean => (1, true),
-            Pool::Max => (2, true),
-            Pool::MaxWithPadding => (2, false),
-            Pool::Sum => (3, true),
+            Pool::Last => (PoolKind::Last, true),
+            Pool::Mean => (PoolKind::Mean, true),
+            Pool::Max => (PoolKind::Max, true),
+            Pool::MaxWithPadding => (PoolKind::Max, false),
+            Pool::Sum => (PoolKind::Sum, true),
         }
     }
 
@@ -48,5 +54,100 @@ impl Pool {
             Pool::MaxWithPadding => "max with padding",
             Pool::Sum => "sum",
         }
+    }
+}
+
+impl Operator for Pool {
+    fn kind(&self) -> &'static str {
+        "pool"
+    }
+
+    fn describe(&self) -> String {
+        format!("Pool({})", self.name())
+    }
+
+    fn validate(&self, _: &str, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn ends_sequence(&self) -> bool {
+        true
+    }
+
+    fn takes_sequence(&self) -> bool {
+        true
+    }
+
+    fn needs_whole_sequence(&self) -> Option<&'static str> {
+        Some("pools over time")
+    }
+
+    fn output_activation(&self) -> Option<Activation> {
+        None
+    }
+
+    fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
+        Ok(vec![site.step(site.input)])
+    }
+
+    fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
+        let x = &x[0];
+        plan.section(format!("{} forward", site.name));
+        let (kind, by_length) = self.kernel();
+        let ragged = site.ragged && by_length;
+        let words = plan.words(site.batch)?;
+        let y = plan.sequence(&format!("{}.y", site.name), [1, site.batch, x.features], 0, Role::Scratch)?;
+        let at = plan.buffer(format!("{}.at", site.name), site.batch as u64 * x.features as u64, Role::Scratch)?;
+        for chunk in 0..x.chunks.len() {
+            let range = x.chunk_range(chunk);
+            let (from, x_offset) = x.at(range.start);
+            let params = kernel::PoolForward {
+                steps: range.len() as u32,
+                batch: site.batch,
+                features: x.features,
+                x_offset,
+                x_step: x.step,
+                x_row: x.row,
+                time: range.start,
+                total_steps: x.steps,
+            };
+            let constants = PoolConstants { kind, ragged };
+            plan.push(&kernel::POOL_FORWARD, None, &constants, &params, &[words, from, y.at(0).0, at]);
+        }
+        Ok(Output::new(y, Pooled { pool: *self, x: x.clone(), at, ragged }))
+    }
+}
+
+struct Pooled {
+    pool: Pool,
+    x: Sequence,
+    /// The times that were taken, [B, F].
+    at: BufferId,
+    ragged: bool,
+}
+
+impl Trace for Pooled {
+    fn backward(&self, plan: &mut Builder, site: &Site, Upstream { dy, .. }: Upstream) -> Result<Vec<Sequence>> {
+        plan.section(format!("{} backward", site.name));
+        let words = plan.words(site.batch)?;
+        let x = &self.x;
+        let dx = plan.sequence(&format!("{}.dx", site.name), [x.steps, site.batch, x.features], 0, Role::Scratch)?;
+        let (from, dy_offset) = dy.at(0);
+        for chunk in 0..dx.chunks.len() {
+            let range = dx.chunk_range(chunk);
+            let (to, dx_offset) = dx.at(range.start);
+            let params = kernel::PoolBackward {
+                steps: range.len() as u32,
+                batch: site.batch,
+                features: x.features,
+                dx_offset,
+                dy_offset,
+                time: range.start,
+                total_steps: x.steps,
+            };
+            let constants = PoolConstants { kind: self.pool.kernel().0, ragged: self.ragged };
+            plan.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[words, from, self.at, to]);
+        }
+        Ok(vec![dx])
     }
 }

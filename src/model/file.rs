@@ -4,9 +4,10 @@ use super::{Model, Sequential, checksum};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Reader, check, safetensors};
-use crate::layer::{HostTensor, Layer, tensor_shapes};
+use crate::layer::HostTensor;
+use crate::network::Node;
+use crate::network::{Batch, Purpose, network};
 use crate::plan::Role;
-use crate::schedule::{Batch, Purpose, network};
 use crate::train::{Loss, Progress, TimeCheckpoints, Update, check_count};
 use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
@@ -221,7 +222,7 @@ impl Model {
             finite(&format!("tensor {}", host.name), "[element]", &ndarray::aview1(&host.values))?;
             all.entry(place).or_default().push(HostTensor { name, ..host });
         }
-        let mut expected: Vec<_> = self.layers.iter().flat_map(tensor_shapes).collect();
+        let mut expected: Vec<_> = self.layers.iter().flat_map(Node::shapes).collect();
         expected.sort();
         for (place, weights) in &all {
             let mut given: Vec<_> = weights.iter().map(|host| (host.name.clone(), host.shape.clone())).collect();
@@ -288,20 +289,12 @@ impl Model {
             None => (Vec::new(), tensors),
         };
         // A forged configuration must not allocate more than the file holds.
-        let depth: usize = header
-            .model
-            .layers
-            .iter()
-            .map(|layer| match layer {
-                Layer::Lstm(lstm) => lstm.layers,
-                Layer::Dense(_) | Layer::LayerNorm(_) | Layer::Embedding(_) => 1,
-                Layer::Dropout(_) | Layer::Pool(_) | Layer::Masking(_) | Layer::Activation(_) => 0,
-            })
-            .fold(0, usize::saturating_add);
+        let depth: usize =
+            header.model.layers.iter().map(|layer| layer.operator().depth()).fold(0, usize::saturating_add);
         if depth > tensors.len() {
             return Err(Error::format(path, format!("has {} tensors for {depth} layers", tensors.len())));
         }
-        for (name, shape) in header.model.plan_layers()?.iter().flat_map(tensor_shapes) {
+        for (name, shape) in header.model.nodes()?.iter().flat_map(Node::shapes) {
             match tensors.iter().find(|tensor| tensor.name == name) {
                 Some(tensor) if tensor.shape == shape => {}
                 Some(tensor) => {

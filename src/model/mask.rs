@@ -2,18 +2,13 @@
 
 use super::{Sequential, check_lengths};
 use crate::error::{Error, Result};
-use crate::layer::Layer;
 use crate::memory;
 use ndarray::{ArrayView3, CowArray, Ix3, s};
 
 impl Sequential {
     /// The value that all features of a padded step have, where the model knows one.
     pub(crate) fn mask(&self) -> Option<f32> {
-        match self.layers.first()? {
-            Layer::Masking(masking) => Some(masking.value),
-            Layer::Embedding(embedding) if embedding.mask_zero => Some(0.0),
-            _ => None,
-        }
+        self.layers.first()?.operator().padding()
     }
 
     /// Lengths of the sequences of x [N, T, I]: those that its padding gives, or those given. Where there are both, they must be the

@@ -1,184 +1,39 @@
 //! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
 
+mod bare;
+mod cache;
 mod checksum;
 mod file;
 mod mask;
+mod parameters;
 mod recovery;
+mod sequential;
+mod stream;
 mod summary;
+
+pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};
+pub use sequential::Sequential;
+pub use stream::{Stream, StreamState};
 
 #[cfg(feature = "pytorch")]
 pub(crate) use file::KEY;
 
 use crate::activation::Activation;
-use crate::cache::{Compiled, Lease, Plans};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
-use crate::layer::{HostTensor, Layer, Parameters, SharedParameters};
+use crate::layer::{HostTensor, Layer};
 use crate::memory;
+use crate::network::{Batch, NetworkPlan, Node, Purpose, check_carried, check_segments, network};
 use crate::plan::{BufferId, Plan, Role};
-use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, check_segments, network};
-use crate::stream::Stream;
 use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use crate::wait;
+use cache::{Compiled, Lease, Plans};
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, s};
-use serde::{Deserialize, Serialize};
+use parameters::{Parameters, SharedParameters, hosts};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::sync::Arc;
-
-/// Layers one after another: what a [`Model`] is built from.
-///
-/// ```
-/// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
-/// let model = Sequential::new(3) // features of a step
-///     .add(Lstm::new(32).layers(2).return_sequences(true))
-///     .add(Lstm::new(16))
-///     .add(Dense::new(7))
-///     .build(&Device::cpu(), 42)?; // seed
-/// println!("{}", model.summary());
-/// # Ok::<(), wgpu_lstm::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sequential {
-    pub(crate) input: usize,
-    pub(crate) layers: Vec<Layer>,
-}
-
-impl Sequential {
-    /// A model for sequences of `input` features a step.
-    pub fn new(input: usize) -> Sequential {
-        Sequential { input, layers: Vec::new() }
-    }
-
-    /// Adds a layer on top.
-    #[allow(clippy::should_implement_trait)] // Keras's word
-    pub fn add(mut self, layer: impl Into<Layer>) -> Sequential {
-        self.layers.push(layer.into());
-        self
-    }
-
-    /// Puts the model on a device, its weights drawn by `seed`.
-    ///
-    /// # Errors
-    /// No layer, a size of 0, an LSTM above one that returns only its last step, weights that the device cannot bind.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build(self, device: &Device, seed: u64) -> Result<Model> {
-        wait::block_on(self.build_async(device, seed))
-    }
-
-    /// [`Sequential::build`] for places that cannot block.
-    pub async fn build_async(self, device: &Device, seed: u64) -> Result<Model> {
-        let layers = self.plan_layers()?;
-        let parameters = Parameters::new(device, &layers, seed).await?;
-        Ok(self.model(device, layers, parameters))
-    }
-
-    /// Puts the model on a device with parameters as [`Model::set_parameters`] takes them, without drawing any.
-    ///
-    /// # Errors
-    /// As [`Sequential::build`] and [`Model::set_parameters`].
-    ///
-    /// ```
-    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
-    /// let layers = Sequential::new(3).add(Lstm::new(4)).add(Dense::new(2));
-    /// let first = layers.clone().build(&Device::cpu(), 1)?;
-    /// let second = layers.build_with(&Device::cpu(), first.parameters()?)?;
-    /// assert_eq!(first.parameters()?, second.parameters()?);
-    /// # Ok::<(), wgpu_lstm::Error>(())
-    /// ```
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build_with(self, device: &Device, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<Model> {
-        wait::block_on(self.build_with_async(device, parameters))
-    }
-
-    /// [`Sequential::build_with`] for places that cannot block.
-    pub async fn build_with_async(self, device: &Device, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<Model> {
-        self.given(device, hosts(parameters)?).await
-    }
-
-    /// The same, for readers of files.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn with_parameters(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
-        wait::block_on(self.given(device, parameters))
-    }
-
-    async fn given(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
-        let layers = self.plan_layers()?;
-        let parameters = Parameters::given(device, &layers, parameters).await?;
-        Ok(self.model(device, layers, parameters))
-    }
-
-    fn model(self, device: &Device, layers: Vec<LayerPlan>, parameters: Parameters) -> Model {
-        Model {
-            config: self,
-            layers,
-            device: device.clone(),
-            parameters: SharedParameters::new(parameters),
-            training: None,
-            plans: Plans::new(),
-            extra: BTreeMap::new(),
-        }
-    }
-
-    /// Features of a step of the input.
-    pub fn input(&self) -> usize {
-        self.input
-    }
-
-    /// Features of the output.
-    pub fn output(&self) -> usize {
-        self.layers.iter().fold(self.input, |input, layer| layer.output(input))
-    }
-
-    /// Refuses what is no index of the embedding, where the first layer is one.
-    pub(crate) fn check_indices(&self, name: &str, x: &ArrayView3<f32>) -> Result<()> {
-        let Some(Layer::Embedding(embedding)) = self.layers.first() else { return Ok(()) };
-        let good = |x: f32| x >= 0.0 && x < embedding.entries as f32 && x.fract() == 0.0;
-        match x.indexed_iter().find(|&(_, &x)| !good(x)) {
-            None => Ok(()),
-            Some(((n, t, _), value)) => Err(Error::Config(format!(
-                "{name} holds {value} at [sequence, step] = [{n}, {t}]; the embedding takes whole numbers from 0 to {}",
-                embedding.entries - 1
-            ))),
-        }
-    }
-
-    /// The layers with their names (lstm, lstm_1, dense, ...) and input features.
-    pub(crate) fn plan_layers(&self) -> Result<Vec<LayerPlan>> {
-        if self.layers.is_empty() {
-            return Err(Error::Config("the model has no layer; add at least one LSTM or dense layer".into()));
-        }
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        let (mut input, mut whole) = (self.input, true);
-        let mut plans = Vec::new();
-        for layer in &self.layers {
-            let count = counts.entry(layer.kind()).or_default();
-            let name = if *count == 0 { layer.kind().to_string() } else { format!("{}_{count}", layer.kind()) };
-            *count += 1;
-            if layer.takes_sequence() && !whole {
-                return Err(Error::Config(format!(
-                    "{name} needs a sequence, but a layer below it gives one vector; if that is an LSTM, set \
-                     return_sequences(true) on it"
-                )));
-            }
-            whole &= !layer.ends_sequence();
-            if matches!(layer, Layer::Embedding(_)) && !(plans.is_empty() && self.input == 1) {
-                return Err(Error::Config(format!(
-                    "{name} takes indices, so it must be the first layer of a model of one input feature; here it takes {input} \
-                     features"
-                )));
-            }
-            if matches!(layer, Layer::Masking(_)) && !plans.is_empty() {
-                return Err(Error::Config(format!("{name} compares the model's input, so it must be the first layer")));
-            }
-            let plan = LayerPlan { name, input, layer: layer.clone() };
-            plan.validate()?;
-            plans.push(plan);
-            input = layer.output(input);
-        }
-        Ok(plans)
-    }
-}
 
 /// How a model learns.
 #[derive(Clone, Debug)]
@@ -272,7 +127,7 @@ const LOG: u64 = train::MOST_STEPS as u64;
 #[derive(Debug)]
 pub struct Model {
     config: Sequential,
-    layers: Vec<LayerPlan>,
+    layers: Vec<Node>,
     device: Device,
     parameters: SharedParameters,
     training: Option<Training>,
@@ -311,6 +166,19 @@ struct Key {
 }
 
 impl Model {
+    /// A model that was not compiled for training.
+    fn new(config: Sequential, device: &Device, layers: Vec<Node>, parameters: Parameters) -> Model {
+        Model {
+            config,
+            layers,
+            device: device.clone(),
+            parameters: SharedParameters::new(parameters),
+            training: None,
+            plans: Plans::new(),
+            extra: BTreeMap::new(),
+        }
+    }
+
     /// The layers it was built from.
     pub fn config(&self) -> &Sequential {
         &self.config
@@ -346,16 +214,12 @@ impl Model {
     /// [`Model::compile`] for places that cannot block.
     pub async fn compile_async(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
         let update = update.into();
-        update.validate(&self.layers)?;
+        let tensors: Vec<_> = self.layers.iter().flat_map(Node::parameters).collect();
+        update.validate(&tensors)?;
         loss.validate()?;
         loss.target_width(self.config.output())?;
-        // What comes before layers that only pass numbers on.
-        let last = self.config.layers.iter().rev().find(|layer| !matches!(layer, Layer::Dropout(_) | Layer::Pool(_)));
-        let activation = match last {
-            Some(Layer::Dense(dense)) => dense.activation,
-            Some(&Layer::Activation(activation)) => activation,
-            _ => Activation::Linear,
-        };
+        let activations = self.config.layers.iter().rev().find_map(|layer| layer.operator().output_activation());
+        let activation = activations.unwrap_or_default();
         if loss.takes_logits() && activation != Activation::Linear {
             return Err(Error::Config(format!(
                 "{} takes logits, but what makes the output is the activation {activation}; use Linear, or leave it out",
@@ -389,7 +253,8 @@ impl Model {
     pub fn clip_norm(&mut self, norm: Option<f32>) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
-        update.validate(&self.layers)?;
+        let tensors: Vec<_> = self.layers.iter().flat_map(Node::parameters).collect();
+        update.validate(&tensors)?;
         training.update = update;
         self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
         Ok(())
@@ -493,7 +358,7 @@ impl Model {
 
     /// Refuses layers whose states cannot be carried from one part of a sequence to the next.
     pub(crate) fn check_carried(&self) -> Result<()> {
-        if !self.config.layers.iter().any(|layer| matches!(layer, Layer::Lstm(_))) {
+        if !self.layers.iter().any(Node::is_recurrent) {
             return Err(Error::Config("the model has no recurrent layer, so there is no state to carry".into()));
         }
         check_carried(&self.layers, "carry its state from batch to batch")
@@ -970,7 +835,7 @@ impl Model {
     }
 
     pub(crate) fn returns_sequences(&self) -> bool {
-        !self.config.layers.iter().any(Layer::ends_sequence)
+        !self.config.layers.iter().any(|layer| layer.operator().ends_sequence())
     }
 
     /// Steps and features of the output for an input of `steps`.
@@ -1051,10 +916,6 @@ impl Given<'_> {
         let factors = (0..steps).flat_map(|t| (0..batch).map(move |b| factor(t, b)));
         memory::collect(steps * batch, factors, "weights of rows")
     }
-}
-
-fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Result<Vec<HostTensor>> {
-    arrays.into_iter().map(|(name, array)| HostTensor::new(name, &array)).collect()
 }
 
 /// Sets the states that a plan of its own carries from batch to batch to zero.

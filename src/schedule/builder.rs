@@ -16,21 +16,9 @@ const MOST_TERMS: u32 = 1 << 15;
 /// Rows up to which a product is made without tiles.
 const FEW_ROWS: u32 = 16;
 
-/// A weight with its gradient and its length.
-pub(super) struct Trained {
-    /// The weight.
-    pub weight: BufferId,
-    /// Its gradient.
-    pub gradient: BufferId,
-    /// Elements.
-    pub len: u32,
-    /// Name of the weight's buffer.
-    pub name: String,
-}
-
 /// How elements are dropped.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Drop {
+pub(crate) struct Drop {
     /// With what probability, 0 to below 1.
     pub probability: f64,
     /// Where random bits are counted.
@@ -54,7 +42,7 @@ impl Drop {
 /// A part of time, where a plan goes through it in segments: sequences then hold the steps of one, and buffers and parts of the
 /// plan that have a name already are used again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     /// Its first step.
     pub first: u32,
     /// Whether gradients are added to those of other segments.
@@ -105,7 +93,7 @@ impl Builder {
     }
 
     /// An empty plan that the scheduler alone builds on. It must not leave the crate before it is finished.
-    pub(super) fn trusted(title: impl Into<String>, capabilities: Capabilities) -> Builder {
+    pub(crate) fn trusted(title: impl Into<String>, capabilities: Capabilities) -> Builder {
         Builder { trusted: true, ..Builder::new(title, capabilities) }
     }
 
@@ -144,28 +132,28 @@ impl Builder {
     }
 
     /// Says for what part of time the following commands are. Random bits are counted from the first place again.
-    pub(super) fn begin_segment(&mut self, segment: Segment) {
+    pub(crate) fn begin_segment(&mut self, segment: Segment) {
         self.segment = Some(segment);
         self.sites = 0;
     }
 
     /// Ends the last segment; what follows is for all of time.
-    pub(super) fn end_segments(&mut self) {
+    pub(crate) fn end_segments(&mut self) {
         self.segment = None;
     }
 
     /// The first step of the segment.
-    pub(super) fn first_step(&self) -> u32 {
+    pub(crate) fn first_step(&self) -> u32 {
         self.segment.map_or(0, |segment| segment.first)
     }
 
     /// Whether gradients are added to those of other segments.
-    pub(super) fn adds(&self) -> bool {
+    pub(crate) fn adds(&self) -> bool {
         self.segment.is_some_and(|segment| segment.adds)
     }
 
     /// Makes chunks of time hold whole segments of `steps`, which must be no longer than a chunk.
-    pub(super) fn chunk_by_segments(&mut self, steps: u32) {
+    pub(crate) fn chunk_by_segments(&mut self, steps: u32) {
         self.chunk_steps = (self.chunk_steps / steps).max(1) * steps;
     }
 
@@ -330,7 +318,7 @@ impl Builder {
     }
 
     /// A place where random bits are counted, different from all others of the plan.
-    pub(super) fn site(&mut self) -> u32 {
+    pub(crate) fn site(&mut self) -> u32 {
         self.sites += 1;
         self.sites - 1
     }
@@ -346,7 +334,7 @@ impl Builder {
     }
 
     /// A buffer to bind where a call needs none; a buffer may be bound only once.
-    pub(super) fn unused(&mut self) -> BufferId {
+    pub(crate) fn unused(&mut self) -> BufferId {
         const NAME: &str = "unused";
         self.plan.find(NAME).unwrap_or_else(|| {
             self.plan.buffers.push(Buffer { name: NAME.into(), len: 1, role: Role::Scratch });
@@ -355,7 +343,7 @@ impl Builder {
     }
 
     /// A sequence with elements dropped; see [`Drop`].
-    pub(super) fn dropout(&mut self, name: &str, x: &Sequence, batch: u32, drop: Drop) -> Result<Sequence> {
+    pub(crate) fn dropout(&mut self, name: &str, x: &Sequence, batch: u32, drop: Drop) -> Result<Sequence> {
         let words = self.words(batch)?;
         let y = self.sequence(name, [x.steps, batch, x.features], 0, Role::Scratch)?;
         let step = batch * x.features;
@@ -384,7 +372,7 @@ impl Builder {
     }
 
     /// Drops elements of rows that lie one after another, the same in each of `steps` steps.
-    pub(super) fn drop_rows(
+    pub(crate) fn drop_rows(
         &mut self,
         words: BufferId,
         [steps, rows, features]: [u32; 3],
@@ -446,7 +434,7 @@ impl Builder {
     }
 
     /// The buffer from which time steps read recurrent weights of `len` elements: themselves, or room for them in f16.
-    pub(super) fn step_weights(&mut self, name: &str, weights: BufferId, len: u64) -> Result<BufferId> {
+    pub(crate) fn step_weights(&mut self, name: &str, weights: BufferId, len: u64) -> Result<BufferId> {
         if !self.capabilities.half_weights {
             return Ok(weights);
         }
@@ -454,7 +442,7 @@ impl Builder {
     }
 
     /// Fills what [`Builder::step_weights`] gave, if it is room; says whether it is.
-    pub(super) fn round_weights(&mut self, weights: BufferId, into: BufferId) -> bool {
+    pub(crate) fn round_weights(&mut self, weights: BufferId, into: BufferId) -> bool {
         let n = self.plan.buffers[into.0].len as u32;
         if weights != into {
             self.push(&kernel::HALF, None, &NoConstants, &params::Half { n }, &[weights, into]);
@@ -508,12 +496,6 @@ impl Builder {
     /// The buffer of that name.
     pub fn find(&self, name: &str) -> Option<BufferId> {
         self.plan.find(name)
-    }
-
-    /// A weight and its gradient, with the length and name that the plan knows.
-    pub(super) fn trained(&self, weight: BufferId, gradient: BufferId) -> Trained {
-        let buffer = &self.plan.buffers[weight.0];
-        Trained { weight, gradient, len: buffer.len as u32, name: buffer.name.clone() }
     }
 }
 

@@ -4,10 +4,10 @@ use crate::plan::{Capabilities, Strategy};
 
 /// Turns of a shader's loops that a dispatch may take: some drivers end loops after 65,535, counted over nested loops
 /// together.
-pub(super) const MOST_TURNS: u32 = 50_000;
+pub(crate) const MOST_TURNS: u32 = 50_000;
 
 /// What a strategy does, for a plan's text.
-pub(super) fn describe(strategy: Strategy) -> &'static str {
+pub(crate) fn describe(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::PerStep => {
             "per step: one dispatch a time step and layer (recurrent product, gates, activations, cell update; both \
@@ -22,14 +22,14 @@ pub(super) fn describe(strategy: Strategy) -> &'static str {
 
 /// Which way through time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(crate) enum Pass {
     Forward,
     Backward,
 }
 
 /// How a dispatch of the recurrence shares out its work.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Launch {
+pub(crate) struct Launch {
     /// Batch rows of a workgroup, which share each weight that is loaded: 1, 4 or 8.
     pub rows: u32,
     /// Hidden units of a workgroup.

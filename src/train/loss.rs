@@ -1,6 +1,7 @@
 //! What training makes small.
 
 use crate::error::{Error, Result};
+use crate::kernel::LossKind;
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 
@@ -59,30 +60,18 @@ pub enum Loss {
     GaussianNll,
 }
 
-/// The shader's numbers of the losses.
-pub(crate) mod kind {
-    pub const SQUARED: u32 = 0;
-    pub const ABSOLUTE: u32 = 1;
-    pub const HUBER: u32 = 2;
-    pub const QUANTILE: u32 = 3;
-    pub const BINARY: u32 = 4;
-    pub const SOFTMAX: u32 = 5;
-    pub const SPARSE_SOFTMAX: u32 = 6;
-    pub const GAUSSIAN: u32 = 7;
-}
-
 impl Loss {
-    /// The shader's number.
-    pub(crate) fn index(&self) -> u32 {
+    /// The kernel's setting.
+    pub(crate) fn kernel(&self) -> LossKind {
         match self {
-            Loss::MeanSquaredError => kind::SQUARED,
-            Loss::MeanAbsoluteError => kind::ABSOLUTE,
-            Loss::Huber { .. } => kind::HUBER,
-            Loss::Quantile { .. } => kind::QUANTILE,
-            Loss::BinaryCrossEntropy => kind::BINARY,
-            Loss::SoftmaxCrossEntropy => kind::SOFTMAX,
-            Loss::SparseSoftmaxCrossEntropy => kind::SPARSE_SOFTMAX,
-            Loss::GaussianNll => kind::GAUSSIAN,
+            Loss::MeanSquaredError => LossKind::Squared,
+            Loss::MeanAbsoluteError => LossKind::Absolute,
+            Loss::Huber { .. } => LossKind::Huber,
+            Loss::Quantile { .. } => LossKind::Quantile,
+            Loss::BinaryCrossEntropy => LossKind::Binary,
+            Loss::SoftmaxCrossEntropy => LossKind::Softmax,
+            Loss::SparseSoftmaxCrossEntropy => LossKind::SparseSoftmax,
+            Loss::GaussianNll => LossKind::Gaussian,
         }
     }
 

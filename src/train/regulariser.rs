@@ -1,8 +1,7 @@
 //! Penalties on weights and bounds of their norms, for the parameters that a pattern names.
 
 use crate::error::{Error, Result};
-use crate::layer::tensor_shapes;
-use crate::schedule::LayerPlan;
+use crate::layer::{DeviceTensor, Parameter};
 use serde::{Deserialize, Serialize};
 
 /// A penalty on weights, or a bound of their norms, as Keras's
@@ -65,19 +64,20 @@ impl Regulariser {
         Regulariser { on: Some(pattern.into()), ..self }
     }
 
-    fn names(&self, parameter: &str, shape: &[usize]) -> bool {
+    fn names(&self, parameter: &Parameter) -> bool {
         match &self.on {
-            Some(pattern) => parameter.contains(pattern.as_str()),
-            None => shape.len() >= 2,
+            Some(pattern) => parameter.name.contains(pattern.as_str()),
+            None => parameter.is_weight(),
         }
     }
 
-    /// Whether it acts on the device's buffer of that name.
-    pub(crate) fn acts_on(&self, buffer: &str, layers: &[LayerPlan]) -> bool {
-        parts(buffer, layers).iter().any(|(name, shape)| self.names(name, shape))
+    /// True if it acts on a tensor of the device.
+    pub(crate) fn acts_on(&self, tensor: &DeviceTensor) -> bool {
+        tensor.parameters.iter().any(|parameter| self.names(parameter))
     }
 
-    pub(crate) fn validate(&self, layers: &[LayerPlan]) -> Result<()> {
+    /// Refuses weights out of range, and patterns that name no parameter of these tensors or a part of a tensor.
+    pub(crate) fn validate(&self, tensors: &[DeviceTensor]) -> Result<()> {
         match self.action {
             Action::Penalty { l1, l2 } => {
                 if let Some(weight) = [l1, l2].into_iter().find(|weight| !(*weight >= 0.0 && weight.is_finite())) {
@@ -90,77 +90,32 @@ impl Regulariser {
             }
             Action::MaxNorm(_) => {}
         }
-        let all: Vec<(String, Vec<usize>)> = layers.iter().flat_map(tensor_shapes).collect();
-        let (named, others): (Vec<_>, Vec<_>) = all.iter().partition(|(name, shape)| self.names(name, shape));
         let pattern = self.on.as_deref().unwrap_or("weight");
-        if named.is_empty() {
-            let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).take(6).collect();
+        if !tensors.iter().any(|tensor| self.acts_on(tensor)) {
+            let all = tensors.iter().flat_map(|tensor| &tensor.parameters);
+            let names: Vec<&str> = all.map(|parameter| parameter.name.as_str()).take(6).collect();
             return Err(Error::Config(format!(
                 "a regulariser is on \"{pattern}\", which no parameter's name contains; among the names: {}",
                 names.join(", ")
             )));
         }
-        for (name, shape) in named {
-            if let Some((other, _)) = others.iter().find(|(other, _)| buffer_of(other) == buffer_of(name)) {
+        for tensor in tensors {
+            let (named, others): (Vec<_>, Vec<_>) =
+                tensor.parameters.iter().partition(|parameter| self.names(parameter));
+            if let (Some(name), Some(other)) = (named.first(), others.first()) {
                 return Err(Error::Config(format!(
-                    "a regulariser is on \"{pattern}\", which names {name} but not {other}; the device keeps the two \
-                     together, so name both or neither"
+                    "a regulariser is on \"{pattern}\", which names {} but not {}; the device keeps the two together, so name \
+                     both or neither",
+                    name.name, other.name
                 )));
             }
-            if matches!(self.action, Action::MaxNorm(_)) && shape.len() != 2 {
+            let vector = named.into_iter().find(|parameter| !parameter.is_matrix());
+            if let (Action::MaxNorm(_), Some(Parameter { name, shape, .. })) = (self.action, vector) {
                 return Err(Error::Config(format!(
                     "max_norm is on \"{pattern}\", which names {name} of shape {shape:?}; it bounds matrices only"
                 )));
             }
         }
         Ok(())
-    }
-}
-
-/// The device's buffer that a parameter lies in: both directions share one, and all biases.
-pub(crate) fn buffer_of(parameter: &str) -> String {
-    let name = parameter.strip_suffix("_reverse").unwrap_or(parameter);
-    let kinds = [
-        ("weight_ih_l", "w"),
-        ("weight_hh_l", "r"),
-        ("weight_hr_l", "projection"),
-        ("bias_ih_l", "bias"),
-        ("bias_hh_l", "bias"),
-        ("peephole_l", "bias"),
-        ("norm_ih_l", "norm x"),
-        ("norm_hh_l", "norm h"),
-        ("norm_c_weight_l", "norm c"),
-        ("norm_c_bias_l", "norm c"),
-    ];
-    let shared = kinds.iter().find_map(|(kind, short)| {
-        let (layer, index) = name.rsplit_once(kind)?;
-        index.parse::<u32>().ok()?;
-        Some(format!("{layer}l{index}.{short}"))
-    });
-    shared.unwrap_or_else(|| name.to_string())
-}
-
-/// The parameters in a buffer of the device, with their shapes.
-pub(crate) fn parts(buffer: &str, layers: &[LayerPlan]) -> Vec<(String, Vec<usize>)> {
-    layers.iter().flat_map(tensor_shapes).filter(|(name, _)| buffer_of(name) == buffer).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_lie_in_the_buffers_of_the_plans() {
-        for (parameter, buffer) in [
-            ("lstm.weight_ih_l0", "lstm.l0.w"),
-            ("lstm_1.weight_hh_l12_reverse", "lstm_1.l12.r"),
-            ("lstm.bias_hh_l0", "lstm.l0.bias"),
-            ("lstm.peephole_l1_reverse", "lstm.l1.bias"),
-            ("lstm.weight_hr_l0", "lstm.l0.projection"),
-            ("lstm.norm_c_bias_l0", "lstm.l0.norm c"),
-            ("dense.weight", "dense.weight"),
-        ] {
-            assert_eq!(buffer_of(parameter), buffer);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Optimiser, Regulariser};
 use crate::error::{Error, Result};
-use crate::schedule::LayerPlan;
+use crate::layer::DeviceTensor;
 use serde::{Deserialize, Serialize};
 
 /// What keeps single steps short.
@@ -71,9 +71,9 @@ impl Update {
         self
     }
 
-    /// Refuses settings out of range, and regularisers that name no parameter of these layers or only a part of what the
+    /// Refuses settings out of range, and regularisers that name no parameter of these tensors or only a part of what the
     /// device keeps together.
-    pub(crate) fn validate(&self, layers: &[LayerPlan]) -> Result<()> {
+    pub(crate) fn validate(&self, tensors: &[DeviceTensor]) -> Result<()> {
         self.optimiser.validate()?;
         if let Some(clip) = self.clip {
             let (what, limit) = match clip {
@@ -84,6 +84,6 @@ impl Update {
                 return Err(Error::Config(format!("{what} is {limit}; it must be finite and above 0")));
             }
         }
-        self.regularisers.iter().try_for_each(|regulariser| regulariser.validate(layers))
+        self.regularisers.iter().try_for_each(|regulariser| regulariser.validate(tensors))
     }
 }

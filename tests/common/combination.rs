@@ -161,7 +161,7 @@ impl Case {
         let chances = Chances {
             between: chance(layers > 1),
             input: chance(true),
-            recurrent: chance(oracle.projection == 0 && takes(CellOption::RecurrentDropout)),
+            recurrent: chance(takes(CellOption::RecurrentDropout)),
             weights: chance(takes(CellOption::WeightDropout)),
             zoneout_h: oracle.zoneout_h,
             zoneout_c: oracle.zoneout_c,

@@ -285,7 +285,7 @@ impl Network {
     }
 
     fn push(&mut self, layer: Layer) {
-        if layer.ends_sequence() {
+        if layer.operator().ends_sequence() {
             (self.flow, self.masked) = (Flow::Vectors, false);
         }
         self.layers.push(layer);

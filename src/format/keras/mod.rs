@@ -48,10 +48,10 @@ pub use contents::{Contents, Tensor};
 use super::Reader;
 use crate::device::Device;
 use crate::error::{Error, Result as CrateResult};
-use crate::layer::{HostTensor, tensor_shapes};
+use crate::layer::HostTensor;
 use crate::memory;
 use crate::model::{Model, Sequential};
-use crate::schedule::LayerPlan;
+use crate::network::Node;
 use crate::transfer::finite;
 use archive::{Archive, TEXT, is_archive};
 use chain::MOST;
@@ -121,7 +121,7 @@ pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()
     let path = path.as_ref();
     super::check(path, Reader::Keras)?;
     let bytes = memory::read(path)?;
-    let plans = model.config().plan_layers()?;
+    let plans = model.config().nodes()?;
     let wrong = |why: String| Error::format(path, why);
     let opened = open(&bytes).map_err(wrong)?;
     room_for(&opened)?;
@@ -152,7 +152,7 @@ pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
     for tensor in &tensors {
         finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
     }
-    let plans = model.config().plan_layers()?;
+    let plans = model.config().nodes()?;
     written(model.config(), &plans, &tensors).map_err(Error::Config)
 }
 
@@ -284,15 +284,15 @@ fn network(config: &Value, version: Version) -> Result<(Network, Vec<String>)> {
 }
 
 /// The layers with their names, checked.
-fn plans(network: &Network) -> Result<(Sequential, Vec<LayerPlan>)> {
+fn plans(network: &Network) -> Result<(Sequential, Vec<Node>)> {
     let input = network.input.ok_or("has no input")?;
     let sequential = network.layers.iter().cloned().fold(Sequential::new(input), Sequential::add);
-    let plans = sequential.plan_layers().map_err(|error| format!("cannot be built: {error}"))?;
+    let plans = sequential.nodes().map_err(|error| format!("cannot be built: {error}"))?;
     Ok((sequential, plans))
 }
 
 /// All parameters, from the arrays that a file of `len` bytes has for each holder.
-fn tensors(file: &File, holders: &[Holder], plans: &[LayerPlan], len: usize) -> Result<Vec<HostTensor>> {
+fn tensors(file: &File, holders: &[Holder], plans: &[Node], len: usize) -> Result<Vec<HostTensor>> {
     let mut all = Vec::new();
     let mut filled = 0usize;
     for (holder, arrays) in holders.iter().zip(arrays(file, holders, plans)?) {
@@ -312,7 +312,7 @@ fn tensors(file: &File, holders: &[Holder], plans: &[LayerPlan], len: usize) -> 
     }
     // Before a device is asked for room.
     let shapes: HashMap<&str, &[usize]> = all.iter().map(|tensor| (&*tensor.name, &*tensor.shape)).collect();
-    for (name, shape) in plans.iter().flat_map(tensor_shapes) {
+    for (name, shape) in plans.iter().flat_map(Node::shapes) {
         match shapes.get(name.as_str()) {
             Some(given) if *given == shape => {}
             Some(given) => return Err(format!("has {given:?} numbers for tensor {name}, which has shape {shape:?}")),
@@ -323,7 +323,7 @@ fn tensors(file: &File, holders: &[Holder], plans: &[LayerPlan], len: usize) -> 
 }
 
 /// The arrays of each holder, in Keras's order. Arrays that belong to none are errors.
-fn arrays(file: &File, holders: &[Holder], plans: &[LayerPlan]) -> Result<Vec<Vec<Array>>> {
+fn arrays(file: &File, holders: &[Holder], plans: &[Node]) -> Result<Vec<Vec<Array>>> {
     let count = |holder: &Holder| -> usize { holder.sources.iter().map(|s| s.count(&plans[s.layer].layer)).sum() };
     let mut used = BTreeSet::new();
     let mut get = |path: String| {
@@ -440,7 +440,7 @@ fn holders(pieces: &[Piece], file: &File) -> Vec<Holder> {
 }
 
 /// The bytes of a `.keras` file.
-fn written(config: &Sequential, plans: &[LayerPlan], tensors: &[HostTensor]) -> Result<Vec<u8>> {
+fn written(config: &Sequential, plans: &[Node], tensors: &[HostTensor]) -> Result<Vec<u8>> {
     let by_name: HashMap<&str, &HostTensor> = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     let find = |name: &str| by_name.get(name).map(|&tensor| tensor.clone());
     let indices = matches!(config.layers.first(), Some(crate::layer::Layer::Embedding(_)));

@@ -5,7 +5,7 @@ use super::weights::{Form, Source, snake};
 use crate::activation::Activation;
 use crate::cell::Cell;
 use crate::layer::{Dropout, Embedding, Layer, Lstm, Masking, Merge, Options, Pool};
-use crate::schedule::LayerPlan;
+use crate::network::Node;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ pub(super) struct Piece {
 }
 
 /// Keras's layers for a model's, from the bottom up.
-pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
+pub(super) fn outline(plans: &[Node]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut whole = true;
     let masked = match plans.first().map(|plan| &plan.layer) {
@@ -29,7 +29,7 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
         Some(Layer::Embedding(embedding)) => embedding.mask_zero,
         _ => false,
     };
-    for (at, LayerPlan { name, layer, .. }) in plans.iter().enumerate() {
+    for (at, Node { name, layer, .. }) in plans.iter().enumerate() {
         let mut add = |class: &'static str, options: Result<Value>, sources: Vec<Source>| {
             let options = options.map(|options| match options {
                 Value::Object(options) => options,
@@ -78,7 +78,7 @@ pub(super) fn outline(plans: &[LayerPlan]) -> Vec<Piece> {
                 add("Lambda", Err(why.into()), vec![]);
             }
         }
-        whole &= !layer.ends_sequence();
+        whole &= !layer.operator().ends_sequence();
     }
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for piece in &mut pieces {
@@ -105,7 +105,7 @@ fn gives_last(layer: &Layer) -> bool {
 fn recurrent(
     at: usize,
     lstm: &Lstm,
-    above: Option<&LayerPlan>,
+    above: Option<&Node>,
     masked: bool,
     add: &mut impl FnMut(&'static str, Result<Value>, Vec<Source>),
 ) {
@@ -115,8 +115,8 @@ fn recurrent(
         // Those that Keras does not have are refused with their options.
         _ => ("LSTM", Form::Lstm),
     };
-    let last = matches!(above, Some(LayerPlan { layer: Layer::Pool(Pool::Last), .. }))
-        && gives_last(&Layer::Lstm(lstm.clone()));
+    let last =
+        matches!(above, Some(Node { layer: Layer::Pool(Pool::Last), .. })) && gives_last(&Layer::Lstm(lstm.clone()));
     for level in 0..lstm.layers {
         let top = level + 1 == lstm.layers;
         let whole = !top || lstm.return_sequences && !last;

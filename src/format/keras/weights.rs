@@ -2,7 +2,7 @@
 
 use super::Result;
 use crate::layer::{HostTensor, Layer};
-use crate::schedule::LayerPlan;
+use crate::network::Node;
 
 /// Where some of a Keras layer's weights are, and what they are here.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Source {
     }
 
     /// The crate's tensors, from Keras's arrays in their order. Filled tensors are counted in `filled`.
-    pub fn read(&self, plan: &LayerPlan, arrays: Vec<Array>) -> Result<Vec<HostTensor>> {
+    pub fn read(&self, plan: &Node, arrays: Vec<Array>) -> Result<Vec<HostTensor>> {
         let name = |kind: &str| format!("{}.{kind}", plan.name);
         let mut arrays = arrays.into_iter();
         let mut next = |what: &str| arrays.next().ok_or_else(|| format!("lacks the {what} of {}", plan.name));
@@ -147,7 +147,7 @@ impl Source {
     }
 
     /// Keras's arrays, from the crate's tensors.
-    pub fn write(&self, plan: &LayerPlan, find: impl Fn(&str) -> Option<HostTensor>) -> Result<Vec<Array>> {
+    pub fn write(&self, plan: &Node, find: impl Fn(&str) -> Option<HostTensor>) -> Result<Vec<Array>> {
         let get = |kind: &str| {
             let name = format!("{}.{kind}", plan.name);
             find(&name).ok_or_else(|| format!("lacks tensor {name}"))

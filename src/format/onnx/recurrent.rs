@@ -11,8 +11,9 @@ use super::value::{Value, shape_name};
 use crate::cell::Cell;
 use crate::device::Device;
 use crate::error::Error;
-use crate::layer::{Bias, Lstm, LstmLayer, LstmOutput, LstmState};
+use crate::layer::{Bias, Lstm};
 use crate::memory;
+use crate::model::{LstmLayer, LstmOutput, LstmState};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix3, s};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -174,7 +175,7 @@ impl Recurrent {
         attributes.done()?;
         // What no layer can be made of is known from here on.
         for lstm in recurrent.configs(recurrent.hidden.unwrap_or(1)) {
-            lstm.validate("the layer").map_err(|error| error.to_string())?;
+            lstm.validate_options("the layer").map_err(|error| error.to_string())?;
         }
         Ok(recurrent)
     }

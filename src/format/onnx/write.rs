@@ -10,9 +10,10 @@ use super::value::{Element, Value};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::files::replace;
-use crate::layer::{Dense, Embedding, Layer, LayerNorm, Lstm, LstmLayer, Merge, Options, Pool};
+use crate::layer::{Dense, Embedding, Layer, LayerNorm, Lstm, Merge, Options, Pool};
+use crate::model::LstmLayer;
 use crate::model::Model;
-use crate::schedule::LayerPlan;
+use crate::network::Node;
 use crate::transfer::finite;
 use ndarray::{Array1, ArrayD, arr0};
 use prost::Message;
@@ -54,7 +55,7 @@ pub fn save(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let config = model.config();
     let parameters = model.parameters()?;
-    let plans = config.plan_layers()?;
+    let plans = config.nodes()?;
     check(&parameters)?;
     let mut writer = Writer::default();
     let mut whole = true;
@@ -216,7 +217,7 @@ impl Writer {
     }
 
     /// A layer of a model on a value; gives its output.
-    fn layer(&mut self, plan: &LayerPlan, parameters: &Parameters, x: String, whole: &mut bool) -> Outcome<String> {
+    fn layer(&mut self, plan: &Node, parameters: &Parameters, x: String, whole: &mut bool) -> Outcome<String> {
         let (name, prefix) = (&plan.name[..], format!("{}.", plan.name));
         let own = |name: &str| Some((name.strip_prefix(&prefix)?.to_string(), parameters[name].clone()));
         let own: Parameters = parameters.keys().filter_map(|name| own(name)).collect();
@@ -266,7 +267,7 @@ impl Writer {
                 self.node("Gather", name, &[&weight, &indices], vec![int("axis", 0)])
             }
         };
-        *whole &= !plan.layer.ends_sequence();
+        *whole &= !plan.layer.operator().ends_sequence();
         Ok(y)
     }
 

@@ -5,8 +5,8 @@ use crate::cell::Cell;
 use crate::layer::HostTensor;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::layer::Options;
-use crate::layer::{Bias, Layer, Lstm, tensor_shapes};
-use crate::schedule::LayerPlan;
+use crate::layer::{Bias, Lstm};
+use crate::network::Node;
 use std::collections::{BTreeMap, HashSet};
 
 /// A recurrent layer that was found by the names and shapes of its tensors: an
@@ -41,13 +41,13 @@ impl Recurrent {
 
     /// Its tensors: their names in a layer called "lstm" here, their names in the file after the prefix, their shapes.
     pub(super) fn tensors(&self) -> Vec<(String, String, Vec<usize>)> {
-        let layer = LayerPlan { name: "lstm".into(), input: self.input, layer: Layer::Lstm(self.config.clone()) };
+        let layer = Node::new("lstm", self.input, self.config.clone());
         let named = |(name, shape): (String, Vec<usize>)| {
             let kind = name.strip_prefix("lstm.").unwrap_or(&name);
             let kind = if self.cell { kind.trim_end_matches("_l0") } else { kind }.to_string();
             (name, kind, shape)
         };
-        tensor_shapes(&layer).into_iter().map(named).collect()
+        layer.shapes().into_iter().map(named).collect()
     }
 }
 
@@ -162,7 +162,7 @@ pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
         Some(extra) => Err(format!("has tensor {}, which does not belong to this {found}", under(prefix, extra))),
         None => {
             let refused = |error: crate::Error| format!("has a layer that is not possible: {error}");
-            found.config.validate(&format!("\"{prefix}\"")).map_err(refused)?;
+            found.config.validate_options(&format!("\"{prefix}\"")).map_err(refused)?;
             Ok(found)
         }
     }

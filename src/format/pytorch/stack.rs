@@ -6,7 +6,7 @@ use super::recurrent::{Recurrent, parted, under};
 use crate::activation::Activation;
 use crate::cell::Cell;
 use crate::error::Result;
-use crate::layer::{Dense, Embedding, Layer, LayerNorm, Pool, tensor_shapes};
+use crate::layer::{Dense, Embedding, Layer, LayerNorm, Pool};
 use crate::model::Sequential;
 
 /// An architecture with what each of its tensors is.
@@ -177,7 +177,7 @@ impl Weights {
         }
         let config = layers.iter().fold(Sequential::new(input), |config, (layer, _)| config.add(layer.clone()));
         let mut tensors = Vec::new();
-        let plans = config.plan_layers().map_err(|error| error.in_file(&self.path))?;
+        let plans = config.nodes().map_err(|error| error.in_file(&self.path))?;
         for (plan, (_, own)) in plans.iter().zip(&layers) {
             match own {
                 Some(Found::Recurrent(found)) => {
@@ -192,7 +192,7 @@ impl Weights {
                     | Found::Matrix(prefix, _)
                     | Found::Norm(prefix, ..),
                 ) => {
-                    for (name, shape) in tensor_shapes(plan) {
+                    for (name, shape) in plan.shapes() {
                         let own = under(prefix, parted(&name).1);
                         let there = self.shape(&own).is_some();
                         tensors.push((name, if there { Ok(own) } else { Err(shape) }));

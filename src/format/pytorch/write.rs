@@ -3,7 +3,8 @@
 use super::recurrent::for_pytorch;
 use crate::error::{Error, Result};
 use crate::format::safetensors;
-use crate::layer::{HostTensor, Layer, LstmLayer};
+use crate::layer::{HostTensor, Layer};
+use crate::model::LstmLayer;
 use crate::model::Model;
 use std::collections::HashMap;
 use std::path::Path;
@@ -62,7 +63,7 @@ impl Model {
         let path = path.as_ref();
         let mut left = self.export()?;
         let mut all = Vec::new();
-        for plan in self.config().plan_layers()? {
+        for plan in self.config().nodes()? {
             let of = format!("{}.", plan.name);
             let (own, others) = left.into_iter().partition(|tensor| tensor.name.starts_with(&of));
             left = others;

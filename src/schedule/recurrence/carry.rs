@@ -26,7 +26,7 @@ impl Carry {
             return Ok(Carry { before: None, gradients: None });
         }
         let before = Some(pass.room(builder, "h before", sizes.h_slot() as u64)?);
-        let gradients = if pass.train { Some(SentBack::new(builder, sizes)?) } else { None };
+        let gradients = pass.in_training(|| SentBack::new(builder, sizes))?;
         Ok(Carry { before, gradients })
     }
 }

@@ -1,12 +1,10 @@
 //! The cell: gates, activations and cell update of all directions, by the scan's kernels.
 //!
-//! Where the recurrent product comes just before it, the scan makes that, too. Where a step has no other stages, a dispatch
-//! of the scan may make many steps, forward and backward.
+//! The scan also makes the recurrent product if that comes just before. If a step has no other stages, one dispatch of the
+//! scan may make many steps, forward and backward.
 
-use super::Drops;
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
-use super::sizes::G;
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
 use crate::kernel::{self, Carries, Kernel, ScanBackwardConstants, ScanForwardConstants, params};
@@ -58,7 +56,7 @@ impl Cell {
             multiplies,
             r,
             mask: pass.mask.unwrap_or(unused),
-            gradients: if pass.train { Some(Gradients::new(builder, pass)?) } else { None },
+            gradients: pass.in_training(|| Gradients::new(builder, pass))?,
         })
     }
 }
@@ -235,12 +233,5 @@ impl Emit for Cell {
         if sizes.cell.state_is_hidden {
             builder.add_run(sizes.slot(), (sums, pass.dc()), (dh_0, 0));
         }
-    }
-}
-
-impl ForwardPass<'_> {
-    /// Place of W·x of a step, [D, B, 4H].
-    pub(super) fn xw_of(&self, step: &Step) -> (BufferId, u32) {
-        (self.xw, (step.steps.start - step.chunk_start) * G * self.sizes.slot())
     }
 }

@@ -7,7 +7,7 @@
 use super::output::Reader;
 use super::product::RecurrentProduct;
 use super::sizes::{Drops, LstmSizes};
-use super::stage::{Emit, Step};
+use super::stage::{Emit, Step, StepTensor};
 use super::trace::{CellStates, LayerTrace};
 use super::weights::{LayerWeights, Norms};
 use crate::error::{Error, Result};
@@ -144,6 +144,27 @@ impl<'a> ForwardPass<'a> {
         pass.zoneout_site = builder.site();
         pass.product = RecurrentProduct::new(builder, &pass)?;
         Ok(pass)
+    }
+
+    /// Buffers of gradients; none in inference.
+    pub(super) fn in_training<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        self.train.then(make).transpose()
+    }
+
+    /// A buffer of the layer.
+    pub(super) fn room(&self, builder: &mut Builder, kind: &str, len: u64) -> Result<BufferId> {
+        builder.buffer(format!("{}.{kind}", self.name), len, Role::Scratch)
+    }
+
+    /// A tensor [D, B, features] of every step, saved for backward.
+    pub(super) fn every_step(&self, builder: &mut Builder, kind: &str, features: u32) -> Result<StepTensor> {
+        let shape = [self.sizes.steps, self.sizes.batch, self.sizes.directions * features];
+        builder.sequence(&format!("{}.{kind}", self.name), shape, 0, Role::Scratch).map(StepTensor::Every)
+    }
+
+    /// Place of W·x of a step, [D, B, 4H].
+    pub(super) fn xw_of(&self, step: &Step) -> (BufferId, u32) {
+        (self.xw, (step.steps.start - step.chunk_start) * self.sizes.gate_slot())
     }
 
     /// The recurrent product that a stage reads.

@@ -39,4 +39,4 @@ pub use sizes::{Drops, LstmSizes};
 pub use stage::Stage;
 pub use state_norm::STATE_NORM;
 pub use trace::LayerTrace;
-pub use weights::{LayerWeights, Norms, declare_weights};
+pub use weights::{LayerWeights, Norms};

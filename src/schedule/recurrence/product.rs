@@ -1,21 +1,19 @@
 //! The recurrent product R·h' of a step, with h' under its mask, and what gate gradients send back through it.
 //!
-//! Where the cell follows at once, its kernel makes the product forward; where the whole step is fused, backward, too.
+//! If the cell follows at once, its kernel makes the product forward; if the whole step is fused, backward, too.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
 use super::stage::{Emit, SentBack, Stage, Step, StepGradient, StepTensor};
 use crate::error::Result;
 use crate::kernel::params;
-use crate::plan::{BufferId, Role};
+use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 
 /// The recurrent product.
 pub static PRODUCT: Stage = Stage::new("product", |builder, pass| {
-    let gradients = match pass.train && !pass.sizes.fused() {
-        true => Some(SentBack::new(builder, pass.sizes)?),
-        false => None,
-    };
+    let sends = pass.train && !pass.sizes.fused();
+    let gradients = sends.then(|| SentBack::new(builder, pass.sizes)).transpose()?;
     Ok(Box::new(Product { made: pass.product.clone(), gradients }))
 });
 
@@ -42,10 +40,8 @@ impl RecurrentProduct {
         if sizes.cell_multiplies() || !sizes.has_product() {
             return Ok(None);
         }
-        let masked = match pass.recurrent_drop {
-            Some(_) => Some(pass.room(builder, "h masked", sizes.h_slot() as u64)?),
-            None => None,
-        };
+        let drop = pass.recurrent_drop;
+        let masked = drop.map(|_| pass.room(builder, "h masked", sizes.h_slot() as u64)).transpose()?;
         let rh = match pass.train && sizes.stages.iter().any(|stage| stage.reads_product) {
             true => pass.every_step(builder, "R·h", sizes.columns())?,
             false => StepTensor::One(pass.room(builder, "R·h", sizes.gate_slot() as u64)?),
@@ -138,18 +134,5 @@ fn through_r(builder: &mut Builder, pass: &BackwardPass, local_step: u32, to: Bu
             };
             builder.matmul(product, pass.dg_r, pass.trace.r, to);
         }
-    }
-}
-
-impl ForwardPass<'_> {
-    /// A buffer of the layer.
-    pub(super) fn room(&self, builder: &mut Builder, kind: &str, len: u64) -> Result<BufferId> {
-        builder.buffer(format!("{}.{kind}", self.name), len, Role::Scratch)
-    }
-
-    /// A tensor [D, B, features] of every step, saved for backward.
-    pub(super) fn every_step(&self, builder: &mut Builder, kind: &str, features: u32) -> Result<StepTensor> {
-        let shape = [self.sizes.steps, self.sizes.batch, self.sizes.directions * features];
-        builder.sequence(&format!("{}.{kind}", self.name), shape, 0, Role::Scratch).map(StepTensor::Every)
     }
 }

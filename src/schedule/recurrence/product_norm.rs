@@ -5,7 +5,7 @@ use super::backward::BackwardPass;
 use super::forward::ForwardPass;
 use super::stage::{Emit, Stage, Step, StepGradient, StepTensor};
 use super::state_norm::EPSILON;
-use super::weights::{DeclareTensor, LayerWeights, Norms};
+use super::weights::Norms;
 use crate::error::Result;
 use crate::kernel::{self, NoConstants, NormBackwardConstants, NormForwardConstants, params};
 use crate::plan::BufferId;
@@ -17,20 +17,8 @@ use std::ops::Range;
 pub static PRODUCT_NORM: Stage = Stage {
     reason: Some("products and cell state are normalised in each step"),
     reads_product: true,
-    declare: Some(declare),
     ..Stage::new("product norm", |builder, pass| Ok(Box::new(ProductNorm::new(builder, pass)?)))
 };
-
-/// Declares the weights of this normalisation and of the cell state's.
-fn declare(sizes: &LstmSizes, tensor: &mut DeclareTensor, weights: &mut LayerWeights) -> Result<()> {
-    let columns = sizes.columns() as u64;
-    weights.norm = Some(Norms {
-        x: tensor("norm x", columns)?,
-        h: tensor("norm h", columns)?,
-        c: tensor("norm c", 2 * sizes.hidden as u64)?,
-    });
-    Ok(())
-}
 
 #[derive(Debug)]
 struct ProductNorm {
@@ -76,15 +64,14 @@ impl ProductNorm {
             true => pass.every_step(builder, "W·x", sizes.columns())?,
             false => StepTensor::One(pass.room(builder, "W·x", chunk * gates)?),
         };
-        let gradients = match pass.train {
-            true => Some(Gradients {
+        let gradients = pass.in_training(|| {
+            Ok(Gradients {
                 dg_x: sizes.scratch(builder, "gradients of W·x", chunk * gates)?,
                 dg_r: sizes.scratch(builder, "gradients of R·h", chunk * gates)?,
                 terms_x: sizes.scratch(builder, "normalisation of W·x", gates)?,
                 terms_h: sizes.scratch(builder, "normalisation of R·h", gates)?,
-            }),
-            false => None,
-        };
+            })
+        })?;
         Ok(ProductNorm { weights: pass.norms()?, xw, rh: pass.product()?.rh.clone(), gradients })
     }
 }

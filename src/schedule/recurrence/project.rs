@@ -5,7 +5,6 @@ use super::backward::BackwardPass;
 use super::forward::ForwardPass;
 use super::output_gradient::OutputGradient;
 use super::stage::{Emit, GradientPart, Stage, Step, StepGradient};
-use super::weights::{DeclareTensor, LayerWeights};
 use crate::error::{Error, Result};
 use crate::kernel::params;
 use crate::plan::BufferId;
@@ -15,14 +14,8 @@ use crate::schedule::builder::Builder;
 pub static PROJECT: Stage = Stage {
     reason: Some("the hidden state is projected between steps"),
     planes: 1,
-    declare: Some(declare),
     ..Stage::new("project", |builder, pass| Ok(Box::new(Project::new(builder, pass)?)))
 };
-
-fn declare(sizes: &LstmSizes, tensor: &mut DeclareTensor, weights: &mut LayerWeights) -> Result<()> {
-    weights.projection = Some(tensor("projection", sizes.width as u64 * sizes.hidden as u64)?);
-    Ok(())
-}
 
 #[derive(Debug)]
 struct Project {
@@ -35,10 +28,7 @@ struct Project {
 impl Project {
     fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Project> {
         let weights = pass.weights.projection.ok_or_else(|| Error::Plan("a projection without weights".into()))?;
-        let dm = match pass.train {
-            true => Some(pass.sizes.scratch(builder, "dm", pass.sizes.slot() as u64)?),
-            false => None,
-        };
+        let dm = pass.in_training(|| pass.sizes.scratch(builder, "dm", pass.sizes.slot() as u64))?;
         Ok(Project { weights, dm })
     }
 }

@@ -51,15 +51,14 @@ impl Reset {
             false => StepTensor::One(pass.room(builder, "r·h", slot)?),
         };
         let chunk = builder.chunk_steps(sizes.steps) as u64;
-        let gradients = match pass.train {
-            true => Some(Gradients {
+        let gradients = pass.in_training(|| {
+            Ok(Gradients {
                 ds: sizes.scratch(builder, "ds", slot)?,
                 dr_n: sizes.scratch(builder, "dR of n", sizes.directions as u64 * hidden * hidden)?,
                 dg_r: sizes.scratch(builder, "gradients of R·h", chunk * sizes.gate_slot() as u64)?,
                 sent: SentBack::new(builder, sizes)?,
-            }),
-            false => None,
-        };
+            })
+        })?;
         Ok(Reset { product: pass.product()?.clone(), s, rs: pass.room(builder, "R·s", slot)?, gradients })
     }
 

@@ -111,7 +111,7 @@ impl LstmSizes {
 
     /// True if a step has a recurrent product.
     pub fn has_product(&self) -> bool {
-        self.stages.iter().any(|&stage| std::ptr::eq(stage, &PRODUCT))
+        self.stages.contains(&&PRODUCT)
     }
 
     /// Hidden units that a unit sees, K / heads: rows of R.
@@ -146,12 +146,12 @@ impl LstmSizes {
 
     /// True if the cell makes the recurrent product itself: no stage comes between the two.
     pub(super) fn cell_multiplies(&self) -> bool {
-        self.stages.windows(2).any(|pair| std::ptr::eq(pair[0], &PRODUCT) && std::ptr::eq(pair[1], &CELL))
+        self.stages.windows(2).any(|pair| pair == [&PRODUCT, &CELL])
     }
 
     /// True if the cell's hidden state is the step's: no stage comes after it.
     pub(super) fn cell_is_last(&self) -> bool {
-        self.stages.last().is_some_and(|&last| std::ptr::eq(last, &CELL))
+        self.stages.last() == Some(&&CELL)
     }
 
     /// True if the output can alias the state history (one direction, in the order of the scan).

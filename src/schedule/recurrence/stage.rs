@@ -1,16 +1,18 @@
-//! What a stage of a time step is.
+//! A stage of a time step: its description for layers, and the commands that it emits.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
 use super::output_gradient::OutputGradient;
 use super::sizes::LstmSizes;
-use super::weights::{DeclareTensor, LayerWeights};
 use crate::error::Result;
 use crate::plan::{BufferId, Role};
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
 use std::fmt::Debug;
 use std::ops::Range;
+
+/// Plans a stage for a layer.
+type PlanStage = fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>;
 
 /// A stage of a time step: what layers need to know of it before it is planned.
 #[derive(Debug)]
@@ -25,16 +27,21 @@ pub struct Stage {
     pub reads_product: bool,
     /// True if it carries states past the cell, so that the cell's kernel does not.
     pub carries_states: bool,
-    /// Declares its weights.
-    pub declare: Option<fn(&LstmSizes, &mut DeclareTensor, &mut LayerWeights) -> Result<()>>,
     /// Makes its buffers in a layer: scratch, what it saves and, in training, scratch of its gradient.
-    pub plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>,
+    pub plan: PlanStage,
+}
+
+/// Stages are known by their names.
+impl PartialEq for Stage {
+    fn eq(&self, other: &Stage) -> bool {
+        self.name == other.name
+    }
 }
 
 impl Stage {
     /// A stage that can be fused and has no weights.
-    pub const fn new(name: &'static str, plan: fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>) -> Stage {
-        Stage { name, reason: None, planes: 0, reads_product: false, carries_states: false, declare: None, plan }
+    pub const fn new(name: &'static str, plan: PlanStage) -> Stage {
+        Stage { name, reason: None, planes: 0, reads_product: false, carries_states: false, plan }
     }
 }
 

@@ -38,13 +38,12 @@ struct Gradients {
 impl StateNorm {
     fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<StateNorm> {
         let sizes = pass.sizes;
-        let gradients = match pass.train {
-            true => Some(Gradients {
+        let gradients = pass.in_training(|| {
+            Ok(Gradients {
                 out: sizes.scratch(builder, "do and normalisation of c", 4 * sizes.slot() as u64)?,
                 sent: SentBack::new(builder, sizes)?,
-            }),
-            false => None,
-        };
+            })
+        })?;
         Ok(StateNorm { weights: pass.norms()?.c, gradients })
     }
 }

@@ -1,4 +1,4 @@
-//! What a pass forward leaves for backward and for readers.
+//! Trace of a pass forward: the states and activations that backward and readers need.
 
 use super::sizes::LstmSizes;
 use super::stage::Emit;

@@ -1,20 +1,92 @@
 //! A bare LSTM on a device: forward, and all gradients for given gradients of its output.
 
+use super::cache::{Compiled, Lease, Plans};
 use super::parameters::{Parameters, SharedParameters, read_parts};
-use super::weights::HostTensor;
-use super::{Layer, Lstm};
-use crate::cache::{Compiled, Lease, Plans};
+use super::{Sequential, Stream};
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
+use crate::layer::{Gru, HostTensor, IndRnn, Lstm, MinLstm, Rnn, SLstm};
 use crate::memory;
-use crate::model::Sequential;
-use crate::plan::BufferId;
-use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
-use crate::stream::Stream;
+use crate::network::{Batch, GradientPlan, NetworkPlan, Node, Purpose, gradients, network};
+use crate::plan::{BufferId, Capabilities, Plan};
 use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
 use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
+
+impl Lstm {
+    /// Puts an LSTM for `input` features on a device, its weights drawn by `seed`.
+    ///
+    /// # Errors
+    /// A size that is 0, or weights that the device cannot bind.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
+        wait::block_on(LstmLayer::new(self, device, input, seed))
+    }
+
+    /// Puts the LSTM on a device with parameters as [`LstmLayer::set_parameters`] takes them, without drawing any.
+    ///
+    /// # Errors
+    /// As [`Lstm::build`] and [`LstmLayer::set_parameters`].
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let first = Lstm::new(4).build(&Device::cpu(), 3, 1)?;
+    /// let second = Lstm::new(4).build_with(&Device::cpu(), 3, first.parameters()?)?;
+    /// assert_eq!(first.parameters()?, second.parameters()?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build_with(
+        self,
+        device: &Device,
+        input: usize,
+        parameters: BTreeMap<String, ArrayD<f32>>,
+    ) -> Result<LstmLayer> {
+        wait::block_on(LstmLayer::with_parameters(self, device, input, parameters))
+    }
+
+    /// The plan of a forward pass over B sequences of T steps, for looking at.
+    ///
+    /// # Errors
+    /// A size that is 0, or sizes that do not fit the capabilities.
+    pub fn plan(&self, input: usize, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan> {
+        let nodes = [node(self, input)];
+        Ok(network(&nodes, Batch::new(batch, steps), Purpose::Predict, capabilities)?.plan)
+    }
+}
+
+/// Building, for layers that are an [`Lstm`] of another cell.
+macro_rules! build {
+    ($($name:ident),*) => {
+        $(impl $name {
+            /// Puts a layer for `input` features on a device; see [`Lstm::build`].
+            ///
+            /// # Errors
+            /// As [`Lstm::build`].
+            #[cfg(not(target_arch = "wasm32"))]
+            pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
+                Lstm::from(self).build(device, input, seed)
+            }
+
+            /// Puts a layer on a device with parameters that are given; see [`Lstm::build_with`].
+            ///
+            /// # Errors
+            /// As [`Lstm::build_with`].
+            #[cfg(not(target_arch = "wasm32"))]
+            pub fn build_with(
+                self,
+                device: &Device,
+                input: usize,
+                parameters: BTreeMap<String, ArrayD<f32>>,
+            ) -> Result<LstmLayer> {
+                Lstm::from(self).build_with(device, input, parameters)
+            }
+        })*
+    };
+}
+
+build!(Gru, Rnn, IndRnn, MinLstm, SLstm);
 
 /// Hidden and cell states, in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,14 +150,14 @@ pub struct LstmGradients {
 /// run at the same time, each with buffers of its own; [`LstmLayer::set_parameters`] waits for those that run.
 #[derive(Debug)]
 pub struct LstmLayer {
-    plan: LayerPlan,
+    node: Node,
     config: Lstm,
     device: Device,
     parameters: SharedParameters,
     time_major: bool,
     key: [u32; 2],
     forward: Plans<Ragged, NetworkPlan>,
-    gradients: Plans<Ragged, LstmGradientPlan>,
+    gradients: Plans<Ragged, GradientPlan>,
 }
 
 /// Whether sequences have lengths.
@@ -94,9 +166,9 @@ type Ragged = bool;
 impl LstmLayer {
     /// A layer whose weights are drawn by `seed`.
     pub(crate) async fn new(config: Lstm, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
-        let plan = layer_plan(&config, input)?;
-        let parameters = Parameters::new(device, std::slice::from_ref(&plan), seed).await?;
-        Ok(LstmLayer::of(config, device, plan, parameters))
+        let node = checked_node(&config, input)?;
+        let parameters = Parameters::new(device, std::slice::from_ref(&node), seed).await?;
+        Ok(LstmLayer::of(config, device, node, parameters))
     }
 
     /// A layer with these parameters, as [`LstmLayer::set_parameters`] takes them.
@@ -106,14 +178,14 @@ impl LstmLayer {
         input: usize,
         parameters: BTreeMap<String, ArrayD<f32>>,
     ) -> Result<LstmLayer> {
-        let plan = layer_plan(&config, input)?;
-        let parameters = Parameters::given(device, std::slice::from_ref(&plan), hosts(parameters)?).await?;
-        Ok(LstmLayer::of(config, device, plan, parameters))
+        let node = checked_node(&config, input)?;
+        let parameters = Parameters::given(device, std::slice::from_ref(&node), hosts(parameters)?).await?;
+        Ok(LstmLayer::of(config, device, node, parameters))
     }
 
-    fn of(config: Lstm, device: &Device, plan: LayerPlan, parameters: Parameters) -> LstmLayer {
+    fn of(config: Lstm, device: &Device, node: Node, parameters: Parameters) -> LstmLayer {
         LstmLayer {
-            plan,
+            node,
             config,
             device: device.clone(),
             parameters: SharedParameters::new(parameters),
@@ -199,9 +271,9 @@ impl LstmLayer {
 
     /// [`LstmLayer::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
-        let config = Sequential::new(self.plan.input).add(self.plan.layer.clone());
+        let config = Sequential::new(self.node.input).add(self.node.layer.clone());
         let parameters = self.parameters.for_stream();
-        Stream::new(&config, std::slice::from_ref(&self.plan), &self.device, parameters, batch).await
+        Stream::new(&config, std::slice::from_ref(&self.node), &self.device, parameters, batch).await
     }
 
     /// Runs sequences x [B, T, I] from given states (zeros by default).
@@ -378,7 +450,7 @@ impl LstmLayer {
         let (mut dx, mut initial) = (Array3::default((0, 0, 0)), LstmState::default());
         download(executable, &plan.dx, batch, self.order(), &mut dx).await?;
         self.read_states(executable, &plan.d_initial, batch, &mut initial).await?;
-        let parameters = read_parts(std::slice::from_ref(&self.plan), |name, len| async move {
+        let parameters = read_parts(std::slice::from_ref(&self.node), |name, len| async move {
             let buffer = executable.plan().find(&format!("grad {name}"));
             let buffer = buffer.ok_or_else(|| Error::Plan(format!("{name} has no gradient")))?;
             executable.read_async((buffer, 0), len).await
@@ -392,24 +464,19 @@ impl LstmLayer {
         if let Some(compiled) = self.forward.take(key) {
             return Ok(self.forward.lend(key, compiled));
         }
-        let (layers, sizes) = (std::slice::from_ref(&self.plan), Batch::new(batch, steps).ragged(ragged));
+        let (layers, sizes) = (std::slice::from_ref(&self.node), Batch::new(batch, steps).ragged(ragged));
         let plan = network(layers, sizes, Purpose::Stream, self.device.capabilities())?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         Ok(self.forward.lend(key, Compiled { plan, executable }))
     }
 
-    async fn gradient_plan(
-        &self,
-        ragged: bool,
-        steps: usize,
-        batch: usize,
-    ) -> Result<Lease<'_, Ragged, LstmGradientPlan>> {
+    async fn gradient_plan(&self, ragged: bool, steps: usize, batch: usize) -> Result<Lease<'_, Ragged, GradientPlan>> {
         let key = (ragged, steps, batch);
         if let Some(compiled) = self.gradients.take(key) {
             return Ok(self.gradients.lend(key, compiled));
         }
         let sizes = Batch::new(batch, steps).ragged(ragged);
-        let plan = lstm_gradients(&self.plan, sizes, self.device.capabilities())?;
+        let plan = gradients(&self.node, sizes, self.device.capabilities())?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         Ok(self.gradients.lend(key, Compiled { plan, executable }))
     }
@@ -443,11 +510,11 @@ impl LstmLayer {
 
     fn check_input<'a>(&self, x: ArrayView3<'a, f32>) -> Result<(ArrayView3<'a, f32>, usize, usize)> {
         let axes = if self.time_major { "[T, B, I]" } else { "[B, T, I]" };
-        if x.dim().2 != self.plan.input {
+        if x.dim().2 != self.node.input {
             return Err(Error::Shape(format!(
                 "input has {} features, the layer expects {} (shape {axes} = {:?})",
                 x.dim().2,
-                self.plan.input,
+                self.node.input,
                 x.shape()
             )));
         }
@@ -478,7 +545,7 @@ impl LstmLayer {
     fn write_states(
         &self,
         executable: &Executable,
-        buffers: &[(BufferId, BufferId)],
+        buffers: &[BufferId],
         state: Option<&LstmState>,
         batch: usize,
         gradient: bool,
@@ -488,7 +555,7 @@ impl LstmLayer {
         let states = self.config.spec().states.len();
         let zeros = memory::zeros(states * directions * batch * widest, "states of 0")?;
         let once = self.config.spec().state_is_hidden;
-        for (layer, &(h, c)) in buffers.iter().enumerate() {
+        for (layer, &[h, c]) in buffers.as_chunks().0.iter().enumerate() {
             let second = state.and_then(|state| match once {
                 true => (!gradient).then_some(&state.h),
                 false => Some(&state.c),
@@ -511,7 +578,7 @@ impl LstmLayer {
     async fn read_states(
         &self,
         executable: &Executable,
-        buffers: &[(BufferId, BufferId)],
+        buffers: &[BufferId],
         batch: usize,
         into: &mut LstmState,
     ) -> Result<()> {
@@ -521,22 +588,25 @@ impl LstmLayer {
         let h = (&mut into.h, directions, self.config.width());
         let c = (&mut into.c, spec.states.len() * directions, second);
         for (index, (array, slots, width)) in [h, c].into_iter().enumerate() {
-            let flat = shaped(array, (buffers.len() * slots, batch, width))?;
+            let flat = shaped(array, (self.config.layers * slots, batch, width))?;
             let slot = slots * batch * width;
-            for (own, &(h, c)) in flat.chunks_exact_mut(slot.max(1)).zip(buffers) {
-                executable.read_with(([h, c][index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
+            for (own, states) in flat.chunks_exact_mut(slot.max(1)).zip(buffers.chunks_exact(2)) {
+                executable.read_with((states[index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
             }
         }
         Ok(())
     }
 }
 
-/// The layer in a plan. The buffers' names carry no layer name, so that parameters have exactly PyTorch's.
-fn layer_plan(config: &Lstm, input: usize) -> Result<LayerPlan> {
-    let layer = Lstm { return_sequences: true, ..config.clone() };
-    let plan = LayerPlan { name: "lstm".into(), input, layer: Layer::Lstm(layer) };
-    plan.validate()?;
-    Ok(plan)
+/// The layer as a node. Its name is no part of PyTorch's.
+fn node(config: &Lstm, input: usize) -> Node {
+    Node::new("lstm", input, Lstm { return_sequences: true, ..config.clone() })
+}
+
+fn checked_node(config: &Lstm, input: usize) -> Result<Node> {
+    let node = node(config, input);
+    node.validate()?;
+    Ok(node)
 }
 
 /// Arrays by PyTorch's names as host tensors of the layer called "lstm".

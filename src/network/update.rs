@@ -1,12 +1,12 @@
 //! Loss, penalties, clipping, the optimiser's step and bounds of norms.
 
-use super::builder::{Builder, Trained};
-use super::network::LayerPlan;
-use super::sequence::{Direction, Sequence};
+use super::pass::Trained;
 use crate::error::{Error, Result};
-use crate::kernel::{self, LossConstants, NoConstants, params};
+use crate::kernel::{self, LossConstants, NoConstants};
+use crate::layer::Vectors;
 use crate::plan::{BufferId, Role};
-use crate::train::{Action, Clip, HYPER, Loss, Regulariser, Rule, Update, parts};
+use crate::schedule::{Builder, Direction, Sequence};
+use crate::train::{Action, Clip, HYPER, Loss, Regulariser, Rule, Update};
 
 /// The buffer of the rows' factors, [T, B] or [1, B], where a plan is weighted.
 pub const ROW_WEIGHTS: &str = "row weights";
@@ -58,7 +58,7 @@ impl<'a> Losses<'a> {
             let (from, prediction_offset) = prediction.at(part.start);
             let (truth, target_offset) = target.at(part.start);
             let (to, gradient_offset) = gradient.at(part.start);
-            let params = params::Loss {
+            let params = kernel::Loss {
                 rows: part.len() as u32 * batch,
                 width,
                 targets: target.features,
@@ -71,7 +71,7 @@ impl<'a> Losses<'a> {
                 scale,
             };
             let buffers = [from, truth, self.level, self.row_weight, to, self.rows];
-            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.kind.index() }, &params, &buffers);
+            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.kind.kernel() }, &params, &buffers);
         }
         Ok(gradient)
     }
@@ -83,7 +83,7 @@ impl<'a> Losses<'a> {
         let out = builder.buffer("loss", 1, Role::Output)?;
         let partial = builder.buffer("loss partial", slices(total).1 as u64, Role::Scratch)?;
         let count = reduce(builder, self.rows, total, partial, 0, false);
-        let whole = params::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
+        let whole = kernel::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
         builder.push(&kernel::REDUCE, None, &NoConstants, &whole, &[partial, out]);
         Ok(out)
     }
@@ -98,30 +98,30 @@ fn slices(n: u32) -> (u32, u32) {
 /// Sums slices of a buffer into `to` from `at`; returns how many sums there are.
 fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32, square: bool) -> u32 {
     let (per_group, count) = slices(n);
-    let params = params::Reduce { n, offset: 0, per_group, out_offset: at, square: square as u32 };
+    let params = kernel::Reduce { n, offset: 0, per_group, out_offset: at, square: square as u32 };
     builder.push(&kernel::REDUCE, None, &NoConstants, &params, &[values, to]);
     count
 }
 
-/// Plans everything between the gradients and the weights; `layers` say what the weights hold.
-pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layers: &[LayerPlan]) -> Result<()> {
+/// Plans everything between the gradients and the weights; returns the buffer of the numbers that the host gives at each step.
+pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Result<BufferId> {
     let Update { optimiser, clip, regularisers } = update;
     if !regularisers.is_empty() {
         builder.section("penalties");
-        regularise(builder, regularisers, weights, layers, false)?;
+        regularise(builder, regularisers, weights, false)?;
     }
     builder.section(format!("optimiser ({})", optimiser.name()));
     let scale = builder.buffer("gradient scale", 2, Role::Scratch)?;
     let limit = if let Some(Clip::Value(limit)) = *clip { limit } else { f32::MAX };
     match *clip {
         Some(Clip::Norm(max_norm)) => {
-            let count: u32 = weights.iter().map(|trained| slices(trained.len).1).sum();
+            let count: u32 = weights.iter().map(|trained| slices(trained.len()).1).sum();
             let squares = builder.buffer("squared gradients", count as u64, Role::Scratch)?;
             let mut at = 0;
             for trained in weights {
-                at += reduce(builder, trained.gradient, trained.len, squares, at, true);
+                at += reduce(builder, trained.gradient, trained.len(), squares, at, true);
             }
-            builder.push(&kernel::CLIP, None, &NoConstants, &params::Clip { n: count, max_norm }, &[squares, scale]);
+            builder.push(&kernel::CLIP, None, &NoConstants, &kernel::Clip { n: count, max_norm }, &[squares, scale]);
         }
         Some(Clip::Value(_)) | None => builder.fill(scale, 0..2, 1.0),
     }
@@ -131,12 +131,13 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
         _ => None,
     };
     for trained in weights {
-        let (n, l2) = (trained.len, optimiser.l2());
-        let mut memory = |kind: &str| builder.buffer(format!("{kind} {}", trained.name), n as u64, Role::Optimiser);
+        let (n, l2) = (trained.len(), optimiser.l2());
+        let mut memory =
+            |kind: &str| builder.buffer(format!("{kind} {}", trained.tensor.name), n as u64, Role::Optimiser);
         let (beta1, beta2) = match optimiser.rule {
             Rule::Sgd { momentum, nesterov } => {
                 let velocity = memory("velocity")?;
-                let params = params::Sgd { n, momentum, nesterov: nesterov as u32, limit, l2 };
+                let params = kernel::Sgd { n, momentum, nesterov: nesterov as u32, limit, l2 };
                 let buffers = [hyper, scale, trained.gradient, trained.weight, velocity];
                 builder.push(&kernel::SGD, None, &NoConstants, &params, &buffers);
                 continue;
@@ -144,7 +145,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
             Rule::Adam { beta1, beta2, .. } | Rule::Nadam { beta1, beta2, .. } => (beta1, beta2),
             Rule::RmsProp { decay, .. } => (0.0, decay),
         };
-        let params = params::Adam {
+        let params = kernel::Adam {
             n,
             means: without_mean.is_none() as u32,
             beta1: beta1 as f32,
@@ -158,44 +159,31 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained], layer
         let buffers = [hyper, scale, trained.gradient, trained.weight, m, memory("v")?];
         builder.push(&kernel::ADAM, None, &NoConstants, &params, &buffers);
     }
-    regularise(builder, regularisers, weights, layers, true)
+    regularise(builder, regularisers, weights, true)?;
+    Ok(hyper)
 }
 
 /// Adds penalties' gradients, or after the step bounds norms.
-fn regularise(
-    builder: &mut Builder,
-    regularisers: &[Regulariser],
-    weights: &[Trained],
-    layers: &[LayerPlan],
-    after: bool,
-) -> Result<()> {
+fn regularise(builder: &mut Builder, regularisers: &[Regulariser], weights: &[Trained], after: bool) -> Result<()> {
     for regulariser in regularisers {
-        if !weights.iter().any(|trained| regulariser.acts_on(&trained.name, layers)) {
-            return Err(Error::Plan("a regulariser acts on no buffer of the plan".into()));
-        }
-        for trained in weights.iter().filter(|trained| regulariser.acts_on(&trained.name, layers)) {
-            match regulariser.action {
-                Action::Penalty { l1, l2 } if !after => {
-                    let params = params::Penalty { n: trained.len, l1: l1 as f32, l2: (2.0 * l2) as f32 };
+        let mut acts = false;
+        for trained in weights.iter().filter(|trained| regulariser.acts_on(&trained.tensor)) {
+            acts = true;
+            match (regulariser.action, after) {
+                (Action::Penalty { l1, l2 }, false) => {
+                    let params = kernel::Penalty { n: trained.len(), l1: l1 as f32, l2: (2.0 * l2) as f32 };
                     builder.push(&kernel::PENALTY, None, &NoConstants, &params, &[trained.weight, trained.gradient]);
                 }
-                Action::MaxNorm(limit) if after => {
-                    let parts = parts(&trained.name, layers);
-                    let Some((name, [_, columns])) = parts.first().map(|(name, shape)| (name, &shape[..])) else {
+                (Action::MaxNorm(limit), true) => {
+                    let Some(Vectors { matrices, rows, length, row_stride, stride }) = trained.tensor.vectors() else {
                         continue;
                     };
-                    // Some columns of the device's may be unused.
-                    let columns = *columns as u32;
-                    let rows = trained.len / parts.len() as u32 / columns;
-                    // The gates' matrices of a recurrent layer lie transposed, one after another; others as they are.
-                    let transposed = *name != trained.name && !name.contains(".weight_hr_l");
-                    let (inner_stride, stride) = if transposed { (1, rows) } else { (columns, 1) };
-                    let params = params::MaxNorm {
-                        vectors: parts.len() as u32 * rows,
-                        length: columns,
+                    let params = kernel::MaxNorm {
+                        vectors: matrices * rows,
+                        length,
                         inner: rows,
-                        outer_stride: rows * columns,
-                        inner_stride,
+                        outer_stride: rows * length,
+                        inner_stride: row_stride,
                         stride,
                         limit: limit as f32,
                     };
@@ -203,6 +191,9 @@ fn regularise(
                 }
                 _ => {}
             }
+        }
+        if !acts {
+            return Err(Error::Plan("a regulariser acts on no buffer of the plan".into()));
         }
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! Parameters on a device.
 
-use super::weights::{DeviceTensor, HostTensor, from_device, initial, specs, to_device};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
-use crate::schedule::LayerPlan;
+use crate::layer::{DeviceTensor, HostTensor};
+use crate::network::Node;
 use crate::transfer::is_finite;
+use ndarray::ArrayD;
 use rand_pcg::Pcg64;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// All device tensors of some layers, with the names that plans use.
@@ -14,27 +16,23 @@ pub(crate) struct Parameters(Vec<(DeviceTensor, Tensor)>);
 
 impl Parameters {
     /// Allocates and initialises the parameters of layers; the same seed gives the same numbers on every device.
-    pub async fn new(device: &Device, layers: &[LayerPlan], seed: u64) -> Result<Parameters> {
+    pub async fn new(device: &Device, nodes: &[Node], seed: u64) -> Result<Parameters> {
         let mut random = Pcg64::new(seed as u128, 0x6c73_746d);
         let mut tensors = Vec::new();
-        for LayerPlan { name, input, layer } in layers {
-            for spec in specs(name, layer, *input) {
-                let tensor = device.tensor(&spec.name, spec.len).await?;
-                tensor.write(0, &to_device(&spec, &initial(&spec, layer, &mut random)?)?);
-                tensors.push((spec, tensor));
-            }
+        for spec in nodes.iter().flat_map(Node::parameters) {
+            let tensor = device.tensor(&spec.name, spec.len).await?;
+            tensor.write(0, &spec.pack(&spec.initial(&mut random)?)?);
+            tensors.push((spec, tensor));
         }
         Ok(Parameters(tensors))
     }
 
     /// Allocates the parameters of layers and fills them with what is given, as [`Parameters::import`] takes it.
-    pub async fn given(device: &Device, layers: &[LayerPlan], given: Vec<HostTensor>) -> Result<Parameters> {
+    pub async fn given(device: &Device, nodes: &[Node], given: Vec<HostTensor>) -> Result<Parameters> {
         let mut tensors = Vec::new();
-        for LayerPlan { name, input, layer } in layers {
-            for spec in specs(name, layer, *input) {
-                let tensor = device.tensor(&spec.name, spec.len).await?;
-                tensors.push((spec, tensor));
-            }
+        for spec in nodes.iter().flat_map(Node::parameters) {
+            let tensor = device.tensor(&spec.name, spec.len).await?;
+            tensors.push((spec, tensor));
         }
         let parameters = Parameters(tensors);
         parameters.import(given)?;
@@ -57,7 +55,7 @@ impl Parameters {
 
     /// Numbers in all.
     pub fn count(&self, prefix: &str) -> u64 {
-        self.0.iter().filter(|(spec, _)| spec.name.starts_with(prefix)).map(|(spec, _)| spec.parameters()).sum()
+        self.0.iter().filter(|(spec, _)| spec.name.starts_with(prefix)).map(|(spec, _)| spec.count()).sum()
     }
 
     /// Everything, in PyTorch's names and layout.
@@ -65,7 +63,7 @@ impl Parameters {
         let mut all = Vec::new();
         for (spec, tensor) in &self.0 {
             if spec.len > 0 {
-                all.extend(from_device(spec, &tensor.read_all().await?)?);
+                all.extend(spec.unpack(&tensor.read_all().await?)?);
             }
         }
         Ok(all)
@@ -86,7 +84,7 @@ impl Parameters {
         let mut packed = Vec::new();
         for (spec, tensor) in &self.0 {
             let mut parts = Vec::new();
-            for part in &spec.parts {
+            for part in &spec.parameters {
                 let Some(at) = given.iter().position(|host| host.name == part.name) else {
                     let names: Vec<&str> = given.iter().map(|host| host.name.as_str()).take(6).collect();
                     return Err(Error::Shape(format!(
@@ -112,7 +110,7 @@ impl Parameters {
                 }
                 parts.push(host);
             }
-            packed.push((tensor, to_device(spec, &parts)?));
+            packed.push((tensor, spec.pack(&parts)?));
         }
         if let Some(extra) = given.first() {
             return Err(Error::Shape(format!(
@@ -238,24 +236,19 @@ impl SharedParameters {
 }
 
 /// Values of gradient or parameter buffers read by a function, as host tensors.
-pub(crate) async fn read_parts<F, R>(layers: &[LayerPlan], read: F) -> Result<Vec<HostTensor>>
+pub(crate) async fn read_parts<F, R>(nodes: &[Node], read: F) -> Result<Vec<HostTensor>>
 where
     F: Fn(String, u64) -> R,
     R: Future<Output = Result<Vec<f32>>>,
 {
     let mut all = Vec::new();
-    for LayerPlan { name, input, layer } in layers {
-        for spec in specs(name, layer, *input) {
-            if spec.len > 0 {
-                all.extend(from_device(&spec, &read(spec.name.clone(), spec.len).await?)?);
-            }
-        }
+    for spec in nodes.iter().flat_map(Node::parameters).filter(|spec| spec.len > 0) {
+        all.extend(spec.unpack(&read(spec.name.clone(), spec.len).await?)?);
     }
     Ok(all)
 }
 
-/// Names and shapes of a layer's tensors in files.
-pub(crate) fn tensor_shapes(layer: &LayerPlan) -> Vec<(String, Vec<usize>)> {
-    let specs = specs(&layer.name, &layer.layer, layer.input);
-    specs.into_iter().flat_map(|spec| spec.parts).map(|part| (part.name, part.shape)).collect()
+/// Arrays by name as host tensors.
+pub(super) fn hosts(arrays: BTreeMap<String, ArrayD<f32>>) -> Result<Vec<HostTensor>> {
+    arrays.into_iter().map(|(name, array)| HostTensor::new(name, &array)).collect()
 }

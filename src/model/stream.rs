@@ -1,13 +1,13 @@
 //! Stateful inference, step by step.
 
-use crate::cache::{Compiled, Plans};
+use super::Sequential;
+use super::cache::{Compiled, Plans};
+use super::parameters::{SharedParameters, Version};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
-use crate::layer::Layer;
-use crate::layer::{SharedParameters, Version};
-use crate::model::Sequential;
+use crate::layer::StateSlot;
+use crate::network::{Batch, NetworkPlan, Node, Purpose, check_carried, network};
 use crate::plan::{Buffer, BufferId};
-use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};
 use crate::wait;
 use ndarray::{Array3, ArrayView3};
@@ -42,7 +42,7 @@ pub struct StreamState {
 #[derive(Debug)]
 pub struct Stream {
     config: Sequential,
-    layers: Vec<LayerPlan>,
+    layers: Vec<Node>,
     batch: usize,
     device: Device,
     parameters: SharedParameters,
@@ -99,7 +99,7 @@ impl Held {
 impl Stream {
     pub(crate) async fn new(
         config: &Sequential,
-        layers: &[LayerPlan],
+        layers: &[Node],
         device: &Device,
         parameters: SharedParameters,
         batch: usize,
@@ -108,18 +108,16 @@ impl Stream {
         // The plan names the states.
         let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let mut states = Vec::new();
-        let planes = layers.iter().flat_map(|plan| match &plan.layer {
-            Layer::Lstm(lstm) => vec![lstm.spec().states.len(); lstm.layers],
-            _ => Vec::new(),
-        });
-        for (&(h, c), planes) in plan.states.iter().zip(planes) {
+        let slots = layers.iter().flat_map(|node| node.layer.operator().states());
+        let slots: Vec<StateSlot> = slots.collect();
+        for (&[h, c], &[_, of_c]) in plan.states.as_chunks().0.iter().zip(slots.as_chunks().0) {
             let held = async |id: BufferId, planes: usize| {
                 let Buffer { name, len, .. } = &plan.plan.buffers[id.0];
                 let tensor = device.tensor(name, *len).await?;
                 let width = *len as usize / batch / planes;
                 Ok::<_, Error>(Held { name: name.clone(), tensor, planes, batch, width })
             };
-            states.push(State { h: held(h, 1).await?, c: held(c, planes).await? });
+            states.push(State { h: held(h, 1).await?, c: held(c, of_c.planes).await? });
         }
         let tensors = parameters.version().tensors;
         Ok(Stream {

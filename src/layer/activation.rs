@@ -1,0 +1,120 @@
+//! The activation layer, and activations at the end of others.
+
+use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
+use crate::activation::{Activation, Shape};
+use crate::error::Result;
+use crate::kernel::{self, DenseConstants, SoftmaxConstants};
+use crate::plan::{BufferId, Role};
+use crate::schedule::{Builder, Sequence, size};
+
+impl Operator for Activation {
+    fn kind(&self) -> &'static str {
+        "activation"
+    }
+
+    fn describe(&self) -> String {
+        format!("Activation({})", format!("{self:?}").to_lowercase())
+    }
+
+    fn validate(&self, name: &str, _: usize) -> Result<()> {
+        Activation::validate(*self, &format!("{name}: the activation"))
+    }
+
+    fn output_activation(&self) -> Option<Activation> {
+        Some(*self)
+    }
+
+    fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
+        size("the number of input features", site.input)?;
+        Ok(vec![site.step(site.input)])
+    }
+
+    /// y = activation(x), in a copy: x can be a history that the recurrent layer reads again.
+    fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
+        let x = &x[0];
+        plan.section(format!("{} forward", site.name));
+        let y = plan.sequence(&format!("{}.y", site.name), [x.steps, site.batch, x.features], 0, Role::Scratch)?;
+        for part in x.parts(&y) {
+            let (to, y_offset) = y.at(part.start);
+            plan.copy(
+                [1, part.len() as u32, site.batch, x.features],
+                x.at(part.start),
+                [0, x.step as i32, x.row as i32, 1],
+                (to, y_offset),
+                [0, y.step as i32, y.row as i32, 1],
+                false,
+            );
+            apply(plan, *self, None, [part.len() as u32 * site.batch, x.features], (to, y_offset));
+        }
+        Ok(Output::new(y.clone(), Activated { activation: *self, y }))
+    }
+}
+
+struct Activated {
+    activation: Activation,
+    y: Sequence,
+}
+
+impl Trace for Activated {
+    /// Overwrites `dy` with the gradient before the activation.
+    fn backward(&self, plan: &mut Builder, site: &Site, Upstream { dy, .. }: Upstream) -> Result<Vec<Sequence>> {
+        plan.section(format!("{} backward", site.name));
+        for part in self.y.parts(dy) {
+            let shape = [part.len() as u32 * site.batch, dy.features];
+            apply_backward(plan, self.activation, shape, self.y.at(part.start), dy.at(part.start));
+        }
+        Ok(vec![dy.clone()])
+    }
+}
+
+/// activation(y + bias) in the place of y: [rows, features] from an offset; without a bias, y alone.
+pub(crate) fn apply(
+    builder: &mut Builder,
+    activation: Activation,
+    bias: Option<BufferId>,
+    [rows, features]: [u32; 2],
+    (y, y_offset): (BufferId, u32),
+) {
+    let shape = activation.shape();
+    if bias.is_some() || shape != Activation::Linear.shape() {
+        let Shape { kind, alpha, beta } = shape;
+        let has_bias = bias.is_some() as u32;
+        let params = kernel::DenseForward { rows, features, has_bias, y_offset, alpha, beta };
+        let bias = bias.unwrap_or_else(|| builder.unused());
+        builder.push(&kernel::DENSE_FORWARD, None, &DenseConstants { activation: kind }, &params, &[bias, y]);
+    }
+    if activation.is_of_rows() {
+        let params = kernel::SoftmaxForward { rows, features, y_offset };
+        builder.push(
+            &kernel::SOFTMAX_FORWARD,
+            None,
+            &SoftmaxConstants { log: activation == Activation::LogSoftmax },
+            &params,
+            &[y],
+        );
+    }
+}
+
+/// The gradient before an activation in the place of dy, from its output y, both [rows, features] from an offset.
+pub(crate) fn apply_backward(
+    builder: &mut Builder,
+    activation: Activation,
+    [rows, features]: [u32; 2],
+    (y, y_offset): (BufferId, u32),
+    (dy, dy_offset): (BufferId, u32),
+) {
+    if activation.is_of_rows() {
+        let params = kernel::SoftmaxBackward { rows, features, y_offset, dy_offset };
+        builder.push(
+            &kernel::SOFTMAX_BACKWARD,
+            None,
+            &SoftmaxConstants { log: activation == Activation::LogSoftmax },
+            &params,
+            &[y, dy],
+        );
+    } else if activation != Activation::Linear {
+        let Shape { kind, alpha, beta } = activation.shape();
+        let params = kernel::DenseBackward { n: rows * features, y_offset, dy_offset, alpha, beta };
+        builder.push(&kernel::DENSE_BACKWARD, None, &DenseConstants { activation: kind }, &params, &[y, dy]);
+    }
+}

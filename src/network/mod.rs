@@ -1,0 +1,25 @@
+//! Networks: layers as nodes in topological order, and the plans that run and train them.
+//!
+//! ```
+//! use wgpu_lstm::network::{Batch, Node, Purpose, network};
+//! use wgpu_lstm::{Capabilities, Dense, Loss, Lstm, Optimiser, Update};
+//! let nodes = [Node::new("lstm", 3, Lstm::new(8)), Node::new("dense", 8, Dense::new(2))];
+//! let update = Update::new(Optimiser::adam(1e-3));
+//! let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+//! let network = network(&nodes, Batch::new(32, 100), purpose, &Capabilities::default())?; // B = 32, T = 100
+//! println!("{}", network.plan);
+//! # Ok::<(), wgpu_lstm::Error>(())
+//! ```
+
+mod gradients;
+mod node;
+mod pass;
+mod plan;
+mod segments;
+mod update;
+
+pub use gradients::{GradientPlan, gradients};
+pub(crate) use node::check_carried;
+pub use node::{Node, Source};
+pub use plan::{Batch, NetworkPlan, Purpose, network};
+pub(crate) use segments::check_segments;

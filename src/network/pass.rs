@@ -1,0 +1,136 @@
+//! Forward and backward through nodes.
+
+use super::node::Node;
+use crate::error::{Error, Result};
+use crate::layer::{DeviceTensor, Inputs, Output, Place, Site, StateGradients, Trace, Upstream};
+use crate::plan::{BufferId, Role};
+use crate::schedule::{Builder, Sequence};
+
+/// A node with its place in a plan and its weights.
+#[derive(Clone)]
+pub(super) struct Placed<'a> {
+    pub node: &'a Node,
+    pub site: Site,
+    pub weights: Vec<BufferId>,
+}
+
+/// A weight with its gradient.
+pub(super) struct Trained {
+    /// The weight.
+    pub weight: BufferId,
+    /// Its gradient.
+    pub gradient: BufferId,
+    /// The parameters in it.
+    pub tensor: DeviceTensor,
+}
+
+impl Trained {
+    /// Elements.
+    pub fn len(&self) -> u32 {
+        self.tensor.len as u32
+    }
+}
+
+/// Result of a pass forward.
+pub(super) struct Passed {
+    /// Of each node.
+    pub traces: Vec<Box<dyn Trace>>,
+    /// Output of the last node.
+    pub y: Sequence,
+}
+
+/// Gradients that a pass backward leaves.
+pub(super) struct Gradients {
+    /// Weights with their gradients, from the last node to the first.
+    pub trained: Vec<Trained>,
+    /// Gradient of the input; `None` where it was not asked for or there is none.
+    pub dx: Option<Sequence>,
+}
+
+/// Declares the tensors of a node's table, or their gradients (`prefix` "grad ", [`Role::Gradient`]).
+pub(super) fn declare(plan: &mut Builder, node: &Node, prefix: &str, role: Role) -> Result<Vec<BufferId>> {
+    let declare = |tensor: DeviceTensor| {
+        let name = format!("{prefix}{}", tensor.name);
+        // Gradients may have been declared before the pass that fills them.
+        plan.find(&name).map_or_else(|| plan.buffer(name, tensor.len, role), Ok)
+    };
+    node.parameters().into_iter().map(declare).collect()
+}
+
+/// Forward through nodes, which begin with these states, by node; at zero where there are none.
+pub(super) fn forward(plan: &mut Builder, nodes: &[Placed], x: &Sequence, starts: &[Vec<Place>]) -> Result<Passed> {
+    let (mut outputs, mut traces): (Vec<Sequence>, Vec<_>) = Default::default();
+    for (at, Placed { node, site, weights }) in nodes.iter().enumerate() {
+        let inputs: Vec<Sequence> =
+            node.reads(at).map(|index| index.map_or(x, |index| &outputs[index]).clone()).collect();
+        let start = starts.get(at).map_or(&[][..], Vec::as_slice);
+        let Output { y, trace } = node.layer.operator().forward(plan, site, Inputs { x: &inputs, weights, start })?;
+        outputs.push(y);
+        traces.push(trace);
+    }
+    let y = outputs.pop().unwrap_or_else(|| x.clone());
+    Ok(Passed { traces, y })
+}
+
+/// Backward through nodes, from the gradient of the last one's output; with gradients of the states, by node, where these go
+/// beyond this pass. Gradients of an output that several nodes read are added up.
+pub(super) fn backward(
+    plan: &mut Builder,
+    nodes: &[Placed],
+    traces: &[Box<dyn Trace>],
+    dy: Sequence,
+    states: Option<&[StateGradients]>,
+    wants_dx: bool,
+) -> Result<Gradients> {
+    let mut trained = Vec::new();
+    // Of each node's output, then of the input.
+    let mut gradients: Vec<Option<Sequence>> = vec![None; nodes.len()];
+    let mut dx = None;
+    match gradients.last_mut() {
+        Some(last) => *last = Some(dy),
+        None => return Ok(Gradients { trained, dx: Some(dy) }),
+    }
+    for (at, Placed { node, site, weights }) in nodes.iter().enumerate().rev() {
+        let Some(dy) = gradients[at].take() else {
+            return Err(Error::Plan(format!("nobody reads the output of {}", node.name)));
+        };
+        let declared = declare(plan, node, "grad ", Role::Gradient)?;
+        for ((tensor, &weight), &gradient) in node.parameters().into_iter().zip(weights).zip(&declared) {
+            if tensor.len > 0 {
+                trained.push(Trained { weight, gradient, tensor });
+            }
+        }
+        let upstream = Upstream {
+            dy: &dy,
+            weights,
+            gradients: &declared,
+            states: states.map(|states| &states[at]).filter(|states| !states.finals.is_empty()),
+            wants_dx: wants_dx || node.reads(at).any(|index| index.is_some()),
+        };
+        for (index, gradient) in node.reads(at).zip(traces[at].backward(plan, site, upstream)?) {
+            let sum = match index {
+                Some(index) => &mut gradients[index],
+                None => &mut dx,
+            };
+            match sum {
+                None => *sum = Some(gradient),
+                Some(sum) => add(plan, &gradient, sum, site.batch),
+            }
+        }
+    }
+    Ok(Gradients { trained, dx })
+}
+
+/// Adds a gradient to another of the same node.
+fn add(plan: &mut Builder, from: &Sequence, to: &Sequence, batch: u32) {
+    for part in from.parts(to) {
+        plan.copy(
+            [1, part.len() as u32, batch, to.features],
+            from.at(part.start),
+            [0, from.step as i32, from.row as i32, 1],
+            to.at(part.start),
+            [0, to.step as i32, to.row as i32, 1],
+            true,
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! Training in segments of time, so that memory grows with the square root of T: states are kept at the start of each segment
+//! only, and backward goes forward through a segment once more before it goes back through it (Chen et al. 2016, Gruslys et
+//! al. 2016). All segments share the buffers of one.
+
+use super::node::{Node, Source, check_carried};
+use super::pass::{Gradients, Passed, Placed, Trained, backward, forward};
+use super::plan::{Purpose, leave, place, places, target};
+use crate::error::{Error, Result};
+use crate::layer::{Place, StateGradients};
+use crate::plan::{BufferId, Role};
+use crate::schedule::{Builder, Segment, Sequence};
+use crate::train::Loss;
+use std::ops::Range;
+
+/// The steps of a segment, no more than what a device can bind; `None` where one would hold all T.
+pub(super) fn steps(
+    builder: &mut Builder,
+    nodes: &[Node],
+    purpose: Purpose,
+    [steps, segment]: [u32; 2],
+) -> Result<Option<u32>> {
+    if !matches!(purpose, Purpose::Train { .. }) {
+        return Err(Error::Config("segments of time are for training only".into()));
+    }
+    check_segments(nodes)?;
+    let segment = segment.min(builder.chunk_steps(steps));
+    builder.chunk_by_segments(segment);
+    Ok((segment < steps).then_some(segment))
+}
+
+/// Refuses models whose time cannot be gone through in segments.
+pub(crate) fn check_segments(nodes: &[Node]) -> Result<()> {
+    check_carried(nodes, "be trained in segments of time")?;
+    if nodes.iter().any(|node| node.sources != [Source::Previous]) {
+        return Err(Error::Config("segments of time are for chains of layers; this network branches".into()));
+    }
+    match nodes.iter().any(Node::is_recurrent) {
+        true => Ok(()),
+        false => Err(Error::Config("segments of time are for models with a recurrent layer; this one has none".into())),
+    }
+}
+
+/// A network that is trained in segments.
+pub(super) struct Segmented<'a> {
+    /// The nodes, with their weights.
+    pub placed: &'a [Placed<'a>],
+    pub x: &'a Sequence,
+    /// Buffers where states begin and end, by node, if not at zero.
+    pub states: &'a [Vec<BufferId>],
+    /// T, B and the steps of a segment.
+    pub sizes: [u32; 3],
+    pub ragged: bool,
+}
+
+impl<'a> Segmented<'a> {
+    /// Steps of segment `s`.
+    fn range(&self, s: u32) -> Range<u32> {
+        let [steps, _, segment] = self.sizes;
+        s * segment..((s + 1) * segment).min(steps)
+    }
+
+    /// The nodes in their places in a segment of so many steps.
+    fn place(&self, steps: u32) -> Vec<Placed<'a>> {
+        let nodes = self.placed.iter().map(|placed| placed.node);
+        let mut segment = place(nodes, [self.sizes[1], steps], self.ragged, true);
+        for (to, from) in segment.iter_mut().zip(self.placed) {
+            to.weights.clone_from(&from.weights);
+        }
+        segment
+    }
+
+    /// Plans loss and gradients. Returns output, target, mean loss, and weights with their gradients. An output for every step is
+    /// nowhere as a whole: its sequence then has no chunks.
+    pub fn train(
+        &self,
+        plan: &mut Builder,
+        loss: &Loss,
+        weighted: bool,
+    ) -> Result<(Sequence, Sequence, BufferId, Vec<Trained>)> {
+        let [steps, batch, segment] = self.sizes;
+        let count = steps.div_ceil(segment);
+        let (full, last) = (self.place(segment), self.place(self.range(count - 1).len() as u32));
+        // Layers up to the one that ends the sequence, if one does; those above it run once.
+        let end = full.iter().position(|placed| placed.node.layer.operator().ends_sequence());
+        let below = end.map_or(full.len(), |end| end + 1);
+        let recurrent = full[..below].iter().rposition(|placed| placed.node.is_recurrent()).map_or(0, |at| at + 1);
+        let kept = self.keep(plan, count)?;
+        let starts = |s: u32| -> Vec<Vec<Place>> {
+            kept.iter().map(|slots| slots.iter().map(|slot| slot.at(s)).collect()).collect()
+        };
+        for s in 0..count - 1 {
+            plan.begin_segment(Segment { first: self.range(s).start, ..Segment::default() });
+            let nodes = &full[..recurrent];
+            let Passed { traces, .. } = forward(plan, nodes, &self.x.window(self.range(s)), &starts(s))?;
+            for ((placed, trace), next) in nodes.iter().zip(&traces).zip(&starts(s + 1)) {
+                leave(plan, placed, trace.final_states(), next);
+            }
+        }
+        let range = self.range(count - 1);
+        let first = Segment { first: range.start, ..Segment::default() };
+        plan.begin_segment(first);
+        let (nodes, above) = last.split_at(below);
+        let Passed { traces, y: flow } = forward(plan, nodes, &self.x.window(range.clone()), &starts(count - 1))?;
+        for ((placed, trace), states) in nodes.iter().zip(&traces).zip(&places(self.states)) {
+            leave(plan, placed, trace.final_states(), states);
+        }
+
+        let carried = self.carry(plan)?;
+        let (mut trained, truth, losses, y, upstream);
+        match end {
+            Some(_) => {
+                plan.end_segments();
+                let Passed { traces, y: top } = forward(plan, above, &flow, &[])?;
+                (truth, losses) = target(plan, loss, [1, batch, top.features], weighted)?;
+                let gradient = losses.gradient(plan, &top, &truth, 0)?;
+                let gradients = backward(plan, above, &traces, gradient, None, true)?;
+                trained = gradients.trained;
+                upstream =
+                    gradients.dx.ok_or_else(|| Error::Plan("layers above a sequence without a gradient".into()))?;
+                y = top;
+                plan.begin_segment(first);
+            }
+            None => {
+                (truth, losses) = target(plan, loss, [steps, batch, flow.features], weighted)?;
+                upstream = losses.gradient(plan, &flow, &truth.window(range.clone()), range.start)?;
+                trained = Vec::new();
+                y = Sequence { chunks: Vec::new(), steps, chunk_steps: steps, ..flow.clone() };
+            }
+        }
+        let Gradients { trained: lower, .. } = backward(plan, nodes, &traces, upstream, Some(&carried), false)?;
+        trained.extend(lower);
+        for s in (0..count - 1).rev() {
+            let (nodes, range) = (&full[..below], self.range(s));
+            plan.begin_segment(Segment { first: range.start, adds: true, again: true });
+            let Passed { traces, y: flow } = forward(plan, nodes, &self.x.window(range.clone()), &starts(s))?;
+            let upstream = match end {
+                Some(_) => last_state(&carried, &full)?,
+                None => losses.gradient(plan, &flow, &truth.window(range.clone()), range.start)?,
+            };
+            backward(plan, nodes, &traces, upstream, Some(&carried), false)?;
+        }
+        plan.end_segments();
+        let loss = losses.mean(plan)?;
+        Ok((y, truth, loss, trained))
+    }
+
+    /// States at the start of each segment, [segments, B, features] each, by node; those of the first segment are filled.
+    fn keep(&self, plan: &mut Builder, count: u32) -> Result<Vec<Vec<Sequence>>> {
+        let mut all = Vec::new();
+        for Placed { node, site, .. } in self.placed {
+            let mut slots = Vec::new();
+            for slot in node.layer.operator().states() {
+                let name = format!("{}.l{}.{} kept", site.name, slot.layer, slot.name);
+                slots.push(plan.sequence(&name, [count, site.batch, slot.features as u32], 0, Role::Scratch)?);
+            }
+            all.push(slots);
+        }
+        plan.section("states before the first step");
+        let mut given = self.states.iter().flatten();
+        for kept in all.iter().flatten() {
+            let (to, at) = kept.at(0);
+            match given.next() {
+                Some(&state) => plan.copy_run(kept.step, (state, 0), (to, at)),
+                None => plan.fill(to, at..at + kept.step, 0.0),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Places for the gradients of the states between two segments, by node, which are zero after the last one.
+    fn carry(&self, plan: &mut Builder) -> Result<Vec<StateGradients>> {
+        plan.section("gradients of the last states");
+        let mut all = Vec::new();
+        for Placed { node, site, .. } in self.placed {
+            let mut carried = StateGradients::default();
+            for slot in node.layer.operator().states() {
+                let len = slot.features as u32 * site.batch;
+                let mut zeros = |name: &str| {
+                    let id =
+                        plan.buffer(format!("{}.l{}.d{name}", site.name, slot.layer), len as u64, Role::Scratch)?;
+                    plan.fill(id, 0..len, 0.0);
+                    Ok::<_, Error>(id)
+                };
+                let state = zeros(slot.name)?;
+                carried.initials.push(state);
+                // Where it is h once more, the gradient of h is all of it.
+                carried.finals.push(if slot.repeats_h { zeros(&format!("{} after", slot.name))? } else { state });
+            }
+            all.push(carried);
+        }
+        Ok(all)
+    }
+}
+
+/// The gradient of the topmost hidden state at the end of a segment, [1, B, K].
+fn last_state(carried: &[StateGradients], nodes: &[Placed]) -> Result<Sequence> {
+    let recurrent = nodes.iter().zip(carried).rev().find(|(placed, _)| placed.node.is_recurrent());
+    let top = recurrent.and_then(|(placed, carried)| {
+        let slots = placed.node.layer.operator().states();
+        let (slot, &id) = slots.into_iter().zip(&carried.finals).rfind(|(slot, _)| slot.name == "h")?;
+        Some((slot.features as u32, placed.site.batch, id))
+    });
+    let Some((width, batch, h)) = top else {
+        return Err(Error::Plan("segments of time without a recurrent layer".into()));
+    };
+    Ok(Sequence {
+        chunks: vec![h],
+        steps: 1,
+        chunk_steps: 1,
+        lead: 0,
+        step: width * batch,
+        row: width,
+        features: width,
+    })
+}

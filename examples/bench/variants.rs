@@ -1,6 +1,6 @@
 //! Layers to time beside the plain one.
 
-use wgpu_lstm::{Activation, Cell, Lstm};
+use wgpu_lstm::{Activation, Bias, Cell, Lstm};
 
 /// A layer that differs from the plain one.
 #[derive(Debug)]
@@ -39,6 +39,14 @@ const ALL: &[Variant] = &[
     variant("input_dropout", |lstm| lstm.input_dropout(0.2)),
     variant("recurrent_dropout", |lstm| lstm.recurrent_dropout(0.2)),
     variant("weight_dropout", |lstm| lstm.weight_dropout(0.2)),
+    variant("heads", |lstm| lstm.heads(4)),
+    variant("rnn", |lstm| lstm.cell(Cell::Rnn)),
+    variant("ind_rnn", |lstm| {
+        let heads = lstm.hidden();
+        lstm.cell(Cell::Rnn).heads(heads)
+    }),
+    variant("min_lstm", |lstm| lstm.cell(Cell::MinLstm).bias(Bias::Single)),
+    variant("s_lstm", |lstm| lstm.cell(Cell::SLstm).heads(4)),
 ];
 
 const fn variant(name: &'static str, of: fn(Lstm) -> Lstm) -> Variant {

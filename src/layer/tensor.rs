@@ -92,7 +92,8 @@ impl Parameter {
     fn device_len(&self) -> usize {
         match self.layout {
             Layout::Plain => self.len(),
-            Layout::Gates(gates) | Layout::Heads { gates, .. } => self.len() / gates.len() * GATES,
+            // A cell without a recurrent product has no gate there.
+            Layout::Gates(gates) | Layout::Heads { gates, .. } => self.len() / gates.len().max(1) * GATES,
         }
     }
 

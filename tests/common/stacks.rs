@@ -41,6 +41,6 @@ pub fn stacks() -> Vec<Vec<Layer>> {
         vec![SLstm::new(4).heads(2).layers(2).bidirectional(true).return_sequences(true).into(), Dense::new(2).into()],
         vec![SLstm::new(4).recurrent_dropout(0.3).into(), Dense::new(2).into()],
         vec![Lstm::new(4).heads(2).zoneout(0.2, 0.1).recurrent_dropout(0.3).return_sequences(true).into()],
-        vec![Gru::new(6).heads(2).bidirectional(true).weight_dropout(0.2).into(), Dense::new(2).into()],
+        vec![Gru::new(4).heads(2).bidirectional(true).weight_dropout(0.2).into(), Dense::new(2).into()],
     ]
 }

@@ -8,8 +8,7 @@ use common::{Draw, close};
 use ndarray::{Array3, ArrayD, IxDyn, s};
 use std::collections::BTreeMap;
 use wgpu_lstm::{
-    Activation, Bias, Cell, Dense, Device, Error, Gru, IndRnn, Init, Layer, Lstm, LstmState, MinLstm, Rnn, SLstm,
-    Sequential,
+    Activation, Bias, Cell, Dense, Device, Error, Gru, IndRnn, Init, Lstm, LstmState, MinLstm, Rnn, SLstm, Sequential,
 };
 
 /// f32 against f64 over a dozen steps of states below 2.
@@ -116,10 +115,9 @@ on_both_by_every_strategy!(s_lstm_begins_from_zero, heads_are_blocks_of_a_matrix
 /// Long sequences of small heads: gradients of recurrent weights in one dispatch, split where loops would be too long.
 #[test]
 fn gradients_of_many_heads_take_few_dispatches() {
-    use wgpu_lstm::schedule::{Batch, LayerPlan, lstm_gradients};
-    let layer: Layer = IndRnn::new(128).return_sequences(true).into();
-    let layer = LayerPlan { name: "lstm".into(), input: 3, layer };
-    let plan = lstm_gradients(&layer, Batch::new(2, 10), &Default::default()).unwrap().plan;
+    use wgpu_lstm::network::{Batch, Node, gradients};
+    let node = Node::new("rnn", 3, IndRnn::new(128).return_sequences(true));
+    let plan = gradients(&node, Batch::new(2, 10), &Default::default()).unwrap().plan;
     assert_eq!(plan.dispatches_of("head_product"), 1);
 }
 

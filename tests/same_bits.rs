@@ -118,7 +118,8 @@ fn plan(rows: &mut BTreeMap<String, u64>, name: &str, plan: &Plan) {
             commands.bytes(plan.buffers[id.0].name.as_bytes());
         }
     }
-    let mut all: Vec<_> = plan.buffers.iter().map(|buffer| format!("{} {} {:?}", buffer.name, buffer.len, buffer.role)).collect();
+    let mut all: Vec<_> =
+        plan.buffers.iter().map(|buffer| format!("{} {} {:?}", buffer.name, buffer.len, buffer.role)).collect();
     all.sort();
     all.iter().for_each(|buffer| buffers.bytes(buffer.as_bytes()));
     rows.insert(format!("plan commands {name}"), commands.0);

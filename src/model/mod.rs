@@ -1,13 +1,11 @@
 //! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
 
-mod checksum;
-mod file;
 mod mask;
 mod recovery;
 mod summary;
+mod training_state;
 
-#[cfg(feature = "pytorch")]
-pub(crate) use file::KEY;
+pub(crate) use training_state::TrainingState;
 
 use crate::activation::Activation;
 use crate::cache::{Compiled, Lease, Plans};
@@ -779,6 +777,15 @@ impl Model {
             Error::Config(format!("the model keeps no value \"{name}\"; it keeps: {}", known.join(", ")))
         })?;
         serde_json::from_value(value.clone()).map_err(|error| Error::Config(format!("extra \"{name}\": {error}")))
+    }
+
+    /// All values kept with [`Model::set_extra`].
+    pub(crate) fn extras(&self) -> &BTreeMap<String, serde_json::Value> {
+        &self.extra
+    }
+
+    pub(crate) fn set_extras(&mut self, extra: BTreeMap<String, serde_json::Value>) {
+        self.extra = extra;
     }
 
     /// All parameters by name (`lstm.weight_ih_l0`, `dense.weight`, ...), in PyTorch's shapes.

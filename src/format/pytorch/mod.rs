@@ -455,7 +455,7 @@ fn safetensors(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
     let broken =
         |error: safetensors::SafeTensorError| format!("is no whole safetensors file: {error} ({} bytes)", bytes.len());
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-    if metadata.metadata().as_ref().is_some_and(|metadata| metadata.contains_key(crate::model::KEY)) {
+    if metadata.metadata().as_ref().is_some_and(|metadata| metadata.contains_key(crate::format::own::KEY)) {
         return Err("was written by Model::save and has an architecture; load it by Model::load".into());
     }
     let start = header.saturating_add(8);

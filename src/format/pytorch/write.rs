@@ -2,7 +2,7 @@
 
 use super::recurrent::for_pytorch;
 use crate::error::{Error, Result};
-use crate::format::safetensors;
+use crate::format::own::safetensors;
 use crate::layer::{HostTensor, Layer, LstmLayer};
 use crate::model::Model;
 use std::collections::HashMap;

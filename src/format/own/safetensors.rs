@@ -1,6 +1,6 @@
 //! [safetensors](https://github.com/huggingface/safetensors) files.
 
-use super::number::Number;
+use crate::format::number::Number;
 use crate::error::{Error, Result};
 use crate::layer::HostTensor;
 use crate::memory;

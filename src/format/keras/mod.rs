@@ -66,6 +66,12 @@ use weights::{Array, Form};
 /// What is wrong with a file; its path is added at the top.
 type Result<T> = std::result::Result<T, String>;
 
+impl From<hdf5::Error> for String {
+    fn from(error: hdf5::Error) -> String {
+        error.to_string()
+    }
+}
+
 /// The version that files are written for.
 const WRITTEN_FOR: &str = "3.15.1";
 
@@ -123,9 +129,10 @@ pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()
     let bytes = memory::read(path)?;
     let plans = model.config().plan_layers()?;
     let wrong = |why: String| Error::format(path, why);
+    let broken = |error: hdf5::Error| wrong(error.into());
     let opened = open(&bytes).map_err(wrong)?;
     room_for(&opened)?;
-    let file = File::open(opened.weights()).map_err(wrong)?;
+    let file = File::open(opened.weights()).map_err(broken)?;
     let holders = holders(&outline(&plans), &file);
     let tensors = tensors(&file, &holders, &plans, opened.weights().len()).map_err(wrong)?;
     model.import(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
@@ -180,8 +187,9 @@ pub fn describe_bytes(bytes: &[u8]) -> CrateResult<Contents> {
 
 fn build(path: &Path, bytes: &[u8], device: &Device) -> CrateResult<Model> {
     let wrong = |why: String| Error::format(path, why);
+    let broken = |error: hdf5::Error| wrong(error.into());
     let opened = open(bytes).map_err(wrong)?;
-    let file = File::open(opened.weights()).map_err(wrong)?;
+    let file = File::open(opened.weights()).map_err(broken)?;
     let (config, version) = opened.config(&file).map_err(wrong)?;
     let (network, problems) = network(&config, version).map_err(wrong)?;
     if let Some(problem) = problems.into_iter().next() {
@@ -230,7 +238,7 @@ impl Opened<'_> {
                 Ok(metadata.get("keras_version").and_then(Value::as_str).map(str::to_string))
             }
             Opened::Hdf5(_) => match file.text("", "keras_version")? {
-                None => file.text("model_weights", "keras_version"),
+                None => Ok(file.text("model_weights", "keras_version")?),
                 version => Ok(version),
             },
         }

@@ -1,11 +1,17 @@
 //! The files around pickles: where a file has its pickle, and where its storages lie.
 
-use super::pickle::{Pickle, Value};
+use super::pickle::{self, Pickle, Value};
 use super::tensor::storage_type;
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
 use zip::{CompressionMethod, ZipArchive};
+
+impl From<pickle::Error> for String {
+    fn from(error: pickle::Error) -> String {
+        error.to_string()
+    }
+}
 
 /// Kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +163,7 @@ pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, String> {
     let mut next = || {
         let pickle = Pickle::read(&bytes[at..])?;
         at += pickle.len;
-        Ok::<_, String>(pickle)
+        Ok::<_, pickle::Error>(pickle)
     };
     let (_magic, version, system, pickle, keys) = (next()?, next()?, next()?, next()?, next()?);
     if !matches!(version.values[version.root], Value::Int(1001)) {

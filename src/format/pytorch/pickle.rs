@@ -39,7 +39,16 @@ pub(super) enum Value<'a> {
     },
 }
 
-/// What a pickle describes.
+/// A pickle that is not read. The message follows the file's name.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("has a pickle that is not read: at its byte {at}, {reason}")]
+pub(super) struct Error {
+    /// Byte of the instruction that failed.
+    at: usize,
+    reason: String,
+}
+
+/// The value that a pickle describes, with the values that it consists of.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     pub values: Vec<Value<'a>>,
@@ -53,7 +62,7 @@ impl<'a> Pickle<'a> {
     ///
     /// # Errors
     /// What is wrong with it, and where.
-    pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>, String> {
+    pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>, Error> {
         let mut machine = Machine { bytes, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
         loop {
             let at = machine.at;
@@ -65,7 +74,7 @@ impl<'a> Pickle<'a> {
             match done {
                 Ok(None) => {}
                 Ok(Some(root)) => return Ok(Pickle { values: machine.values, root, len: machine.at }),
-                Err(reason) => return Err(format!("has a pickle that is not read: at its byte {at}, {reason}")),
+                Err(reason) => return Err(Error { at, reason }),
             }
         }
     }
@@ -478,7 +487,7 @@ mod tests {
     use super::*;
 
     fn refused(bytes: &[u8]) -> String {
-        Pickle::read(bytes).unwrap_err()
+        Pickle::read(bytes).unwrap_err().to_string()
     }
 
     #[test]

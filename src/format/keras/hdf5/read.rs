@@ -1,11 +1,8 @@
 //! Reading.
 
-use super::{SIGNATURE, UNDEFINED, message};
+use super::{Error, Result, SIGNATURE, UNDEFINED, message};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// What is wrong with a file.
-type Result<T> = std::result::Result<T, String>;
 
 /// Groups within groups; Keras needs about ten.
 const DEEPEST: usize = 32;
@@ -46,7 +43,7 @@ pub struct Dataset<'a> {
     /// Its sizes.
     pub shape: Vec<usize>,
     kind: Kind,
-    data: std::result::Result<&'a [u8], String>,
+    data: Result<&'a [u8]>,
 }
 
 /// The type of an element.
@@ -142,7 +139,7 @@ impl<'a> Reader<'a> {
         if found == bytes {
             return Ok(());
         }
-        Err(format!("has {found:?} where its {what} should begin with {:?}", String::from_utf8_lossy(bytes)))
+        Err(format!("has {found:?} where its {what} should begin with {:?}", String::from_utf8_lossy(bytes)).into())
     }
 }
 
@@ -169,13 +166,13 @@ impl<'a> File<'a> {
         while let Some((path, address, depth)) = open.pop() {
             let shown = if path.is_empty() { "/" } else { &path };
             if !seen.insert(address) {
-                return Err(format!("has more than one link to the object at {shown}; Keras writes none"));
+                return Err(format!("has more than one link to the object at {shown}; Keras writes none").into());
             }
             if depth > DEEPEST {
-                return Err(format!("has groups more than {DEEPEST} deep, at {shown}"));
+                return Err(format!("has groups more than {DEEPEST} deep, at {shown}").into());
             }
-            let messages = file.messages(address).map_err(|why| format!("{why} (at {shown})"))?;
-            let at = |why: String| format!("{why} (at {shown})");
+            let at = |error: Error| error.at(shown);
+            let messages = file.messages(address).map_err(at)?;
             let attributes = file.attributes(&messages).map_err(at)?;
             if messages.iter().any(|message| message.kind == message::LAYOUT) {
                 let dataset = file.dataset_of(&messages).map_err(at)?;
@@ -186,7 +183,7 @@ impl<'a> File<'a> {
             for (name, address) in file.links(&messages).map_err(at)? {
                 file.spend(path.len() + name.len())?;
                 if !names.insert(name) {
-                    return Err(format!("has two objects named \"{name}\" in {shown}"));
+                    return Err(format!("has two objects named \"{name}\" in {shown}").into());
                 }
                 let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
                 open.push((below, address, depth + 1));
@@ -221,7 +218,7 @@ impl<'a> File<'a> {
     /// The numbers of an array of f32.
     pub fn values(&self, path: &str, dataset: &Dataset) -> Result<Vec<f32>> {
         let Kind::Float32 { big_endian } = dataset.kind else {
-            return Err(format!("has tensor {path} of type {}; only float32 is read", dataset.kind));
+            return Err(format!("has tensor {path} of type {}; only float32 is read", dataset.kind).into());
         };
         let data = dataset.data.as_ref().map_err(|why| format!("has tensor {path}, which {why}"))?;
         let left = self.numbers.get().checked_sub(data.len() as u64);
@@ -248,13 +245,13 @@ impl<'a> File<'a> {
             let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
             match std::str::from_utf8(&bytes[..end]) {
                 Ok(text) => Ok(text.to_string()),
-                Err(_) => Err(format!("has an attribute {name} that is no UTF-8")),
+                Err(error) => Err(Error::because(format!("has an attribute {name} that is no UTF-8"), error)),
             }
         };
         let texts: Result<_> = match kind {
             Kind::Text(size) if *size > 0 => data.chunks_exact(*size as usize).map(text).collect(),
             Kind::LongText => data.chunks_exact(16).map(|place| text(self.long_text(Reader(place))?)).collect(),
-            other => Err(format!("has an attribute {name} of type {other}; text was expected")),
+            other => Err(format!("has an attribute {name} of type {other}; text was expected").into()),
         };
         texts.map(Some)
     }
@@ -264,7 +261,7 @@ impl<'a> File<'a> {
         match self.texts(group, name)? {
             None => Ok(None),
             Some(texts) if texts.len() == 1 => Ok(texts.into_iter().next()),
-            Some(texts) => Err(format!("has {} texts in its attribute {name}; one was expected", texts.len())),
+            Some(texts) => Err(format!("has {} texts in its attribute {name}; one was expected", texts.len()).into()),
         }
     }
 
@@ -284,7 +281,9 @@ impl<'a> File<'a> {
 
     fn piece(&self, address: u64, len: u64) -> Result<&'a [u8]> {
         let len = usize::try_from(len).map_err(|_| format!("has an HDF5 block of {len} bytes"))?;
-        let short = |_| format!("has an HDF5 block of {len} bytes at {address}, past its end at {}", self.bytes.len());
+        let short = |_| {
+            Error::from(format!("has an HDF5 block of {len} bytes at {address}, past its end at {}", self.bytes.len()))
+        };
         self.at(address)?.take(len).map_err(short)
     }
 
@@ -296,9 +295,9 @@ impl<'a> File<'a> {
         }
         let version = reader.u8()?;
         let sizes = |reader: &mut Reader| match (reader.u8()?, reader.u8()?) {
-            (8, 8) => Ok(()),
+            (8, 8) => Ok::<(), Error>(()),
             (offset, length) => {
-                Err(format!("has HDF5 addresses of {offset} and lengths of {length} bytes; 8 are expected"))
+                Err(format!("has HDF5 addresses of {offset} and lengths of {length} bytes; 8 are expected").into())
             }
         };
         match version {
@@ -312,11 +311,11 @@ impl<'a> File<'a> {
                 sizes(&mut reader)?;
                 reader.take(1)?;
             }
-            _ => return Err(format!("has an HDF5 superblock of version {version}; 0 to 3 are read")),
+            _ => return Err(format!("has an HDF5 superblock of version {version}; 0 to 3 are read").into()),
         }
         let base = reader.u64()?;
         if base != 0 {
-            return Err(format!("begins its HDF5 addresses at {base}; files with a user block are not read"));
+            return Err(format!("begins its HDF5 addresses at {base}; files with a user block are not read").into());
         }
         // free space or extension, end of file; old versions: a driver's block, and the root's name
         reader.take(if version < 2 { 32 } else { 16 })?;
@@ -336,7 +335,7 @@ impl<'a> File<'a> {
             reader.take(4)?;
             let version = reader.u8()?;
             if version != 2 {
-                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read"));
+                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read").into());
             }
             let flags = reader.u8()?;
             ordered = flags & 4 != 0;
@@ -347,7 +346,7 @@ impl<'a> File<'a> {
         } else {
             let version = reader.u8()?;
             if version != 1 {
-                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read"));
+                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read").into());
             }
             reader.take(7)?; // reserved, number of messages, links to this object
             let len = reader.u32()?;
@@ -373,7 +372,7 @@ impl<'a> File<'a> {
                     return Err("has an HDF5 message that is shared, or a type of its own; Keras writes neither".into());
                 }
                 if all.len() >= MESSAGES {
-                    return Err(format!("has an HDF5 object header of more than {MESSAGES} messages"));
+                    return Err(format!("has an HDF5 object header of more than {MESSAGES} messages").into());
                 }
                 if kind != message::CONTINUATION {
                     all.push(Message { kind, data });
@@ -414,7 +413,7 @@ impl<'a> File<'a> {
                     let (name, attribute) = attribute(data)?;
                     self.spend(name.len())?;
                     if all.insert(name.clone(), attribute).is_some() {
-                        return Err(format!("has two attributes named {name}"));
+                        return Err(format!("has two attributes named {name}").into());
                     }
                 }
                 _ => {}
@@ -426,7 +425,7 @@ impl<'a> File<'a> {
     fn dataset_of(&self, messages: &[Message<'a>]) -> Result<Dataset<'a>> {
         let find = |kind: u16, what: &str| {
             let found = messages.iter().find(|message| message.kind == kind).map(|message| message.data);
-            found.ok_or_else(|| format!("has an array without its {what}"))
+            found.ok_or_else(|| Error::from(format!("has an array without its {what}")))
         };
         let kind = datatype(&mut find(message::DATATYPE, "type")?)?;
         let shape = dataspace(find(message::DATASPACE, "shape")?)?;
@@ -443,10 +442,10 @@ impl<'a> File<'a> {
             }
             let version = layout.u8()?;
             if !(3..=4).contains(&version) {
-                return Err(format!("has an HDF5 layout of version {version}; 3 and 4 are read"));
+                return Err(format!("has an HDF5 layout of version {version}; 3 and 4 are read").into());
             }
             let data = match layout.u8()? {
-                _ if filtered => Err("is compressed; Keras writes plain arrays".to_string()),
+                _ if filtered => Err("is compressed; Keras writes plain arrays".into()),
                 0 => {
                     let len = layout.u16()?;
                     layout.take(len.into())
@@ -457,12 +456,12 @@ impl<'a> File<'a> {
                     (address, len) => self.piece(address, len),
                 },
                 2 => Err("is stored in chunks; Keras writes arrays in one piece".into()),
-                class => Err(format!("has an HDF5 layout of class {class}; Keras writes arrays in one piece")),
+                class => Err(format!("has an HDF5 layout of class {class}; Keras writes arrays in one piece").into()),
             }?;
             if data.len() as u64 == needed {
                 Ok(data)
             } else {
-                Err(format!("has shape {shape:?} of {kind}, {needed} bytes, but {} are stored", data.len()))
+                Err(format!("has shape {shape:?} of {kind}, {needed} bytes, but {} are stored", data.len()).into())
             }
         };
         let data = place();
@@ -512,7 +511,7 @@ impl<'a> File<'a> {
                 node.take(4)?;
                 let kind = node.u8()?;
                 if kind != 0 {
-                    return Err(format!("has a group whose node is of kind {kind}"));
+                    return Err(format!("has a group whose node is of kind {kind}").into());
                 }
                 node.take(1)?; // level
                 let used = node.u16()?;
@@ -535,7 +534,7 @@ impl<'a> File<'a> {
                 let name = &names[start.ok_or("has a name outside its heap")?..];
                 let name = checked(&name[..name.iter().take(LONGEST + 1).position(|&b| b == 0).unwrap_or(name.len())])?;
                 if cache == 2 {
-                    return Err(format!("has a soft link, \"{name}\"; links are not followed"));
+                    return Err(format!("has a soft link, \"{name}\"; links are not followed").into());
                 }
                 into.push((name, header));
             }
@@ -555,7 +554,9 @@ impl<'a> File<'a> {
         }
         let object = u16::try_from(index).ok().and_then(|index| heaps[&address].get(&index));
         let object = object.ok_or_else(|| format!("lacks object {index} of the global heap at {address}"))?;
-        object.get(..len as usize).ok_or_else(|| format!("has a text of {len} bytes in {} of a heap", object.len()))
+        object
+            .get(..len as usize)
+            .ok_or_else(|| format!("has a text of {len} bytes in {} of a heap", object.len()).into())
     }
 
     fn heap(&self, address: u64) -> Result<Heap<'a>> {
@@ -578,7 +579,7 @@ impl<'a> File<'a> {
             let object = heap.take(len)?;
             heap.take((8 - len % 8) % 8)?;
             if objects.insert(index, object).is_some() {
-                return Err(format!("has two objects {index} in a global heap"));
+                return Err(format!("has two objects {index} in a global heap").into());
             }
         }
         Ok(objects)
@@ -592,13 +593,13 @@ fn checked(name: &[u8]) -> Result<&str> {
     std::str::from_utf8(name)
         .ok()
         .filter(|name| good(name))
-        .ok_or_else(|| format!("has an object whose name is empty, longer than {LONGEST} bytes, or no name"))
+        .ok_or_else(|| format!("has an object whose name is empty, longer than {LONGEST} bytes, or no name").into())
 }
 
 fn link(mut data: Reader<'_>) -> Result<(&str, u64)> {
     let version = data.u8()?;
     if version != 1 {
-        return Err(format!("has a link of version {version}; 1 is read"));
+        return Err(format!("has a link of version {version}; 1 is read").into());
     }
     let flags = data.u8()?;
     let kind = if flags & 8 != 0 { data.u8()? } else { 0 };
@@ -607,16 +608,16 @@ fn link(mut data: Reader<'_>) -> Result<(&str, u64)> {
     let name = checked(data.take(usize::try_from(len).map_err(|_| format!("has a name of {len} bytes"))?)?)?;
     match kind {
         0 => Ok((name, data.u64()?)),
-        1 => Err(format!("has a soft link, \"{name}\"; links are not followed")),
-        64 => Err(format!("has a link to another file, \"{name}\"; links are not followed")),
-        _ => Err(format!("has a link of kind {kind}, \"{name}\"; links are not followed")),
+        1 => Err(format!("has a soft link, \"{name}\"; links are not followed").into()),
+        64 => Err(format!("has a link to another file, \"{name}\"; links are not followed").into()),
+        _ => Err(format!("has a link of kind {kind}, \"{name}\"; links are not followed").into()),
     }
 }
 
 fn attribute(mut data: Reader<'_>) -> Result<(String, Attribute<'_>)> {
     let version = data.u8()?;
     if !(1..=3).contains(&version) {
-        return Err(format!("has an attribute of version {version}; 1 to 3 are read"));
+        return Err(format!("has an attribute of version {version}; 1 to 3 are read").into());
     }
     let flags = data.u8()?;
     if version > 1 && flags & 3 != 0 {
@@ -630,7 +631,7 @@ fn attribute(mut data: Reader<'_>) -> Result<(String, Attribute<'_>)> {
         let part = data.take(len)?;
         // Version 1 goes on at multiples of 8.
         data.take(if version == 1 { (8 - len % 8) % 8 } else { 0 })?;
-        Ok::<_, String>(part)
+        Ok::<_, Error>(part)
     };
     let name = part(name)?;
     let name = checked(&name[..name.iter().position(|&byte| byte == 0).unwrap_or(name.len())])?.to_string();
@@ -651,10 +652,10 @@ fn dataspace(mut data: Reader) -> Result<Vec<u64>> {
         1 => drop(data.take(4)?),
         2 if kind == 2 => return Ok(vec![0]),
         2 => {}
-        _ => return Err(format!("has a shape of version {version}; 1 and 2 are read")),
+        _ => return Err(format!("has a shape of version {version}; 1 and 2 are read").into()),
     }
     if rank > 32 || flags & 2 != 0 {
-        return Err(format!("has a shape of {rank} axes, or a permuted one"));
+        return Err(format!("has a shape of {rank} axes, or a permuted one").into());
     }
     (0..rank).map(|_| data.u64()).collect()
 }
@@ -663,7 +664,7 @@ fn elements(shape: &[u64]) -> Result<u64> {
     let count = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
     // Sizes of empty arrays matter, too: they are kept as usize.
     let small = shape.iter().all(|&size| usize::try_from(size).is_ok());
-    count.filter(|_| small).ok_or_else(|| format!("has a shape {shape:?}, which is too large"))
+    count.filter(|_| small).ok_or_else(|| format!("has a shape {shape:?}, which is too large").into())
 }
 
 fn datatype(data: &mut Reader) -> Result<Kind> {

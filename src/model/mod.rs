@@ -11,12 +11,13 @@ use crate::activation::Activation;
 use crate::cache::{Compiled, Lease, Plans};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
+use crate::fit::{self, Fit, History, Progress};
 use crate::layer::{HostTensor, Layer, Parameters, SharedParameters};
 use crate::memory;
 use crate::plan::{BufferId, Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, check_segments, network};
 use crate::stream::Stream;
-use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
+use crate::train::{Clip, Loss, Optimiser, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, s};
@@ -199,7 +200,7 @@ struct Training {
     states: HashMap<(usize, String), Tensor>,
     /// Losses of the last steps, on the device.
     log: Tensor,
-    pace: train::Pace,
+    pace: fit::Pace,
     /// Held by all clones that have these tensors; whoever writes to them must hold it alone.
     sharing: Arc<()>,
 }
@@ -229,7 +230,7 @@ impl Training {
 }
 
 /// Losses that the device keeps until the host looks.
-const LOG: u64 = train::MOST_STEPS as u64;
+const LOG: u64 = fit::MOST_STEPS as u64;
 
 /// A model on a device.
 ///
@@ -372,7 +373,7 @@ impl Model {
             checkpoints: TimeCheckpoints::Off,
             states: HashMap::new(),
             log,
-            pace: train::Pace::new(),
+            pace: fit::Pace::new(),
             sharing: Arc::default(),
         });
         self.plans.forget(|Key { kind, .. }| kind != Kind::Predict);
@@ -533,7 +534,7 @@ impl Model {
         fit: Fit<'_>,
     ) -> Result<History> {
         let y = self.target(y)?;
-        train::fit(self, x, y, fit).await
+        fit::fit(self, x, y, fit).await
     }
 
     /// The loss on x and y (shaped as for [`Model::fit`]), averaged over all sequences.
@@ -610,7 +611,7 @@ impl Model {
         lengths: Option<&[usize]>,
         stateful: Option<usize>,
     ) -> Result<f32> {
-        train::check_data(self, "x", "y", &x, &y)?;
+        fit::check_data(self, "x", "y", &x, &y)?;
         let (count, steps, _) = x.dim();
         let lengths = self.config.lengths("x", &x, lengths)?;
         let (mut sum, mut terms) = (0.0f64, 0usize);

@@ -3,9 +3,10 @@
 use super::{Model, not_compiled};
 use crate::device::{Device, Tensor};
 use crate::error::Result;
+use crate::fit::Progress;
 use crate::plan::Role;
 use crate::schedule::{Batch, Purpose, network};
-use crate::train::{Loss, Progress, TimeCheckpoints, Update, check_count};
+use crate::train::{Loss, TimeCheckpoints, Update, check_count};
 use crate::wait;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

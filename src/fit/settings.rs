@@ -1,6 +1,7 @@
 //! Settings of a fit, and what it returns.
 
-use super::{Callback, Schedule};
+use super::Callback;
+use crate::train::Schedule;
 use ndarray::{Array1, Array2, Array3, Axis};
 
 /// What a fit is judged on after each epoch.

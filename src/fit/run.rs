@@ -2,10 +2,11 @@
 
 use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
-use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, Schedule, StepEvent, Stopped, Validation};
+use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::model::{Given, Model, check_divides};
+use crate::train::Schedule;
 use crate::transfer::{finite, not_empty};
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;

@@ -6,6 +6,7 @@ use ndarray::{Array1, Array2, Array3, Axis};
 
 /// What a fit is judged on after each epoch.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum Validation {
     /// Nothing.
     #[default]
@@ -20,6 +21,7 @@ pub enum Validation {
 
 /// When states that are carried from batch to batch go back to zero; see [`Fit::stateful`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reset {
     /// At the start of each epoch.
     EachEpoch,

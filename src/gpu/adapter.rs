@@ -7,6 +7,7 @@ use std::fmt;
 
 /// Graphics interfaces that wgpu speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// Linux, Windows, Android.
     Vulkan,
@@ -34,6 +35,7 @@ impl fmt::Display for Backend {
 
 /// What stands behind an adapter, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum AdapterKind {
     /// A GPU with memory of its own.
     Discrete,
@@ -61,6 +63,7 @@ impl fmt::Display for AdapterKind {
 
 /// Whether a software adapter may be used. The crate's own CPU executor is faster than any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Software {
     /// Never.
     #[default]

@@ -61,6 +61,7 @@ impl Default for Capabilities {
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Role {
     /// Written by the host before a run.
     Input,

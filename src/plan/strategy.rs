@@ -12,6 +12,7 @@ use super::Capabilities;
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Strategy {
     /// One dispatch a step: its workgroups share out hidden units and batch rows. For any size.
     PerStep,

@@ -34,6 +34,7 @@ pub struct Optimiser {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Rule {
     /// Gradient descent, as [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html):
     /// v = momentum·v + g, and a step of lr·v, or with Nesterov's lookahead of lr·(g + momentum·v).
@@ -90,6 +91,7 @@ pub enum Rule {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum WeightDecay {
     /// Nothing.
     #[default]

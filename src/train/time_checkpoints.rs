@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 /// [`Model::training_plan`](crate::Model::training_plan) says the bytes and the work of any sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum TimeCheckpoints {
     /// Everything: memory grows with T.
     #[default]

@@ -91,6 +91,7 @@ impl Case {
             Cell::Article => RecurrentCell::Article,
             Cell::GruResetBefore => RecurrentCell::GruResetBefore,
             Cell::Gru => RecurrentCell::GruResetAfter,
+            other => unreachable!("{other:?} is not drawn"),
         };
         let mut oracle = RecurrentOracle::new(oracle_cell, input, hidden);
         oracle.layers = layers;

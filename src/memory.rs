@@ -13,7 +13,7 @@ const LARGE: u64 = 1 << 18;
 /// Bytes that a large request must leave, so that the small ones after it do not fail.
 const SPARE: usize = 4 << 20;
 
-/// The error of memory that cannot be had.
+/// The error of an allocation that failed.
 pub(crate) fn refused(needed: u64, what: impl Display) -> Error {
     Error::OutOfMemory { what: what.to_string(), needed, cause: None }
 }

@@ -35,7 +35,7 @@ fn case(kernel: &'static Kernel, constants: &[u32], params: impl bytemuck::NoUni
     Case { kernel, constants: constants.to_vec(), params, lens }
 }
 
-/// What a cell leaves open, different in every round.
+/// Settings of a cell, different in every round.
 fn settings(round: usize) -> Settings {
     let shape = |kind: usize| Shape { kind: kind as u32 % 12, alpha: 0.3, beta: 0.4 };
     match round % 3 {

@@ -4,7 +4,7 @@ use super::Callback;
 use crate::train::Schedule;
 use ndarray::{Array1, Array2, Array3, Axis};
 
-/// What a fit is judged on after each epoch.
+/// Validation data, on which a fit is evaluated after each epoch.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Validation {
@@ -19,7 +19,7 @@ pub enum Validation {
     Ragged(Array3<f32>, Array3<f32>, Vec<usize>),
 }
 
-/// When states that are carried from batch to batch go back to zero; see [`Fit::stateful`].
+/// The moment at which states that are carried from batch to batch go back to zero; see [`Fit::stateful`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reset {
@@ -103,7 +103,7 @@ impl<'a> Fit<'a> {
         Fit { batch_size, ..self }
     }
 
-    /// Whether each epoch takes the sequences in a new order.
+    /// Shuffles the sequences anew in each epoch, if true.
     pub fn shuffle(self, shuffle: bool) -> Self {
         Fit { shuffle, ..self }
     }
@@ -216,7 +216,7 @@ impl<'a> Fit<'a> {
     /// another is given, and callbacks take back their state. The run then ends with the same bits as one that was not stopped. A
     /// model that was never trained begins its run.
     ///
-    /// What must be as it was in the run is compared: x, y, lengths, weights and validation data by their checksums, batch size, order,
+    /// Data and settings of the run are compared: x, y, lengths, weights and validation data by their checksums, batch size, order,
     /// seed, windows and states, loss, optimiser, schedule, and settings of callbacks. A difference is an error that names it, unless it is
     /// accepted ([`Fit::accept_changes`]). Files of older versions say the seed and the schedule alone.
     ///

@@ -55,7 +55,7 @@ pub fn accuracy<D: Dimension, E: Dimension>(
     Ok(right as f64 / truth.len() as f64)
 }
 
-/// How often each class was taken for each: row true class, column predicted class, as
+/// Confusion matrix: number of samples by true class (row) and predicted class (column), as
 /// [`sklearn.metrics.confusion_matrix`](https://scikit-learn.org/stable/modules/generated/sklearn.metrics.confusion_matrix.html).
 ///
 /// ```

@@ -2,7 +2,7 @@
 
 use super::Capabilities;
 
-/// How the time steps of a layer become dispatches.
+/// Strategies of the recurrence: the way in which the time steps of a layer become dispatches.
 ///
 /// ```
 /// use wgpu_lstm::{Capabilities, Lstm, Strategy};

@@ -27,7 +27,7 @@ pub struct Regulariser {
     on: Option<String>,
 }
 
-/// What a regulariser does.
+/// The effect of a regulariser.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
@@ -72,7 +72,7 @@ impl Regulariser {
         }
     }
 
-    /// Whether it acts on the device's buffer of that name.
+    /// True if it acts on the device's buffer of that name.
     pub(crate) fn acts_on(&self, buffer: &str, layers: &[LayerPlan]) -> bool {
         parts(buffer, layers).iter().any(|(name, shape)| self.names(name, shape))
     }

@@ -28,7 +28,7 @@ pub struct Schedule {
     plateau: Plateau,
 }
 
-/// How a [`Schedule`] goes, counted in steps or epochs.
+/// The curve of a [`Schedule`] over steps or epochs.
 ///
 /// ```
 /// use wgpu_lstm::{Curve, Schedule};
@@ -42,7 +42,7 @@ pub enum Curve {
     /// The rate is multiplied by a factor every so often, as
     /// [`StepLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.StepLR.html).
     Step {
-        /// How often; at least 1.
+        /// Period; at least 1.
         every: u64,
         /// The factor; finite and above 0.
         factor: f64,
@@ -57,7 +57,7 @@ pub enum Curve {
     /// [`CosineAnnealingLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html)
     /// (which would rise again).
     Cosine {
-        /// How long; at least 1.
+        /// Duration; at least 1.
         over: u64,
         /// The last rate; finite and at least 0.
         floor: f64,
@@ -68,7 +68,7 @@ pub enum Curve {
     OneCycle {
         /// The highest rate; finite and above 0.
         peak: f64,
-        /// How long; at least 1. The rate then stays as it is.
+        /// Duration; at least 1. The rate then stays as it is.
         over: u64,
         /// Share of the time that goes up; above 0 and below 1, 0.3 by default.
         rise: f64,
@@ -100,7 +100,7 @@ struct Warmup {
     from: f64,
 }
 
-/// What a plateau remembers.
+/// State of a plateau schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Plateau {
     /// The rate, once reduced.
@@ -167,7 +167,7 @@ impl Schedule {
         Schedule { warmup: Some(Warmup { over, from }), ..self }
     }
 
-    /// Whether it counts optimiser steps rather than epochs.
+    /// True if it counts optimiser steps rather than epochs.
     pub fn is_per_step(&self) -> bool {
         self.per_step
     }

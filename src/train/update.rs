@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::schedule::LayerPlan;
 use serde::{Deserialize, Serialize};
 
-/// What keeps single steps short.
+/// Gradient clipping.
 ///
 /// ```
 /// use wgpu_lstm::{Clip, Optimiser, Update};
@@ -43,7 +43,7 @@ pub enum Clip {
 pub struct Update {
     /// The optimiser.
     pub optimiser: Optimiser,
-    /// How gradients are clipped, if they are.
+    /// Gradient clipping, if any.
     pub clip: Option<Clip>,
     /// Penalties and bounds, each on the parameters that it names.
     pub regularisers: Vec<Regulariser>,

@@ -1,4 +1,4 @@
-//! What an operator sees of a call: its inputs, how many outputs are asked for, how much it may allocate.
+//! An operator's call: its inputs, the number of outputs that are used, the bytes that it may allocate.
 
 use super::value::{Element, Value, shape_name};
 use crate::error::Error;

@@ -83,7 +83,7 @@ pub struct Weights {
     about: String,
 }
 
-/// What is known of a tensor before its numbers are read.
+/// Name, shape and type of a tensor, known before its numbers are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo<'a> {
     /// Its name.
@@ -373,7 +373,7 @@ impl Weights {
         };
         match self.others(prefix, &needed).find(foreign) {
             Some(name) => Err(self.refuse(format!(
-                "has tensor {name} beside those of this {found}, which has none such; what the module computes is not known"
+                "has tensor {name}, which is no parameter of this {found}; the module's computation is not known"
             ))),
             None => Ok(found),
         }

@@ -129,7 +129,7 @@ impl Module {
             }
             (Some(before), None) => of_weights(before, word).unwrap_or_else(|| {
                 Err(format!(
-                    "cannot be read by \"{text}\": \"{word}\" is none of the words after a prefix: {OF_WEIGHTS}"
+                    "cannot be read by \"{text}\": \"{word}\" is not one of the words after a prefix: {OF_WEIGHTS}"
                 ))
             }),
             (None, Some(_)) if holds(prefix) => Err(format!(
@@ -242,7 +242,7 @@ mod tests {
         }
         for (text, part) in [
             ("max", "\":max\" for the function"),
-            ("fc:convolution", "\"convolution\" is none of the words"),
+            ("fc:convolution", "\"convolution\" is not one of the words"),
             ("fc:relu", "no weights under \"fc\""),
             ("relu(1)", "takes no number"),
             ("elu(x)", "\"x\" is no number"),

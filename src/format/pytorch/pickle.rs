@@ -11,10 +11,10 @@ pub(super) const LONGEST: usize = 16 << 20;
 /// Values of the largest pickle that is read.
 pub(super) const MOST: usize = 1 << 20;
 
-/// Where a value lies in [`Pickle::values`].
+/// Index into [`Pickle::values`].
 pub(super) type Id = usize;
 
-/// What pickles are made of. Texts are parts of the file.
+/// A value of a pickle. Texts borrow from the file.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     None,
@@ -28,9 +28,9 @@ pub(super) enum Value<'a> {
     /// A list, tuple or set.
     Sequence(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// What lies outside of the pickle, by its description.
+    /// An object outside of the pickle, by its description (persistent id).
     Persistent(Id),
-    /// What calling `callee` would return, the state that it would be given, and what would be set in it.
+    /// A call that is not made: `callee` with its arguments, the state that its result would be given, and the entries set in it.
     Call {
         callee: Id,
         arguments: Id,
@@ -61,7 +61,7 @@ impl<'a> Pickle<'a> {
     /// Reads the pickle at the start of `bytes`, up to its end mark.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
+    /// The reason, with the byte of the instruction.
     pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>, Error> {
         let mut machine = Machine { bytes, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
         loop {
@@ -125,7 +125,7 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// Where a pickle is being read.
+/// State of the pickle machine: position, stack and memo.
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -144,7 +144,7 @@ impl<'a> Machine<'a> {
             // PROTO, FRAME
             0x80 => match self.array::<1>()?[0] {
                 2..=5 => {}
-                other => return Err(format!("protocol {other} is none of 2 to 5")),
+                other => return Err(format!("protocol {other} is not supported (2 to 5 are)")),
             },
             0x95 => {
                 self.array::<8>()?;
@@ -300,7 +300,7 @@ impl<'a> Machine<'a> {
                     Value::Call { state, .. } => *state = Some(given),
                     // Attributes of an OrderedDict, such as a state dict's versions
                     Value::Dict(_) => {}
-                    _ => return Err("a state is given to what has none".into()),
+                    _ => return Err("a state is given to a value that has none".into()),
                 }
             }
             other => return Err(refusal(other)),
@@ -342,7 +342,7 @@ impl<'a> Machine<'a> {
             Value::Sequence(all) => all.extend(items),
             // A list of another class
             Value::Call { .. } => {}
-            _ => return Err("values are appended to what is no list".into()),
+            _ => return Err("values are appended to something other than a list".into()),
         }
         Ok(())
     }
@@ -354,7 +354,7 @@ impl<'a> Machine<'a> {
             Value::Dict(entries) | Value::Call { entries, .. } => {
                 entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
-            _ => return Err("entries are set in what is no dict".into()),
+            _ => return Err("entries are set in something other than a dict".into()),
         }
         Ok(())
     }
@@ -382,11 +382,11 @@ impl<'a> Machine<'a> {
         let pairs = match given.first().map(|&pairs| &self.values[pairs]) {
             None => &[][..],
             Some(Value::Sequence(pairs)) => pairs,
-            Some(_) => return Err("an OrderedDict is not made of a list".into()),
+            Some(_) => return Err("the argument of an OrderedDict is no list".into()),
         };
         let pair = |&pair: &Id| match &self.values[pair] {
             Value::Sequence(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
-            _ => Err("an OrderedDict is not made of pairs".to_string()),
+            _ => Err("the argument of an OrderedDict is no list of pairs".to_string()),
         };
         let entries = pairs.iter().map(pair).collect::<Result<_, _>>()?;
         self.push(Value::Dict(entries));
@@ -479,7 +479,7 @@ fn refusal(code: u8) -> String {
         0x98 => "READONLY_BUFFER",
         _ => return format!("{code:#04x} is no instruction"),
     };
-    format!("the instruction {name} is none of those that torch.save emits")
+    format!("torch.save does not emit the instruction {name}")
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ impl Weights {
                         (_, Found::Pool(pool)) => layers.push(((*pool).into(), None)),
                         _ => {
                             return Err(self.refuse(
-                                "cannot give a final state (\"final\") of what is no nn.LSTM or nn.GRU right before it; \"last\" takes \
+                                "cannot give a final state (\"final\"), because the module before it is no nn.LSTM or nn.GRU; \"last\" takes \
                                  the last step of any sequence"
                                     .into(),
                             ));
@@ -321,7 +321,7 @@ impl Weights {
         }
         if let Some(other) = self.others(prefix, &needed).find(|own| !prefix.is_empty() || !own.contains('.')) {
             return Err(self.refuse(format!(
-                "has {other} beside {weight}, which no {class} has; what the module under \"{prefix}\" computes is not known"
+                "has {other} beside {weight}, which no {class} has; the computation of the module under \"{prefix}\" is not known"
             )));
         }
         if shape.contains(&0) {

@@ -33,7 +33,7 @@ struct Group<'a> {
 
 /// A named value beside an object.
 struct Attribute<'a> {
-    kind: Kind,
+    element: ElementType,
     count: u64,
     data: &'a [u8],
 }
@@ -42,13 +42,13 @@ struct Attribute<'a> {
 pub struct Dataset<'a> {
     /// Its sizes.
     pub shape: Vec<usize>,
-    kind: Kind,
+    element: ElementType,
     data: Result<&'a [u8]>,
 }
 
 /// The type of an element.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum ElementType {
     /// 4 bytes, IEEE; whether the most significant comes first.
     Float32 {
         big_endian: bool,
@@ -70,27 +70,27 @@ enum Kind {
     },
 }
 
-impl Kind {
+impl ElementType {
     /// Bytes of an element.
     fn size(self) -> u64 {
         match self {
-            Kind::Float32 { .. } => 4,
-            Kind::Float { bits } | Kind::Integer { bits, .. } => u64::from(bits / 8),
-            Kind::Text(size) | Kind::Other { size, .. } => size.into(),
-            Kind::LongText => 16,
+            ElementType::Float32 { .. } => 4,
+            ElementType::Float { bits } | ElementType::Integer { bits, .. } => u64::from(bits / 8),
+            ElementType::Text(size) | ElementType::Other { size, .. } => size.into(),
+            ElementType::LongText => 16,
         }
     }
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for ElementType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Kind::Float32 { .. } => write!(f, "float32"),
-            Kind::Float { bits } => write!(f, "float{bits}"),
-            Kind::Integer { bits, signed: true } => write!(f, "int{bits}"),
-            Kind::Integer { bits, signed: false } => write!(f, "uint{bits}"),
-            Kind::Text(_) | Kind::LongText => write!(f, "text"),
-            Kind::Other { class, .. } => write!(f, "HDF5 type class {class}"),
+            ElementType::Float32 { .. } => write!(f, "float32"),
+            ElementType::Float { bits } => write!(f, "float{bits}"),
+            ElementType::Integer { bits, signed: true } => write!(f, "int{bits}"),
+            ElementType::Integer { bits, signed: false } => write!(f, "uint{bits}"),
+            ElementType::Text(_) | ElementType::LongText => write!(f, "text"),
+            ElementType::Other { class, .. } => write!(f, "HDF5 type class {class}"),
         }
     }
 }
@@ -98,11 +98,11 @@ impl std::fmt::Display for Kind {
 impl Dataset<'_> {
     /// The elements' type, in NumPy's words.
     pub fn kind(&self) -> String {
-        self.kind.to_string()
+        self.element.to_string()
     }
 }
 
-/// Little-endian numbers from a piece of the file.
+/// A cursor over bytes of the file, for little-endian numbers.
 #[derive(Clone, Copy)]
 struct Reader<'a>(&'a [u8]);
 
@@ -193,7 +193,7 @@ impl<'a> File<'a> {
         Ok(file)
     }
 
-    /// Whether there is a group of that path ("" is the root).
+    /// True if there is a group of that path ("" is the root).
     pub fn has_group(&self, path: &str) -> bool {
         self.groups.contains_key(path)
     }
@@ -217,8 +217,8 @@ impl<'a> File<'a> {
 
     /// The numbers of an array of f32.
     pub fn values(&self, path: &str, dataset: &Dataset) -> Result<Vec<f32>> {
-        let Kind::Float32 { big_endian } = dataset.kind else {
-            return Err(format!("has tensor {path} of type {}; only float32 is read", dataset.kind).into());
+        let ElementType::Float32 { big_endian } = dataset.element else {
+            return Err(format!("has tensor {path} of type {}; only float32 is read", dataset.element).into());
         };
         let data = dataset.data.as_ref().map_err(|why| format!("has tensor {path}, which {why}"))?;
         let left = self.numbers.get().checked_sub(data.len() as u64);
@@ -232,7 +232,8 @@ impl<'a> File<'a> {
 
     /// The texts of a group's attribute; nothing where it has none of that name.
     pub fn texts(&self, group: &str, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(Attribute { kind, count, data }) = self.groups.get(group).and_then(|group| group.attributes.get(name))
+        let Some(Attribute { element, count, data }) =
+            self.groups.get(group).and_then(|group| group.attributes.get(name))
         else {
             return Ok(None);
         };
@@ -248,9 +249,9 @@ impl<'a> File<'a> {
                 Err(error) => Err(Error::because(format!("has an attribute {name} that is no UTF-8"), error)),
             }
         };
-        let texts: Result<_> = match kind {
-            Kind::Text(size) if *size > 0 => data.chunks_exact(*size as usize).map(text).collect(),
-            Kind::LongText => data.chunks_exact(16).map(|place| text(self.long_text(Reader(place))?)).collect(),
+        let texts: Result<_> = match element {
+            ElementType::Text(size) if *size > 0 => data.chunks_exact(*size as usize).map(text).collect(),
+            ElementType::LongText => data.chunks_exact(16).map(|place| text(self.long_text(Reader(place))?)).collect(),
             other => Err(format!("has an attribute {name} of type {other}; text was expected").into()),
         };
         texts.map(Some)
@@ -279,7 +280,7 @@ impl<'a> File<'a> {
         Ok(Reader(&self.bytes[start..]))
     }
 
-    fn piece(&self, address: u64, len: u64) -> Result<&'a [u8]> {
+    fn block(&self, address: u64, len: u64) -> Result<&'a [u8]> {
         let len = usize::try_from(len).map_err(|_| format!("has an HDF5 block of {len} bytes"))?;
         let short = |_| {
             Error::from(format!("has an HDF5 block of {len} bytes at {address}, past its end at {}", self.bytes.len()))
@@ -380,9 +381,9 @@ impl<'a> File<'a> {
                 }
                 let (address, len) = (data.u64()?, data.u64()?);
                 if !seen.insert(address) {
-                    return Err("has an HDF5 object header that goes round in circles".into());
+                    return Err("has an HDF5 object header whose continuations form a cycle".into());
                 }
-                let mut more = Reader(self.piece(address, len)?);
+                let mut more = Reader(self.block(address, len)?);
                 if modern {
                     more.expect("continued header", b"OCHK")?;
                     let len = more.0.len().saturating_sub(4); // without the checksum
@@ -404,8 +405,7 @@ impl<'a> File<'a> {
                     data.take(if flags & 1 != 0 { 2 } else { 0 })?;
                     if data.u64()? != UNDEFINED {
                         return Err(
-                            "keeps attributes in a heap of its own (h5py's libver=\"latest\"), which is not read"
-                                .into(),
+                            "stores attributes in a fractal heap (h5py's libver=\"latest\"), which is not read".into(),
                         );
                     }
                 }
@@ -427,11 +427,11 @@ impl<'a> File<'a> {
             let found = messages.iter().find(|message| message.kind == kind).map(|message| message.data);
             found.ok_or_else(|| Error::from(format!("has an array without its {what}")))
         };
-        let kind = datatype(&mut find(message::DATATYPE, "type")?)?;
+        let element = datatype(&mut find(message::DATATYPE, "type")?)?;
         let shape = dataspace(find(message::DATASPACE, "shape")?)?;
         let elements = elements(&shape)?;
         let shape: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
-        let needed = elements.checked_mul(kind.size()).ok_or_else(|| format!("has an array of shape {shape:?}"))?;
+        let needed = elements.checked_mul(element.size()).ok_or_else(|| format!("has an array of shape {shape:?}"))?;
         let filtered = messages.iter().any(|message| message.kind == message::FILTERS);
         let elsewhere = messages.iter().any(|message| message.kind == message::EXTERNAL);
         let mut layout = find(message::LAYOUT, "place")?;
@@ -453,7 +453,7 @@ impl<'a> File<'a> {
                 1 => match (layout.u64()?, layout.u64()?) {
                     _ if needed == 0 => Ok(&[][..]),
                     (UNDEFINED, _) => Err("was never written".into()),
-                    (address, len) => self.piece(address, len),
+                    (address, len) => self.block(address, len),
                 },
                 2 => Err("is stored in chunks; Keras writes arrays in one piece".into()),
                 class => Err(format!("has an HDF5 layout of class {class}; Keras writes arrays in one piece").into()),
@@ -461,11 +461,11 @@ impl<'a> File<'a> {
             if data.len() as u64 == needed {
                 Ok(data)
             } else {
-                Err(format!("has shape {shape:?} of {kind}, {needed} bytes, but {} are stored", data.len()).into())
+                Err(format!("has shape {shape:?} of {element}, {needed} bytes, but {} are stored", data.len()).into())
             }
         };
         let data = place();
-        Ok(Dataset { shape, kind, data })
+        Ok(Dataset { shape, element, data })
     }
 
     /// Names and header addresses of a group's members.
@@ -482,7 +482,10 @@ impl<'a> File<'a> {
                     let flags = data.take(2)?[1];
                     data.take(if flags & 1 != 0 { 8 } else { 0 })?;
                     if data.u64()? != UNDEFINED {
-                        return Err("keeps a group's members in a heap of its own (h5py's libver=\"latest\"), which is not read".into());
+                        return Err(
+                            "stores a group's members in a fractal heap (h5py's libver=\"latest\"), which is not read"
+                                .into(),
+                        );
                     }
                 }
                 message::LINK => all.push(link(data)?),
@@ -499,12 +502,12 @@ impl<'a> File<'a> {
         heap.take(4)?;
         let len = heap.u64()?;
         heap.take(8)?;
-        let names = self.piece(heap.u64()?, len)?;
+        let names = self.block(heap.u64()?, len)?;
         let mut seen = HashSet::new();
         let mut open = vec![tree];
         while let Some(address) = open.pop() {
             if !seen.insert(address) {
-                return Err("has a group whose nodes go round in circles".into());
+                return Err("has a group whose nodes form a cycle".into());
             }
             let mut node = self.at(address)?;
             if node.0.starts_with(b"TREE") {
@@ -564,7 +567,7 @@ impl<'a> File<'a> {
         head.expect("global heap", b"GCOL")?;
         head.take(4)?;
         let len = head.u64()?;
-        let mut heap = Reader(self.piece(address, len)?);
+        let mut heap = Reader(self.block(address, len)?);
         self.spend(heap.0.len())?;
         heap.take(16)?;
         let mut objects = HashMap::new();
@@ -623,7 +626,7 @@ fn attribute(mut data: Reader<'_>) -> Result<(String, Attribute<'_>)> {
     if version > 1 && flags & 3 != 0 {
         return Err("has an attribute whose type or shape is shared; Keras writes none".into());
     }
-    let [name, kind, shape] = [data.u16()?, data.u16()?, data.u16()?].map(usize::from);
+    let [name, element, shape] = [data.u16()?, data.u16()?, data.u16()?].map(usize::from);
     if version == 3 {
         data.take(1)?; // the name's encoding
     }
@@ -635,12 +638,12 @@ fn attribute(mut data: Reader<'_>) -> Result<(String, Attribute<'_>)> {
     };
     let name = part(name)?;
     let name = checked(&name[..name.iter().position(|&byte| byte == 0).unwrap_or(name.len())])?.to_string();
-    let kind = datatype(&mut Reader(part(kind)?))?;
+    let element = datatype(&mut Reader(part(element)?))?;
     let count = elements(&dataspace(Reader(part(shape)?))?)?;
-    let bytes = count.checked_mul(kind.size()).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = count.checked_mul(element.size()).and_then(|bytes| usize::try_from(bytes).ok());
     let bytes = bytes.ok_or_else(|| format!("has an attribute {name} of {count} elements"))?;
     let data = data.take(bytes).map_err(|_| format!("has an attribute {name} of {bytes} bytes, which is cut off"))?;
-    Ok((name, Attribute { kind, count, data }))
+    Ok((name, Attribute { element, count, data }))
 }
 
 /// Sizes; none for one number, one of 0 for none.
@@ -667,13 +670,13 @@ fn elements(shape: &[u64]) -> Result<u64> {
     count.filter(|_| small).ok_or_else(|| format!("has a shape {shape:?}, which is too large").into())
 }
 
-fn datatype(data: &mut Reader) -> Result<Kind> {
+fn datatype(data: &mut Reader) -> Result<ElementType> {
     let class = data.u8()?;
     let flags = data.number(3)?;
     let size = data.u32()?;
     let bits = size.checked_mul(8).ok_or_else(|| format!("has elements of {size} bytes"))?;
     Ok(match class & 15 {
-        0 => Kind::Integer { bits, signed: flags & 8 != 0 },
+        0 => ElementType::Integer { bits, signed: flags & 8 != 0 },
         1 => {
             // offset, precision, place and width of exponent, place and width of mantissa, bias
             let ieee = [0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0];
@@ -681,13 +684,13 @@ fn datatype(data: &mut Reader) -> Result<Kind> {
             // order of bytes; the sign's place, a mantissa whose first bit is implied
             let (order, form) = (flags & 0x41, flags & 0xff30);
             if size == 4 && properties == ieee && form == 0x1f20 && order <= 1 {
-                Kind::Float32 { big_endian: order == 1 }
+                ElementType::Float32 { big_endian: order == 1 }
             } else {
-                Kind::Float { bits }
+                ElementType::Float { bits }
             }
         }
-        3 => Kind::Text(size),
-        9 if flags & 15 == 1 && size == 16 => Kind::LongText,
-        class => Kind::Other { class, size },
+        3 => ElementType::Text(size),
+        9 if flags & 15 == 1 && size == 16 => ElementType::LongText,
+        class => ElementType::Other { class, size },
     })
 }

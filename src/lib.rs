@@ -35,7 +35,6 @@
 #![deny(unsafe_code)]
 
 mod activation;
-mod cache;
 pub mod cell;
 pub mod cpu;
 pub mod data;
@@ -57,7 +56,6 @@ pub mod real;
 mod saturating;
 pub mod schedule;
 mod simd;
-mod stream;
 mod train;
 mod transfer;
 mod wait;
@@ -71,14 +69,10 @@ pub use fit::{
     StopFlag, Stopped, TensorBoard, TimeLimit, Validation,
 };
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
-pub use layer::{
-    Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, LstmGradients, LstmLayer, LstmOutput,
-    LstmState, Masking, Merge, Pool,
-};
-pub use model::{Model, Sequential};
+pub use layer::{Bias, Dense, Dropout, Embedding, Gru, Init, Layer, LayerNorm, Lstm, Masking, Merge, Pool};
+pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequential, Stream, StreamState};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;
 pub use plan::{Capabilities, Strategy};
-pub use stream::{Stream, StreamState};
 pub use train::{Clip, Curve, Loss, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay};

@@ -1,10 +1,11 @@
 //! The GRU layer's configuration.
 
-use super::{Bias, Init, Layer, Lstm, LstmLayer, Merge};
+use super::{Bias, Init, Layer, Lstm, Merge};
 use crate::activation::Activation;
 use crate::cell::Cell;
 use crate::device::Device;
 use crate::error::Result;
+use crate::model::LstmLayer;
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 

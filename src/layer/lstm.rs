@@ -1,10 +1,11 @@
 //! The LSTM layer's configuration.
 
-use super::{Init, LstmLayer};
+use super::Init;
 use crate::activation::Activation;
 use crate::cell::{self, Cell, CellSpec, Settings};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::model::LstmLayer;
 use crate::plan::{Capabilities, Plan};
 use crate::schedule::{Batch, Drops, LayerPlan, Purpose, Split, network};
 use ndarray::ArrayD;

@@ -10,7 +10,6 @@ mod masking;
 mod norm;
 mod parameters;
 mod pool;
-mod run;
 mod weights;
 
 pub use dense::Dense;
@@ -23,9 +22,8 @@ pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
 pub use norm::LayerNorm;
-pub(crate) use parameters::{Parameters, SharedParameters, Version, tensor_shapes};
+pub(crate) use parameters::{Parameters, SharedParameters, Version, read_parts, tensor_shapes};
 pub use pool::Pool;
-pub use run::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use weights::HostTensor;
 
 use crate::activation::Activation;

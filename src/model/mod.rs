@@ -1,14 +1,20 @@
 //! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
 
+mod bare;
+mod cache;
 mod mask;
 mod recovery;
+mod stream;
 mod summary;
 mod training_state;
 
+pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};
+pub use stream::{Stream, StreamState};
 pub(crate) use training_state::TrainingState;
 
+use cache::{Compiled, Lease, Plans};
+
 use crate::activation::Activation;
-use crate::cache::{Compiled, Lease, Plans};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::fit::{self, Fit, History, Progress};
@@ -16,7 +22,6 @@ use crate::layer::{HostTensor, Layer, Parameters, SharedParameters};
 use crate::memory;
 use crate::plan::{BufferId, Plan, Role};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, check_segments, network};
-use crate::stream::Stream;
 use crate::train::{Clip, Loss, Optimiser, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use crate::wait;

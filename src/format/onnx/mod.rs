@@ -48,7 +48,8 @@ pub use write::{save, save_layer, save_layer_with_states};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::layer::{Lstm, LstmLayer};
+use crate::layer::Lstm;
+use crate::model::LstmLayer;
 use call::{Call, Outcome};
 use proto::ModelProto;
 use recurrent::{RecurrentOp, Wrong};

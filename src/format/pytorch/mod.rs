@@ -53,8 +53,9 @@ pub use recurrent::Recurrent;
 
 use super::number::Number;
 use crate::error::{Error, Result};
-use crate::layer::{HostTensor, LstmLayer};
+use crate::layer::HostTensor;
 use crate::memory;
+use crate::model::LstmLayer;
 use crate::{Device, Model, Sequential};
 use container::Container;
 use derived::{Derived, Shaped, compute};

@@ -1,10 +1,10 @@
 //! Stateful inference, step by step.
 
-use crate::cache::{Compiled, Plans};
+use super::Sequential;
+use super::cache::{Compiled, Plans};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{SharedParameters, Version};
-use crate::model::Sequential;
 use crate::plan::{Buffer, BufferId};
 use crate::schedule::{Batch, LayerPlan, NetworkPlan, Purpose, check_carried, network};
 use crate::transfer::{Order, download, finite, not_empty, upload};

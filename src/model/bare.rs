@@ -1,16 +1,14 @@
 //! A bare LSTM on a device: forward, and all gradients for given gradients of its output.
 
-use super::parameters::{Parameters, SharedParameters, read_parts};
-use super::weights::HostTensor;
-use super::{Layer, Lstm};
-use crate::cache::{Compiled, Lease, Plans};
+use super::Sequential;
+use super::cache::{Compiled, Lease, Plans};
+use super::stream::Stream;
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
+use crate::layer::{HostTensor, Layer, Lstm, Parameters, SharedParameters, read_parts};
 use crate::memory;
-use crate::model::Sequential;
 use crate::plan::BufferId;
 use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
-use crate::stream::Stream;
 use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
 use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};

@@ -3,11 +3,6 @@
 use super::{Bias, Init, Layer, Lstm, Merge};
 use crate::activation::Activation;
 use crate::cell::Cell;
-use crate::device::Device;
-use crate::error::Result;
-use crate::model::LstmLayer;
-use ndarray::ArrayD;
-use std::collections::BTreeMap;
 
 /// A GRU: H hidden units, L layers, one or two directions; with the defaults it is
 /// [`torch.nn.GRU`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html) (Cho et al. 2014, with the reset gate after
@@ -129,29 +124,6 @@ impl Gru {
     /// Drops recurrent weights; see [`Lstm::weight_dropout`].
     pub fn weight_dropout(self, probability: f64) -> Gru {
         Gru(self.0.weight_dropout(probability))
-    }
-
-    /// Puts a GRU for `input` features on a device; see [`Lstm::build`].
-    ///
-    /// # Errors
-    /// As [`Lstm::build`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
-        self.0.build(device, input, seed)
-    }
-
-    /// Puts a GRU on a device with parameters that are given; see [`Lstm::build_with`].
-    ///
-    /// # Errors
-    /// As [`Lstm::build_with`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build_with(
-        self,
-        device: &Device,
-        input: usize,
-        parameters: BTreeMap<String, ArrayD<f32>>,
-    ) -> Result<LstmLayer> {
-        self.0.build_with(device, input, parameters)
     }
 }
 

@@ -3,14 +3,9 @@
 use super::Init;
 use crate::activation::Activation;
 use crate::cell::{self, Cell, CellSpec, Settings};
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::LstmLayer;
-use crate::plan::{Capabilities, Plan};
-use crate::schedule::{Batch, Drops, LayerPlan, Purpose, Split, network};
-use ndarray::ArrayD;
+use crate::schedule::{Drops, Split};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Biases of a layer's gates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -481,47 +476,6 @@ impl Lstm {
             return refuse("go_backwards is for one layer; add several, as in Keras, or use reverse".into());
         }
         Ok(())
-    }
-
-    /// Puts an LSTM for `input` features on a device, its weights drawn by `seed`.
-    ///
-    /// # Errors
-    /// A size that is 0, or weights that the device cannot bind.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
-        crate::wait::block_on(LstmLayer::new(self, device, input, seed))
-    }
-
-    /// Puts the LSTM on a device with parameters as [`LstmLayer::set_parameters`] takes them, without drawing any.
-    ///
-    /// # Errors
-    /// As [`Lstm::build`] and [`LstmLayer::set_parameters`].
-    ///
-    /// ```
-    /// use wgpu_lstm::{Device, Lstm};
-    /// let first = Lstm::new(4).build(&Device::cpu(), 3, 1)?;
-    /// let second = Lstm::new(4).build_with(&Device::cpu(), 3, first.parameters()?)?;
-    /// assert_eq!(first.parameters()?, second.parameters()?);
-    /// # Ok::<(), wgpu_lstm::Error>(())
-    /// ```
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn build_with(
-        self,
-        device: &Device,
-        input: usize,
-        parameters: BTreeMap<String, ArrayD<f32>>,
-    ) -> Result<LstmLayer> {
-        crate::wait::block_on(LstmLayer::with_parameters(self, device, input, parameters))
-    }
-
-    /// The plan of a forward pass over B sequences of T steps, for looking at.
-    ///
-    /// # Errors
-    /// A size that is 0, or sizes that do not fit the capabilities.
-    pub fn plan(&self, input: usize, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan> {
-        let layer = Lstm { return_sequences: true, ..self.clone() };
-        let layers = [LayerPlan { name: "lstm".into(), input, layer: layer.into() }];
-        Ok(network(&layers, Batch::new(batch, steps), Purpose::Predict, capabilities)?.plan)
     }
 
     /// Hidden units H.

@@ -5,14 +5,81 @@ use super::cache::{Compiled, Lease, Plans};
 use super::stream::Stream;
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
-use crate::layer::{HostTensor, Layer, Lstm, Parameters, SharedParameters, read_parts};
+use crate::layer::{Gru, HostTensor, Layer, Lstm, Parameters, SharedParameters, read_parts};
 use crate::memory;
-use crate::plan::BufferId;
+use crate::plan::{BufferId, Capabilities, Plan};
 use crate::schedule::{Batch, LayerPlan, LstmGradientPlan, NetworkPlan, Purpose, lstm_gradients, network};
 use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
 use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
+
+impl Lstm {
+    /// Puts an LSTM for `input` features on a device, its weights drawn by `seed`.
+    ///
+    /// # Errors
+    /// A size that is 0, or weights that the device cannot bind.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
+        wait::block_on(LstmLayer::new(self, device, input, seed))
+    }
+
+    /// Puts the LSTM on a device with parameters as [`LstmLayer::set_parameters`] takes them, without drawing any.
+    ///
+    /// # Errors
+    /// As [`Lstm::build`] and [`LstmLayer::set_parameters`].
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let first = Lstm::new(4).build(&Device::cpu(), 3, 1)?;
+    /// let second = Lstm::new(4).build_with(&Device::cpu(), 3, first.parameters()?)?;
+    /// assert_eq!(first.parameters()?, second.parameters()?);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build_with(
+        self,
+        device: &Device,
+        input: usize,
+        parameters: BTreeMap<String, ArrayD<f32>>,
+    ) -> Result<LstmLayer> {
+        wait::block_on(LstmLayer::with_parameters(self, device, input, parameters))
+    }
+
+    /// The plan of a forward pass over B sequences of T steps, for looking at.
+    ///
+    /// # Errors
+    /// A size that is 0, or sizes that do not fit the capabilities.
+    pub fn plan(&self, input: usize, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan> {
+        let layer = Lstm { return_sequences: true, ..self.clone() };
+        let layers = [LayerPlan { name: "lstm".into(), input, layer: layer.into() }];
+        Ok(network(&layers, Batch::new(batch, steps), Purpose::Predict, capabilities)?.plan)
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Gru {
+    /// Puts a GRU for `input` features on a device; see [`Lstm::build`].
+    ///
+    /// # Errors
+    /// As [`Lstm::build`].
+    pub fn build(self, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
+        Lstm::from(self).build(device, input, seed)
+    }
+
+    /// Puts a GRU on a device with parameters that are given; see [`Lstm::build_with`].
+    ///
+    /// # Errors
+    /// As [`Lstm::build_with`].
+    pub fn build_with(
+        self,
+        device: &Device,
+        input: usize,
+        parameters: BTreeMap<String, ArrayD<f32>>,
+    ) -> Result<LstmLayer> {
+        Lstm::from(self).build_with(device, input, parameters)
+    }
+}
 
 /// Hidden and cell states, in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -150,7 +150,7 @@ impl Weights {
                         (_, Found::Pool(pool)) => layers.push(((*pool).into(), None)),
                         _ => {
                             return Err(self.refuse(
-                                "cannot give a final state (\"final\"), because the module before it is no nn.LSTM or nn.GRU; \"last\" takes \
+                                "cannot give a final state (\"final\"): there is no nn.LSTM or nn.GRU right before it; \"last\" takes \
                                  the last step of any sequence"
                                     .into(),
                             ));

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activation {
-    /// Nothing: x.
+    /// The identity: x.
     #[default]
     Linear,
     /// max(x, 0)

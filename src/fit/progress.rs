@@ -15,7 +15,7 @@ pub(crate) struct Progress {
     pub epoch: usize,
     /// Seed of the order of sequences and of random bits.
     pub seed: u64,
-    /// The schedule as it stands.
+    /// State of the schedule.
     pub schedule: Option<Schedule>,
     /// The epoch that is begun, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

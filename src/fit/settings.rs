@@ -8,10 +8,10 @@ use ndarray::{Array1, Array2, Array3, Axis};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Validation {
-    /// Nothing.
+    /// No validation.
     #[default]
     None,
-    /// The last part of the data, taken off before anything is shuffled; above 0 and below 1.
+    /// A share of the data, held out from its end before anything is shuffled; above 0 and below 1.
     Split(f64),
     /// Data of its own: x [N, T, I] and y [N, T, F] (T = 1 for a model that returns the last step).
     Data(Array3<f32>, Array3<f32>),
@@ -93,7 +93,7 @@ impl<'a> Fit<'a> {
         Fit::default()
     }
 
-    /// Times through the data.
+    /// Number of epochs, passes over the data.
     pub fn epochs(self, epochs: usize) -> Self {
         Fit { epochs, ..self }
     }
@@ -113,12 +113,12 @@ impl<'a> Fit<'a> {
         Fit { seed, ..self }
     }
 
-    /// Judges on the last `share` of the data, which is not trained on.
+    /// Holds out the last `share` of the sequences for validation.
     pub fn validation_split(self, share: f64) -> Self {
         Fit { validation: Validation::Split(share), ..self }
     }
 
-    /// Judges on other data.
+    /// Validates on other data.
     pub fn validation_data(self, x: Array3<f32>, y: Array3<f32>) -> Self {
         Fit { validation: Validation::Data(x, y), ..self }
     }
@@ -206,7 +206,7 @@ impl<'a> Fit<'a> {
         Fit { stateful: Some(reset), ..self }
     }
 
-    /// Judges on other sequences that have lengths.
+    /// Validates on other sequences, each with its length.
     pub fn validation_ragged(self, x: Array3<f32>, y: Array3<f32>, lengths: Vec<usize>) -> Self {
         Fit { validation: Validation::Ragged(x, y, lengths), ..self }
     }
@@ -253,7 +253,7 @@ pub struct History {
     pub validation_loss: Vec<f32>,
     /// Learning rate of each epoch's last step.
     pub learning_rate: Vec<f64>,
-    /// The schedule as it stands now, if there was one.
+    /// The state of the schedule, if there was one.
     pub schedule: Option<Schedule>,
     /// Optimiser steps of this fit.
     pub steps: u64,

@@ -28,7 +28,7 @@ pub struct Capabilities {
     pub max_groups: u64,
     /// Threads that keep the device busy; above that, a thread may take more work to reuse what it has loaded.
     pub busy_threads: u64,
-    /// Layers of up to so many hidden units run as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
+    /// Most hidden units of a layer that runs as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
     pub whole_sequence_units: u32,
     /// True if workgroup memory is faster than other memory, so that products should go through tiles in it.
     pub workgroup_tiles: bool,

@@ -93,7 +93,7 @@ pub enum Rule {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WeightDecay {
-    /// Nothing.
+    /// No weight decay.
     #[default]
     None,
     /// λ·w is added to the gradient, after clipping: `weight_decay` of PyTorch's optimisers without W.

@@ -117,7 +117,7 @@ impl Schedule {
         Schedule { curve, per_step, warmup: None, base: None, count: 0, plateau: Plateau::default() }
     }
 
-    /// The rate times `factor` every so many epochs.
+    /// Step decay: multiplies the rate by `factor` every `every` epochs.
     pub fn step(every: u64, factor: f64) -> Schedule {
         Schedule::new(Curve::Step { every, factor })
     }
@@ -127,12 +127,12 @@ impl Schedule {
         Schedule::new(Curve::Exponential { factor })
     }
 
-    /// Half a cosine down to 0 over so many optimiser steps.
+    /// Cosine annealing down to 0 over a number of optimiser steps.
     pub fn cosine(over: u64) -> Schedule {
         Schedule::new(Curve::Cosine { over, floor: 0.0 })
     }
 
-    /// One cycle of so many optimiser steps, with PyTorch's defaults.
+    /// One-cycle schedule over a number of optimiser steps, with PyTorch's defaults.
     pub fn one_cycle(peak: f64, over: u64) -> Schedule {
         Schedule::new(Curve::OneCycle { peak, over, rise: 0.3, start: 25.0, end: 1e4 })
     }
@@ -160,7 +160,7 @@ impl Schedule {
         self
     }
 
-    /// Begins with a straight line from `from`·base up to the base, of so many steps or epochs; the curve follows. As
+    /// Linear warm-up from `from`·base to the base rate over a number of steps or epochs; the curve follows. As
     /// [`LinearLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LinearLR.html) before the other
     /// in a `SequentialLR`. Not for one-cycle, which has its own, and plateau.
     pub fn warmup(self, over: u64, from: f64) -> Schedule {
@@ -185,7 +185,7 @@ impl Schedule {
         self.rate(base)
     }
 
-    /// After a step or an epoch with this loss: the rate of the next. Nothing before [`Schedule::begin`].
+    /// Advances by a step or an epoch of this loss and gives the next rate; `None` before [`Schedule::begin`].
     pub fn advance(&mut self, watched: f64) -> Option<f64> {
         let base = self.base?;
         self.count += 1;

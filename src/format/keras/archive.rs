@@ -11,7 +11,7 @@ const WEIGHTS: &str = "model.weights.h5";
 
 /// Bytes of a configuration, which has about 2,000 a layer.
 pub(super) const TEXT: usize = 2 << 20;
-/// Weights may unpack to so many times the size of the archive; trained weights hardly shrink at all.
+/// Bound of the ratio of unpacked weights to the size of the archive; trained weights hardly shrink at all.
 const UNPACKED: u64 = 32;
 
 /// The members of a `.keras` archive.

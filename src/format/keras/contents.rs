@@ -18,7 +18,7 @@ pub struct Contents {
     pub outputs: Vec<String>,
     /// All arrays.
     pub tensors: Vec<Tensor>,
-    /// Why [`load`](super::load) refuses the file; nothing where it does not.
+    /// Reasons why [`load`](super::load) refuses the file; empty if it does not.
     pub unsupported: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! A layer's options, each of which must be looked at.
+//! A Keras layer's configuration; an option that nobody reads is refused.
 
 use super::Result;
 use serde_json::{Map, Value};

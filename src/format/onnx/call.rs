@@ -26,7 +26,7 @@ pub(super) fn elements(shape: &[usize]) -> Outcome<usize> {
 
 /// One call of an operator.
 pub(super) struct Call<'a> {
-    /// By position; nothing where an optional one is left out.
+    /// By position; `None` where an optional one is left out.
     pub inputs: &'a [Option<(&'a str, &'a Value)>],
     /// Bytes that its outputs may take.
     pub room: u64,

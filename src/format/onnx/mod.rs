@@ -443,7 +443,7 @@ impl Graph {
     }
 }
 
-/// Constant weights of a recurrent node, by position; nothing for its other inputs.
+/// Constant weights of a recurrent node, by position; `None` for its other inputs.
 fn weights_of(constants: &mut Constants, scope: usize, node: &scope::Node) -> Outcome<Vec<Option<Arc<Value>>>> {
     let of = |(k, name): (usize, &String)| match recurrent::is_weight(k) && !name.is_empty() {
         true => constants.get(scope, name).map(Some),

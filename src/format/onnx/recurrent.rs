@@ -100,7 +100,7 @@ pub(super) type Inputs<'a> = [Option<&'a Arc<Value>>];
 #[derive(Clone, Debug, PartialEq)]
 struct Direction {
     reverse: bool,
-    /// f, g, h of an LSTM; f, g of a GRU; nothing for the defaults.
+    /// f, g, h of an LSTM; f, g of a GRU; `None` for the defaults.
     activations: Option<Vec<crate::Activation>>,
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 /// Start of the entry, behind all others.
 const ENTRY: &str = ",\"crc32c\":";
 
-/// A configuration, of which this looks at the checksums alone.
+/// The checksums in a configuration.
 #[derive(Deserialize)]
 struct Sealed {
     #[serde(default)]

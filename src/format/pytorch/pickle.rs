@@ -1,4 +1,4 @@
-//! A machine that reads pickles as data: it builds what the program describes and calls nothing.
+//! A pickle machine that reads pickles as data: it builds the values that the program describes and makes no call.
 //!
 //! It knows the instructions that `torch.save` emits (protocols 2 to 5); any other is refused by name. What a program would
 //! call becomes a [`Value::Call`] with its arguments, whatever its name; who reads the values decides which calls he knows.
@@ -20,7 +20,7 @@ pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
-    /// A float, a byte string or an integer beyond 64 bits, of which nothing is asked.
+    /// A float, a byte string or an integer beyond 64 bits, whose value is not needed.
     Other,
     Text(&'a str),
     /// A class or function: module and name.

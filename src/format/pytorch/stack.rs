@@ -223,7 +223,7 @@ impl Weights {
         }
     }
 
-    /// A module as the file has it; `None` where it is nothing.
+    /// A module as the file has it; `None` for the identity.
     fn found(&self, module: &Module) -> Result<Option<Found>> {
         let recurrent = |prefix: &str, gru: bool| {
             let found = self.recurrent(Some(prefix))?;

@@ -45,7 +45,7 @@ impl From<&str> for Error {
 
 /// The first bytes of every file.
 pub(super) const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
-/// The address of nothing.
+/// The undefined address.
 const UNDEFINED: u64 = u64::MAX;
 
 /// Types of messages in an object's header.

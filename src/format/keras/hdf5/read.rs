@@ -60,7 +60,7 @@ enum ElementType {
         bits: u32,
         signed: bool,
     },
-    /// Text of so many bytes, padded.
+    /// Fixed-length text of this many bytes, padded.
     Text(u32),
     /// Text in the global heap.
     LongText,
@@ -230,7 +230,7 @@ impl<'a> File<'a> {
         Ok(data.chunks_exact(4).map(number).collect())
     }
 
-    /// The texts of a group's attribute; nothing where it has none of that name.
+    /// The texts of a group's attribute; `None` if it has none of that name.
     pub fn texts(&self, group: &str, name: &str) -> Result<Option<Vec<String>>> {
         let Some(Attribute { element, count, data }) =
             self.groups.get(group).and_then(|group| group.attributes.get(name))

@@ -6,10 +6,12 @@ mod mask;
 mod recovery;
 mod stream;
 mod summary;
+#[cfg(not(target_arch = "wasm32"))]
 mod training_state;
 
 pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub use stream::{Stream, StreamState};
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use training_state::TrainingState;
 
 use cache::{Compiled, Lease, Plans};

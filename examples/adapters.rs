@@ -14,7 +14,7 @@ use common::say;
 #[derive(Parser)]
 #[command(about = "Lists the GPU adapters and what --device would take")]
 struct Arguments {
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value_t = common::DeviceName::Auto)]
     device: common::DeviceName,
 }

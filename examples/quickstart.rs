@@ -25,7 +25,7 @@ struct Arguments {
     /// Seed of the first weights
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value_t = common::DeviceName::Auto)]
     device: common::DeviceName,
 }

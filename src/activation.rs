@@ -7,7 +7,7 @@ use crate::saturating::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What follows a sum. Parameters are named as
+/// Activations. Parameters are named as
 /// [ONNX names them](https://onnx.ai/onnx/operators/onnx__LSTM.html).
 ///
 /// ```
@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Activation {
-    /// Nothing: x.
+    /// The identity: x.
     #[default]
     Linear,
     /// max(x, 0)
@@ -124,7 +125,7 @@ impl Activation {
         Shape { kind, alpha, beta }
     }
 
-    /// Whether each output depends on a whole row of sums.
+    /// True if each output depends on a whole row of sums (softmax).
     pub(crate) fn is_of_rows(self) -> bool {
         matches!(self, Activation::Softmax | Activation::LogSoftmax)
     }

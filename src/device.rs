@@ -1,4 +1,4 @@
-//! Where plans run: a GPU or the CPU executor, behind one face.
+//! Devices: a GPU or the CPU executor, behind one interface.
 
 use crate::cpu::{self, Machine, Threads};
 use crate::error::{Error, Result, Unit};
@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 /// println!("running on {device}");
 /// ```
 #[derive(Clone, Debug)]
-pub struct Device(Kind);
+pub struct Device(Executor);
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum Executor {
     Cpu(Capabilities, Threads),
     Gpu(Arc<gpu::Context>),
 }
@@ -77,7 +77,7 @@ impl Device {
         };
         #[cfg(target_arch = "wasm32")]
         let context = gpu::Context::open(options).await?;
-        Ok(Device(Kind::Gpu(Arc::new(context))))
+        Ok(Device(Executor::Gpu(Arc::new(context))))
     }
 
     /// The CPU executor: the same plans, run by the kernels' Rust twins, on as many threads as [`Device::cpu_threads`] has by
@@ -102,7 +102,7 @@ impl Device {
     /// ```
     pub fn cpu_with(capabilities: Capabilities) -> Device {
         let threads = Threads::AtMost(*cpu::DEFAULT_THREADS);
-        Device(Kind::Cpu(Capabilities { max_groups: u64::MAX, ..capabilities }, threads))
+        Device(Executor::Cpu(Capabilities { max_groups: u64::MAX, ..capabilities }, threads))
     }
 
     /// The CPU executor on at most `threads` threads, the caller's own included: with 1, everything runs on the thread that
@@ -127,36 +127,36 @@ impl Device {
     pub fn cpu_threads(threads: usize) -> Device {
         let threads = if threads == 0 { *cpu::DEFAULT_THREADS } else { threads.min(cpu::MOST_THREADS) };
         match Device::cpu().0 {
-            Kind::Cpu(capabilities, _) => Device(Kind::Cpu(capabilities, Threads::AtMost(threads))),
-            gpu @ Kind::Gpu(_) => Device(gpu),
+            Executor::Cpu(capabilities, _) => Device(Executor::Cpu(capabilities, Threads::AtMost(threads))),
+            gpu @ Executor::Gpu(_) => Device(gpu),
         }
     }
 
     /// The most threads that a run takes on the CPU executor, the caller's own included; `None` for a GPU.
     pub fn threads(&self) -> Option<usize> {
         match &self.0 {
-            Kind::Cpu(_, Threads::AtMost(threads) | Threads::Exactly(threads)) => Some(*threads),
-            Kind::Gpu(_) => None,
+            Executor::Cpu(_, Threads::AtMost(threads) | Threads::Exactly(threads)) => Some(*threads),
+            Executor::Gpu(_) => None,
         }
     }
 
-    /// What plans for this device must keep to.
+    /// Limits that plans for this device must keep to.
     pub fn capabilities(&self) -> &Capabilities {
         match &self.0 {
-            Kind::Cpu(capabilities, _) => capabilities,
-            Kind::Gpu(context) => &context.capabilities,
+            Executor::Cpu(capabilities, _) => capabilities,
+            Executor::Gpu(context) => &context.capabilities,
         }
     }
 
     /// The adapter, where the device is a GPU.
     pub fn adapter(&self) -> Option<&Adapter> {
         match &self.0 {
-            Kind::Cpu(..) => None,
-            Kind::Gpu(context) => Some(&context.adapter),
+            Executor::Cpu(..) => None,
+            Executor::Gpu(context) => Some(&context.adapter),
         }
     }
 
-    /// Whether it runs on graphics hardware.
+    /// True if it runs on graphics hardware.
     pub fn is_hardware(&self) -> bool {
         self.adapter().is_some_and(|adapter| adapter.kind != AdapterKind::Software)
     }
@@ -173,18 +173,18 @@ impl Device {
                 advice: "use a smaller model or batch, or Device::cpu()".into(),
             });
         }
-        let place = match &self.0 {
-            Kind::Cpu(..) => Place::Cpu(Arc::new(RwLock::new(memory::zeros(len as usize, name)?.into()))),
-            Kind::Gpu(context) => Place::Gpu(context.clone(), context.buffer(name, len.max(1)).await?),
+        let storage = match &self.0 {
+            Executor::Cpu(..) => Storage::Cpu(Arc::new(RwLock::new(memory::zeros(len as usize, name)?.into()))),
+            Executor::Gpu(context) => Storage::Gpu(context.clone(), context.buffer(name, len.max(1)).await?),
         };
-        Ok(Tensor { len, place })
+        Ok(Tensor { len, storage })
     }
 
     /// A copy of a tensor, made on the device.
     pub(crate) async fn copied(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
         let copy = self.tensor(name, tensor.len).await?;
-        match (&tensor.place, &copy.place) {
-            (Place::Gpu(context, from), Place::Gpu(_, to)) => {
+        match (&tensor.storage, &copy.storage) {
+            (Storage::Gpu(context, from), Storage::Gpu(_, to)) => {
                 context.copy((from, 0), (to, 0), tensor.len)?;
             }
             _ => copy.write(0, &tensor.read_all().await?),
@@ -228,18 +228,18 @@ impl Device {
                 _ => {}
             }
         }
-        let shared = |k: usize| shared(&plan.buffers[k].name).map(|tensor| tensor.place);
+        let shared = |k: usize| shared(&plan.buffers[k].name).map(|tensor| tensor.storage);
         let engine = match &self.0 {
-            Kind::Cpu(_, threads) => {
+            Executor::Cpu(_, threads) => {
                 let machine = Machine::new(plan.clone(), |k| match shared(k) {
-                    Some(Place::Cpu(tensor)) => Some(tensor),
+                    Some(Storage::Cpu(tensor)) => Some(tensor),
                     _ => None,
                 })?;
                 Engine::Cpu(machine.with_threads(*threads))
             }
-            Kind::Gpu(context) => {
+            Executor::Gpu(context) => {
                 let program = gpu::Program::new(context.clone(), &plan, |k| match shared(k) {
-                    Some(Place::Gpu(_, buffer)) => Some(buffer),
+                    Some(Storage::Gpu(_, buffer)) => Some(buffer),
                     _ => None,
                 });
                 Engine::Gpu(context.clone(), program.await?)
@@ -252,8 +252,8 @@ impl Device {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Cpu(..) => write!(f, "CPU"),
-            Kind::Gpu(context) => write!(f, "{}", context.adapter),
+            Executor::Cpu(..) => write!(f, "CPU"),
+            Executor::Gpu(context) => write!(f, "{}", context.adapter),
         }
     }
 }
@@ -262,11 +262,11 @@ impl fmt::Display for Device {
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
     pub len: u64,
-    place: Place,
+    storage: Storage,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum Storage {
     Cpu(cpu::Shared<f32>),
     Gpu(Arc<gpu::Context>, gpu::GpuBuffer),
 }
@@ -274,19 +274,19 @@ enum Place {
 impl Tensor {
     /// Overwrites elements from `at`.
     pub fn write(&self, at: u64, values: &[f32]) {
-        match &self.place {
-            Place::Cpu(tensor) => cpu::write(tensor)[at as usize..][..values.len()].copy_from_slice(values),
+        match &self.storage {
+            Storage::Cpu(tensor) => cpu::write(tensor)[at as usize..][..values.len()].copy_from_slice(values),
             // A device that failed says so to whoever runs or reads next.
-            Place::Gpu(context, buffer) => drop(context.write(buffer, at, values)),
+            Storage::Gpu(context, buffer) => drop(context.write(buffer, at, values)),
         }
     }
 
     /// Sets all elements to 0.
     pub fn clear(&self) {
         const PART: usize = 1 << 16;
-        match &self.place {
-            Place::Cpu(tensor) => cpu::write(tensor).fill(0.0),
-            Place::Gpu(context, buffer) => {
+        match &self.storage {
+            Storage::Cpu(tensor) => cpu::write(tensor).fill(0.0),
+            Storage::Gpu(context, buffer) => {
                 let zeros = vec![0.0; PART.min(self.len as usize)];
                 for at in (0..self.len).step_by(PART) {
                     // As in `write`
@@ -298,11 +298,11 @@ impl Tensor {
 
     /// Reads elements of a range.
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<f32>> {
-        match &self.place {
-            Place::Cpu(tensor) => {
+        match &self.storage {
+            Storage::Cpu(tensor) => {
                 memory::copy(&cpu::read(tensor)[range.start as usize..range.end as usize], "a copy of a tensor")
             }
-            Place::Gpu(context, buffer) => context.read(buffer, range.start, range.end - range.start).await,
+            Storage::Gpu(context, buffer) => context.read(buffer, range.start, range.end - range.start).await,
         }
     }
 
@@ -476,15 +476,15 @@ impl Executable {
 
     /// Copies elements of a buffer into a tensor, on the device.
     pub(crate) fn copy_out(&self, (id, at): (BufferId, u64), to: (&Tensor, u64), len: u64) -> Result<()> {
-        match (&self.engine, &to.0.place) {
+        match (&self.engine, &to.0.storage) {
             (Engine::Cpu(machine), _) => {
                 to.0.write(to.1, &machine.read((id, at), len));
                 Ok(())
             }
-            (Engine::Gpu(context, program), Place::Gpu(_, buffer)) => {
+            (Engine::Gpu(context, program), Storage::Gpu(_, buffer)) => {
                 context.copy((program.buffer(id), at), (buffer, to.1), len).map(drop)
             }
-            (Engine::Gpu(..), Place::Cpu(_)) => Err(Error::Plan("a tensor of another device".into())),
+            (Engine::Gpu(..), Storage::Cpu(_)) => Err(Error::Plan("a tensor of another device".into())),
         }
     }
 }

@@ -66,9 +66,9 @@ pub enum Error {
     /// NaN or infinity in an array where only finite numbers make sense.
     #[error("{what} holds {value} at {position}; only finite numbers can be used")]
     NotFinite {
-        /// Which array.
+        /// Name of the array.
         what: String,
-        /// Where in it, with the names of the axes.
+        /// Index of the value, with the names of the axes.
         position: String,
         /// The value found.
         value: f32,
@@ -94,9 +94,9 @@ pub enum Error {
     /// No GPU adapter answers the request.
     #[error("no GPU adapter found: {reason}; {advice}")]
     NoAdapter {
-        /// What was looked for and what there is.
+        /// The request, and the adapters that there are.
         reason: String,
-        /// What to do.
+        /// A remedy.
         advice: String,
     },
 
@@ -115,7 +115,7 @@ pub enum Error {
     /// Something is larger than the device can bind or hold.
     #[error("{what} needs {needed} {unit}, the device offers {available}; {advice}")]
     TooLarge {
-        /// Which tensor, and its shape, or which dispatch.
+        /// The tensor with its shape, or the dispatch.
         what: String,
         /// Number that is needed.
         needed: u64,
@@ -123,12 +123,12 @@ pub enum Error {
         available: u64,
         /// Unit of both numbers.
         unit: Unit,
-        /// What to do.
+        /// A remedy.
         advice: String,
     },
 
-    /// Memory of the device or of the host that cannot be had.
-    #[error("out of memory: {needed} bytes for {what} cannot be had; use smaller sizes or free memory")]
+    /// Memory of the device or of the host that could not be allocated.
+    #[error("out of memory: {needed} bytes for {what} could not be allocated; use smaller sizes or free memory")]
     OutOfMemory {
         /// Use of the memory.
         what: String,
@@ -143,7 +143,7 @@ pub enum Error {
     /// is on it is lost; a new [`Device`](crate::Device) may work in the same process.
     #[error("the device failed during {during}: {reason}; open a new device, or use Device::cpu()")]
     DeviceFailed {
-        /// What it was doing.
+        /// The operation that failed.
         during: String,
         /// Why.
         reason: String,
@@ -169,7 +169,7 @@ pub enum Error {
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what was expected.
+        /// The defect, and what was expected.
         reason: String,
         /// The error of the parser, where its words are not part of `reason`.
         #[source]
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
     use std::io;
 
-    /// Where the system's words are the only reason, a message has them; `source()` is there all the same.
+    /// A message has the system's words if they are the only reason; `source()` is there all the same.
     #[test]
     fn a_file_error_gives_its_reason_in_words() {
         let says = |cause: io::Error| Error::file("read", Path::new("x"))(cause).to_string();

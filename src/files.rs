@@ -45,10 +45,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// ```
 pub fn replace(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     let (path, bytes) = (path.as_ref(), bytes.as_ref());
-    let written = match Place::of(path) {
-        Ok(Place::Regular { path, before }) => exchange(&path, before.as_ref(), bytes),
+    let written = match Target::of(path) {
+        Ok(Target::Regular { path, before }) => exchange(&path, before.as_ref(), bytes),
         // Appending does no harm to a device or a pipe, and keeps what an open file already has.
-        Ok(Place::Other(path)) => OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(bytes)),
+        Ok(Target::Other(path)) => {
+            OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(bytes))
+        }
         Err(error) => Err(error),
     };
     written.map_err(Error::file("write", path))
@@ -66,9 +68,9 @@ pub fn replace(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
 /// ```
 pub fn check(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let checked = Place::of(path).and_then(|place| match place {
-        Place::Regular { path, before } => Temporary::of(&path, before.as_ref()).map(drop),
-        Place::Other(_) => Ok(()),
+    let checked = Target::of(path).and_then(|place| match place {
+        Target::Regular { path, before } => Temporary::of(&path, before.as_ref()).map(drop),
+        Target::Other(_) => Ok(()),
     });
     checked.map_err(Error::file("write", path))
 }
@@ -94,15 +96,15 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
 }
 
 /// Target of a path.
-enum Place {
+enum Target {
     /// A regular file, or none yet.
     Regular { path: PathBuf, before: Option<Metadata> },
     /// Something else that takes bytes.
     Other(PathBuf),
 }
 
-impl Place {
-    fn of(path: &Path) -> io::Result<Place> {
+impl Target {
+    fn of(path: &Path) -> io::Result<Target> {
         let is_folder = || io::Error::new(ErrorKind::IsADirectory, "it is a folder");
         let mut path = path.to_owned();
         for _ in 0..MOST_LINKS {
@@ -118,20 +120,20 @@ impl Place {
             let before = match std::fs::symlink_metadata(&place) {
                 Ok(before) => before,
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Ok(Place::Regular { path: place, before: None });
+                    return Ok(Target::Regular { path: place, before: None });
                 }
                 Err(error) => return Err(error),
             };
             if !before.is_symlink() {
                 return match before {
                     before if before.is_dir() => Err(is_folder()),
-                    before if before.is_file() => Ok(Place::Regular { path: place, before: Some(before) }),
-                    _ => Ok(Place::Other(place)),
+                    before if before.is_file() => Ok(Target::Regular { path: place, before: Some(before) }),
+                    _ => Ok(Target::Other(place)),
                 };
             }
             // A link to an open file, as /dev/stdout leads to, is more than its text says.
             if cfg!(unix) && folder.starts_with("/proc") {
-                return Ok(Place::Other(place));
+                return Ok(Target::Other(place));
             }
             path = folder.join(std::fs::read_link(&place)?);
         }

@@ -42,6 +42,7 @@ mod device;
 mod error;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod files;
+mod fit;
 pub mod format;
 mod gpu;
 pub mod kernel;
@@ -64,6 +65,10 @@ pub use activation::Activation;
 pub use cell::Cell;
 pub use device::{Device, Executable};
 pub use error::{Cause, Error, Result, Unit};
+pub use fit::{
+    Callback, CallbackState, Checkpoint, CsvLog, EarlyStopping, EpochEvent, Fit, Flow, History, Reset, StepEvent,
+    StopFlag, Stopped, TensorBoard, TimeLimit, Validation,
+};
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
     Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool, Rnn,
@@ -74,8 +79,4 @@ pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequenti
 /// by this path.
 pub use ndarray;
 pub use plan::{Capabilities, Strategy};
-pub use train::{
-    Callback, CallbackState, Checkpoint, Clip, CsvLog, Curve, EarlyStopping, EpochEvent, Fit, Flow, History, Loss,
-    Optimiser, Regulariser, Reset, Rule, Schedule, StepEvent, StopFlag, Stopped, TensorBoard, TimeCheckpoints,
-    TimeLimit, Update, Validation, WeightDecay,
-};
+pub use train::{Clip, Curve, Loss, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay};

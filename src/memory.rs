@@ -1,4 +1,4 @@
-//! Memory in the sizes that callers and files ask for. Where it cannot be had, that is [`Error::OutOfMemory`]; the standard
+//! Fallible allocation in the sizes that callers and files ask for. A failure is [`Error::OutOfMemory`]; the standard
 //! collections would end the process.
 
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ const LARGE: u64 = 1 << 18;
 /// Bytes that a large request must leave, so that the small ones after it do not fail.
 const SPARE: usize = 4 << 20;
 
-/// The error of memory that cannot be had.
+/// The error of an allocation that failed.
 pub(crate) fn refused(needed: u64, what: impl Display) -> Error {
     Error::OutOfMemory { what: what.to_string(), needed, cause: None }
 }
@@ -44,7 +44,7 @@ pub(crate) fn reserve<T>(all: &mut Vec<T>, len: usize, what: impl Display) -> Re
     if there { Ok(()) } else { Err(refused(bytes::<T>(len), what)) }
 }
 
-/// True if a request of so many bytes, which was granted, leaves enough for small ones.
+/// True if a granted request of this many bytes leaves enough for small ones.
 fn spares(bytes: u64) -> bool {
     bytes < LARGE || Vec::<u8>::new().try_reserve_exact(SPARE).is_ok()
 }
@@ -109,7 +109,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Makes sure that so many bytes can be had, for code of others that is about to take them and would end the process.
+/// Checks that memory can be allocated, for other crates' code that is about to allocate it and would end the process.
 pub(crate) fn probe(bytes: u64, what: impl Display) -> Result<()> {
     match usize::try_from(bytes) {
         Ok(len) if bytes < LARGE || Vec::<u8>::new().try_reserve_exact(len.saturating_add(SPARE)).is_ok() => Ok(()),

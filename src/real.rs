@@ -12,7 +12,7 @@ use crate::saturating::{self, Arithmetic};
 use crate::simd::Vectors;
 use std::ops::{Add, Div, Mul, Sub};
 
-/// What a cell is written in: a number, or several that go through the same steps.
+/// Numbers that a cell is written in: one, or a vector of several.
 pub trait Number: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     /// A constant, of the kind of `self`.
     fn constant(self, value: f32) -> Self;

@@ -50,7 +50,7 @@ pub trait Vectors: Copy + 'static {
     fn plus<S: Simd>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S>;
 }
 
-/// Whether the instructions multiply and add in one. Where they do not, doing so would be a library call.
+/// True if the instructions have a fused multiply-add. Without, it would be a library call.
 #[inline(always)]
 pub(crate) fn fuses<S: Simd>() -> bool {
     cfg!(target_arch = "aarch64") || std::any::TypeId::of::<S>() != std::any::TypeId::of::<pulp::Scalar256b>()

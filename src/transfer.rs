@@ -34,7 +34,7 @@ pub(crate) fn shaped(array: &mut Array3<f32>, shape: (usize, usize, usize)) -> R
     Ok(array.as_slice_mut().expect("an array in standard layout is contiguous"))
 }
 
-/// Which axis of an array of sequences comes first.
+/// The first axis of an array of sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// [T, B, F], as on the device.
@@ -72,7 +72,7 @@ pub(crate) async fn download(
     Ok(())
 }
 
-/// What the words of a plan hold: a key for random bits, and the lengths of its sequences (T without).
+/// The key of random bits and the lengths of sequences (T without), as a plan's buffer `words` holds them.
 pub(crate) fn words(key: [u32; 2], lengths: Option<&[usize]>, batch: usize, steps: usize) -> Result<Vec<f32>> {
     if let Some(lengths) = lengths {
         if lengths.len() != batch {

@@ -191,7 +191,7 @@ fn a_last_step_that_spoils_the_weights_is_divergence(device: &Device) {
     }
 }
 
-/// What `on_steps` does at a step.
+/// An action in `on_steps` at a step.
 struct At {
     step: usize,
     act: fn(&mut Model) -> Result<Flow>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use wgpu_lstm::files::{check, replace, same};
 
-/// What a child process, which is this test once more, is to do.
+/// Variable with the task of a child process, which is this test once more.
 const TASK: &str = "WGPU_LSTM_TEST_TASK";
 /// The file that it is to do it to.
 const TARGET: &str = "WGPU_LSTM_TEST_TARGET";
@@ -20,7 +20,7 @@ fn process(task: &str, target: &Path) -> Command {
     command
 }
 
-/// What child processes do; nothing when the tests run.
+/// Runs the task of a child process; does nothing when the tests run.
 #[test]
 fn child() {
     let Ok(task) = std::env::var(TASK) else { return };

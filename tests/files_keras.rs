@@ -272,7 +272,7 @@ fn what_is_not_supported_is_refused_by_name() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a file says of masked steps is the configuration of its layers, and is written again.
+/// The treatment of masked steps is read into the configuration of the layers, and written again.
 #[test]
 fn masked_steps_follow_the_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -411,7 +411,7 @@ fn forms_of_hdf5_that_keras_does_not_write() {
         ("other_file", "another file"),
         ("hard_link", "more than one link"),
         ("circle", "more than one link"),
-        ("dense_group", "heap of its own"),
+        ("dense_group", "fractal heap"),
     ] {
         let error = read(name).unwrap_err();
         assert!(error.contains(words), "{name}: \"{error}\" does not say {words}");

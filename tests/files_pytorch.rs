@@ -489,7 +489,7 @@ fn two_readings_are_refused() {
     refused(&["rnn", "final", "mean"], &["\"mean\" after \"final\""]);
     refused(&["rnn", "relu", "final"], &["\"final\"", "right before"]);
     refused(&["rnn", "gelu", "fc"], &["no layer under \"gelu\"", "no function's word", "leakyrelu"]);
-    refused(&["rnn", "fc:gelu"], &["\"gelu\" is none of the words", "layernorm"]);
+    refused(&["rnn", "fc:gelu"], &["\"gelu\" is not one of the words", "layernorm"]);
     refused(&["last", "relu"], &["without a module that has weights"]);
     // A module that has the name of a function
     let named = zeros(&[("sum.weight", &[2, 3]), ("sum.bias", &[2]), ("fc.weight", &[3, 3]), ("fc.bias", &[3])]);

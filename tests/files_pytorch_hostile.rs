@@ -297,7 +297,7 @@ fn packed_archives_are_refused_unopened() {
     writer.write_all(&vec![b'N'; 8 << 20]).unwrap();
     let bytes = writer.finish().unwrap().into_inner();
     assert!(bytes.len() < 100_000);
-    refused(&bytes, "packed");
+    refused(&bytes, "compressed");
 }
 
 #[test]

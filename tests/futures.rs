@@ -52,7 +52,7 @@ fn all_futures_are_send(
     send(graph.lift_async(""));
 }
 
-/// What a waker sets.
+/// A waker's flag.
 #[derive(Default)]
 struct Woken(AtomicBool, Mutex<()>, Condvar);
 

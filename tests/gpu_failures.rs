@@ -43,7 +43,7 @@ const FUNCTIONS: [&str; 18] = [
 /// No memory on the host, none on the device, device lost.
 const CODES: [i32; 3] = [-1, -2, -4];
 
-/// When the function begins to fail.
+/// Moments at which the function begins to fail.
 const MOMENTS: [&str; 5] = ["opening", "compiling", "running", "reading", "dropping"];
 
 /// Asks for all codes.
@@ -183,7 +183,7 @@ mod on_adapter {
             ("WaitSemaphores", "running", "the device failed during reading results back: "),
             ("QueueSubmit", "running", "the device failed during "),
             ("CreateComputePipelines", "compiling", "the device failed during compiling a plan: "),
-            ("CreateBuffer", "compiling", "out of memory: 16 bytes for ones cannot be had"),
+            ("CreateBuffer", "compiling", "out of memory: 16 bytes for ones could not be allocated"),
         ] {
             let mut said = outcomes.iter().filter(|(case, _)| (case.0, case.2) == (function, moment));
             assert!(said.any(|(_, said)| said.as_ref().is_ok_and(|said| said.contains(words))), "{function}, {moment}");

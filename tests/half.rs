@@ -69,7 +69,7 @@ fn weights_that_f16_holds_give_the_numbers_of_f32(devices: [Device; 2]) {
     }
 }
 
-/// What `GpuOptions::half_weights` says, at PyTorch's first weights and at weights up to 1.
+/// The error that `GpuOptions::half_weights` documents, at PyTorch's first weights and at weights up to 1.
 fn other_weights_are_as_close_as_said(devices: [Device; 2]) {
     let mut worst = [0.0f32; 2];
     for device in devices {

@@ -1,4 +1,4 @@
-//! What a file is, before a reader is chosen: every fixture goes to its reader, and every reader says of a foreign file what it is.
+//! Types of files: every fixture goes to its reader, and every reader says of a foreign file what it is.
 
 #![cfg(all(feature = "keras", feature = "onnx", feature = "pytorch"))]
 

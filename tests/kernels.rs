@@ -36,7 +36,7 @@ fn case(kernel: &'static Kernel, constants: impl Constants, params: impl Params)
     Case { kernel, constants, params, lens }
 }
 
-/// What a cell leaves open, different in every round.
+/// Settings of a cell, different in every round.
 fn settings(round: usize) -> Settings {
     let shape = |kind: usize| Shape { kind: kind as u32 % 12, alpha: 0.3, beta: 0.4 };
     match round % 3 {

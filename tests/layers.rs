@@ -149,7 +149,7 @@ fn ragged_batches(device: &Device) {
     }
 }
 
-/// What is padded changes nothing, and a loss over sequences is that of their steps.
+/// Padding changes nothing, and a loss over sequences is that of their steps.
 fn padding_changes_nothing(device: &Device) {
     let (lengths, steps) = (vec![4, 2, 6, 1, 5, 3], 6);
     let mut draw = Draw::new(4);

@@ -14,7 +14,7 @@ use wgpu_lstm::{
     Strategy,
 };
 
-/// What a child process, which is this test once more, is to do.
+/// Variable with the task of a child process, which is this test once more.
 const TASK: &str = "WGPU_LSTM_TEST_TASK";
 
 /// Runs a task of [`child`] in a process that may have so many KiB of memory.
@@ -32,7 +32,7 @@ fn passes(task: &str) {
     assert!(output.status.success() && said.contains("done"), "{task}: {}\n{said}", output.status);
 }
 
-/// What child processes do; nothing when the tests run.
+/// Runs the task of a child process; does nothing when the tests run.
 #[test]
 fn child() {
     let Ok(task) = std::env::var(TASK) else { return };

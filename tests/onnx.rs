@@ -34,7 +34,7 @@ fn names(prefix: &str) -> Vec<String> {
     names
 }
 
-/// What goes into a file's graph and comes out of it.
+/// Inputs and outputs of a file's graph.
 fn values(name: &str) -> [BTreeMap<String, Value>; 2] {
     let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -270,7 +270,7 @@ fn input(model: &Model) -> Array3<f32> {
     }
 }
 
-/// What is written is read back to the same numbers.
+/// Models that are written are read back to the same numbers.
 fn written_models(device: &Device) {
     for (name, model) in models(device) {
         let (x, path) = (input(&model), temporary());
@@ -624,7 +624,7 @@ fn graphs_that_break_the_rules_are_refused() {
     says(fails(&[relu("x", "x"), relu("x", "y")]), &["two values named \"x\""]);
     says(fails(&[integers("a", &[1]), integers("a", &[1]), relu("x", "y")]), &["two initialisers named \"a\""]);
     says(fails(&[port(11, "x", 1), relu("x", "y")]), &["two inputs named \"x\""]);
-    says(fails(&[relu("x", "z")]), &["the output \"y\", which nothing makes"]);
+    says(fails(&[relu("x", "z")]), &["the output \"y\", which no node computes"]);
     // An optional input without a value, an output that is not made
     says(fails(&[node("Add", &["x", ""], &["y"], &[])]), &["Add", "input 1 is missing"]);
     says(fails(&[node("Relu", &["x"], &["y", "z"], &[])]), &["2 outputs"]);

@@ -24,7 +24,7 @@ const REFERENCES: [(char, &str); 8] = [
     ('S', "statistics of masks, and the same bits on both executors"),
 ];
 
-/// What settings of a layer say that changes no number of a pass, or is in every row.
+/// Settings of a layer that change no number of a pass, or are in every row.
 const NO_OPTION: [&str; 6] = ["hidden", "units", "return_sequences", "init", "forget_bias", "layer"];
 
 /// Columns of a row.

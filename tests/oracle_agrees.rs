@@ -14,7 +14,7 @@ const VALUES: f64 = 1e-5;
 /// For gradients: central differences in f64 with a step of 1e-5 are good to about 1e-9, the files hold f32; all agree to
 /// 1e-6. Room is left for a reference that comes near a kink.
 const GRADIENTS: f64 = 1e-4;
-/// How many elements of each gradient are looked at.
+/// Number of elements of each gradient that are compared.
 const SAMPLE: usize = 6;
 
 fn wide(fixture: &Fixture, name: &str) -> Vec<f64> {

@@ -349,7 +349,7 @@ fn a_model_never_trained_begins_its_run() {
     }
 }
 
-/// What a fit does otherwise than the run, and the words that name it.
+/// Differences between a fit and the run that it resumes, and the words that name each.
 #[test]
 fn differences_are_named_or_accepted() {
     let (x, y) = data();

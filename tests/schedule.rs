@@ -163,7 +163,7 @@ fn broken(change: impl Fn(&mut Plan)) -> String {
     plan.check(&Capabilities::default()).expect_err("the check must find it").to_string()
 }
 
-/// Whether every element that a command reads was written before by an earlier one, or given by the host: exactly,
+/// Checks that every element that a command reads was written before by an earlier one, or given by the host: exactly,
 /// element by element, where the plan's own check takes blocks from end to end.
 fn reads_only_what_was_written(plan: &Plan) -> Result<(), String> {
     let given = |role| matches!(role, Role::Input | Role::Weight | Role::Optimiser | Role::State);
@@ -266,7 +266,7 @@ fn inference_keeps_two_slots_of_the_cell_state() {
     assert!(plan.buffers.iter().all(|buffer| buffer.role != Role::Optimiser));
 }
 
-/// What a training step holds for every time step and row: per layer h, c and what the cell keeps; W·x and the gate
+/// Tensors of a training step for every time step and row: per layer h, c and what the cell keeps; W·x and the gate
 /// gradients once for all layers; the gradients of the layers' inputs; and one batch with its target, gradient and loss.
 #[test]
 fn memory_of_a_training_step_follows_the_formula() {
@@ -342,7 +342,7 @@ fn gradient_plans_are_for_lstms_only() {
     assert!(gradients(&dense, Batch::new(1, 1), &Capabilities::default()).is_err());
 }
 
-/// Where C has few tiles and the sums are long, as in weights' gradients, workgroups share the terms.
+/// If C has few tiles and the sums are long, as in weights' gradients, workgroups share the terms.
 #[test]
 fn long_sums_of_small_matrices_are_made_in_parts() {
     let product = kernel::Matmul::plain(96, 80, 3000);

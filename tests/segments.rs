@@ -133,7 +133,7 @@ fn gradients_are_those_of_the_plan_that_keeps_everything() {
     }
 }
 
-/// Where a device cannot bind a segment, segments are shorter; inputs are split between segments.
+/// On a device that cannot bind a segment, segments are shorter; inputs are split between segments.
 #[test]
 fn small_devices_get_shorter_segments() {
     let layers = stack(vec![Lstm::new(4).return_sequences(true).into(), Dense::new(2).into()]);
@@ -275,7 +275,7 @@ fn training_is_the_same(device: &Device) {
     }
 }
 
-/// What is kept is saved with the training, so that a resumed run has the same bits.
+/// Checkpoints of time are saved with the training, so that a resumed run has the same bits.
 fn resumed_with_segments(device: &Device) {
     let (x, y) = data();
     let folder = tempfile::tempdir().unwrap();

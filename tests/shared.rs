@@ -38,7 +38,7 @@ fn fit(model: &mut Model, epochs: usize) {
     model.fit(x.view(), y.view(), Fit::new().epochs(epochs).batch_size(8).seed(5)).unwrap();
 }
 
-/// What every one of `count` threads makes, all begun at once.
+/// Results of `count` threads, all begun at once.
 fn at_once<T: Send>(count: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     let start = Barrier::new(count);
     std::thread::scope(|scope| {

@@ -31,10 +31,10 @@ use wgpu_lstm::{Device, GpuOptions, Strategy};
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
 struct Arguments {
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceName,
-    /// What to time; several may be given [default: forward]
+    /// Operation to time; several may be given [default: forward]
     #[arg(long, value_enum)]
     mode: Vec<Mode>,
     /// Sizes such as T=128,B=32,I=256,H=256,L=1,D=1,dtype=f32 (f16: recurrent weights in f16, on a GPU); several may be
@@ -47,7 +47,7 @@ struct Arguments {
     /// A list of sizes
     #[arg(long, value_enum, default_value = "small")]
     grid: Grid,
-    /// How the recurrence runs, instead of by size
+    /// Strategy of the recurrence, instead of the choice by size
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
     /// Keeps wgpu's checks of every index and loop in the shaders

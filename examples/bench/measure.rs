@@ -15,7 +15,7 @@ use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::Builder;
 use wgpu_lstm::{Device, Fit, Loss, LstmOutput, Optimiser, Sequential, Strategy, Stream, Update};
 
-/// What is timed.
+/// Operations to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// A forward pass over a batch of sequences
@@ -36,7 +36,7 @@ impl Mode {
     }
 }
 
-/// What a device reaches: the rates of its best large product and of a copy.
+/// Peak rates of a device: of its best large product and of a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     pub flops: f64,

@@ -5,11 +5,11 @@ use wgpu_lstm::{Activation, Bias, Cell, Lstm};
 /// A layer that differs from the plain one.
 #[derive(Debug)]
 pub struct Variant {
-    /// What a case calls it.
+    /// Name in a case.
     pub name: &'static str,
     /// The layer, from the plain one.
     pub of: fn(Lstm) -> Lstm,
-    /// Whether its sequences have lengths of their own.
+    /// True for sequences of different lengths.
     pub ragged: bool,
 }
 

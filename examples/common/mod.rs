@@ -10,7 +10,7 @@ pub(crate) use output::{note, say};
 
 use wgpu_lstm::{Capabilities, Device, GpuOptions, Result, Software};
 
-/// Where to run.
+/// Device to run on.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum DeviceName {
     /// The best hardware GPU, else the CPU

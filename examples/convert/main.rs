@@ -33,9 +33,9 @@ use wgpu_lstm::{Layer, Model, files};
 #[derive(Parser)]
 #[command(about)]
 struct Arguments {
-    /// What is read: .pt, .pth, .ckpt, .safetensors; .keras, .h5; .onnx
+    /// File to read: .pt, .pth, .ckpt, .safetensors; .keras, .h5; .onnx
     from: PathBuf,
-    /// What is written: .safetensors, .keras, .onnx; an older file of the name is replaced once the new one is checked
+    /// File to write: .safetensors, .keras, .onnx; an older file of the name is replaced once the new one is checked
     to: PathBuf,
     /// Format of what is written, which its name must fit; a .safetensors file can be `own` or `pytorch`
     #[arg(long = "to", value_enum, value_name = "FORMAT")]
@@ -45,7 +45,7 @@ struct Arguments {
     /// of recurrent nodes [default: the whole graph]
     #[arg(long, value_delimiter = ',', value_name = "PREFIX,...")]
     layers: Vec<String>,
-    /// Where to compare
+    /// Device to compare on
     #[arg(long, value_enum, default_value = "cpu")]
     device: common::DeviceName,
     /// Seed of the random input
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(std::fs::read(&from).unwrap(), before);
     }
 
-    /// What Keras does not have fails after the target's folder was made: an older file stays.
+    /// A layer that Keras lacks fails after the target's folder was made: an older file stays.
     #[test]
     fn an_older_file_stays_if_the_conversion_fails() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What is around a graph's recurrent nodes, as layers. Operators are taken by what they are, not by every attribute: whether the layers
-//! are the graph is then seen by running both.
+//! Layers for the nodes around a graph's recurrent ones. Operators are taken by their type, not by every attribute: running both then
+//! shows if the layers compute what the graph does.
 
 use crate::compare::Difference;
 use anyhow::{Context, Result, bail, ensure};
@@ -39,7 +39,7 @@ pub fn embedding(graph: &Graph) -> Result<Option<Part>> {
     Ok(None)
 }
 
-/// What follows the recurrent node of this name, which gives so many features, and whether it takes the node's final state.
+/// Layers after the recurrent node of this name, which gives so many features, and true if they take the node's final state.
 /// `picks`: whether operators that pick, pick the last step; they may pick directions.
 pub fn after(graph: &Graph, recurrent: &str, mut features: usize, picks: bool) -> Result<(bool, Vec<Part>)> {
     let mut parts: Vec<Part> = Vec::new();

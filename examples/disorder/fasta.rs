@@ -8,7 +8,7 @@ pub const AMINO_ACIDS: &str = "ACDEFGHIKLMNPQRSTVWY";
 
 /// A protein.
 pub struct Protein {
-    /// What stands behind ">", up to the first space.
+    /// The identifier: the header up to its first space, without ">".
     pub name: String,
     /// Its residues, each a place in [`AMINO_ACIDS`].
     pub residues: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Which parts of a protein have no fixed shape: metapredict's networks, trained by others in PyTorch, on the proteins of a FASTA file.
+//! Disordered regions of proteins: metapredict's networks, trained by others in PyTorch, on the proteins of a FASTA file.
 //!
 //! ```text
 //! cargo run --release --example disorder
@@ -32,7 +32,7 @@ struct Arguments {
     /// A network of metapredict 3.1.1: V1 and V2 are here, V3 is its epoch099_val_loss1107.08.ckpt
     #[arg(long, value_name = "FILE", default_value = "examples/data/disorder/v2.pt")]
     network: PathBuf,
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: common::DeviceName,
     /// The protein to draw, by its name [default: the longest]

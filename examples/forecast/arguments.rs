@@ -53,7 +53,7 @@ pub struct Arguments {
     /// Seed of the first weights and of the order of the batches
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
     /// Folder for the plot and the saved model

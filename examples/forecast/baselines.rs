@@ -8,7 +8,7 @@ use ndarray::s;
 use std::collections::HashMap;
 use wgpu_lstm::data::Scaler;
 
-/// What a baseline is given: the series, its first held-out row, the window's sizes, and the row after each window.
+/// A baseline's inputs: the series, its first held-out row, the window's sizes, and the row after each window.
 pub struct Task<'a> {
     pub series: &'a Series,
     pub train: usize,

@@ -27,21 +27,21 @@ const EPOCHS: [usize; 2] = [20, 12];
 /// The quantiles of a forecast with intervals: the lower edge of the band, the median, the upper edge.
 pub const QUANTILES: [f64; 3] = [0.1, 0.5, 0.9];
 
-/// What is saved with the model, so that it can be used again.
+/// Settings that are saved with the model, so that it can be used again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub column: String,
     /// The columns that it sees beside that one.
     #[serde(default)]
     pub others: Vec<String>,
-    /// What it forecasts of each row: these quantiles, or where there are none, the value that makes squared errors least.
+    /// Quantiles that it forecasts of each row; if there are none, the value that minimises the squared error.
     #[serde(default)]
     pub quantiles: Vec<f32>,
     pub lookback: usize,
     pub horizon: usize,
     /// Rows from the start of the series that it was trained on.
     trained_rows: usize,
-    /// Which these are; older files do not have it.
+    /// Dates and checksum of these rows; older files have none.
     #[serde(default)]
     trained: Option<Trained>,
     /// For the column, then for the others.
@@ -156,7 +156,7 @@ impl Forecaster {
         self.model.summary()
     }
 
-    /// What becomes of the series for the network, where that is less than it holds: numbers that are different in f64 and, scaled,
+    /// A note where f32 loses precision of the series: numbers that are different in f64 and, scaled,
     /// the same in f32.
     pub fn lost_to_rounding(&self, series: &Series) -> Result<Vec<String>> {
         let features = series.features();
@@ -174,7 +174,7 @@ impl Forecaster {
             .collect())
     }
 
-    /// Which of the rows from `start` on the model was trained on.
+    /// Rows from `start` on that the model was trained on.
     pub fn seen(&self, series: &Series, start: usize) -> Seen {
         let Settings { ref trained, trained_rows, .. } = self.settings;
         let Some(Trained { dates, checksum: sum }) = trained else {

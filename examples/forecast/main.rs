@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use steps::Uneven;
 use wgpu_lstm::files;
 
-/// What `--json` writes.
+/// The report of `--json`.
 #[derive(Serialize)]
 struct Report {
     column: String,

@@ -1,6 +1,6 @@
 //! Writing numbers of any size so that they can be read side by side.
 
-/// How numbers that belong together are written: in full, or as powers of ten where that would be long.
+/// Notation of numbers that belong together: in full, or as powers of ten where that would be long.
 #[derive(Clone, Copy, Debug)]
 pub enum Numbers {
     /// With this many decimals.

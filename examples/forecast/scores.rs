@@ -1,4 +1,4 @@
-//! How far forecasts are from the truth, as a table and as JSON.
+//! Errors of forecasts, as a table and as JSON.
 
 use super::forecaster::QUANTILES;
 use super::numbers::Numbers;
@@ -10,7 +10,7 @@ use wgpu_lstm::metrics;
 /// Errors of one forecast.
 #[derive(Clone, Debug, Serialize)]
 pub struct Scores {
-    /// Who made it.
+    /// Name of the forecaster.
     pub name: String,
     /// Root of the mean squared error, for each row ahead.
     pub rmse: Vec<f64>,
@@ -35,10 +35,10 @@ impl Scores {
     }
 }
 
-/// How good a band is.
+/// Scores of a prediction interval.
 #[derive(Clone, Debug, Serialize)]
 pub struct BandScores {
-    /// Who made it.
+    /// Name of the forecaster.
     pub name: String,
     /// Share of the truth inside the band or on its edge, for each row ahead.
     pub inside: Vec<f64>,

@@ -17,7 +17,7 @@ pub struct Series {
     pub values: Vec<f64>,
     /// Columns that a forecast sees, too.
     pub others: Vec<Column>,
-    /// When each was taken.
+    /// Time stamp of each row.
     pub times: Option<Vec<NaiveDateTime>>,
     /// Time between the rows; `None` without dates, or of a single row.
     pub steps: Option<Steps>,
@@ -85,7 +85,7 @@ impl Series {
         Ok(Series { column: column.into(), values, others, times: dates.map(|(_, times)| times), steps, notes })
     }
 
-    /// What a forecast sees, [time, features]: the column to forecast, then the others.
+    /// Features of a forecast, [time, features]: the column to forecast, then the others.
     pub fn features(&self) -> Array2<f64> {
         Array2::from_shape_fn((self.values.len(), 1 + self.others.len()), |(row, feature)| match feature {
             0 => self.values[row],

@@ -28,7 +28,7 @@ pub struct Steps {
 /// Steps that are longer or shorter than the others.
 #[derive(Clone, Debug, Serialize)]
 pub struct Uneven {
-    /// How many.
+    /// Number of such steps.
     pub count: usize,
     /// Of so many steps.
     pub of: usize,
@@ -85,7 +85,7 @@ impl Steps {
         self.uneven.as_ref().is_none_or(|uneven| uneven.count * 2 <= uneven.of).then_some(&self.step)
     }
 
-    /// When the row `ahead` rows after `last` is due; `None` where the step is not known, or beyond the calendar.
+    /// Time of the row `ahead` rows after `last`; `None` where the step is not known, or beyond the calendar.
     pub fn due(&self, last: NaiveDateTime, ahead: usize) -> Option<NaiveDateTime> {
         match self.known()? {
             Step::Every(step) => last.checked_add_signed(step.checked_mul(i32::try_from(ahead).ok()?)?),
@@ -158,7 +158,7 @@ impl Step {
         rows.extend(times.windows(2).zip(1..).filter(|(pair, _)| !follows(pair)).map(|(_, row)| row));
     }
 
-    /// When the row after this one is due; of months without a day, their first.
+    /// Time of the next row; of months without a day, their first.
     fn next(&self, time: NaiveDateTime) -> Option<NaiveDateTime> {
         match self {
             Step::Every(step) => time.checked_add_signed(*step),

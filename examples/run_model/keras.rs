@@ -6,7 +6,7 @@ use anyhow::Result;
 use std::path::Path;
 use wgpu_lstm::format::keras;
 
-/// What the file holds.
+/// A summary of the file.
 pub fn list(path: &Path) -> Result<String> {
     Ok(keras::describe(path)?.to_string())
 }

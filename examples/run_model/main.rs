@@ -39,10 +39,10 @@ struct Arguments {
     /// An input, f32, f64, i64 or i32; [B, T, I] for a recurrent layer. Of PyTorch's, h_0 and c_0 can be given, too
     #[arg(long = "input", value_name = "[NAME=]FILE.npy")]
     inputs: Vec<String>,
-    /// Where the outputs go
+    /// File for the outputs
     #[arg(long, value_name = "FILE.npz", required_unless_present = "list")]
     output: Option<PathBuf>,
-    /// Which of several layers, by what its tensors' names begin with
+    /// Layer to run where the file has several: the prefix of its tensors' names
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     /// Steps of each sequence, integers [B]
@@ -51,7 +51,7 @@ struct Arguments {
     /// Inputs and outputs are [T, B, ...]
     #[arg(long)]
     time_major: bool,
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: common::DeviceName,
     /// Says what the file holds, and what of it is not supported
@@ -59,7 +59,7 @@ struct Arguments {
     list: bool,
 }
 
-/// What a format is asked to run.
+/// A run that is requested of a format.
 pub struct Request {
     /// Arrays with the names that they were given, in their order.
     pub inputs: Vec<(Option<String>, Array)>,

@@ -7,7 +7,7 @@ use std::path::Path;
 use wgpu_lstm::Device;
 use wgpu_lstm::format::onnx::{Graph, Value};
 
-/// What the file holds.
+/// A summary of the file.
 pub fn list(path: &Path) -> Result<String> {
     Ok(Graph::load(path, &Device::cpu())?.describe() + "\n")
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 use wgpu_lstm::{Device, Model};
 
-/// What the file holds.
+/// A summary of the file.
 pub fn list(path: &Path) -> Result<String> {
     let model = Model::load(path, &Device::cpu())?;
     let mut text = model.summary();

@@ -7,7 +7,7 @@ use std::path::Path;
 use wgpu_lstm::LstmState;
 use wgpu_lstm::format::pytorch::Weights;
 
-/// What the file holds.
+/// A summary of the file.
 pub fn list(path: &Path) -> Result<String> {
     let weights = Weights::open(path)?;
     let mut text = String::from("recurrent layers, by prefix\n");

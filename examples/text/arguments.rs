@@ -45,16 +45,16 @@ pub struct Arguments {
     /// Seed of weights, dropout and writing
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// How bold the writing is: 1 takes the model at its word, less prefers what it thinks likely
+    /// Temperature of sampling: 1 takes the model at its word, less prefers what it thinks likely
     #[arg(long, value_name = "T", default_value_t = 0.7)]
     pub temperature: f64,
     /// Characters to write
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub length: usize,
-    /// What the writing goes on from [default: the start of what is held out]
+    /// Prompt that the writing continues [default: the start of the held-out text]
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     pub device: DeviceName,
     /// Folder for the saved model

@@ -1,4 +1,4 @@
-//! What a model must beat: counts of what follows the last few characters.
+//! An n-gram baseline: counts of the character that follows the last few.
 
 use std::collections::HashMap;
 

@@ -35,7 +35,7 @@ impl Alphabet {
         Alphabet(kept.into_iter().collect())
     }
 
-    /// How many numbers there are.
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         1 + self.0.chars().count()
     }

@@ -15,7 +15,7 @@ use wgpu_lstm::{
 /// Highest learning rate; it rises over the first steps and falls along half a cosine.
 const RATE: f64 = 4e-3;
 
-/// What is saved with the model.
+/// Settings that are saved with the model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Settings {
     alphabet: Alphabet,

@@ -30,10 +30,10 @@ struct Arguments {
     /// The node to lift
     #[arg(long, default_value = "/recurrent/LSTM")]
     node: String,
-    /// What is taken as equal: differences up to this
+    /// Tolerance: differences up to this are taken as equal
     #[arg(long, default_value_t = 1e-5)]
     tolerance: f32,
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value_t = common::DeviceName::Auto)]
     device: common::DeviceName,
 }

@@ -29,10 +29,10 @@ struct Arguments {
     /// The data
     #[arg(long, default_value = "examples/data/japanese-vowels-i16e4.npz")]
     data: PathBuf,
-    /// Where to run
+    /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: common::DeviceName,
-    /// How many models to train, with seeds 1, 2, ...
+    /// Number of models to train, with seeds 1, 2, ...
     #[arg(long, default_value_t = 5)]
     seeds: u64,
     /// Times through the training data

@@ -50,6 +50,7 @@ pub const MAX_STATES: usize = 3;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Cell {
     /// The LSTM of [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html) and
     /// [Keras](https://keras.io/api/layers/recurrent_layers/lstm/):

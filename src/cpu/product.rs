@@ -9,7 +9,7 @@ use super::Args;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack, packed_len};
 use super::share::{Piece, deal, share};
 use super::team::WORTH_A_THREAD;
-use crate::kernel::{Call, params::Matmul};
+use crate::kernel::{Call, Matmul};
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
 use pulp::Simd;

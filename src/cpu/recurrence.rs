@@ -11,7 +11,7 @@ use super::share::{Piece, deal, share};
 use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, MAX_STATES, Settings};
-use crate::kernel::{Call, ScanBackwardConstants, ScanForwardConstants, params, widened};
+use crate::kernel::{self, Call, ScanBackwardConstants, ScanForwardConstants, widened};
 use crate::random::bits;
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
@@ -286,7 +286,7 @@ pub(crate) fn time(step: usize, total: u32, direction: usize, backwards: u32) ->
 /// Everything that all tiles read in a forward pass.
 struct ForwardPass<'a, F> {
     cell: ForwardRowFn<F>,
-    p: params::ScanForward,
+    p: kernel::ScanForward,
     settings: Settings,
     ragged: bool,
     /// Whether states are carried past the cell, and whether by zoneout.
@@ -434,7 +434,7 @@ impl<F: Real> ForwardPass<'_, F> {
 
 /// Twin of `shaders/scan_forward.wgsl`.
 pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
-    let p: params::ScanForward = call.params();
+    let p: kernel::ScanForward = call.params();
     let constants: ScanForwardConstants = call.constants();
     let [hidden, width] = [constants.h, constants.k].map(|size| size as usize);
     let (train, drop, carries) = (constants.train, constants.drop, constants.carries.any());
@@ -580,7 +580,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
 /// Everything that all tiles read in a backward pass.
 struct BackwardPass<'a, F> {
     cell: BackwardRowFn<F>,
-    p: params::ScanBackward,
+    p: kernel::ScanBackward,
     settings: Settings,
     ragged: bool,
     /// Whether gradients are carried past the cell, and whether by zoneout.
@@ -763,7 +763,7 @@ impl<F: Real> BackwardPass<'_, F> {
 
 /// Twin of `shaders/scan_backward.wgsl`.
 pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
-    let p: params::ScanBackward = call.params();
+    let p: kernel::ScanBackward = call.params();
     let constants: ScanBackwardConstants = call.constants();
     let (hidden, carries) = (constants.h as usize, constants.carries.any());
     let [batch, directions, steps] = [p.batch, p.directions, p.steps].map(|size| size as usize);

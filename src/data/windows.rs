@@ -27,9 +27,9 @@ pub struct Windows {
 /// Windows of a series; those of f32 are ready for [`Model::fit`](crate::Model::fit).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Windowed<A = f32> {
-    /// What is known, [N, lookback, features].
+    /// Inputs, [N, lookback, features].
     pub x: Array3<A>,
-    /// What follows, [N, horizon · targets]: all targets of the first step, then of the second, ...
+    /// Targets, [N, horizon · targets]: all targets of the first step, then of the second, ...
     pub y: Array2<A>,
     /// For each window, the time of the first step that follows.
     pub first: Vec<usize>,

@@ -398,7 +398,7 @@ const TORCH_MAGIC: [u8; 12] = [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6
 /// The end of a LevelDB table, which a checkpoint's index is.
 const LEVEL_DB: [u8; 8] = [0x57, 0xfb, 0x80, 0x8b, 0x24, 0x75, 0x47, 0xdb];
 
-/// For content that says nothing.
+/// The type by the file's name, for content that is not conclusive.
 fn by_name(path: &Path) -> FileType {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     match &extension(path)[..] {

@@ -20,9 +20,9 @@ pub mod keras;
 pub(crate) mod number;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+pub(crate) mod own;
 #[cfg(feature = "pytorch")]
 pub mod pytorch;
-pub(crate) mod safetensors;
 
 #[allow(unused_imports)] // without files of others there may be none to check
 pub(crate) use identify::check;

@@ -44,7 +44,7 @@ impl Number {
         }
     }
 
-    /// What is not said of a type that is not read.
+    /// The rest of a sentence on a type that is not read.
     pub fn refusal(&self) -> String {
         format!("has type {self}; F16, BF16, F32 and F64 are read")
     }

@@ -7,6 +7,7 @@ use std::fmt;
 
 /// Graphics interfaces that wgpu speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// Linux, Windows, Android.
     Vulkan,
@@ -32,8 +33,9 @@ impl fmt::Display for Backend {
     }
 }
 
-/// What stands behind an adapter, best first.
+/// Types of adapters, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum AdapterKind {
     /// A GPU with memory of its own.
     Discrete,
@@ -59,19 +61,20 @@ impl fmt::Display for AdapterKind {
     }
 }
 
-/// Whether a software adapter may be used. The crate's own CPU executor is faster than any.
+/// Choice of software adapters. The crate's own CPU executor is faster than any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Software {
     /// Never.
     #[default]
     Never,
-    /// Where there is no hardware adapter.
+    /// Only if there is no hardware adapter.
     Fallback,
     /// Only a software adapter, for tests.
     Only,
 }
 
-/// Which GPU to open.
+/// Choice of a GPU and of options to open it with.
 ///
 /// ```
 /// use wgpu_lstm::{GpuOptions, Software};
@@ -83,11 +86,11 @@ pub struct GpuOptions {
     pub backend: Option<Backend>,
     /// Part of the adapter's name, in any case of letters.
     pub adapter: Option<String>,
-    /// Whether a software adapter may be used.
+    /// Choice of software adapters.
     pub software: Software,
     /// Plan as if the device could bind no more bytes than this; for tests of how time is split.
     pub max_binding_bytes: Option<u64>,
-    /// How the recurrence is to run, instead of by size.
+    /// Strategy of the recurrence; `None`: chosen by size.
     pub strategy: Option<Strategy>,
     /// Let time steps read the recurrent weights rounded to f16, half the bytes of every step; weights, states, sums and
     /// everything else stay f32. Where a step waits for its weights (small batches, many hidden units) it takes less time.
@@ -105,7 +108,7 @@ pub struct GpuOptions {
 pub struct Adapter {
     /// Name given by the driver.
     pub name: String,
-    /// What stands behind it.
+    /// Its type.
     pub kind: AdapterKind,
     /// Graphics interface.
     pub backend: Backend,
@@ -133,7 +136,7 @@ impl fmt::Display for Adapter {
     }
 }
 
-/// What the kernels need of a device: all adapters with WebGPU's default limits have it.
+/// Limits that the kernels need of a device: all adapters with WebGPU's default limits have them.
 const NEEDS: [(&str, u32); 4] = [
     ("storage buffers a kernel", 7),
     ("threads a workgroup", 256),

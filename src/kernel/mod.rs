@@ -69,10 +69,6 @@ pub use scan::{
 };
 pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
 
-/// Parameter blocks by the path that schedules know.
-#[doc(no_inline)]
-pub use crate::kernel as params;
-
 use crate::cell::CellSpec;
 use crate::cpu::Args;
 

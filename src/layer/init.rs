@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Initial weights, drawn by a seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Init {
     /// Uniform in ±1/√H, biases too (`torch.nn.LSTM`); dense layers uniform in ±1/√inputs (`torch.nn.Linear`).
     #[default]

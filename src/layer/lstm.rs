@@ -35,6 +35,7 @@ impl Bias {
 /// [Keras's Bidirectional](https://keras.io/api/layers/recurrent_layers/bidirectional/). Between layers they lie side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Merge {
     /// Side by side: 2·K features.
     #[default]

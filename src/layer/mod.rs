@@ -45,6 +45,7 @@ use serde::{Deserialize, Serialize};
 /// A layer of a [`Sequential`](crate::Sequential) model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "layer", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Layer {
     /// A stack of LSTM layers.
     Lstm(Lstm),

@@ -35,7 +35,7 @@ pub fn classes<D: Dimension>(scores: ArrayView<f32, D>) -> Result<ArrayD<usize>>
     memory::array_of(shape, scores.lanes(last).into_iter().map(highest), "classes")
 }
 
-/// Share of classes that are right.
+/// Accuracy: the share of correct predictions.
 ///
 /// # Errors
 /// Shapes that differ; no elements.
@@ -55,7 +55,7 @@ pub fn accuracy<D: Dimension, E: Dimension>(
     Ok(right as f64 / truth.len() as f64)
 }
 
-/// How often each class was taken for each: row true class, column predicted class, as
+/// Confusion matrix: number of samples by true class (row) and predicted class (column), as
 /// [`sklearn.metrics.confusion_matrix`](https://scikit-learn.org/stable/modules/generated/sklearn.metrics.confusion_matrix.html).
 ///
 /// ```
@@ -97,17 +97,17 @@ impl ConfusionMatrix {
         self.0.view()
     }
 
-    /// Share of classes that are right.
+    /// Accuracy: the share of correct predictions.
     pub fn accuracy(&self) -> f64 {
         self.0.diag().sum() as f64 / self.0.sum() as f64
     }
 
-    /// Share of what was taken for the class that is of it; nothing where none was, or where there is no such class.
+    /// Precision: TP / (TP + FP); `None` if nothing was predicted as this class, or if there is no such class.
     pub fn precision(&self, class: usize) -> Option<f64> {
         (class < self.0.nrows()).then(|| self.share(class, self.0.column(class).sum()))?
     }
 
-    /// Share of what is of the class that was taken for it; nothing where none is, or where there is no such class.
+    /// Recall: TP / (TP + FN); `None` if no sample is of this class, or if there is no such class.
     pub fn recall(&self, class: usize) -> Option<f64> {
         (class < self.0.nrows()).then(|| self.share(class, self.0.row(class).sum()))?
     }

@@ -19,7 +19,7 @@ fn mean<D: Dimension, E: Dimension>(
     Ok(Zip::from(&prediction).and(&truth).fold(0.0, |sum, &p, &t| sum + term(p.into(), t.into())) / count)
 }
 
-/// Root of the mean of squared errors over all elements, in units of the truth.
+/// Root mean squared error (RMSE) over all elements, in units of the truth.
 ///
 /// # Errors
 /// Shapes that differ, no elements, numbers that are not finite: as for all scores here.
@@ -44,7 +44,7 @@ pub fn rmse<D: Dimension, E: Dimension>(
     if unit.is_normal() { Ok(squares(unit)?.sqrt() * unit) } else { Ok(unit) }
 }
 
-/// Mean of absolute errors over all elements, in units of the truth.
+/// Mean absolute error (MAE) over all elements, in units of the truth.
 ///
 /// # Errors
 /// As [`rmse`].
@@ -62,7 +62,7 @@ pub fn mae<D: Dimension, E: Dimension>(
     mean(prediction, truth, |p, t| (p - t).abs())
 }
 
-/// Mean of |error| / |truth|: 0.1 is ten per cent.
+/// Mean absolute percentage error (MAPE), the mean of |error| / |truth|: 0.1 is ten per cent.
 ///
 /// # Errors
 /// As [`rmse`]; a truth of 0, for which it has no meaning.
@@ -86,7 +86,7 @@ pub fn mape<D: Dimension, E: Dimension>(
     mean(prediction, truth, |p, t| (p - t).abs() / t.abs())
 }
 
-/// Mean of 2·|error| / (|prediction| + |truth|), from 0 to 2; where both are 0 there is no error. As in the M4
+/// Symmetric MAPE, the mean of 2·|error| / (|prediction| + |truth|), from 0 to 2; where both are 0 there is no error. As in the M4
 /// competition (Makridakis et al. 2020), which multiplies it by 100.
 ///
 /// # Errors

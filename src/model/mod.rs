@@ -2,30 +2,30 @@
 
 mod bare;
 mod cache;
-mod checksum;
-mod file;
 mod mask;
 mod parameters;
 mod recovery;
 mod sequential;
 mod stream;
 mod summary;
+#[cfg(not(target_arch = "wasm32"))]
+mod training_state;
 
 pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub use sequential::Sequential;
 pub use stream::{Stream, StreamState};
-
-#[cfg(feature = "pytorch")]
-pub(crate) use file::KEY;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use training_state::TrainingState;
 
 use crate::activation::Activation;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
+use crate::fit::{self, Fit, History, Progress};
 use crate::layer::{HostTensor, Layer};
 use crate::memory;
 use crate::network::{Batch, NetworkPlan, Node, Purpose, check_carried, check_segments, network};
 use crate::plan::{BufferId, Plan, Role};
-use crate::train::{self, Clip, Fit, History, Loss, Optimiser, Progress, TimeCheckpoints, Update};
+use crate::train::{Clip, Loss, Optimiser, TimeCheckpoints, Update};
 use crate::transfer::{Order, download, finite, not_empty, upload, words};
 use crate::wait;
 use cache::{Compiled, Lease, Plans};
@@ -56,7 +56,7 @@ struct Training {
     states: HashMap<(usize, String), Tensor>,
     /// Losses of the last steps, on the device.
     log: Tensor,
-    pace: train::Pace,
+    pace: fit::Pace,
     /// Held by all clones that have these tensors; whoever writes to them must hold it alone.
     sharing: Arc<()>,
 }
@@ -86,7 +86,7 @@ impl Training {
 }
 
 /// Losses that the device keeps until the host looks.
-const LOG: u64 = train::MOST_STEPS as u64;
+const LOG: u64 = fit::MOST_STEPS as u64;
 
 /// A model on a device.
 ///
@@ -238,7 +238,7 @@ impl Model {
             checkpoints: TimeCheckpoints::Off,
             states: HashMap::new(),
             log,
-            pace: train::Pace::new(),
+            pace: fit::Pace::new(),
             sharing: Arc::default(),
         });
         self.plans.forget(|Key { kind, .. }| kind != Kind::Predict);
@@ -400,7 +400,7 @@ impl Model {
         fit: Fit<'_>,
     ) -> Result<History> {
         let y = self.target(y)?;
-        train::fit(self, x, y, fit).await
+        fit::fit(self, x, y, fit).await
     }
 
     /// The loss on x and y (shaped as for [`Model::fit`]), averaged over all sequences.
@@ -477,7 +477,7 @@ impl Model {
         lengths: Option<&[usize]>,
         stateful: Option<usize>,
     ) -> Result<f32> {
-        train::check_data(self, "x", "y", &x, &y)?;
+        fit::check_data(self, "x", "y", &x, &y)?;
         let (count, steps, _) = x.dim();
         let lengths = self.config.lengths("x", &x, lengths)?;
         let (mut sum, mut terms) = (0.0f64, 0usize);
@@ -644,6 +644,15 @@ impl Model {
             Error::Config(format!("the model keeps no value \"{name}\"; it keeps: {}", known.join(", ")))
         })?;
         serde_json::from_value(value.clone()).map_err(|error| Error::Config(format!("extra \"{name}\": {error}")))
+    }
+
+    /// All values kept with [`Model::set_extra`].
+    pub(crate) fn extras(&self) -> &BTreeMap<String, serde_json::Value> {
+        &self.extra
+    }
+
+    pub(crate) fn set_extras(&mut self, extra: BTreeMap<String, serde_json::Value>) {
+        self.extra = extra;
     }
 
     /// All parameters by name (`lstm.weight_ih_l0`, `dense.weight`, ...), in PyTorch's shapes.

@@ -2,7 +2,7 @@
 
 use super::{Model, not_compiled};
 use crate::error::{Error, Result};
-use crate::train::Pace;
+use crate::fit::Pace;
 use crate::transfer::is_finite;
 
 impl Model {

@@ -2,11 +2,11 @@
 
 use super::pass::Trained;
 use crate::error::{Error, Result};
-use crate::kernel::{self, LossConstants, NoConstants};
+use crate::kernel::{self, HYPER, LossConstants, NoConstants};
 use crate::layer::Vectors;
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Direction, Sequence};
-use crate::train::{Action, Clip, HYPER, Loss, Regulariser, Rule, Update};
+use crate::train::{Action, Clip, Loss, Regulariser, Rule, Update};
 
 /// The buffer of the rows' factors, [T, B] or [1, B], where a plan is weighted.
 pub const ROW_WEIGHTS: &str = "row weights";

@@ -19,7 +19,7 @@ use crate::kernel::Call;
 use std::ops::{Deref, DerefMut};
 pub use strategy::Strategy;
 
-/// What the scheduler must know of a device.
+/// Limits and properties of a device, as the scheduler needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Largest buffer that a kernel can bind, in bytes. What is larger is split along time.
@@ -28,15 +28,15 @@ pub struct Capabilities {
     pub max_groups: u64,
     /// Threads that keep the device busy; above that, a thread may take more work to reuse what it has loaded.
     pub busy_threads: u64,
-    /// Layers of up to so many hidden units run as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
+    /// Most hidden units of a layer that runs as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
     pub whole_sequence_units: u32,
-    /// Whether workgroup memory is faster than other memory, so that products should go through tiles in it.
+    /// True if workgroup memory is faster than other memory, so that products should go through tiles in it.
     pub workgroup_tiles: bool,
-    /// Whether a dispatch's loops must be short: some drivers end them after 65,535 turns, others watch the clock.
+    /// True if a dispatch's loops must be short: some drivers end them after 65,535 iterations, others have a watchdog.
     pub short_loops: bool,
-    /// How the recurrence is to run; `None`: chosen by size.
+    /// Strategy of the recurrence; `None`: chosen by size.
     pub strategy: Option<Strategy>,
-    /// Whether time steps read the recurrent weights in f16.
+    /// True if time steps read the recurrent weights in f16.
     pub half_weights: bool,
     /// Memory that a plan may use in all, in bytes; `None` where the device does not say.
     pub memory_bytes: Option<u64>,
@@ -59,8 +59,9 @@ impl Default for Capabilities {
     }
 }
 
-/// What a buffer is for.
+/// The use of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Role {
     /// Written by the host before a run.
     Input,
@@ -89,7 +90,7 @@ pub struct Buffer {
     pub name: String,
     /// Elements.
     pub len: u64,
-    /// What it is for.
+    /// Its use.
     pub role: Role,
 }
 
@@ -135,9 +136,9 @@ pub struct Plan {
 /// Contents of a [`Plan`].
 #[derive(Clone, Debug, Default)]
 pub struct PlanContents {
-    /// What it does, for people.
+    /// A line on its purpose, for people.
     pub title: String,
-    /// How the recurrence runs, and why.
+    /// The strategy of the recurrence, and the reason for it.
     pub strategy: String,
     /// The buffers.
     pub buffers: Vec<Buffer>,
@@ -227,7 +228,7 @@ impl Plan {
         1e3 * (self.flops() as f64 / flops).max(self.bytes() as f64 / bytes)
     }
 
-    /// How often a kernel is dispatched.
+    /// Number of dispatches of a kernel.
     pub fn dispatches_of(&self, kernel: &str) -> usize {
         self.commands.iter().filter(|command| command.call.kernel.name == kernel).count()
     }

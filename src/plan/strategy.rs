@@ -2,7 +2,7 @@
 
 use super::Capabilities;
 
-/// How the time steps of a layer become dispatches.
+/// Strategies of the recurrence: the way in which the time steps of a layer become dispatches.
 ///
 /// ```
 /// use wgpu_lstm::{Capabilities, Lstm, Strategy};
@@ -12,6 +12,7 @@ use super::Capabilities;
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Strategy {
     /// One dispatch a step: its workgroups share out hidden units and batch rows. For any size.
     PerStep,

@@ -3,7 +3,7 @@
 use super::sequence::Sequence;
 use crate::cell::CellSpec;
 use crate::error::{Error, Result, Unit};
-use crate::kernel::{self, Call, Constants, Kernel, NoConstants, Params, params};
+use crate::kernel::{self, Call, Constants, Kernel, NoConstants, Params};
 use crate::memory;
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use crate::random;
@@ -273,7 +273,7 @@ impl Builder {
 
     /// Sets a range to a value.
     pub fn fill(&mut self, buffer: BufferId, range: Range<u32>, value: f32) {
-        let params = params::Fill { offset: range.start, n: range.end - range.start, value };
+        let params = kernel::Fill { offset: range.start, n: range.end - range.start, value };
         self.push(&kernel::FILL, None, &NoConstants, &params, &[buffer]);
     }
 
@@ -297,7 +297,7 @@ impl Builder {
         dst_strides: [i32; 4],
         add: bool,
     ) {
-        let params = params::StridedCopy {
+        let params = kernel::StridedCopy {
             n0: size[0],
             n1: size[1],
             n2: size[2],
@@ -350,7 +350,7 @@ impl Builder {
         let before = self.first_step();
         for part in x.parts(&y) {
             let ((from, src_offset), (to, dst_offset)) = (x.at(part.start), y.at(part.start));
-            let params = params::Dropout {
+            let params = kernel::Dropout {
                 steps: part.len() as u32,
                 rows: batch,
                 features: x.features,
@@ -380,7 +380,7 @@ impl Builder {
         to: BufferId,
         drop: Drop,
     ) {
-        let params = params::Dropout {
+        let params = kernel::Dropout {
             steps,
             rows,
             features,
@@ -399,18 +399,18 @@ impl Builder {
         self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[words, from, to]);
     }
 
-    /// Adds a matrix product; see [`params::Matmul`]. What is too much for one dispatch is split: rows by the number of
+    /// Adds a matrix product; see [`kernel::Matmul`]. What is too much for one dispatch is split: rows by the number of
     /// workgroups, terms by the length of a shader's loops.
-    pub fn matmul(&mut self, whole: params::Matmul, a: BufferId, b: BufferId, c: BufferId) {
+    pub fn matmul(&mut self, whole: kernel::Matmul, a: BufferId, b: BufferId, c: BufferId) {
         let rows = self.capabilities.max_groups.min(65_535) as u32 * 16;
         let (k_split, [a_k_hi, b_k_hi], [a_k_lo, b_k_lo]) =
             joined(whole.k, whole.k_split, [whole.a_k_hi, whole.b_k_hi], [whole.a_k_lo, whole.b_k_lo]);
-        let whole = params::Matmul { k_split, a_k_hi, a_k_lo, b_k_hi, b_k_lo, ..whole };
+        let whole = kernel::Matmul { k_split, a_k_hi, a_k_lo, b_k_hi, b_k_lo, ..whole };
         // Tiles of rows would be mostly empty where there are few.
         let tiled = self.capabilities.workgroup_tiles && whole.m > FEW_ROWS;
         for m in split(whole.m, whole.m_split, rows) {
             for k in split(whole.k, whole.k_split, MOST_TERMS) {
-                let part = params::Matmul {
+                let part = kernel::Matmul {
                     m: m.len,
                     m_split: m.split,
                     k: k.len,
@@ -445,14 +445,14 @@ impl Builder {
     pub(crate) fn round_weights(&mut self, weights: BufferId, into: BufferId) -> bool {
         let n = self.plan.buffers[into.0].len as u32;
         if weights != into {
-            self.push(&kernel::HALF, None, &NoConstants, &params::Half { n }, &[weights, into]);
+            self.push(&kernel::HALF, None, &NoConstants, &kernel::Half { n }, &[weights, into]);
         }
         weights != into
     }
 
     /// How many workgroups should share the terms of each sum; nothing where the tiles of C keep the device busy, or where
     /// C is not in one piece.
-    fn parts(&self, whole: &params::Matmul) -> Option<u32> {
+    fn parts(&self, whole: &kernel::Matmul) -> Option<u32> {
         const TERMS: u32 = 256; // of a part, at least: its share of C is written and read once more
         const MOST: u64 = 16; // added up by as many threads at once
         let tiles = whole.m.div_ceil(64) as u64 * whole.n.div_ceil(64) as u64;
@@ -463,14 +463,14 @@ impl Builder {
 
     /// Adds a product whose terms are shared out, and the sum of the parts in their order: the bits do not hang on which
     /// workgroup is first.
-    fn matmul_in_parts(&mut self, whole: params::Matmul, parts: u32, [a, b, c]: [BufferId; 3]) {
+    fn matmul_in_parts(&mut self, whole: kernel::Matmul, parts: u32, [a, b, c]: [BufferId; 3]) {
         let multiple = if whole.k_split < whole.k { whole.k_split } else { 16 };
         let part = whole.k.div_ceil(parts).next_multiple_of(multiple);
         let columns = whole.m * whole.n;
-        let shared = params::Matmul { accumulate: 0, c_offset: 0, part, c_part: columns, ..whole };
+        let shared = kernel::Matmul { accumulate: 0, c_offset: 0, part, c_part: columns, ..whole };
         let sums = self.partial_sums(shared.parts() as u64 * columns as u64);
         self.push(&kernel::MATMUL, None, &NoConstants, &shared, &[a, b, sums]);
-        let params = params::ColumnSum {
+        let params = kernel::ColumnSum {
             rows: shared.parts(),
             columns,
             a_offset: 0,

@@ -1,4 +1,4 @@
-//! What training makes small.
+//! Loss functions.
 
 use crate::error::{Error, Result};
 use crate::kernel::LossKind;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Loss {
     /// Mean of squares over all elements, as
     /// [`torch.nn.MSELoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.MSELoss.html).
@@ -27,7 +28,7 @@ pub enum Loss {
     /// [`torch.nn.HuberLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.HuberLoss.html) and
     /// [`keras.losses.Huber`](https://keras.io/api/losses/regression_losses/#huber-class), whose defaults are 1.
     Huber {
-        /// Where the line begins, in units of the target; finite and above 0.
+        /// The error at which the loss becomes linear, in units of the target; finite and above 0.
         delta: f32,
     },
     /// Pinball loss of several quantiles at once: max(q·e, (q − 1)·e) with e = target − prediction (Koenker and Bassett
@@ -98,7 +99,7 @@ impl Loss {
         }
     }
 
-    /// Whether the prediction holds logits, which an activation would spoil.
+    /// True if the prediction holds logits, which an activation would spoil.
     pub(crate) fn takes_logits(&self) -> bool {
         matches!(self, Loss::BinaryCrossEntropy | Loss::SoftmaxCrossEntropy | Loss::SparseSoftmaxCrossEntropy)
     }
@@ -124,7 +125,7 @@ impl Loss {
         Ok(prediction / parts)
     }
 
-    /// How many terms the mean is over, for predictions of `width` features.
+    /// Number of terms that the mean is over, for predictions of `width` features.
     pub(crate) fn terms(&self, rows: u64, width: u64) -> f64 {
         let of_a_row = match self {
             Loss::SoftmaxCrossEntropy | Loss::SparseSoftmaxCrossEntropy => 1.0,

@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 pub struct Optimiser {
     /// Learning rate; finite and at least 0.
     pub lr: f64,
-    /// What is made of the gradients.
+    /// The update rule.
     pub rule: Rule,
-    /// What pulls weights to 0, all parameters alike, biases too; none by default.
+    /// Weight decay on all parameters alike, biases too; none by default.
     pub weight_decay: WeightDecay,
 }
 
-/// What an [`Optimiser`] makes of the gradients g.
+/// Update rules: the step that an [`Optimiser`] makes of the gradients g.
 ///
 /// ```
 /// use wgpu_lstm::{Optimiser, Rule};
@@ -32,13 +32,14 @@ pub struct Optimiser {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Rule {
     /// Gradient descent, as [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html):
     /// v = momentum·v + g, and a step of lr·v, or with Nesterov's lookahead of lr·(g + momentum·v).
     Sgd {
         /// Share of the last step's velocity that is kept, 0 to below 1.
         momentum: f32,
-        /// Whether the step looks ahead.
+        /// True for Nesterov momentum.
         nesterov: bool,
     },
     /// Adam (Kingma and Ba 2015), as
@@ -51,7 +52,7 @@ pub enum Rule {
         beta2: f64,
         /// Keeps the step finite where gradients vanish.
         epsilon: f64,
-        /// Whether ε is added before the mean of squares is corrected for its start at 0 (Keras), or after (PyTorch).
+        /// True if ε is added before the mean of squares is corrected for its start at 0 (Keras), false for after (PyTorch).
         epsilon_before_correction: bool,
     },
     /// Adam with Nesterov's momentum (Dozat 2016), as
@@ -75,12 +76,12 @@ pub enum Rule {
         decay: f64,
         /// Keeps the step finite where gradients vanish.
         epsilon: f64,
-        /// Whether ε is added before the root is taken (Keras), or after (PyTorch).
+        /// True if ε is added before the root is taken (Keras), false for after (PyTorch).
         epsilon_inside_root: bool,
     },
 }
 
-/// What pulls weights to 0 in every step, beside their gradients.
+/// Weight decay: the pull of weights to 0 in every step, beside their gradients.
 ///
 /// ```
 /// use wgpu_lstm::{Optimiser, WeightDecay};
@@ -88,8 +89,9 @@ pub enum Rule {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum WeightDecay {
-    /// Nothing.
+    /// No weight decay.
     #[default]
     None,
     /// λ·w is added to the gradient, after clipping: `weight_decay` of PyTorch's optimisers without W.
@@ -173,7 +175,7 @@ impl Optimiser {
         }
     }
 
-    /// What the device needs at step `t`, counted from 1: the factor of the mean of gradients (of the velocity for
+    /// Numbers for the device at step `t`, counted from 1: the factor of the mean of gradients (of the velocity for
     /// gradient descent), the factor of the gradient, ε outside the root and inside it, and what decoupled decay leaves of
     /// a weight. Bias corrections are in them: lr·m̂/(√v̂ + ε) = lr·(√c₂/c₁)·m/(√v + ε√c₂) with c = 1 − βᵗ.
     pub(crate) fn hyper(&self, t: u64) -> [f32; HYPER] {

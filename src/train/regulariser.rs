@@ -26,11 +26,11 @@ pub struct Regulariser {
     on: Option<String>,
 }
 
-/// What a regulariser does.
+/// The effect of a regulariser.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
-    /// Adds l1·Σ|w| + l2·Σw² to what is made small.
+    /// Adds l1·Σ|w| + l2·Σw² to the loss that is minimised.
     Penalty { l1: f64, l2: f64 },
     /// Scales each unit's incoming weights down to at most this norm.
     MaxNorm(f64),

@@ -28,7 +28,7 @@ pub struct Schedule {
     plateau: Plateau,
 }
 
-/// How a [`Schedule`] goes, counted in steps or epochs.
+/// The curve of a [`Schedule`] over steps or epochs.
 ///
 /// ```
 /// use wgpu_lstm::{Curve, Schedule};
@@ -37,11 +37,12 @@ pub struct Schedule {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Curve {
     /// The rate is multiplied by a factor every so often, as
     /// [`StepLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.StepLR.html).
     Step {
-        /// How often; at least 1.
+        /// Period; at least 1.
         every: u64,
         /// The factor; finite and above 0.
         factor: f64,
@@ -56,7 +57,7 @@ pub enum Curve {
     /// [`CosineAnnealingLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html)
     /// (which would rise again).
     Cosine {
-        /// How long; at least 1.
+        /// Duration; at least 1.
         over: u64,
         /// The last rate; finite and at least 0.
         floor: f64,
@@ -67,7 +68,7 @@ pub enum Curve {
     OneCycle {
         /// The highest rate; finite and above 0.
         peak: f64,
-        /// How long; at least 1. The rate then stays as it is.
+        /// Duration; at least 1. The rate then stays as it is.
         over: u64,
         /// Share of the time that goes up; above 0 and below 1, 0.3 by default.
         rise: f64,
@@ -99,7 +100,7 @@ struct Warmup {
     from: f64,
 }
 
-/// What a plateau remembers.
+/// State of a plateau schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Plateau {
     /// The rate, once reduced.
@@ -116,7 +117,7 @@ impl Schedule {
         Schedule { curve, per_step, warmup: None, base: None, count: 0, plateau: Plateau::default() }
     }
 
-    /// The rate times `factor` every so many epochs.
+    /// Step decay: multiplies the rate by `factor` every `every` epochs.
     pub fn step(every: u64, factor: f64) -> Schedule {
         Schedule::new(Curve::Step { every, factor })
     }
@@ -126,12 +127,12 @@ impl Schedule {
         Schedule::new(Curve::Exponential { factor })
     }
 
-    /// Half a cosine down to 0 over so many optimiser steps.
+    /// Cosine annealing down to 0 over a number of optimiser steps.
     pub fn cosine(over: u64) -> Schedule {
         Schedule::new(Curve::Cosine { over, floor: 0.0 })
     }
 
-    /// One cycle of so many optimiser steps, with PyTorch's defaults.
+    /// One-cycle schedule over a number of optimiser steps, with PyTorch's defaults.
     pub fn one_cycle(peak: f64, over: u64) -> Schedule {
         Schedule::new(Curve::OneCycle { peak, over, rise: 0.3, start: 25.0, end: 1e4 })
     }
@@ -159,14 +160,14 @@ impl Schedule {
         self
     }
 
-    /// Begins with a straight line from `from`·base up to the base, of so many steps or epochs; the curve follows. As
+    /// Linear warm-up from `from`·base to the base rate over a number of steps or epochs; the curve follows. As
     /// [`LinearLR`](https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LinearLR.html) before the other
     /// in a `SequentialLR`. Not for one-cycle, which has its own, and plateau.
     pub fn warmup(self, over: u64, from: f64) -> Schedule {
         Schedule { warmup: Some(Warmup { over, from }), ..self }
     }
 
-    /// Whether it counts optimiser steps rather than epochs.
+    /// True if it counts optimiser steps rather than epochs.
     pub fn is_per_step(&self) -> bool {
         self.per_step
     }
@@ -184,7 +185,7 @@ impl Schedule {
         self.rate(base)
     }
 
-    /// After a step or an epoch with this loss: the rate of the next. Nothing before [`Schedule::begin`].
+    /// Advances by a step or an epoch of this loss and gives the next rate; `None` before [`Schedule::begin`].
     pub fn advance(&mut self, watched: f64) -> Option<f64> {
         let base = self.base?;
         self.count += 1;

@@ -1,8 +1,8 @@
-//! What training keeps of the steps of a sequence.
+//! Activation checkpointing over time.
 
 use serde::{Deserialize, Serialize};
 
-/// What training keeps of the steps of a sequence, for backward to use.
+/// Activation checkpointing over time: the activations that training keeps for the backward pass.
 ///
 /// With segments, only the states at the start of each are kept, and backward goes forward through a segment a second time before
 /// it goes back through it (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"; Gruslys et al. 2016, for time). With
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 /// [`Model::training_plan`](crate::Model::training_plan) says the bytes and the work of any sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum TimeCheckpoints {
     /// Everything: memory grows with T.
     #[default]

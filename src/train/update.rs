@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::layer::DeviceTensor;
 use serde::{Deserialize, Serialize};
 
-/// What keeps single steps short.
+/// Gradient clipping.
 ///
 /// ```
 /// use wgpu_lstm::{Clip, Optimiser, Update};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Clip {
     /// The gradients of all layers together are scaled down to at most this norm, as
     /// [`torch.nn.utils.clip_grad_norm_`](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html)
@@ -42,7 +43,7 @@ pub enum Clip {
 pub struct Update {
     /// The optimiser.
     pub optimiser: Optimiser,
-    /// How gradients are clipped, if they are.
+    /// Gradient clipping, if any.
     pub clip: Option<Clip>,
     /// Penalties and bounds, each on the parameters that it names.
     pub regularisers: Vec<Regulariser>,

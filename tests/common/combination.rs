@@ -43,9 +43,9 @@ pub struct Case {
     /// T, B, I.
     pub sizes: [usize; 3],
     pub ragged: bool,
-    /// What training drops.
+    /// Dropout rates in training.
     pub chances: Chances,
-    /// Whether the device is so small that time is split where it can be.
+    /// True if the device is so small that time is split where it can be.
     pub small: bool,
     /// Bound of the parameters.
     pub largest: f32,
@@ -107,6 +107,7 @@ impl Case {
             Cell::Rnn => RecurrentCell::Rnn,
             Cell::MinLstm => RecurrentCell::MinLstm,
             Cell::SLstm => RecurrentCell::SLstm,
+            other => unreachable!("{other:?} is not drawn"),
         };
         let mut oracle = RecurrentOracle::new(oracle_cell, input, hidden);
         oracle.layers = layers;

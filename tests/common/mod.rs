@@ -1,4 +1,4 @@
-//! What the integration tests share: devices, fixtures, comparisons and a repeatable source of numbers.
+//! Shared parts of the integration tests: devices, fixtures, comparisons and a repeatable source of numbers.
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod combination;

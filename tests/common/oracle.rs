@@ -8,7 +8,7 @@
 #![allow(dead_code)]
 #![allow(clippy::needless_range_loop)]
 
-/// Which equations one time step follows; see [`step`].
+/// Equations of a time step; see [`step`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OracleCell {
     /// The usual LSTM cell, as in `torch.nn.LSTM`.
@@ -48,7 +48,7 @@ pub struct OracleLstm {
     pub weights: Vec<OracleWeights>,
 }
 
-/// What [`OracleLstm::forward`] returns.
+/// Result of [`OracleLstm::forward`].
 #[derive(Clone, Debug)]
 pub struct OracleOutput {
     /// `[B, T, D*H]`: the top layer's hidden states; forward features first, then reverse.

@@ -1,4 +1,4 @@
-//! What the files `recurrent_*` describe, as layers of the crate.
+//! Layers of the crate for the files `recurrent_*`.
 #![allow(dead_code)]
 
 use super::Fixture;

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-/// Which equations one time step follows.
+/// Equations of a time step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RecurrentCell {
     /// Gate rows i, f, g, o. Peepholes and projection where `params` has them.
@@ -55,7 +55,7 @@ pub struct OracleActivation {
     pub beta: f64,
 }
 
-/// What becomes of the two directions' outputs in the top layer. Between layers they are concatenated.
+/// Combination of the two directions' outputs in the top layer. Between layers they are concatenated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OracleMerge {
     Concat,
@@ -135,7 +135,7 @@ pub struct OracleRun {
     pub zoneout_keep_c: Vec<Vec<f64>>,
 }
 
-/// What [`RecurrentOracle::forward`] returns.
+/// Result of [`RecurrentOracle::forward`].
 #[derive(Clone, Debug)]
 pub struct OracleResult {
     /// `[B, T, D*K]`, or `[B, T, K]` merged otherwise than by concatenation. Zeros past a row's length, unless
@@ -258,7 +258,7 @@ impl RecurrentOracle {
         }
     }
 
-    /// How many gates the rows of the weights are stacked of.
+    /// Number of gates that the rows of the weights are stacked of.
     pub fn gates(&self) -> usize {
         match self.cell {
             RecurrentCell::Rnn => 1,

@@ -11,17 +11,17 @@ const WEIGHTS: &str = "model.weights.h5";
 
 /// Bytes of a configuration, which has about 2,000 a layer.
 pub(super) const TEXT: usize = 2 << 20;
-/// Weights may unpack to so many times the size of the archive; trained weights hardly shrink at all.
+/// Bound of the ratio of unpacked weights to the size of the archive; trained weights hardly shrink at all.
 const UNPACKED: u64 = 32;
 
-/// What an archive holds.
+/// The members of a `.keras` archive.
 pub(super) struct Archive {
     pub metadata: String,
     pub config: String,
     pub weights: Vec<u8>,
 }
 
-/// Whether bytes begin as an archive does.
+/// True if bytes begin as a zip archive does.
 pub(super) fn is_archive(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }

@@ -1,7 +1,7 @@
 //! The order of a model's layers, from its configuration: a Sequential, or a functional model that is one straight chain.
 
 use super::Result;
-use super::settings::{Settings, class};
+use super::settings::{LayerConfig, class};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ pub(super) struct Link<'a> {
     pub class: &'a str,
     pub name: &'a str,
     pub options: &'a Map<String, Value>,
-    /// Whether it is given a mask, where the file says so (functional models of Keras 3).
+    /// True if it is given a mask, `None` if the file does not say (only functional models of Keras 3 do).
     pub masked: Option<bool>,
 }
 
@@ -50,15 +50,15 @@ fn link(layer: &Value) -> Result<Link<'_>> {
     Ok(Link { class, name, options, masked: None })
 }
 
-/// What a node of the graph is given.
-struct Call<'a> {
+/// An inbound node: the inputs of a call of a layer.
+struct InboundNode<'a> {
     /// The node whose output it takes.
     from: &'a str,
     /// The node whose output is its mask.
     mask: Option<&'a str>,
     /// Numbers beside it, of an operation.
     constant: Option<&'a Value>,
-    /// Whether masks are spelled out.
+    /// True if the file spells masks out.
     spelled: bool,
 }
 
@@ -108,7 +108,7 @@ fn functional<'a>(config: &'a Value, layers: &'a [Value]) -> Result<Vec<Link<'a>
     chain.reverse();
     // A value that equals nothing is the cause of what masks are then made of.
     for (node, _) in chain.iter().filter_map(|name| nodes.get(name)).filter(|(node, _)| node.class == "Masking") {
-        Settings::new(format!("Masking \"{}\"", node.name), node.options)?.number("mask_value", 0.0)?;
+        LayerConfig::new(format!("Masking \"{}\"", node.name), node.options)?.number("mask_value", 0.0)?;
     }
     let masks = masks(&nodes, &chain)?;
     let known: HashSet<&str> = chain.iter().chain(&masks).copied().collect();
@@ -132,7 +132,7 @@ fn functional<'a>(config: &'a Value, layers: &'a [Value]) -> Result<Vec<Link<'a>
 
 /// The operations that make masks: Keras 3 spells out those of Embedding and Masking layers as NotEqual and Any. Each must be
 /// what that layer means by it.
-fn masks<'a>(nodes: &HashMap<&'a str, (Link<'a>, Option<Call<'a>>)>, chain: &[&'a str]) -> Result<Vec<&'a str>> {
+fn masks<'a>(nodes: &HashMap<&'a str, (Link<'a>, Option<InboundNode<'a>>)>, chain: &[&'a str]) -> Result<Vec<&'a str>> {
     let mut found: Vec<&str> = Vec::new();
     for name in chain {
         let Some(mask) = nodes[name].1.as_ref().and_then(|call| call.mask) else { continue };
@@ -178,7 +178,7 @@ fn masks<'a>(nodes: &HashMap<&'a str, (Link<'a>, Option<Call<'a>>)>, chain: &[&'
 }
 
 /// One use of a layer.
-fn read_call<'a>(node: &Link<'a>, call: &'a Value) -> Result<Call<'a>> {
+fn read_call<'a>(node: &Link<'a>, call: &'a Value) -> Result<InboundNode<'a>> {
     let refuse = |what: &str| Err(format!("has a layer {} that {what}", node.name));
     // Keras 2: [[name, node, tensor, kwargs]]
     if let Some(inputs) = call.as_array() {
@@ -194,7 +194,7 @@ fn read_call<'a>(node: &Link<'a>, call: &'a Value) -> Result<Call<'a>> {
         if !rest.iter().all(empty) {
             return refuse("is called with arguments beside its input");
         }
-        return Ok(Call { from, mask: None, constant: None, spelled: false });
+        return Ok(InboundNode { from, mask: None, constant: None, spelled: false });
     }
     // Keras 3: {args: [tensor, ...], kwargs: {...}}
     let args = call.get("args").and_then(Value::as_array).map(Vec::as_slice);
@@ -212,10 +212,10 @@ fn read_call<'a>(node: &Link<'a>, call: &'a Value) -> Result<Call<'a>> {
             _ => return refuse(&format!("is called with {key} = {value}, which is not supported")),
         }
     }
-    Ok(Call { from, mask, constant, spelled: true })
+    Ok(InboundNode { from, mask, constant, spelled: true })
 }
 
-/// Whether an argument is none: null, or `training=False`.
+/// True for an argument without effect: null, or `training=False`.
 fn idle(value: &Value) -> bool {
     matches!(value, Value::Null | Value::Bool(false))
 }

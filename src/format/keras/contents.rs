@@ -1,11 +1,11 @@
-//! What a file holds, for a person to read.
+//! Summaries of Keras files.
 
 use super::chain::chain;
 use super::hdf5::File;
 use super::{Opened, Result, network, plans, tensors};
 use serde_json::Value;
 
-/// What a Keras file holds; made by [`describe`](super::describe). Its `Display` is a list of it.
+/// A summary of a Keras file, made by [`describe`](super::describe). Its `Display` is a list of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contents {
     /// The kind of file.
@@ -18,7 +18,7 @@ pub struct Contents {
     pub outputs: Vec<String>,
     /// All arrays.
     pub tensors: Vec<Tensor>,
-    /// Why [`load`](super::load) refuses the file; nothing where it does not.
+    /// Reasons why [`load`](super::load) refuses the file; empty if it does not.
     pub unsupported: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::chain::{Link, MOST};
-use super::settings::{Settings, class};
+use super::settings::{LayerConfig, class};
 use super::weights::{Form, Source};
 use crate::activation::Activation;
 use crate::layer::{Bias, Dense, Dropout, Embedding, Gru, Layer, LayerNorm, Lstm, Masking, Merge, Pool};
@@ -16,9 +16,9 @@ pub(super) struct Network {
     pub layers: Vec<Layer>,
     /// Keras's layers that hold weights, in their order.
     pub holders: Vec<Holder>,
-    /// What the last layer gives.
+    /// Output of the last layer.
     flow: Flow,
-    /// Whether its steps carry a mask.
+    /// True if its steps carry a mask.
     masked: bool,
     version: Version,
     /// True if the input has a fixed batch size.
@@ -71,7 +71,7 @@ enum Flow {
     Vectors,
 }
 
-/// What a recurrent layer has, whether it is one or a cell within one.
+/// A recurrent layer or cell: its configuration and the form of its weights.
 struct Unit {
     lstm: Lstm,
     form: Form,
@@ -112,7 +112,7 @@ impl Network {
         if link.class == "InputLayer" {
             return self.input_layer(of, link);
         }
-        let settings = Settings::new(of, link.options)?;
+        let settings = LayerConfig::new(of, link.options)?;
         self.expect(&settings, link.class)?;
         self.check_mask(&settings, link)?;
         match link.class {
@@ -143,7 +143,7 @@ impl Network {
                          which is not supported; save the model without a fixed batch size",
                     );
                 }
-                let below = Settings::new(format!("the Dense in TimeDistributed \"{}\"", link.name), options)?;
+                let below = LayerConfig::new(format!("the Dense in TimeDistributed \"{}\"", link.name), options)?;
                 self.dense(link, &below, "layer")?;
             }
             "Embedding" => {
@@ -219,7 +219,7 @@ impl Network {
         // Its dtype is that of the data, not a policy of computation.
         let mut options = link.options.clone();
         let dtype = options.remove("dtype");
-        let settings = Settings::new(of, &options)?;
+        let settings = LayerConfig::new(of, &options)?;
         let given = self.flow != Flow::Nothing;
         if !self.layers.is_empty() || !given {
             return settings.refuse("is no input of one known shape in front of all layers");
@@ -237,7 +237,7 @@ impl Network {
     }
 
     /// Refuses layers where their kind of input is not.
-    fn expect(&self, settings: &Settings, class: &str) -> Result<()> {
+    fn expect(&self, settings: &LayerConfig, class: &str) -> Result<()> {
         let expected = match class {
             "Embedding" => Some((Flow::Indices, "indices [B, T]")),
             "LSTM"
@@ -260,7 +260,7 @@ impl Network {
     }
 
     /// Refuses layers that look at a mask but get another than the one that belongs to their input.
-    fn check_mask(&self, settings: &Settings, link: &Link) -> Result<()> {
+    fn check_mask(&self, settings: &LayerConfig, link: &Link) -> Result<()> {
         let looks = matches!(link.class, "LSTM" | "GRU" | "RNN" | "Bidirectional" | "GlobalAveragePooling1D");
         match link.masked.filter(|&masked| looks && masked != self.masked) {
             None => Ok(()),
@@ -272,7 +272,7 @@ impl Network {
     }
 
     /// Refuses outputs in reversed time with a mask, which Keras leaves in the order of time: it then covers other steps.
-    fn check_backwards(&self, settings: &Settings, lstm: &Lstm, levels: usize) -> Result<()> {
+    fn check_backwards(&self, settings: &LayerConfig, lstm: &Lstm, levels: usize) -> Result<()> {
         if self.masked && lstm.options.go_backwards && (lstm.return_sequences || levels > 1) {
             return settings
                 .refuse("goes backwards through masked sequences and returns all of them, which is not supported");
@@ -291,7 +291,7 @@ impl Network {
         self.layers.push(layer);
     }
 
-    fn dense(&mut self, link: &Link, settings: &Settings, path: &str) -> Result<()> {
+    fn dense(&mut self, link: &Link, settings: &LayerConfig, path: &str) -> Result<()> {
         let bias = settings.flag("use_bias", true)?;
         let activation = activation(settings, "activation", self.version.keras3)?;
         let dense = Dense::keras(settings.size("units")?).bias(bias).activation(activation);
@@ -302,7 +302,7 @@ impl Network {
     }
 
     /// An activation is part of the Dense below it; there is none by itself.
-    fn activate(&mut self, settings: &Settings, activation: Activation) -> Result<()> {
+    fn activate(&mut self, settings: &LayerConfig, activation: Activation) -> Result<()> {
         match self.layers.last_mut() {
             _ if activation == Activation::Linear => Ok(()),
             Some(Layer::Dense(dense)) if dense.activation == Activation::Linear => {
@@ -313,7 +313,7 @@ impl Network {
         }
     }
 
-    fn bidirectional(&mut self, link: &Link, settings: &Settings) -> Result<()> {
+    fn bidirectional(&mut self, link: &Link, settings: &LayerConfig) -> Result<()> {
         let merge = match settings.take("merge_mode") {
             None if !link.options.contains_key("merge_mode") => Merge::Concat, // Keras's default
             None => return settings.refuse("has merge_mode = None, two outputs, which is not supported"),
@@ -332,7 +332,7 @@ impl Network {
             let of = format!("the {way} {class} in Bidirectional \"{}\"", link.name);
             let mut options = options.clone();
             let runs = options.insert("go_backwards".into(), false.into());
-            let settings = Settings::new(of, &options)?;
+            let settings = LayerConfig::new(of, &options)?;
             if !matches!(class, "LSTM" | "GRU" | "CuDNNLSTM" | "CuDNNGRU") {
                 return settings.refuse("is not supported there; LSTM and GRU are");
             }
@@ -367,11 +367,11 @@ impl Network {
     }
 
     /// Cells within an RNN: each is a layer here.
-    fn rnn(&mut self, link: &Link, settings: &Settings) -> Result<()> {
+    fn rnn(&mut self, link: &Link, settings: &LayerConfig) -> Result<()> {
         let (class, options) = inner(settings, "cell")?;
         let mut cells = Vec::new();
         if class == "StackedRNNCells" {
-            let stack = Settings::new(format!("StackedRNNCells in RNN \"{}\"", link.name), options)?;
+            let stack = LayerConfig::new(format!("StackedRNNCells in RNN \"{}\"", link.name), options)?;
             let all = stack.take("cells").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             stack.done()?;
             if all.len() > MOST {
@@ -399,7 +399,7 @@ impl Network {
         let mut layers = Vec::new();
         let mut sources = Vec::new();
         for (k, (class, options, path)) in cells.iter().enumerate() {
-            let below = Settings::new(format!("the {class} in RNN \"{}\"", link.name), options)?;
+            let below = LayerConfig::new(format!("the {class} in RNN \"{}\"", link.name), options)?;
             let kind = match *class {
                 "LSTMCell" => "LSTM",
                 "GRUCell" => "GRU",
@@ -423,8 +423,8 @@ impl Network {
         Ok(())
     }
 
-    /// What surrounds a cell; in masked steps Keras repeats the last output, or gives 0 if it is asked to.
-    fn sequence_options(&self, settings: &Settings, lstm: Lstm) -> Result<Lstm> {
+    /// Applies the options of a layer around its cell; in masked steps Keras repeats the last output, or gives 0 if it is asked to.
+    fn sequence_options(&self, settings: &LayerConfig, lstm: Lstm) -> Result<Lstm> {
         let lstm = sequence_options(settings, lstm)?;
         let zeros = settings.flag("zero_output_for_mask", false)?;
         if !self.masked {
@@ -441,7 +441,7 @@ impl Network {
     }
 
     /// The same for a layer within a Bidirectional.
-    fn directions_options(&self, settings: &Settings, lstm: Lstm) -> Result<Lstm> {
+    fn directions_options(&self, settings: &LayerConfig, lstm: Lstm) -> Result<Lstm> {
         let lstm = sequence_options(settings, lstm)?;
         settings.flag("zero_output_for_mask", false)?;
         if self.masked && lstm.return_sequences && settings.flag("unroll", false)? {
@@ -456,7 +456,7 @@ impl Network {
 }
 
 /// The layer that a layer wraps.
-fn inner<'a>(settings: &Settings<'a>, key: &'a str) -> Result<(&'a str, &'a Map<String, Value>)> {
+fn inner<'a>(settings: &LayerConfig<'a>, key: &'a str) -> Result<(&'a str, &'a Map<String, Value>)> {
     match settings.layer(key)? {
         Some(layer) => Ok(layer),
         None => settings.refuse(format!("lacks its {key}")),
@@ -464,7 +464,7 @@ fn inner<'a>(settings: &Settings<'a>, key: &'a str) -> Result<(&'a str, &'a Map<
 }
 
 /// Units, activations, biases and dropout of an LSTM or GRU.
-fn unit(settings: &Settings, class: &str, keras3: bool) -> Result<Unit> {
+fn unit(settings: &LayerConfig, class: &str, keras3: bool) -> Result<Unit> {
     let units = settings.size("units")?;
     let cudnn = class.starts_with("CuDNN");
     let bias = cudnn || settings.flag("use_bias", true)?;
@@ -492,8 +492,8 @@ fn unit(settings: &Settings, class: &str, keras3: bool) -> Result<Unit> {
     Ok(Unit { lstm, form })
 }
 
-/// What surrounds a cell.
-fn sequence_options(settings: &Settings, lstm: Lstm) -> Result<Lstm> {
+/// Applies the options of a layer around its cell.
+fn sequence_options(settings: &LayerConfig, lstm: Lstm) -> Result<Lstm> {
     for key in ["return_state", "time_major"] {
         settings.off(key)?;
     }
@@ -507,7 +507,7 @@ fn sequence_options(settings: &Settings, lstm: Lstm) -> Result<Lstm> {
 }
 
 /// An activation by Keras's name.
-fn activation(settings: &Settings, key: &'static str, keras3: bool) -> Result<Activation> {
+fn activation(settings: &LayerConfig, key: &'static str, keras3: bool) -> Result<Activation> {
     let Some(value) = settings.take(key) else {
         return settings.refuse(format!("lacks its {key}"));
     };

@@ -57,19 +57,25 @@ use archive::{Archive, TEXT, is_archive};
 use chain::MOST;
 use hdf5::{File, Writer};
 use layers::{Holder, Network, Version};
-use outline::{Piece, numbered, outline, serialized};
+use outline::{KerasLayer, numbered, outline, serialized};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use weights::{Array, Form};
 
-/// What is wrong with a file; its path is added at the top.
+/// A result whose error is the reason why a file is refused; the file's path is added at the border.
 type Result<T> = std::result::Result<T, String>;
+
+impl From<hdf5::Error> for String {
+    fn from(error: hdf5::Error) -> String {
+        error.to_string()
+    }
+}
 
 /// The version that files are written for.
 const WRITTEN_FOR: &str = "3.15.1";
 
-/// What messages call a file that has no path.
+/// Name in messages for a file that has no path.
 const NO_PATH: &str = "(bytes)";
 
 /// Loads a model from a `.keras` file, or from an older `.h5` that holds the architecture, too.
@@ -123,9 +129,10 @@ pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()
     let bytes = memory::read(path)?;
     let plans = model.config().nodes()?;
     let wrong = |why: String| Error::format(path, why);
+    let broken = |error: hdf5::Error| wrong(error.into());
     let opened = open(&bytes).map_err(wrong)?;
     room_for(&opened)?;
-    let file = File::open(opened.weights()).map_err(wrong)?;
+    let file = File::open(opened.weights()).map_err(broken)?;
     let holders = holders(&outline(&plans), &file);
     let tensors = tensors(&file, &holders, &plans, opened.weights().len()).map_err(wrong)?;
     model.import(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
@@ -156,7 +163,7 @@ pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
     written(model.config(), &plans, &tensors).map_err(Error::Config)
 }
 
-/// What a file holds: layers, tensors, and what of it is not supported. The file need not be one that [`load`] takes.
+/// Summarises a file: layers, tensors, and what of it is not supported. The file need not be one that [`load`] takes.
 ///
 /// # Errors
 /// A file that cannot be read, or that is no Keras file at all.
@@ -180,8 +187,9 @@ pub fn describe_bytes(bytes: &[u8]) -> CrateResult<Contents> {
 
 fn build(path: &Path, bytes: &[u8], device: &Device) -> CrateResult<Model> {
     let wrong = |why: String| Error::format(path, why);
+    let broken = |error: hdf5::Error| wrong(error.into());
     let opened = open(bytes).map_err(wrong)?;
-    let file = File::open(opened.weights()).map_err(wrong)?;
+    let file = File::open(opened.weights()).map_err(broken)?;
     let (config, version) = opened.config(&file).map_err(wrong)?;
     let (network, problems) = network(&config, version).map_err(wrong)?;
     if let Some(problem) = problems.into_iter().next() {
@@ -230,7 +238,7 @@ impl Opened<'_> {
                 Ok(metadata.get("keras_version").and_then(Value::as_str).map(str::to_string))
             }
             Opened::Hdf5(_) => match file.text("", "keras_version")? {
-                None => file.text("model_weights", "keras_version"),
+                None => Ok(file.text("model_weights", "keras_version")?),
                 version => Ok(version),
             },
         }
@@ -316,7 +324,7 @@ fn tensors(file: &File, holders: &[Holder], plans: &[Node], len: usize) -> Resul
         match shapes.get(name.as_str()) {
             Some(given) if *given == shape => {}
             Some(given) => return Err(format!("has {given:?} numbers for tensor {name}, which has shape {shape:?}")),
-            None => return Err(format!("has nothing for tensor {name} of shape {shape:?}")),
+            None => return Err(format!("lacks an array for tensor {name} of shape {shape:?}")),
         }
     }
     Ok(all)
@@ -424,19 +432,20 @@ fn list(file: &File, group: &str, name: &str) -> Result<Option<Vec<String>>> {
 }
 
 /// A model's layers that hold weights. Keras has a Dense on sequences by itself or within a TimeDistributed; the file says which.
-fn holders(pieces: &[Piece], file: &File) -> Vec<Holder> {
+fn holders(keras_layers: &[KerasLayer], file: &File) -> Vec<Holder> {
     let wrapped = file.groups_in("layers").filter(|name| name.starts_with("time_distributed")).count();
-    let on_sequences = |piece: &Piece| piece.class == "Dense" && piece.whole;
-    let all_wrapped = wrapped > 0 && wrapped == pieces.iter().filter(|piece| on_sequences(piece)).count();
-    let holder = |piece: &Piece| {
-        let mut sources = piece.sources.clone();
-        let wrapped = all_wrapped && on_sequences(piece);
+    let on_sequences = |keras_layer: &KerasLayer| keras_layer.class == "Dense" && keras_layer.whole;
+    let all_wrapped =
+        wrapped > 0 && wrapped == keras_layers.iter().filter(|keras_layer| on_sequences(keras_layer)).count();
+    let holder = |keras_layer: &KerasLayer| {
+        let mut sources = keras_layer.sources.clone();
+        let wrapped = all_wrapped && on_sequences(keras_layer);
         if wrapped {
             sources.iter_mut().for_each(|source| source.path = "layer".into());
         }
-        Holder { class: if wrapped { "TimeDistributed" } else { piece.class }.into(), name: None, sources }
+        Holder { class: if wrapped { "TimeDistributed" } else { keras_layer.class }.into(), name: None, sources }
     };
-    pieces.iter().filter(|piece| !piece.sources.is_empty()).map(holder).collect()
+    keras_layers.iter().filter(|keras_layer| !keras_layer.sources.is_empty()).map(holder).collect()
 }
 
 /// The bytes of a `.keras` file.
@@ -451,27 +460,27 @@ fn written(config: &Sequential, plans: &[Node], tensors: &[HostTensor]) -> Resul
     let mut file = Writer::default();
     file.group("vars", Some("sequential"));
     let mut counts: HashMap<&str, usize> = HashMap::new();
-    let pieces = outline(plans);
-    if pieces.len() >= MOST {
+    let keras_layers = outline(plans);
+    if keras_layers.len() >= MOST {
         return Err(format!(
             "the model has {} layers for Keras; below {MOST} can be written, and read again",
-            pieces.len()
+            keras_layers.len()
         ));
     }
-    for piece in pieces {
-        let options = piece.options?;
-        let count = counts.entry(piece.class).or_default();
-        let group = format!("layers/{}", numbered(piece.class, *count));
+    for keras_layer in keras_layers {
+        let options = keras_layer.options?;
+        let count = counts.entry(keras_layer.class).or_default();
+        let group = format!("layers/{}", numbered(keras_layer.class, *count));
         *count += 1;
         file.group(&format!("{group}/vars"), options.get("name").and_then(Value::as_str));
-        for source in &piece.sources {
+        for source in &keras_layer.sources {
             let slash = if source.path.is_empty() { "" } else { "/" };
             let vars = format!("{group}{slash}{}/vars", source.path);
             for (k, array) in source.write(&plans[source.layer], find)?.into_iter().enumerate() {
                 file.dataset(&vars, &k.to_string(), &array.shape, array.values);
             }
         }
-        layers.push(serialized(piece.class, Value::Object(options)));
+        layers.push(serialized(keras_layer.class, Value::Object(options)));
     }
     let policy =
         json!({"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": null});

@@ -11,18 +11,18 @@ use std::collections::HashMap;
 
 /// A Keras layer.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct KerasLayer {
     pub class: &'static str,
     /// Its name and options; or why Keras has no such layer, though its weights may fit.
     pub options: Result<Map<String, Value>>,
     pub sources: Vec<Source>,
-    /// Whether it works on sequences.
+    /// True if its input is sequences.
     pub whole: bool,
 }
 
 /// Keras's layers for a model's, from the bottom up.
-pub(super) fn outline(plans: &[Node]) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
+pub(super) fn outline(plans: &[Node]) -> Vec<KerasLayer> {
+    let mut keras_layers: Vec<KerasLayer> = Vec::new();
     let mut whole = true;
     let masked = match plans.first().map(|plan| &plan.layer) {
         Some(Layer::Masking(_)) => true,
@@ -35,7 +35,12 @@ pub(super) fn outline(plans: &[Node]) -> Vec<Piece> {
                 Value::Object(options) => options,
                 _ => Map::new(),
             });
-            pieces.push(Piece { class, options: options.map_err(|why| format!("{name} {why}")), sources, whole });
+            keras_layers.push(KerasLayer {
+                class,
+                options: options.map_err(|why| format!("{name} {why}")),
+                sources,
+                whole,
+            });
         };
         let alone = |form| vec![Source::new(at, 0, "", "", form)];
         match layer {
@@ -81,15 +86,15 @@ pub(super) fn outline(plans: &[Node]) -> Vec<Piece> {
         whole &= !layer.operator().ends_sequence();
     }
     let mut counts: HashMap<&str, usize> = HashMap::new();
-    for piece in &mut pieces {
-        let count = counts.entry(piece.class).or_default();
-        let name = numbered(piece.class, *count);
+    for keras_layer in &mut keras_layers {
+        let count = counts.entry(keras_layer.class).or_default();
+        let name = numbered(keras_layer.class, *count);
         *count += 1;
-        if let Ok(options) = &mut piece.options {
+        if let Ok(options) = &mut keras_layer.options {
             options.insert("name".into(), name.into());
         }
     }
-    pieces
+    keras_layers
 }
 
 /// The k-th layer of a class, as Keras names groups.
@@ -97,7 +102,7 @@ pub(super) fn numbered(class: &str, k: usize) -> String {
     if k == 0 { snake(class) } else { format!("{}_{k}", snake(class)) }
 }
 
-/// Whether the last step of a layer's output is what it computes last.
+/// True if the last step of a layer's output is the step that it computes last.
 fn gives_last(layer: &Layer) -> bool {
     matches!(layer, Layer::Lstm(lstm) if !lstm.bidirectional && !lstm.options.reverse)
 }
@@ -123,7 +128,7 @@ fn recurrent(
         let backwards = lstm.options.reverse || lstm.options.go_backwards;
         let options = options(lstm).and_then(|mut options| {
             if masked && backwards && (whole || level > 0) {
-                return Err("goes backwards through masked sequences, of which Keras turns the mask not round".into());
+                return Err("goes backwards through masked sequences, whose mask Keras does not reverse".into());
             }
             // Without a mask it means nothing; the last step alone would be 0 where it is masked.
             options["zero_output_for_mask"] = (masked && whole && !lstm.options.repeat_output).into();

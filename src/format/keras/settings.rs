@@ -1,4 +1,4 @@
-//! A layer's options, each of which must be looked at.
+//! A Keras layer's configuration; an option that nobody reads is refused.
 
 use super::Result;
 use serde_json::{Map, Value};
@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 /// The options of one layer. Those that nobody asks for are errors, unless they only matter where a layer is trained anew.
-pub(super) struct Settings<'a> {
-    /// How messages call the layer: its class and name.
+pub(super) struct LayerConfig<'a> {
+    /// Name of the layer in messages: its class and name.
     of: String,
     options: &'a Map<String, Value>,
     taken: RefCell<HashSet<&'a str>>,
@@ -31,9 +31,9 @@ const WITHOUT_EFFECT: &[&str] = &[
 /// Ends of names of such options.
 const TRAINING: &[&str] = &["_initializer", "_regularizer", "_constraint"];
 
-impl<'a> Settings<'a> {
-    pub fn new(of: String, options: &'a Map<String, Value>) -> Result<Settings<'a>> {
-        let settings = Settings { of, options, taken: RefCell::default() };
+impl<'a> LayerConfig<'a> {
+    pub fn new(of: String, options: &'a Map<String, Value>) -> Result<LayerConfig<'a>> {
+        let settings = LayerConfig { of, options, taken: RefCell::default() };
         if let Some(dtype) = settings.take("dtype") {
             let name = policy(dtype);
             if name != Some("float32") {

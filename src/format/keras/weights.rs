@@ -4,12 +4,12 @@ use super::Result;
 use crate::layer::{HostTensor, Layer};
 use crate::network::Node;
 
-/// Where some of a Keras layer's weights are, and what they are here.
+/// Place of a group of weights in a Keras file, and the layer here that they belong to.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     /// The number of the layer here.
     pub layer: usize,
-    /// Which of its stacked layers.
+    /// Index within a stack of layers.
     level: usize,
     /// The end of the names of its direction.
     direction: &'static str,
@@ -49,7 +49,7 @@ impl Source {
         Source { layer, level, direction, path: path.into(), form }
     }
 
-    /// How many arrays there are, for a layer.
+    /// Number of arrays for a layer.
     pub fn count(&self, layer: &Layer) -> usize {
         match (self.form, layer) {
             (Form::Lstm | Form::Gru | Form::GruResetBefore, Layer::Lstm(lstm)) => 2 + (lstm.bias.count() > 0) as usize,

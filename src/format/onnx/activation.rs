@@ -50,7 +50,7 @@ impl Named {
     }
 }
 
-/// Name, α and β of an activation in files; nothing for [`Activation::Linear`].
+/// Name, α and β of an activation in files; `None` for [`Activation::Linear`].
 pub(super) fn written(activation: Activation) -> Option<(&'static str, Option<f32>, Option<f32>)> {
     Some(match activation {
         Activation::Linear => return None,

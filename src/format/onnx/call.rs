@@ -1,4 +1,4 @@
-//! What an operator sees of a call: its inputs, how many outputs are asked for, how much it may allocate.
+//! An operator's call: its inputs, the number of outputs that are used, the bytes that it may allocate.
 
 use super::value::{Element, Value, shape_name};
 use crate::error::Error;
@@ -26,7 +26,7 @@ pub(super) fn elements(shape: &[usize]) -> Outcome<usize> {
 
 /// One call of an operator.
 pub(super) struct Call<'a> {
-    /// By position; nothing where an optional one is left out.
+    /// By position; `None` where an optional one is left out.
     pub inputs: &'a [Option<(&'a str, &'a Value)>],
     /// Bytes that its outputs may take.
     pub room: u64,

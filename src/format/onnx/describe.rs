@@ -1,4 +1,4 @@
-//! What a file holds, in words.
+//! Summaries of ONNX files.
 
 use super::scope::{Node, Scope, What};
 use super::value::shape_name;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 impl Graph {
-    /// What the file holds, to be printed: inputs, outputs, recurrent layers, tensors, and what is not supported.
+    /// A summary to be printed: inputs, outputs, recurrent layers, tensors, and what is not supported.
     pub fn describe(&self) -> String {
         let mut text = format!("ONNX, operator set {}", self.opset);
         if !self.producer.is_empty() {
@@ -98,7 +98,7 @@ fn layer(node: &RecurrentNode) -> String {
     }
 }
 
-/// What is not as in the plain layer.
+/// Options in which a layer differs from the plain LSTM.
 fn options(lstm: &Lstm) -> String {
     let options = &lstm.options;
     let plain = crate::layer::Lstm::new(1).options;

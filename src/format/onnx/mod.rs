@@ -8,7 +8,7 @@
 //! ThresholdedRelu, Transpose, Unsqueeze, on f32, f64, i32, i64 and bool. What else a graph holds is named when it is asked to
 //! run.
 //!
-//! Where ONNX leaves it open, ONNX Runtime is followed: a sequence of length 0 ends with states of 0, activations that state no
+//! ONNX Runtime decides what ONNX leaves open: a sequence of length 0 ends with states of 0, activations that state no
 //! defaults have its. Numbers that are not finite do not go into a recurrent node: that is an error.
 //!
 //! Files need not be trusted. Nothing in them is executed; an error says which node or tensor is wrong. Reading takes memory in
@@ -52,7 +52,7 @@ use crate::layer::Lstm;
 use crate::model::LstmLayer;
 use call::{Call, Outcome};
 use proto::ModelProto;
-use recurrent::{Kind, Wrong};
+use recurrent::{RecurrentOp, Wrong};
 use scope::{Constants, Scope, What};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -86,7 +86,7 @@ pub struct RecurrentNode {
     pub op: &'static str,
     /// Features that it takes, where its weights are constant.
     pub input: Option<usize>,
-    /// What layer it is, or why it is none.
+    /// The configuration as a layer of this crate, or the reason why there is none.
     pub config: Result<Lstm, String>,
 }
 
@@ -244,7 +244,7 @@ impl Graph {
         let find = |values: &HashMap<String, Arc<Value>>, name: &str| match (values.get(name), constants.get(name)) {
             (Some(value), _) | (None, Some(Ok(value))) => Ok(value.clone()),
             (None, Some(Err(reason))) => Err(format!("has tensor \"{name}\", which {reason}")),
-            (None, None) => Err(format!("has a value \"{name}\" that nothing made")),
+            (None, None) => Err(format!("has a value \"{name}\" that no node computed")),
         };
         // Bytes of each value that a node made and that is still needed
         let mut held: HashMap<String, u64> = HashMap::new();
@@ -319,7 +319,7 @@ impl Graph {
         })
     }
 
-    /// What keeps the graph from being run: operators that are not supported, each kind once with the number of its nodes and the
+    /// Reasons why the graph cannot be run: operators that are not supported, each kind once with the number of its nodes and the
     /// reason. Empty if there is nothing.
     ///
     /// ```no_run
@@ -343,7 +343,7 @@ impl Graph {
         let mut all = Vec::new();
         for (scope, here) in self.scopes.iter().enumerate() {
             for node in &here.nodes {
-                let Some(kind) = Kind::of(&node.op) else { continue };
+                let Some(kind) = RecurrentOp::of(&node.op) else { continue };
                 let (input, config) = match &node.what {
                     What::Recurrent(recurrent) => {
                         let sizes = weights_of(&mut constants, scope, node).and_then(|inputs| {
@@ -390,7 +390,7 @@ impl Graph {
     pub async fn lift_async(&self, name: &str) -> Result<LstmLayer> {
         let wrong = |reason: String| Error::format(&self.path, reason);
         let recurrent = |(scope, here): (usize, &'_ Scope)| -> Vec<(usize, usize)> {
-            let of = here.nodes.iter().enumerate().filter(|(_, node)| Kind::of(&node.op).is_some());
+            let of = here.nodes.iter().enumerate().filter(|(_, node)| RecurrentOp::of(&node.op).is_some());
             of.map(|(index, _)| (scope, index)).collect()
         };
         let all: Vec<(usize, usize)> = self.scopes.iter().enumerate().flat_map(recurrent).collect();
@@ -443,7 +443,7 @@ impl Graph {
     }
 }
 
-/// Constant weights of a recurrent node, by position; nothing for its other inputs.
+/// Constant weights of a recurrent node, by position; `None` for its other inputs.
 fn weights_of(constants: &mut Constants, scope: usize, node: &scope::Node) -> Outcome<Vec<Option<Arc<Value>>>> {
     let of = |(k, name): (usize, &String)| match recurrent::is_weight(k) && !name.is_empty() {
         true => constants.get(scope, name).map(Some),

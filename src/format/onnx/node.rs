@@ -10,7 +10,7 @@ pub(super) struct Attributes {
     by_name: BTreeMap<String, AttributeProto>,
     /// Version of the default operator set.
     pub opset: i64,
-    /// Whether each output is asked for.
+    /// True for each output that is used.
     pub outputs: Vec<bool>,
 }
 
@@ -95,7 +95,7 @@ impl Attributes {
         self.by_name.remove(name);
     }
 
-    /// Whether an output is asked for.
+    /// True if an output is used.
     pub fn wants(&self, output: usize) -> bool {
         self.outputs.get(output).copied().unwrap_or(false)
     }

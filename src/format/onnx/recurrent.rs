@@ -18,7 +18,7 @@ use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix3, s};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What went wrong: at the node, in words, or on the device.
+/// An error at the node, in words, or one of the device.
 #[derive(Debug)]
 pub(super) enum Wrong {
     Here(String),
@@ -31,7 +31,7 @@ impl<S: Into<String>> From<S> for Wrong {
     }
 }
 
-/// What the caller's numbers and sizes cause is told in words; what the device causes stays what it is.
+/// Turns errors of sizes and values into words for the node; a device's errors stay as they are.
 fn engine(error: Error) -> Wrong {
     match error {
         Error::Shape(_) | Error::Config(_) | Error::NotFinite { .. } => Wrong::Here(error.to_string()),
@@ -41,37 +41,37 @@ fn engine(error: Error) -> Wrong {
 
 /// The kinds of nodes, with the rows of each gate in this crate's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RecurrentOp {
     Lstm,
     Gru,
 }
 
-impl Kind {
-    pub fn of(op: &str) -> Option<Kind> {
+impl RecurrentOp {
+    pub fn of(op: &str) -> Option<RecurrentOp> {
         match op {
-            "LSTM" => Some(Kind::Lstm),
-            "GRU" => Some(Kind::Gru),
+            "LSTM" => Some(RecurrentOp::Lstm),
+            "GRU" => Some(RecurrentOp::Gru),
             _ => None,
         }
     }
 
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Lstm => "LSTM",
-            Kind::Gru => "GRU",
+            RecurrentOp::Lstm => "LSTM",
+            RecurrentOp::Gru => "GRU",
         }
     }
 
-    /// Where the gates i, f, g, o (r, z, n) lie in a file's i, o, f, c (z, r, h).
+    /// The index of each gate i, f, g, o (r, z, n) in a file's order i, o, f, c (z, r, h).
     pub fn gates(self) -> &'static [usize] {
         match self {
-            Kind::Lstm => &[0, 2, 3, 1],
-            Kind::Gru => &[1, 0, 2],
+            RecurrentOp::Lstm => &[0, 2, 3, 1],
+            RecurrentOp::Gru => &[1, 0, 2],
         }
     }
 }
 
-/// Where the peepholes i, f, o lie in a file's i, o, f.
+/// The index of each peephole i, f, o in a file's order i, o, f.
 pub(super) const PEEPHOLES: &[usize] = &[0, 2, 1];
 
 // Inputs by position.
@@ -88,7 +88,7 @@ const NAMES: [&str; 8] = ["X", "W", "R", "B", "sequence_lens", "initial_h", "ini
 /// Inputs that are weights.
 const WEIGHTS: [usize; 4] = [W, R, B, P];
 
-/// Whether an input is weights, by position.
+/// True if the input at this position is weights.
 pub(super) fn is_weight(k: usize) -> bool {
     WEIGHTS.contains(&k)
 }
@@ -100,14 +100,14 @@ pub(super) type Inputs<'a> = [Option<&'a Arc<Value>>];
 #[derive(Clone, Debug, PartialEq)]
 struct Direction {
     reverse: bool,
-    /// f, g, h of an LSTM; f, g of a GRU; nothing for the defaults.
+    /// f, g, h of an LSTM; f, g of a GRU; `None` for the defaults.
     activations: Option<Vec<crate::Activation>>,
 }
 
 /// A recurrent node, and its layers on a device once it has run.
 #[derive(Debug)]
 pub(super) struct Recurrent {
-    pub kind: Kind,
+    pub kind: RecurrentOp,
     pub hidden: Option<usize>,
     directions: Vec<Direction>,
     clip: Option<f32>,
@@ -116,7 +116,7 @@ pub(super) struct Recurrent {
     reset_after: bool,
     bias: bool,
     peepholes: bool,
-    /// Whether each output is asked for.
+    /// True for each output that is used.
     outputs: Vec<bool>,
     built: Option<Built>,
 }
@@ -130,8 +130,8 @@ struct Built {
 
 impl Recurrent {
     /// Understands a node's attributes; `given` says which inputs it has.
-    pub fn new(kind: Kind, mut attributes: Attributes, given: &[bool]) -> Outcome<Recurrent> {
-        let most = if kind == Kind::Lstm { 8 } else { 6 };
+    pub fn new(kind: RecurrentOp, mut attributes: Attributes, given: &[bool]) -> Outcome<Recurrent> {
+        let most = if kind == RecurrentOp::Lstm { 8 } else { 6 };
         if given.len() > most {
             return Err(format!("it has {} inputs, expected at most {most}", given.len()));
         }
@@ -139,7 +139,7 @@ impl Recurrent {
         if let Some(k) = [X, W, R].into_iter().find(|&k| !has(k)) {
             return Err(format!("its input {} is missing", NAMES[k]));
         }
-        attributes.at_most_outputs(if kind == Kind::Lstm { 3 } else { 2 })?;
+        attributes.at_most_outputs(if kind == RecurrentOp::Lstm { 3 } else { 2 })?;
         let a = &mut attributes;
         let reverse: &[bool] = match a.text("direction")?.as_deref() {
             None | Some("forward") => &[false],
@@ -149,7 +149,7 @@ impl Recurrent {
                 return Err(format!("attribute direction is \"{other}\"; forward, reverse, bidirectional are known"));
             }
         };
-        let each = if kind == Kind::Lstm { 3 } else { 2 };
+        let each = if kind == RecurrentOp::Lstm { 3 } else { 2 };
         let activations = activations(a, each * reverse.len())?;
         let of = |k: usize| activations.as_ref().map(|all| all[k * each..(k + 1) * each].to_vec());
         let directions =
@@ -164,9 +164,9 @@ impl Recurrent {
             hidden: hidden.transpose()?,
             directions,
             clip: a.float("clip")?,
-            coupled: kind == Kind::Lstm && a.flag("input_forget")?.unwrap_or(false),
+            coupled: kind == RecurrentOp::Lstm && a.flag("input_forget")?.unwrap_or(false),
             batch_first: a.opset >= 14 && a.flag("layout")?.unwrap_or(false),
-            reset_after: kind == Kind::Gru && a.flag("linear_before_reset")?.unwrap_or(false),
+            reset_after: kind == RecurrentOp::Gru && a.flag("linear_before_reset")?.unwrap_or(false),
             bias: has(B),
             peepholes: has(P),
             outputs: a.outputs.clone(),
@@ -244,7 +244,7 @@ impl Recurrent {
         memory::probe(output.saturating_mul(3), "the output of a recurrent node").map_err(Wrong::Device)?;
         let lengths = lengths(inputs, steps, batch)?;
         let h = self.state(inputs, INITIAL_H, batch, hidden)?;
-        let c = self.state(inputs, INITIAL_C, batch, if self.kind == Kind::Lstm { hidden } else { 0 })?;
+        let c = self.state(inputs, INITIAL_C, batch, if self.kind == RecurrentOp::Lstm { hidden } else { 0 })?;
         self.build(inputs, &sizes, device).await?;
 
         let shape = |first: usize, second: usize| (first, second, count, hidden);
@@ -278,7 +278,7 @@ impl Recurrent {
         };
         let y = if self.batch_first { y.into() } else { Value::from(y.permuted_axes([0, 2, 1, 3])) };
         let mut all = vec![y, state(h_n)];
-        if self.kind == Kind::Lstm {
+        if self.kind == RecurrentOp::Lstm {
             all.push(state(c_n));
         }
         all.truncate(self.outputs.len());
@@ -404,20 +404,20 @@ pub(super) struct Sizes {
 }
 
 /// The cell of a node; of a GRU, by its `linear_before_reset`.
-fn cell_of(kind: Kind, reset_after: bool) -> Cell {
+fn cell_of(kind: RecurrentOp, reset_after: bool) -> Cell {
     match (kind, reset_after) {
-        (Kind::Lstm, _) => Cell::Standard,
-        (Kind::Gru, true) => Cell::Gru,
-        (Kind::Gru, false) => Cell::GruResetBefore,
+        (RecurrentOp::Lstm, _) => Cell::Standard,
+        (RecurrentOp::Gru, true) => Cell::Gru,
+        (RecurrentOp::Gru, false) => Cell::GruResetBefore,
     }
 }
 
 /// The node of a cell, and `linear_before_reset`.
-pub(super) fn node_of(cell: Cell) -> Outcome<(Kind, bool)> {
+pub(super) fn node_of(cell: Cell) -> Outcome<(RecurrentOp, bool)> {
     match cell {
-        Cell::Standard => Ok((Kind::Lstm, false)),
-        Cell::Gru => Ok((Kind::Gru, true)),
-        Cell::GruResetBefore => Ok((Kind::Gru, false)),
+        Cell::Standard => Ok((RecurrentOp::Lstm, false)),
+        Cell::Gru => Ok((RecurrentOp::Gru, true)),
+        Cell::GruResetBefore => Ok((RecurrentOp::Gru, false)),
         Cell::Article => Err("ONNX has no operator for the article's cell".into()),
         Cell::Rnn | Cell::MinLstm | Cell::SLstm => {
             Err(format!("a layer of the {} cell cannot be written", cell.spec().name))
@@ -495,7 +495,7 @@ fn lengths(inputs: &Inputs<'_>, steps: usize, batch: usize) -> Outcome<Option<Ve
 /// W, R, B and P of a layer's parameters, as files have them: [D, ...] each.
 pub(super) fn weights(
     parameters: &BTreeMap<String, ArrayD<f32>>,
-    kind: Kind,
+    kind: RecurrentOp,
     layer: usize,
     directions: usize,
     hidden: usize,

@@ -4,7 +4,7 @@ use super::call::{Call, Outcome};
 use super::node::Attributes;
 use super::ops::{self, Kernel};
 use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use super::recurrent::{Kind, Recurrent};
+use super::recurrent::{Recurrent, RecurrentOp};
 use super::tensor::{self, Beside};
 use super::value::{Value, data_type_name, shape_name};
 use std::cell::Cell;
@@ -65,7 +65,7 @@ pub struct Port {
     pub kind: String,
     /// Sizes of the axes, where the file says them.
     pub shape: Option<Vec<Size>>,
-    /// Whether it is an input with a default.
+    /// True for an input with a default.
     pub optional: bool,
     /// The number of the element type.
     pub(super) data_type: i32,
@@ -134,7 +134,7 @@ fn none_of(data_type: i32) -> Option<Value> {
 pub(super) struct Scope {
     /// The graph around it.
     pub parent: Option<usize>,
-    /// What stands in front of names of its nodes: the node that it is in, and of which attribute.
+    /// Prefix of its nodes' names: the node that the graph is in, and the attribute.
     pub path: String,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -166,7 +166,7 @@ fn shortened(path: String) -> String {
     }
 }
 
-/// What all graphs of a file have in common.
+/// Properties that all graphs of a file share.
 pub(super) struct File {
     pub opset: i64,
     pub beside: Beside,
@@ -220,7 +220,7 @@ pub(super) fn build(
     }
     for output in graph.output {
         if !known.iter().any(|names| names.contains(&output.name)) {
-            return Err(format!("has the output \"{}\", which nothing makes", output.name));
+            return Err(format!("has the output \"{}\", which no node computes", output.name));
         }
         scope.outputs.push(Port::new(output, false));
     }
@@ -291,7 +291,7 @@ fn understand(
 ) -> Outcome<What> {
     let outputs = outputs.iter().map(|name| !name.is_empty()).collect();
     let mut attributes = Attributes::new(attributes, file.opset, outputs)?;
-    match Kind::of(op) {
+    match RecurrentOp::of(op) {
         Some(kind) => {
             let given: Vec<bool> = inputs.iter().map(|name| !name.is_empty()).collect();
             Ok(What::Recurrent(Box::new(Recurrent::new(kind, attributes, &given)?)))
@@ -318,7 +318,7 @@ fn done_after(scope: &Scope) -> Vec<Vec<String>> {
     done
 }
 
-/// What is always the same in some graphs.
+/// Constant folding: values that do not depend on the inputs of a graph.
 pub(super) struct Constants<'a> {
     scopes: &'a [Scope],
     /// Values computed so far, by scope and node.

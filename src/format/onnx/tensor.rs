@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-/// Where tensors lie that a file keeps in other files beside it.
+/// The folder of the tensors that a file keeps in other files beside it.
 #[derive(Debug)]
 pub(super) enum Beside {
     /// In this folder.

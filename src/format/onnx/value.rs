@@ -2,7 +2,7 @@
 
 use ndarray::{Array, ArrayD, Dimension};
 
-/// What flows through a graph: an array of one of five element types, in row-major order.
+/// A tensor of a graph: an array of one of five element types, in row-major order.
 ///
 /// ```
 /// use ndarray::array;

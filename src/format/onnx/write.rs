@@ -4,15 +4,14 @@
 use super::activation::written;
 use super::call::Outcome;
 use super::proto::*;
-use super::recurrent::{self, Kind};
+use super::recurrent::{self, RecurrentOp};
 use super::tensor;
 use super::value::{Element, Value};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::layer::{Dense, Embedding, Layer, LayerNorm, Lstm, Merge, Options, Pool};
-use crate::model::LstmLayer;
-use crate::model::Model;
+use crate::model::{LstmLayer, Model};
 use crate::network::Node;
 use crate::transfer::finite;
 use ndarray::{Array1, ArrayD, arr0};
@@ -25,7 +24,7 @@ use std::path::Path;
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
-/// What protobuf readers take.
+/// Largest message that protobuf readers take, in bytes.
 const LARGEST: usize = i32::MAX as usize;
 
 /// Writes a model: its input is "input" [B, T, I], its output "output" [B, T, F] or [B, F], with any B and T. Recurrent layers
@@ -123,7 +122,7 @@ fn save_bare(layer: &LstmLayer, path: &Path, with_states: bool) -> Result<()> {
     let mut states = vec!["h_n"];
     let refused = |reason: String| Error::Config(format!("the layer cannot be written as ONNX: {reason}"));
     let (kind, _) = recurrent::node_of(config.cell).map_err(refused)?;
-    states.extend((kind == Kind::Lstm).then_some("c_n"));
+    states.extend((kind == RecurrentOp::Lstm).then_some("c_n"));
     let initial = if with_states { vec!["h_0", "c_0"] } else { vec![] };
     let initial = &initial[..initial.len().min(states.len())];
     let lstm = Lstm { return_sequences: true, ..config.clone() };
@@ -271,7 +270,7 @@ impl Writer {
         Ok(y)
     }
 
-    /// What follows a sum.
+    /// Adds the activation of a sum.
     fn activation(&mut self, name: &str, activation: Activation, x: String) -> String {
         match activation {
             Activation::Affine { alpha, beta } => {
@@ -335,7 +334,7 @@ impl Writer {
                 inputs.pop();
             }
             let outputs = ["Y", "Y_h", "Y_c"].map(|output| format!("{name}.{output}_{layer}"));
-            let outputs = &outputs[..if kind == Kind::Lstm { 3 } else { 2 }];
+            let outputs = &outputs[..if kind == RecurrentOp::Lstm { 3 } else { 2 }];
             self.nodes.push(NodeProto {
                 input: inputs,
                 output: outputs.to_vec(),
@@ -458,7 +457,7 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
     };
     let mut all = vec![int("hidden_size", lstm.hidden as i64), text("direction", direction)];
     let mut each = vec![gate_activation, activation];
-    if kind == Kind::Gru {
+    if kind == RecurrentOp::Gru {
         all.push(int("linear_before_reset", reset_after.into()));
     } else {
         each.push(output_activation);

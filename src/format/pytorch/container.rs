@@ -1,18 +1,24 @@
 //! The files around pickles: where a file has its pickle, and where its storages lie.
 
-use super::pickle::{Pickle, Value};
+use super::pickle::{self, Pickle, Value};
 use super::tensor::storage_type;
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
 use zip::{CompressionMethod, ZipArchive};
 
+impl From<pickle::Error> for String {
+    fn from(error: pickle::Error) -> String {
+        error.to_string()
+    }
+}
+
 /// Kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Container {
-    /// What `torch.save` writes since PyTorch 1.6; Lightning's checkpoints, too.
+    /// A zip archive: `torch.save` since PyTorch 1.6; Lightning's checkpoints, too.
     Zip,
-    /// What it wrote before.
+    /// A sequence of pickles: `torch.save` before PyTorch 1.6.
     Legacy,
     Safetensors,
 }
@@ -29,7 +35,7 @@ impl Container {
                 Err("is JSON, such as the index of a model in several files; open one of the files that it names"
                     .into())
             }
-            [0x89, b'H', b'D', b'F', ..] => Err("is an HDF5 file; Keras writes such".into()),
+            [0x89, b'H', b'D', b'F', ..] => Err("is an HDF5 file, as Keras writes them".into()),
             _ if bytes.get(257..262) == Some(b"ustar") => {
                 Err("is a tar archive, as PyTorch before 0.1.10 wrote; load it there and save it anew".into())
             }
@@ -70,7 +76,10 @@ pub(super) fn zip(bytes: &[u8]) -> Result<Saved<'_>, String> {
         let mut file =
             archive.by_name(name).map_err(|error| format!("has entry {name} that cannot be read: {error}"))?;
         if file.compression() != CompressionMethod::Stored {
-            return Err(format!("has entry {name} that is packed ({}); torch.save packs nothing", file.compression()));
+            return Err(format!(
+                "has entry {name} that is compressed ({}); torch.save compresses no entry",
+                file.compression()
+            ));
         }
         let place = usize::try_from(file.data_start()).ok().and_then(|start| {
             let end = start.checked_add(usize::try_from(file.size()).ok()?)?;
@@ -157,7 +166,7 @@ pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, String> {
     let mut next = || {
         let pickle = Pickle::read(&bytes[at..])?;
         at += pickle.len;
-        Ok::<_, String>(pickle)
+        Ok::<_, pickle::Error>(pickle)
     };
     let (_magic, version, system, pickle, keys) = (next()?, next()?, next()?, next()?, next()?);
     if !matches!(version.values[version.root], Value::Int(1001)) {
@@ -165,7 +174,7 @@ pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, String> {
     }
     let little = system.entry(system.root, "little_endian").map(|id| &system.values[id]);
     if !matches!(little, Some(Value::Bool(true))) {
-        return Err("is not said to be little-endian; nothing else is read".into());
+        return Err("does not declare the byte order little-endian, the only one that is read".into());
     }
     // Class and bytes of an element, by key. Keys are addresses in the memory of the writer, so messages leave them out.
     let mut sizes: HashMap<&str, (&str, usize)> = HashMap::new();

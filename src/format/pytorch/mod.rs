@@ -84,7 +84,7 @@ pub struct Weights {
     about: String,
 }
 
-/// What is known of a tensor before its numbers are read.
+/// Name, shape and type of a tensor, known before its numbers are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo<'a> {
     /// Its name.
@@ -374,7 +374,7 @@ impl Weights {
         };
         match self.others(prefix, &needed).find(foreign) {
             Some(name) => Err(self.refuse(format!(
-                "has tensor {name} beside those of this {found}, which has none such; what the module computes is not known"
+                "has tensor {name}, which is no parameter of this {found}; the module's computation is not known"
             ))),
             None => Ok(found),
         }
@@ -456,7 +456,7 @@ fn safetensors(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
     let broken =
         |error: safetensors::SafeTensorError| format!("is no whole safetensors file: {error} ({} bytes)", bytes.len());
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-    if metadata.metadata().as_ref().is_some_and(|metadata| metadata.contains_key(crate::model::KEY)) {
+    if metadata.metadata().as_ref().is_some_and(|metadata| metadata.contains_key(crate::format::own::KEY)) {
         return Err("was written by Model::save and has an architecture; load it by Model::load".into());
     }
     let start = header.saturating_add(8);

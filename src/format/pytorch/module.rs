@@ -21,7 +21,7 @@ use crate::layer::{LayerNorm, Pool};
 /// | `relu`, `sigmoid`, `tanh`, `hardsigmoid`, `softsign`, `softplus` | [`Activation`] | `nn.ReLU()`, ... |
 /// | `elu`, `elu(0.5)`, `leakyrelu`, `leakyrelu(0.2)`, `threshold(0.1)` | [`Activation`] | `nn.ELU(alpha)`, `nn.LeakyReLU(negative_slope)`, `nn.Threshold(threshold, 0)` |
 /// | `softmax`, `logsoftmax` | [`Activation`] | `nn.Softmax(dim=-1)`, `nn.LogSoftmax(dim=-1)` |
-/// | `dropout`, `identity` | [`Module::Dropout`] | nothing, in inference |
+/// | `dropout`, `identity` | [`Module::Dropout`] | the identity, in inference |
 ///
 /// Words may be written as PyTorch's classes (`LeakyReLU`). Where a file has tensors under a prefix that is also a function's word, such
 /// as `last.weight`, `last:linear` is the one and `:last` the other.
@@ -73,7 +73,7 @@ pub enum Module {
     Final,
     /// An activation of each element or row.
     Activation(Activation),
-    /// `nn.Dropout`, `nn.Identity`: nothing, in inference.
+    /// `nn.Dropout`, `nn.Identity`: the identity, in inference.
     Dropout,
 }
 
@@ -129,7 +129,7 @@ impl Module {
             }
             (Some(before), None) => of_weights(before, word).unwrap_or_else(|| {
                 Err(format!(
-                    "cannot be read by \"{text}\": \"{word}\" is none of the words after a prefix: {OF_WEIGHTS}"
+                    "cannot be read by \"{text}\": \"{word}\" is not one of the words after a prefix: {OF_WEIGHTS}"
                 ))
             }),
             (None, Some(_)) if holds(prefix) => Err(format!(
@@ -242,7 +242,7 @@ mod tests {
         }
         for (text, part) in [
             ("max", "\":max\" for the function"),
-            ("fc:convolution", "\"convolution\" is none of the words"),
+            ("fc:convolution", "\"convolution\" is not one of the words"),
             ("fc:relu", "no weights under \"fc\""),
             ("relu(1)", "takes no number"),
             ("elu(x)", "\"x\" is no number"),

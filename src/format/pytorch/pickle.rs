@@ -1,4 +1,4 @@
-//! A machine that reads pickles as data: it builds what the program describes and calls nothing.
+//! A pickle machine that reads pickles as data: it builds the values that the program describes and makes no call.
 //!
 //! It knows the instructions that `torch.save` emits (protocols 2 to 5); any other is refused by name. What a program would
 //! call becomes a [`Value::Call`] with its arguments, whatever its name; who reads the values decides which calls he knows.
@@ -11,16 +11,16 @@ pub(super) const LONGEST: usize = 16 << 20;
 /// Values of the largest pickle that is read.
 pub(super) const MOST: usize = 1 << 20;
 
-/// Where a value lies in [`Pickle::values`].
+/// Index into [`Pickle::values`].
 pub(super) type Id = usize;
 
-/// What pickles are made of. Texts are parts of the file.
+/// A value of a pickle. Texts borrow from the file.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
-    /// A float, a byte string or an integer beyond 64 bits, of which nothing is asked.
+    /// A float, a byte string or an integer beyond 64 bits, whose value is not needed.
     Other,
     Text(&'a str),
     /// A class or function: module and name.
@@ -28,9 +28,9 @@ pub(super) enum Value<'a> {
     /// A list, tuple or set.
     Sequence(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// What lies outside of the pickle, by its description.
+    /// An object outside of the pickle, by its description (persistent id).
     Persistent(Id),
-    /// What calling `callee` would return, the state that it would be given, and what would be set in it.
+    /// A call that is not made: `callee` with its arguments, the state that its result would be given, and the entries set in it.
     Call {
         callee: Id,
         arguments: Id,
@@ -39,7 +39,16 @@ pub(super) enum Value<'a> {
     },
 }
 
-/// What a pickle describes.
+/// A pickle that is not read. The message follows the file's name.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("has a pickle that is not read: at its byte {at}, {reason}")]
+pub(super) struct Error {
+    /// Byte of the instruction that failed.
+    at: usize,
+    reason: String,
+}
+
+/// The value that a pickle describes, with the values that it consists of.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     pub values: Vec<Value<'a>>,
@@ -52,8 +61,8 @@ impl<'a> Pickle<'a> {
     /// Reads the pickle at the start of `bytes`, up to its end mark.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
-    pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>, String> {
+    /// The reason, with the byte of the instruction.
+    pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>, Error> {
         let mut machine = Machine { bytes, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
         loop {
             let at = machine.at;
@@ -65,7 +74,7 @@ impl<'a> Pickle<'a> {
             match done {
                 Ok(None) => {}
                 Ok(Some(root)) => return Ok(Pickle { values: machine.values, root, len: machine.at }),
-                Err(reason) => return Err(format!("has a pickle that is not read: at its byte {at}, {reason}")),
+                Err(reason) => return Err(Error { at, reason }),
             }
         }
     }
@@ -116,7 +125,7 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// Where a pickle is being read.
+/// State of the pickle machine: position, stack and memo.
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -135,7 +144,7 @@ impl<'a> Machine<'a> {
             // PROTO, FRAME
             0x80 => match self.array::<1>()?[0] {
                 2..=5 => {}
-                other => return Err(format!("protocol {other} is none of 2 to 5")),
+                other => return Err(format!("protocol {other} is not supported (2 to 5 are)")),
             },
             0x95 => {
                 self.array::<8>()?;
@@ -291,7 +300,7 @@ impl<'a> Machine<'a> {
                     Value::Call { state, .. } => *state = Some(given),
                     // Attributes of an OrderedDict, such as a state dict's versions
                     Value::Dict(_) => {}
-                    _ => return Err("a state is given to what has none".into()),
+                    _ => return Err("a state is given to a value that has none".into()),
                 }
             }
             other => return Err(refusal(other)),
@@ -333,7 +342,7 @@ impl<'a> Machine<'a> {
             Value::Sequence(all) => all.extend(items),
             // A list of another class
             Value::Call { .. } => {}
-            _ => return Err("values are appended to what is no list".into()),
+            _ => return Err("values are appended to something other than a list".into()),
         }
         Ok(())
     }
@@ -345,7 +354,7 @@ impl<'a> Machine<'a> {
             Value::Dict(entries) | Value::Call { entries, .. } => {
                 entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
-            _ => return Err("entries are set in what is no dict".into()),
+            _ => return Err("entries are set in something other than a dict".into()),
         }
         Ok(())
     }
@@ -373,11 +382,11 @@ impl<'a> Machine<'a> {
         let pairs = match given.first().map(|&pairs| &self.values[pairs]) {
             None => &[][..],
             Some(Value::Sequence(pairs)) => pairs,
-            Some(_) => return Err("an OrderedDict is not made of a list".into()),
+            Some(_) => return Err("the argument of an OrderedDict is no list".into()),
         };
         let pair = |&pair: &Id| match &self.values[pair] {
             Value::Sequence(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
-            _ => Err("an OrderedDict is not made of pairs".to_string()),
+            _ => Err("the argument of an OrderedDict is no list of pairs".to_string()),
         };
         let entries = pairs.iter().map(pair).collect::<Result<_, _>>()?;
         self.push(Value::Dict(entries));
@@ -470,7 +479,7 @@ fn refusal(code: u8) -> String {
         0x98 => "READONLY_BUFFER",
         _ => return format!("{code:#04x} is no instruction"),
     };
-    format!("the instruction {name} is none of those that torch.save emits")
+    format!("torch.save does not emit the instruction {name}")
 }
 
 #[cfg(test)]
@@ -478,7 +487,7 @@ mod tests {
     use super::*;
 
     fn refused(bytes: &[u8]) -> String {
-        Pickle::read(bytes).unwrap_err()
+        Pickle::read(bytes).unwrap_err().to_string()
     }
 
     #[test]

@@ -19,12 +19,12 @@ pub struct Recurrent {
     pub(super) prefix: String,
     pub(super) config: Lstm,
     pub(super) input: usize,
-    /// Whether the names have no `_l{k}`.
+    /// True for a single cell, whose names have no `_l{k}`.
     pub(super) cell: bool,
 }
 
 impl Recurrent {
-    /// What its tensors' names begin with, without the last dot; "" where they begin with nothing.
+    /// The prefix of its tensors' names, without the last dot; "" if they have none.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -78,7 +78,7 @@ pub(super) fn parted(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
-/// Whether the last part of a name is that of a recurrent layer's tensor.
+/// True if the last part of a name is that of a recurrent layer's tensor.
 pub(super) fn is_recurrent(kind: &str) -> bool {
     ["weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh"].iter().any(|own| {
         kind.strip_prefix(own).is_some_and(|rest| {

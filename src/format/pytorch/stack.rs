@@ -150,7 +150,7 @@ impl Weights {
                         (_, Found::Pool(pool)) => layers.push(((*pool).into(), None)),
                         _ => {
                             return Err(self.refuse(
-                                "cannot give a final state (\"final\") of what is no nn.LSTM or nn.GRU right before it; \"last\" takes \
+                                "cannot give a final state (\"final\"): there is no nn.LSTM or nn.GRU right before it; \"last\" takes \
                                  the last step of any sequence"
                                     .into(),
                             ));
@@ -223,7 +223,7 @@ impl Weights {
         }
     }
 
-    /// A module as the file has it; `None` where it is nothing.
+    /// A module as the file has it; `None` for the identity.
     fn found(&self, module: &Module) -> Result<Option<Found>> {
         let recurrent = |prefix: &str, gru: bool| {
             let found = self.recurrent(Some(prefix))?;
@@ -321,7 +321,7 @@ impl Weights {
         }
         if let Some(other) = self.others(prefix, &needed).find(|own| !prefix.is_empty() || !own.contains('.')) {
             return Err(self.refuse(format!(
-                "has {other} beside {weight}, which no {class} has; what the module under \"{prefix}\" computes is not known"
+                "has {other} beside {weight}, which no {class} has; the computation of the module under \"{prefix}\" is not known"
             )));
         }
         if shape.contains(&0) {

@@ -13,10 +13,10 @@ const DEEPEST: usize = 64;
 const LONGEST_NAME: usize = 1024;
 /// Axes of a tensor.
 const AXES: usize = 16;
-/// What a tensor costs of [`Walk::budget`]; a pickle spends some forty bytes on one.
+/// Cost of a tensor against [`Walk::budget`]; a pickle spends some forty bytes on one.
 const TENSOR: usize = 8;
 
-/// What a file's object holds.
+/// Tensors of a saved object.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// All tensors, in the file's order. Of a checkpoint that has a `state_dict` they are those of it.
@@ -38,7 +38,7 @@ impl Contents {
     }
 }
 
-/// What a file's object holds.
+/// Collects the tensors of a saved object.
 pub(super) fn contents(saved: &Saved) -> Result<Contents, String> {
     let Saved { pickle, storages } = saved;
     let root = pickle.entry(pickle.root, "state_dict").unwrap_or(pickle.root);
@@ -57,7 +57,7 @@ fn is_quantised(module: &str, class: &str) -> bool {
     (module, class) == ("torch", "ScriptObject") || inside.iter().any(|start| module.starts_with(start))
 }
 
-/// What a value is, in words.
+/// A value's type in words.
 fn describe(pickle: &Pickle, id: Id) -> String {
     match &pickle.values[id] {
         Value::Dict(entries) => format!("a dict of {} entries", entries.len()),
@@ -155,7 +155,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What `torch._utils._rebuild_…` would make.
+    /// The tensor that a call of `torch._utils._rebuild_…` describes.
     fn tensor(&self, function: &str, arguments: Id, name: &str, depth: usize) -> Result<Tensor, String> {
         let pickle = self.pickle;
         let refuse = |why: &str| Err(format!("has tensor {name} {why}"));

@@ -2,10 +2,9 @@
 
 use super::recurrent::for_pytorch;
 use crate::error::{Error, Result};
-use crate::format::safetensors;
+use crate::format::own::safetensors;
 use crate::layer::{HostTensor, Layer};
-use crate::model::LstmLayer;
-use crate::model::Model;
+use crate::model::{LstmLayer, Model};
 use std::collections::HashMap;
 use std::path::Path;
 

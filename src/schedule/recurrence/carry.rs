@@ -5,7 +5,7 @@ use super::backward::BackwardPass;
 use super::forward::ForwardPass;
 use super::stage::{Emit, SentBack, Stage, Step, StepGradient};
 use crate::error::Result;
-use crate::kernel::{self, NoConstants, params};
+use crate::kernel::{self, NoConstants};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 
@@ -56,7 +56,7 @@ fn carry(
     words: BufferId,
     [(from, src_offset), (to, dst_offset)]: [(BufferId, u32); 2],
 ) {
-    let params = params::Carry {
+    let params = kernel::Carry {
         batch: sizes.batch,
         directions: sizes.directions,
         features: sizes.width,

@@ -8,7 +8,7 @@ use super::forward::ForwardPass;
 use super::sizes::Drops;
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
-use crate::kernel::{self, Carries, Kernel, ScanBackwardConstants, ScanForwardConstants, params};
+use crate::kernel::{self, Carries, Kernel, ScanBackwardConstants, ScanForwardConstants};
 use crate::plan::BufferId;
 use crate::random;
 use crate::schedule::builder::{Builder, Drop};
@@ -80,7 +80,7 @@ impl Gradients {
         pass.trace.recurrent_drop.filter(|_| self.fused)
     }
 
-    fn params(&self, builder: &Builder, pass: &BackwardPass, step: &StepGradient) -> params::ScanBackward {
+    fn params(&self, builder: &Builder, pass: &BackwardPass, step: &StepGradient) -> kernel::ScanBackward {
         let (sizes, dy) = (pass.sizes, &step.dy);
         let Range { start, end } = step.steps;
         let steps = end - start;
@@ -89,7 +89,7 @@ impl Gradients {
         let has_dy = from < dy.steps.end.min(end);
         let Drops { zoneout_h, zoneout_c, .. } = sizes.drops;
         let drop = self.drop(pass);
-        params::ScanBackward {
+        kernel::ScanBackward {
             batch: sizes.batch,
             directions: sizes.directions,
             biases: sizes.biases,
@@ -130,7 +130,7 @@ impl Emit for Cell {
         let c = pass.states.at(first, step.turn, sizes.c_slot());
         let (saved, saved_offset) = pass.states.saved(first);
         let [zoneout_h, zoneout_c] = sizes.zoneout(pass.train);
-        let params = params::ScanForward {
+        let params = kernel::ScanForward {
             batch: sizes.batch,
             directions: sizes.directions,
             biases: sizes.biases,

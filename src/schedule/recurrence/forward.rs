@@ -11,7 +11,7 @@ use super::stage::{Emit, Step, StepTensor};
 use super::trace::{CellStates, LayerTrace};
 use super::weights::{LayerWeights, Norms};
 use crate::error::{Error, Result};
-use crate::kernel::params;
+use crate::kernel;
 use crate::plan::{BufferId, Role};
 use crate::schedule::builder::{Builder, Drop};
 use crate::schedule::sequence::{Direction, Sequence};
@@ -309,7 +309,7 @@ impl<'a> ForwardPass<'a> {
         let (d, input, columns) = (direction.index, x.features, sizes.columns());
         let (x_buffer, a_offset) = x.at(direction.time(part.start));
         let rows = part.len() as u32 * sizes.batch;
-        let product = params::Matmul {
+        let product = kernel::Matmul {
             m_split: sizes.batch,
             a_offset,
             a_m_hi: direction.stride(x.step),
@@ -317,7 +317,7 @@ impl<'a> ForwardPass<'a> {
             b_offset: d * input * columns,
             c_offset: c_first + ((part.start - chunk_start) * sizes.directions + d) * sizes.batch * columns,
             c_m_hi: (sizes.directions * sizes.batch * columns) as i32,
-            ..params::Matmul::plain(rows, columns, input)
+            ..kernel::Matmul::plain(rows, columns, input)
         };
         builder.matmul(product, x_buffer, self.weights.w, to);
     }

@@ -4,7 +4,7 @@ use super::forward::ForwardPass;
 use super::sizes::LstmSizes;
 use super::trace::LayerTrace;
 use crate::error::Result;
-use crate::kernel::{self, NoConstants, params};
+use crate::kernel::{self, NoConstants};
 use crate::plan::{BufferId, Role};
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
@@ -46,7 +46,7 @@ impl OutputPart {
             let strides = |rows: &Rows| [0, rows.step, rows.row as i32, 1];
             return builder.copy(shape, from.at, strides(from), to.at, strides(to), false);
         };
-        let params = params::Trim {
+        let params = kernel::Trim {
             steps: self.steps,
             batch: sizes.batch,
             features: sizes.width,

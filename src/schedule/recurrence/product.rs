@@ -6,7 +6,7 @@ use super::backward::BackwardPass;
 use super::forward::ForwardPass;
 use super::stage::{Emit, SentBack, Stage, Step, StepGradient, StepTensor};
 use crate::error::Result;
-use crate::kernel::params;
+use crate::kernel;
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 
@@ -67,11 +67,11 @@ impl Emit for Product {
         }
         let ((h, at), (to, c_offset)) = (product.h(pass, step), product.rh.at(step));
         for d in 0..sizes.directions {
-            let product = params::Matmul {
+            let product = kernel::Matmul {
                 a_offset: at + d * batch * width,
                 b_offset: d * sizes.r_direction(),
                 c_offset: c_offset + d * batch * columns,
-                ..params::Matmul::plain(batch, columns, width)
+                ..kernel::Matmul::plain(batch, columns, width)
             };
             builder.matmul(product, h, pass.r, to);
         }
@@ -121,7 +121,7 @@ fn through_r(builder: &mut Builder, pass: &BackwardPass, local_step: u32, to: Bu
     for direction in sizes.each_direction() {
         let d = direction.index;
         for head in 0..sizes.heads {
-            let product = params::Matmul {
+            let product = kernel::Matmul {
                 accumulate: adds as u32,
                 a_offset: pass.gate_gradients(direction, local_step) + head * gates,
                 a_m_lo: columns as i32,
@@ -130,7 +130,7 @@ fn through_r(builder: &mut Builder, pass: &BackwardPass, local_step: u32, to: Bu
                 b_n: columns as i32,
                 c_offset: d * batch * width + head * units,
                 c_m_lo: width as i32,
-                ..params::Matmul::plain(batch, units, gates)
+                ..kernel::Matmul::plain(batch, units, gates)
             };
             builder.matmul(product, pass.dg_r, pass.trace.r, to);
         }

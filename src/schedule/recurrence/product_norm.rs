@@ -7,7 +7,7 @@ use super::stage::{Emit, Stage, Step, StepGradient, StepTensor};
 use super::state_norm::EPSILON;
 use super::weights::Norms;
 use crate::error::Result;
-use crate::kernel::{self, NoConstants, NormBackwardConstants, NormForwardConstants, params};
+use crate::kernel::{self, NoConstants, NormBackwardConstants, NormForwardConstants};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 use crate::schedule::strategy::MOST_TURNS;
@@ -85,7 +85,7 @@ fn normalise(
     (steps, adds): (u32, bool),
 ) {
     let LstmSizes { batch, directions, .. } = *pass.sizes;
-    let params = params::NormForward {
+    let params = kernel::NormForward {
         rows: steps * directions * batch,
         features: pass.sizes.columns(),
         group: batch,
@@ -103,7 +103,7 @@ fn normalise(
 fn denormalise(builder: &mut Builder, pass: &BackwardPass, through: Through) {
     let Through { weights, x: (x, x_offset), dx: (dx, at), terms, steps, adds } = through;
     let LstmSizes { batch, directions, .. } = *pass.sizes;
-    let params = params::NormBackward {
+    let params = kernel::NormBackward {
         rows: directions * batch,
         steps,
         features: pass.sizes.columns(),
@@ -175,7 +175,7 @@ impl Emit for ProductNorm {
         let (Some(terms), Some(gradients)) = (&self.gradients, pass.gradients.norm) else { return };
         let (batch, columns) = (pass.sizes.batch, pass.sizes.columns());
         for (from, to) in [(terms.terms_x, gradients.x), (terms.terms_h, gradients.h)] {
-            let params = params::ColumnSum {
+            let params = kernel::ColumnSum {
                 rows: batch,
                 columns,
                 a_offset: d * batch * columns,

@@ -6,7 +6,7 @@ use super::forward::ForwardPass;
 use super::output_gradient::OutputGradient;
 use super::stage::{Emit, GradientPart, Stage, Step, StepGradient};
 use crate::error::{Error, Result};
-use crate::kernel::params;
+use crate::kernel;
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 
@@ -41,13 +41,13 @@ impl Emit for Project {
         let before = if pass.train { pass.sizes.cell.saved as u32 * pass.sizes.slot() } else { 0 };
         let (h, h_out) = pass.h.at(step.steps.start);
         for d in 0..directions {
-            let product = params::Matmul {
+            let product = kernel::Matmul {
                 a_offset: saved + before + d * batch * hidden,
                 b_offset: d * width * hidden,
                 b_k_lo: 1,
                 b_n: hidden as i32,
                 c_offset: h_out + d * batch * width,
-                ..params::Matmul::plain(batch, width, hidden)
+                ..kernel::Matmul::plain(batch, width, hidden)
             };
             builder.matmul(product, m, self.weights, h);
         }
@@ -59,11 +59,11 @@ impl Emit for Project {
         let LstmSizes { batch, hidden, width, directions, .. } = *pass.sizes;
         let (dh, at) = step.dy.at;
         for d in 0..directions {
-            let product = params::Matmul {
+            let product = kernel::Matmul {
                 a_offset: at + d * batch * width,
                 b_offset: d * width * hidden,
                 c_offset: d * batch * hidden,
-                ..params::Matmul::plain(batch, hidden, width)
+                ..kernel::Matmul::plain(batch, hidden, width)
             };
             builder.matmul(product, dh, self.weights, dm);
         }
@@ -76,7 +76,7 @@ impl Emit for Project {
         let LstmSizes { batch, hidden, width, .. } = *sizes;
         let d = part.direction.index;
         let (from, at) = pass.saved.values.at(part.steps.start);
-        let product = params::Matmul {
+        let product = kernel::Matmul {
             accumulate: (!part.first || builder.adds()) as u32,
             k_split: batch,
             a_offset: (part.steps.start - part.chunk_start) * sizes.h_slot() + d * batch * width,
@@ -87,7 +87,7 @@ impl Emit for Project {
             b_k_hi: (sizes.planes() * sizes.slot()) as i32,
             b_k_lo: hidden as i32,
             c_offset: d * width * hidden,
-            ..params::Matmul::plain(width, hidden, part.steps.len() as u32 * batch)
+            ..kernel::Matmul::plain(width, hidden, part.steps.len() as u32 * batch)
         };
         builder.matmul(product, pass.scratch.dy, from, to);
     }

@@ -9,7 +9,7 @@ use super::product::RecurrentProduct;
 use super::sizes::G;
 use super::stage::{Emit, GradientPart, SentBack, Stage, Step, StepGradient, StepTensor};
 use crate::error::Result;
-use crate::kernel::{self, ResetConstants, params};
+use crate::kernel::{self, ResetConstants};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 
@@ -68,7 +68,7 @@ impl Reset {
         let gate = sizes.settings.gate;
         let ((rh, _), (h, h_offset)) = (self.product.rh.at(at), self.product.h(pass, at));
         let ((xw, xw_offset), (s, s_offset)) = (pass.xw_of(step), self.s.at(at));
-        let params = params::ResetForward {
+        let params = kernel::ResetForward {
             batch: sizes.batch,
             directions: sizes.directions,
             hidden: sizes.hidden,
@@ -89,13 +89,13 @@ impl Reset {
         let LstmSizes { batch, hidden, directions, .. } = *pass.sizes;
         let (s, a_offset) = self.s.at(step);
         for d in 0..directions {
-            let product = params::Matmul {
+            let product = kernel::Matmul {
                 a_offset: a_offset + d * batch * hidden,
                 b_offset: d * pass.sizes.r_direction() + N,
                 b_k_lo: pass.sizes.columns() as i32,
                 b_n: G as i32,
                 c_offset: d * batch * hidden,
-                ..params::Matmul::plain(batch, hidden, hidden)
+                ..kernel::Matmul::plain(batch, hidden, hidden)
             };
             builder.matmul(product, s, pass.r, self.rs);
         }
@@ -108,7 +108,7 @@ impl Gradients {
         let LstmSizes { batch, hidden, .. } = *pass.sizes;
         for direction in pass.sizes.each_direction() {
             let d = direction.index;
-            let product = params::Matmul {
+            let product = kernel::Matmul {
                 a_offset: pass.gate_gradients(direction, step.local()) + N,
                 a_m_lo: pass.sizes.columns() as i32,
                 a_k_lo: G as i32,
@@ -116,7 +116,7 @@ impl Gradients {
                 b_k_lo: G as i32,
                 b_n: pass.sizes.columns() as i32,
                 c_offset: d * batch * hidden,
-                ..params::Matmul::plain(batch, hidden, hidden)
+                ..kernel::Matmul::plain(batch, hidden, hidden)
             };
             builder.matmul(product, pass.scratch.dg, pass.trace.r, self.ds);
         }
@@ -148,7 +148,7 @@ impl Emit for Reset {
         let back = gradients.sent.before_mask(drop.is_some());
         let (saved, saved_offset) = pass.saved.values.at(step.steps.start);
         let (gate, clip) = (sizes.settings.gate, sizes.settings.clip);
-        let params = params::ResetBackward {
+        let params = kernel::ResetBackward {
             batch,
             directions,
             hidden,
@@ -175,7 +175,7 @@ impl Emit for Reset {
         let LstmSizes { batch, hidden, .. } = *sizes;
         let (from, at) = s.at(part.steps.start);
         let d = part.direction.index;
-        let product = params::Matmul {
+        let product = kernel::Matmul {
             accumulate: !part.first as u32,
             k_split: batch,
             a_offset: at + d * batch * hidden,
@@ -187,7 +187,7 @@ impl Emit for Reset {
             b_k_lo: sizes.columns() as i32,
             b_n: G as i32,
             c_offset: d * hidden * hidden,
-            ..params::Matmul::plain(hidden, hidden, part.steps.len() as u32 * batch)
+            ..kernel::Matmul::plain(hidden, hidden, part.steps.len() as u32 * batch)
         };
         builder.matmul(product, from, pass.scratch.dg, gradients.dr_n);
     }

@@ -7,7 +7,7 @@ use super::forward::ForwardPass;
 use super::output_gradient::OutputGradient;
 use super::stage::{Emit, SentBack, Stage, Step, StepGradient};
 use crate::error::Result;
-use crate::kernel::{self, Carries, NoConstants, NormStateBackwardConstants, NormStateForwardConstants, params};
+use crate::kernel::{self, Carries, NoConstants, NormStateBackwardConstants, NormStateForwardConstants};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 
@@ -55,7 +55,7 @@ impl Emit for StateNorm {
         let c = pass.states.at(step.steps.start, step.turn, sizes.c_slot());
         let [zoneout_h, zoneout_c] = sizes.zoneout(pass.train);
         let output = sizes.settings.output;
-        let params = params::NormStateForward {
+        let params = kernel::NormStateForward {
             batch: sizes.batch,
             directions: sizes.directions,
             h_in,
@@ -87,7 +87,7 @@ impl Emit for StateNorm {
         let (saved, saved_offset) = pass.saved.values.at(at);
         let [zoneout_h, zoneout_c] = sizes.zoneout(true);
         let output = sizes.settings.output;
-        let params = params::NormStateBackward {
+        let params = kernel::NormStateBackward {
             batch: sizes.batch,
             directions: sizes.directions,
             c_in: c_out - sizes.c_slot(),
@@ -117,7 +117,7 @@ impl Emit for StateNorm {
     fn vector_gradients(&self, builder: &mut Builder, pass: &BackwardPass, d: u32) {
         let (sizes, Some(terms), Some(gradients)) = (pass.sizes, &self.gradients, pass.gradients.norm) else { return };
         for part in 0..2 {
-            let params = params::ColumnSum {
+            let params = kernel::ColumnSum {
                 rows: sizes.batch,
                 columns: sizes.hidden,
                 a_offset: ((1 + part) * sizes.directions + d) * sizes.batch * sizes.hidden,

@@ -3,7 +3,7 @@
 use super::backward::BackwardPass;
 use super::sizes::G;
 use super::stage::GradientPart;
-use crate::kernel::{self, NoConstants, params};
+use crate::kernel::{self, NoConstants};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
@@ -87,7 +87,7 @@ impl BackwardPass<'_> {
         let count = part.steps.len() as u32;
         let most = MOST_TURNS / sizes.batch;
         for first in (0..count).step_by(most as usize) {
-            let params = params::HeadProduct {
+            let params = kernel::HeadProduct {
                 steps: most.min(count - first),
                 batch: sizes.batch,
                 heads: sizes.heads,
@@ -114,7 +114,7 @@ impl BackwardPass<'_> {
         (to, c_offset): (BufferId, u32),
     ) {
         let sizes = self.sizes;
-        let product = params::Matmul {
+        let product = kernel::Matmul {
             accumulate: (!part.first || builder.adds()) as u32,
             k_split: sizes.batch,
             a_offset: input.at,
@@ -126,7 +126,7 @@ impl BackwardPass<'_> {
             b_k_lo: sizes.columns() as i32,
             c_offset,
             c_m_lo: sizes.columns() as i32,
-            ..params::Matmul::plain(input.features, columns, part.steps.len() as u32 * sizes.batch)
+            ..kernel::Matmul::plain(input.features, columns, part.steps.len() as u32 * sizes.batch)
         };
         builder.matmul(product, input.buffer, dg, to);
     }
@@ -135,7 +135,7 @@ impl BackwardPass<'_> {
     fn input_gradient(&self, builder: &mut Builder, dx: &Sequence, part: &GradientPart) {
         let (sizes, columns, direction) = (self.sizes, self.sizes.columns(), part.direction);
         let (to, c_offset) = dx.at(direction.time(part.steps.start));
-        let product = params::Matmul {
+        let product = kernel::Matmul {
             accumulate: (sizes.directions == 2) as u32,
             m_split: sizes.batch,
             a_offset: self.gate_gradients(direction, part.steps.start - part.chunk_start),
@@ -146,7 +146,7 @@ impl BackwardPass<'_> {
             c_offset,
             c_m_hi: direction.stride(dx.step),
             c_m_lo: dx.row as i32,
-            ..params::Matmul::plain(part.steps.len() as u32 * sizes.batch, dx.features, columns)
+            ..kernel::Matmul::plain(part.steps.len() as u32 * sizes.batch, dx.features, columns)
         };
         builder.matmul(product, self.dg_x, self.weights.w, to);
     }
@@ -190,7 +190,7 @@ impl BackwardPass<'_> {
             if copies == 0 {
                 continue;
             }
-            let params = params::ColumnSum {
+            let params = kernel::ColumnSum {
                 rows: sizes.batch,
                 columns,
                 a_offset: row * sizes.gate_slot() + d * sizes.batch * columns,

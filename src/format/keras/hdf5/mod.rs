@@ -9,9 +9,43 @@ mod write;
 pub(super) use read::File;
 pub(super) use write::Writer;
 
+/// A file that is not read: what is wrong with it, in words that follow the file's name.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct Error {
+    reason: String,
+    source: Option<std::str::Utf8Error>,
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error that another caused, whose words `reason` does not repeat.
+    fn because(reason: String, source: std::str::Utf8Error) -> Error {
+        Error { reason, source: Some(source) }
+    }
+
+    /// The same with the path of the object in which it is.
+    fn at(self, path: &str) -> Error {
+        Error { reason: format!("{} (at {path})", self.reason), ..self }
+    }
+}
+
+impl From<String> for Error {
+    fn from(reason: String) -> Error {
+        Error { reason, source: None }
+    }
+}
+
+impl From<&str> for Error {
+    fn from(reason: &str) -> Error {
+        reason.to_string().into()
+    }
+}
+
 /// The first bytes of every file.
 pub(super) const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
-/// The address of nothing.
+/// The undefined address.
 const UNDEFINED: u64 = u64::MAX;
 
 /// Types of messages in an object's header.
@@ -43,7 +77,7 @@ mod tests {
     }
 
     /// Everything that is asked of a file; true if it says no.
-    fn read(bytes: &[u8]) -> std::result::Result<usize, String> {
+    fn read(bytes: &[u8]) -> Result<usize> {
         let file = File::open(bytes)?;
         let mut numbers = 0;
         for (path, dataset) in file.datasets() {
@@ -96,7 +130,7 @@ mod tests {
                 bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
                 match read(&bytes) {
                     Ok(numbers) => assert!(numbers * 4 <= good.len(), "{numbers} numbers"),
-                    Err(why) => said.push(why),
+                    Err(error) => said.push(error.to_string()),
                 }
             }
         }
@@ -118,13 +152,13 @@ mod tests {
     fn deep_groups_and_doubled_names_are_refused() {
         let mut writer = Writer::default();
         writer.group(&"a/".repeat(40), None);
-        assert!(read(&writer.finish()).unwrap_err().contains("deep"));
+        assert!(read(&writer.finish()).unwrap_err().to_string().contains("deep"));
         let mut writer = Writer::default();
         ["one", "two"].iter().for_each(|name| writer.group(name, None));
         let mut bytes = writer.finish();
         let at = bytes.windows(3).position(|name| name == b"two").unwrap();
         bytes[at..at + 3].copy_from_slice(b"one");
-        assert!(read(&bytes).unwrap_err().contains("two objects named \"one\""));
+        assert!(read(&bytes).unwrap_err().to_string().contains("two objects named \"one\""));
     }
 
     #[test]

@@ -1,11 +1,8 @@
 //! Reading.
 
-use super::{SIGNATURE, UNDEFINED, message};
+use super::{Error, Result, SIGNATURE, UNDEFINED, message};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// What is wrong with a file.
-type Result<T> = std::result::Result<T, String>;
 
 /// Groups within groups; Keras needs about ten.
 const DEEPEST: usize = 32;
@@ -36,7 +33,7 @@ struct Group<'a> {
 
 /// A named value beside an object.
 struct Attribute<'a> {
-    kind: Kind,
+    element: ElementType,
     count: u64,
     data: &'a [u8],
 }
@@ -45,13 +42,13 @@ struct Attribute<'a> {
 pub struct Dataset<'a> {
     /// Its sizes.
     pub shape: Vec<usize>,
-    kind: Kind,
-    data: std::result::Result<&'a [u8], String>,
+    element: ElementType,
+    data: Result<&'a [u8]>,
 }
 
 /// The type of an element.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum ElementType {
     /// 4 bytes, IEEE; whether the most significant comes first.
     Float32 {
         big_endian: bool,
@@ -63,7 +60,7 @@ enum Kind {
         bits: u32,
         signed: bool,
     },
-    /// Text of so many bytes, padded.
+    /// Fixed-length text of this many bytes, padded.
     Text(u32),
     /// Text in the global heap.
     LongText,
@@ -73,27 +70,27 @@ enum Kind {
     },
 }
 
-impl Kind {
+impl ElementType {
     /// Bytes of an element.
     fn size(self) -> u64 {
         match self {
-            Kind::Float32 { .. } => 4,
-            Kind::Float { bits } | Kind::Integer { bits, .. } => u64::from(bits / 8),
-            Kind::Text(size) | Kind::Other { size, .. } => size.into(),
-            Kind::LongText => 16,
+            ElementType::Float32 { .. } => 4,
+            ElementType::Float { bits } | ElementType::Integer { bits, .. } => u64::from(bits / 8),
+            ElementType::Text(size) | ElementType::Other { size, .. } => size.into(),
+            ElementType::LongText => 16,
         }
     }
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for ElementType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Kind::Float32 { .. } => write!(f, "float32"),
-            Kind::Float { bits } => write!(f, "float{bits}"),
-            Kind::Integer { bits, signed: true } => write!(f, "int{bits}"),
-            Kind::Integer { bits, signed: false } => write!(f, "uint{bits}"),
-            Kind::Text(_) | Kind::LongText => write!(f, "text"),
-            Kind::Other { class, .. } => write!(f, "HDF5 type class {class}"),
+            ElementType::Float32 { .. } => write!(f, "float32"),
+            ElementType::Float { bits } => write!(f, "float{bits}"),
+            ElementType::Integer { bits, signed: true } => write!(f, "int{bits}"),
+            ElementType::Integer { bits, signed: false } => write!(f, "uint{bits}"),
+            ElementType::Text(_) | ElementType::LongText => write!(f, "text"),
+            ElementType::Other { class, .. } => write!(f, "HDF5 type class {class}"),
         }
     }
 }
@@ -101,11 +98,11 @@ impl std::fmt::Display for Kind {
 impl Dataset<'_> {
     /// The elements' type, in NumPy's words.
     pub fn kind(&self) -> String {
-        self.kind.to_string()
+        self.element.to_string()
     }
 }
 
-/// Little-endian numbers from a piece of the file.
+/// A cursor over bytes of the file, for little-endian numbers.
 #[derive(Clone, Copy)]
 struct Reader<'a>(&'a [u8]);
 
@@ -142,7 +139,7 @@ impl<'a> Reader<'a> {
         if found == bytes {
             return Ok(());
         }
-        Err(format!("has {found:?} where its {what} should begin with {:?}", String::from_utf8_lossy(bytes)))
+        Err(format!("has {found:?} where its {what} should begin with {:?}", String::from_utf8_lossy(bytes)).into())
     }
 }
 
@@ -169,13 +166,13 @@ impl<'a> File<'a> {
         while let Some((path, address, depth)) = open.pop() {
             let shown = if path.is_empty() { "/" } else { &path };
             if !seen.insert(address) {
-                return Err(format!("has more than one link to the object at {shown}; Keras writes none"));
+                return Err(format!("has more than one link to the object at {shown}; Keras writes none").into());
             }
             if depth > DEEPEST {
-                return Err(format!("has groups more than {DEEPEST} deep, at {shown}"));
+                return Err(format!("has groups more than {DEEPEST} deep, at {shown}").into());
             }
-            let messages = file.messages(address).map_err(|why| format!("{why} (at {shown})"))?;
-            let at = |why: String| format!("{why} (at {shown})");
+            let at = |error: Error| error.at(shown);
+            let messages = file.messages(address).map_err(at)?;
             let attributes = file.attributes(&messages).map_err(at)?;
             if messages.iter().any(|message| message.kind == message::LAYOUT) {
                 let dataset = file.dataset_of(&messages).map_err(at)?;
@@ -186,7 +183,7 @@ impl<'a> File<'a> {
             for (name, address) in file.links(&messages).map_err(at)? {
                 file.spend(path.len() + name.len())?;
                 if !names.insert(name) {
-                    return Err(format!("has two objects named \"{name}\" in {shown}"));
+                    return Err(format!("has two objects named \"{name}\" in {shown}").into());
                 }
                 let below = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
                 open.push((below, address, depth + 1));
@@ -196,7 +193,7 @@ impl<'a> File<'a> {
         Ok(file)
     }
 
-    /// Whether there is a group of that path ("" is the root).
+    /// True if there is a group of that path ("" is the root).
     pub fn has_group(&self, path: &str) -> bool {
         self.groups.contains_key(path)
     }
@@ -220,8 +217,8 @@ impl<'a> File<'a> {
 
     /// The numbers of an array of f32.
     pub fn values(&self, path: &str, dataset: &Dataset) -> Result<Vec<f32>> {
-        let Kind::Float32 { big_endian } = dataset.kind else {
-            return Err(format!("has tensor {path} of type {}; only float32 is read", dataset.kind));
+        let ElementType::Float32 { big_endian } = dataset.element else {
+            return Err(format!("has tensor {path} of type {}; only float32 is read", dataset.element).into());
         };
         let data = dataset.data.as_ref().map_err(|why| format!("has tensor {path}, which {why}"))?;
         let left = self.numbers.get().checked_sub(data.len() as u64);
@@ -233,9 +230,10 @@ impl<'a> File<'a> {
         Ok(data.chunks_exact(4).map(number).collect())
     }
 
-    /// The texts of a group's attribute; nothing where it has none of that name.
+    /// The texts of a group's attribute; `None` if it has none of that name.
     pub fn texts(&self, group: &str, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(Attribute { kind, count, data }) = self.groups.get(group).and_then(|group| group.attributes.get(name))
+        let Some(Attribute { element, count, data }) =
+            self.groups.get(group).and_then(|group| group.attributes.get(name))
         else {
             return Ok(None);
         };
@@ -248,13 +246,13 @@ impl<'a> File<'a> {
             let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
             match std::str::from_utf8(&bytes[..end]) {
                 Ok(text) => Ok(text.to_string()),
-                Err(_) => Err(format!("has an attribute {name} that is no UTF-8")),
+                Err(error) => Err(Error::because(format!("has an attribute {name} that is no UTF-8"), error)),
             }
         };
-        let texts: Result<_> = match kind {
-            Kind::Text(size) if *size > 0 => data.chunks_exact(*size as usize).map(text).collect(),
-            Kind::LongText => data.chunks_exact(16).map(|place| text(self.long_text(Reader(place))?)).collect(),
-            other => Err(format!("has an attribute {name} of type {other}; text was expected")),
+        let texts: Result<_> = match element {
+            ElementType::Text(size) if *size > 0 => data.chunks_exact(*size as usize).map(text).collect(),
+            ElementType::LongText => data.chunks_exact(16).map(|place| text(self.long_text(Reader(place))?)).collect(),
+            other => Err(format!("has an attribute {name} of type {other}; text was expected").into()),
         };
         texts.map(Some)
     }
@@ -264,7 +262,7 @@ impl<'a> File<'a> {
         match self.texts(group, name)? {
             None => Ok(None),
             Some(texts) if texts.len() == 1 => Ok(texts.into_iter().next()),
-            Some(texts) => Err(format!("has {} texts in its attribute {name}; one was expected", texts.len())),
+            Some(texts) => Err(format!("has {} texts in its attribute {name}; one was expected", texts.len()).into()),
         }
     }
 
@@ -282,9 +280,11 @@ impl<'a> File<'a> {
         Ok(Reader(&self.bytes[start..]))
     }
 
-    fn piece(&self, address: u64, len: u64) -> Result<&'a [u8]> {
+    fn block(&self, address: u64, len: u64) -> Result<&'a [u8]> {
         let len = usize::try_from(len).map_err(|_| format!("has an HDF5 block of {len} bytes"))?;
-        let short = |_| format!("has an HDF5 block of {len} bytes at {address}, past its end at {}", self.bytes.len());
+        let short = |_| {
+            Error::from(format!("has an HDF5 block of {len} bytes at {address}, past its end at {}", self.bytes.len()))
+        };
         self.at(address)?.take(len).map_err(short)
     }
 
@@ -296,9 +296,9 @@ impl<'a> File<'a> {
         }
         let version = reader.u8()?;
         let sizes = |reader: &mut Reader| match (reader.u8()?, reader.u8()?) {
-            (8, 8) => Ok(()),
+            (8, 8) => Ok::<(), Error>(()),
             (offset, length) => {
-                Err(format!("has HDF5 addresses of {offset} and lengths of {length} bytes; 8 are expected"))
+                Err(format!("has HDF5 addresses of {offset} and lengths of {length} bytes; 8 are expected").into())
             }
         };
         match version {
@@ -312,11 +312,11 @@ impl<'a> File<'a> {
                 sizes(&mut reader)?;
                 reader.take(1)?;
             }
-            _ => return Err(format!("has an HDF5 superblock of version {version}; 0 to 3 are read")),
+            _ => return Err(format!("has an HDF5 superblock of version {version}; 0 to 3 are read").into()),
         }
         let base = reader.u64()?;
         if base != 0 {
-            return Err(format!("begins its HDF5 addresses at {base}; files with a user block are not read"));
+            return Err(format!("begins its HDF5 addresses at {base}; files with a user block are not read").into());
         }
         // free space or extension, end of file; old versions: a driver's block, and the root's name
         reader.take(if version < 2 { 32 } else { 16 })?;
@@ -336,7 +336,7 @@ impl<'a> File<'a> {
             reader.take(4)?;
             let version = reader.u8()?;
             if version != 2 {
-                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read"));
+                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read").into());
             }
             let flags = reader.u8()?;
             ordered = flags & 4 != 0;
@@ -347,7 +347,7 @@ impl<'a> File<'a> {
         } else {
             let version = reader.u8()?;
             if version != 1 {
-                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read"));
+                return Err(format!("has an HDF5 object header of version {version}; 1 and 2 are read").into());
             }
             reader.take(7)?; // reserved, number of messages, links to this object
             let len = reader.u32()?;
@@ -373,7 +373,7 @@ impl<'a> File<'a> {
                     return Err("has an HDF5 message that is shared, or a type of its own; Keras writes neither".into());
                 }
                 if all.len() >= MESSAGES {
-                    return Err(format!("has an HDF5 object header of more than {MESSAGES} messages"));
+                    return Err(format!("has an HDF5 object header of more than {MESSAGES} messages").into());
                 }
                 if kind != message::CONTINUATION {
                     all.push(Message { kind, data });
@@ -381,9 +381,9 @@ impl<'a> File<'a> {
                 }
                 let (address, len) = (data.u64()?, data.u64()?);
                 if !seen.insert(address) {
-                    return Err("has an HDF5 object header that goes round in circles".into());
+                    return Err("has an HDF5 object header whose continuations form a cycle".into());
                 }
-                let mut more = Reader(self.piece(address, len)?);
+                let mut more = Reader(self.block(address, len)?);
                 if modern {
                     more.expect("continued header", b"OCHK")?;
                     let len = more.0.len().saturating_sub(4); // without the checksum
@@ -405,8 +405,7 @@ impl<'a> File<'a> {
                     data.take(if flags & 1 != 0 { 2 } else { 0 })?;
                     if data.u64()? != UNDEFINED {
                         return Err(
-                            "keeps attributes in a heap of its own (h5py's libver=\"latest\"), which is not read"
-                                .into(),
+                            "stores attributes in a fractal heap (h5py's libver=\"latest\"), which is not read".into(),
                         );
                     }
                 }
@@ -414,7 +413,7 @@ impl<'a> File<'a> {
                     let (name, attribute) = attribute(data)?;
                     self.spend(name.len())?;
                     if all.insert(name.clone(), attribute).is_some() {
-                        return Err(format!("has two attributes named {name}"));
+                        return Err(format!("has two attributes named {name}").into());
                     }
                 }
                 _ => {}
@@ -426,13 +425,13 @@ impl<'a> File<'a> {
     fn dataset_of(&self, messages: &[Message<'a>]) -> Result<Dataset<'a>> {
         let find = |kind: u16, what: &str| {
             let found = messages.iter().find(|message| message.kind == kind).map(|message| message.data);
-            found.ok_or_else(|| format!("has an array without its {what}"))
+            found.ok_or_else(|| Error::from(format!("has an array without its {what}")))
         };
-        let kind = datatype(&mut find(message::DATATYPE, "type")?)?;
+        let element = datatype(&mut find(message::DATATYPE, "type")?)?;
         let shape = dataspace(find(message::DATASPACE, "shape")?)?;
         let elements = elements(&shape)?;
         let shape: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
-        let needed = elements.checked_mul(kind.size()).ok_or_else(|| format!("has an array of shape {shape:?}"))?;
+        let needed = elements.checked_mul(element.size()).ok_or_else(|| format!("has an array of shape {shape:?}"))?;
         let filtered = messages.iter().any(|message| message.kind == message::FILTERS);
         let elsewhere = messages.iter().any(|message| message.kind == message::EXTERNAL);
         let mut layout = find(message::LAYOUT, "place")?;
@@ -443,10 +442,10 @@ impl<'a> File<'a> {
             }
             let version = layout.u8()?;
             if !(3..=4).contains(&version) {
-                return Err(format!("has an HDF5 layout of version {version}; 3 and 4 are read"));
+                return Err(format!("has an HDF5 layout of version {version}; 3 and 4 are read").into());
             }
             let data = match layout.u8()? {
-                _ if filtered => Err("is compressed; Keras writes plain arrays".to_string()),
+                _ if filtered => Err("is compressed; Keras writes plain arrays".into()),
                 0 => {
                     let len = layout.u16()?;
                     layout.take(len.into())
@@ -454,19 +453,19 @@ impl<'a> File<'a> {
                 1 => match (layout.u64()?, layout.u64()?) {
                     _ if needed == 0 => Ok(&[][..]),
                     (UNDEFINED, _) => Err("was never written".into()),
-                    (address, len) => self.piece(address, len),
+                    (address, len) => self.block(address, len),
                 },
                 2 => Err("is stored in chunks; Keras writes arrays in one piece".into()),
-                class => Err(format!("has an HDF5 layout of class {class}; Keras writes arrays in one piece")),
+                class => Err(format!("has an HDF5 layout of class {class}; Keras writes arrays in one piece").into()),
             }?;
             if data.len() as u64 == needed {
                 Ok(data)
             } else {
-                Err(format!("has shape {shape:?} of {kind}, {needed} bytes, but {} are stored", data.len()))
+                Err(format!("has shape {shape:?} of {element}, {needed} bytes, but {} are stored", data.len()).into())
             }
         };
         let data = place();
-        Ok(Dataset { shape, kind, data })
+        Ok(Dataset { shape, element, data })
     }
 
     /// Names and header addresses of a group's members.
@@ -483,7 +482,10 @@ impl<'a> File<'a> {
                     let flags = data.take(2)?[1];
                     data.take(if flags & 1 != 0 { 8 } else { 0 })?;
                     if data.u64()? != UNDEFINED {
-                        return Err("keeps a group's members in a heap of its own (h5py's libver=\"latest\"), which is not read".into());
+                        return Err(
+                            "stores a group's members in a fractal heap (h5py's libver=\"latest\"), which is not read"
+                                .into(),
+                        );
                     }
                 }
                 message::LINK => all.push(link(data)?),
@@ -500,19 +502,19 @@ impl<'a> File<'a> {
         heap.take(4)?;
         let len = heap.u64()?;
         heap.take(8)?;
-        let names = self.piece(heap.u64()?, len)?;
+        let names = self.block(heap.u64()?, len)?;
         let mut seen = HashSet::new();
         let mut open = vec![tree];
         while let Some(address) = open.pop() {
             if !seen.insert(address) {
-                return Err("has a group whose nodes go round in circles".into());
+                return Err("has a group whose nodes form a cycle".into());
             }
             let mut node = self.at(address)?;
             if node.0.starts_with(b"TREE") {
                 node.take(4)?;
                 let kind = node.u8()?;
                 if kind != 0 {
-                    return Err(format!("has a group whose node is of kind {kind}"));
+                    return Err(format!("has a group whose node is of kind {kind}").into());
                 }
                 node.take(1)?; // level
                 let used = node.u16()?;
@@ -535,7 +537,7 @@ impl<'a> File<'a> {
                 let name = &names[start.ok_or("has a name outside its heap")?..];
                 let name = checked(&name[..name.iter().take(LONGEST + 1).position(|&b| b == 0).unwrap_or(name.len())])?;
                 if cache == 2 {
-                    return Err(format!("has a soft link, \"{name}\"; links are not followed"));
+                    return Err(format!("has a soft link, \"{name}\"; links are not followed").into());
                 }
                 into.push((name, header));
             }
@@ -555,7 +557,9 @@ impl<'a> File<'a> {
         }
         let object = u16::try_from(index).ok().and_then(|index| heaps[&address].get(&index));
         let object = object.ok_or_else(|| format!("lacks object {index} of the global heap at {address}"))?;
-        object.get(..len as usize).ok_or_else(|| format!("has a text of {len} bytes in {} of a heap", object.len()))
+        object
+            .get(..len as usize)
+            .ok_or_else(|| format!("has a text of {len} bytes in {} of a heap", object.len()).into())
     }
 
     fn heap(&self, address: u64) -> Result<Heap<'a>> {
@@ -563,7 +567,7 @@ impl<'a> File<'a> {
         head.expect("global heap", b"GCOL")?;
         head.take(4)?;
         let len = head.u64()?;
-        let mut heap = Reader(self.piece(address, len)?);
+        let mut heap = Reader(self.block(address, len)?);
         self.spend(heap.0.len())?;
         heap.take(16)?;
         let mut objects = HashMap::new();
@@ -578,7 +582,7 @@ impl<'a> File<'a> {
             let object = heap.take(len)?;
             heap.take((8 - len % 8) % 8)?;
             if objects.insert(index, object).is_some() {
-                return Err(format!("has two objects {index} in a global heap"));
+                return Err(format!("has two objects {index} in a global heap").into());
             }
         }
         Ok(objects)
@@ -592,13 +596,13 @@ fn checked(name: &[u8]) -> Result<&str> {
     std::str::from_utf8(name)
         .ok()
         .filter(|name| good(name))
-        .ok_or_else(|| format!("has an object whose name is empty, longer than {LONGEST} bytes, or no name"))
+        .ok_or_else(|| format!("has an object whose name is empty, longer than {LONGEST} bytes, or no name").into())
 }
 
 fn link(mut data: Reader<'_>) -> Result<(&str, u64)> {
     let version = data.u8()?;
     if version != 1 {
-        return Err(format!("has a link of version {version}; 1 is read"));
+        return Err(format!("has a link of version {version}; 1 is read").into());
     }
     let flags = data.u8()?;
     let kind = if flags & 8 != 0 { data.u8()? } else { 0 };
@@ -607,22 +611,22 @@ fn link(mut data: Reader<'_>) -> Result<(&str, u64)> {
     let name = checked(data.take(usize::try_from(len).map_err(|_| format!("has a name of {len} bytes"))?)?)?;
     match kind {
         0 => Ok((name, data.u64()?)),
-        1 => Err(format!("has a soft link, \"{name}\"; links are not followed")),
-        64 => Err(format!("has a link to another file, \"{name}\"; links are not followed")),
-        _ => Err(format!("has a link of kind {kind}, \"{name}\"; links are not followed")),
+        1 => Err(format!("has a soft link, \"{name}\"; links are not followed").into()),
+        64 => Err(format!("has a link to another file, \"{name}\"; links are not followed").into()),
+        _ => Err(format!("has a link of kind {kind}, \"{name}\"; links are not followed").into()),
     }
 }
 
 fn attribute(mut data: Reader<'_>) -> Result<(String, Attribute<'_>)> {
     let version = data.u8()?;
     if !(1..=3).contains(&version) {
-        return Err(format!("has an attribute of version {version}; 1 to 3 are read"));
+        return Err(format!("has an attribute of version {version}; 1 to 3 are read").into());
     }
     let flags = data.u8()?;
     if version > 1 && flags & 3 != 0 {
         return Err("has an attribute whose type or shape is shared; Keras writes none".into());
     }
-    let [name, kind, shape] = [data.u16()?, data.u16()?, data.u16()?].map(usize::from);
+    let [name, element, shape] = [data.u16()?, data.u16()?, data.u16()?].map(usize::from);
     if version == 3 {
         data.take(1)?; // the name's encoding
     }
@@ -630,16 +634,16 @@ fn attribute(mut data: Reader<'_>) -> Result<(String, Attribute<'_>)> {
         let part = data.take(len)?;
         // Version 1 goes on at multiples of 8.
         data.take(if version == 1 { (8 - len % 8) % 8 } else { 0 })?;
-        Ok::<_, String>(part)
+        Ok::<_, Error>(part)
     };
     let name = part(name)?;
     let name = checked(&name[..name.iter().position(|&byte| byte == 0).unwrap_or(name.len())])?.to_string();
-    let kind = datatype(&mut Reader(part(kind)?))?;
+    let element = datatype(&mut Reader(part(element)?))?;
     let count = elements(&dataspace(Reader(part(shape)?))?)?;
-    let bytes = count.checked_mul(kind.size()).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = count.checked_mul(element.size()).and_then(|bytes| usize::try_from(bytes).ok());
     let bytes = bytes.ok_or_else(|| format!("has an attribute {name} of {count} elements"))?;
     let data = data.take(bytes).map_err(|_| format!("has an attribute {name} of {bytes} bytes, which is cut off"))?;
-    Ok((name, Attribute { kind, count, data }))
+    Ok((name, Attribute { element, count, data }))
 }
 
 /// Sizes; none for one number, one of 0 for none.
@@ -651,10 +655,10 @@ fn dataspace(mut data: Reader) -> Result<Vec<u64>> {
         1 => drop(data.take(4)?),
         2 if kind == 2 => return Ok(vec![0]),
         2 => {}
-        _ => return Err(format!("has a shape of version {version}; 1 and 2 are read")),
+        _ => return Err(format!("has a shape of version {version}; 1 and 2 are read").into()),
     }
     if rank > 32 || flags & 2 != 0 {
-        return Err(format!("has a shape of {rank} axes, or a permuted one"));
+        return Err(format!("has a shape of {rank} axes, or a permuted one").into());
     }
     (0..rank).map(|_| data.u64()).collect()
 }
@@ -663,16 +667,16 @@ fn elements(shape: &[u64]) -> Result<u64> {
     let count = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
     // Sizes of empty arrays matter, too: they are kept as usize.
     let small = shape.iter().all(|&size| usize::try_from(size).is_ok());
-    count.filter(|_| small).ok_or_else(|| format!("has a shape {shape:?}, which is too large"))
+    count.filter(|_| small).ok_or_else(|| format!("has a shape {shape:?}, which is too large").into())
 }
 
-fn datatype(data: &mut Reader) -> Result<Kind> {
+fn datatype(data: &mut Reader) -> Result<ElementType> {
     let class = data.u8()?;
     let flags = data.number(3)?;
     let size = data.u32()?;
     let bits = size.checked_mul(8).ok_or_else(|| format!("has elements of {size} bytes"))?;
     Ok(match class & 15 {
-        0 => Kind::Integer { bits, signed: flags & 8 != 0 },
+        0 => ElementType::Integer { bits, signed: flags & 8 != 0 },
         1 => {
             // offset, precision, place and width of exponent, place and width of mantissa, bias
             let ieee = [0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0];
@@ -680,13 +684,13 @@ fn datatype(data: &mut Reader) -> Result<Kind> {
             // order of bytes; the sign's place, a mantissa whose first bit is implied
             let (order, form) = (flags & 0x41, flags & 0xff30);
             if size == 4 && properties == ieee && form == 0x1f20 && order <= 1 {
-                Kind::Float32 { big_endian: order == 1 }
+                ElementType::Float32 { big_endian: order == 1 }
             } else {
-                Kind::Float { bits }
+                ElementType::Float { bits }
             }
         }
-        3 => Kind::Text(size),
-        9 if flags & 15 == 1 && size == 16 => Kind::LongText,
-        class => Kind::Other { class, size },
+        3 => ElementType::Text(size),
+        9 if flags & 15 == 1 && size == 16 => ElementType::LongText,
+        class => ElementType::Other { class, size },
     })
 }

@@ -40,7 +40,7 @@ impl Writer {
         }
     }
 
-    /// The group of a path; nothing where there is an array on the way, which Keras's names exclude.
+    /// The group of a path; `None` if there is an array on the way, which Keras's names exclude.
     fn at(&mut self, path: &str) -> Option<&mut Group> {
         path.split('/').filter(|part| !part.is_empty()).try_fold(&mut self.root, |group, part| {
             match group.members.entry(part.to_string()).or_insert_with(|| Member::Group(Group::default())) {

@@ -1,4 +1,4 @@
-//! What goes element by element.
+//! Elementwise operators.
 
 use super::{Kernel, run};
 use crate::activation::Activation;
@@ -12,7 +12,7 @@ use ndarray::{ArrayD, Zip};
 trait Number: Element + PartialOrd {
     const ZERO: Self;
     const ARITHMETIC: [fn(Self, Self) -> Self; 4];
-    /// Whether division by 0 has no result.
+    /// True for integers, whose division by 0 has no result.
     const WHOLE: bool;
 }
 

@@ -75,7 +75,7 @@ fn arr_of_nothing() -> Value {
     ndarray::Array1::<f32>::default(0).into()
 }
 
-/// Dropout, which does nothing but in training.
+/// Dropout in inference: the identity.
 pub(super) fn dropout(attributes: &mut Attributes, _: &Beside) -> Outcome<Kernel> {
     let old = attributes.opset < 12;
     if old {

@@ -14,7 +14,7 @@ use super::tensor::Beside;
 use super::value::Value;
 use std::ops::RangeInclusive;
 
-/// What a node does with its inputs.
+/// The computation of a node, from inputs to outputs.
 pub(super) type Kernel = Box<dyn Fn(&Call) -> Outcome<Vec<Value>> + Send + Sync>;
 
 /// Understands a node's attributes.
@@ -77,7 +77,7 @@ static OPERATORS: &[Operator] = &[
     op("Unsqueeze", 1..=2, 1, shape::unsqueeze),
 ];
 
-/// What an operator of the default set does, or why it cannot be run.
+/// The computation of an operator of the default set, or the reason why it is not supported.
 pub(super) fn kernel(name: &str, inputs: usize, attributes: &mut Attributes, beside: &Beside) -> Outcome<Kernel> {
     let Some(operator) = OPERATORS.iter().find(|operator| operator.name == name) else {
         return Err("this operator is not supported".into());
@@ -103,28 +103,28 @@ fn run(kernel: impl Fn(&Call) -> Outcome<Value> + Send + Sync + 'static) -> Outc
 
 /// Axes that an attribute gives in older operator sets, an input in newer ones.
 #[derive(Clone, Debug)]
-enum Given {
+enum AxesSource {
     Attribute(Option<Vec<i64>>),
     Input(usize),
 }
 
-impl Given {
+impl AxesSource {
     /// By an attribute below opset `since`, from then on by input `k`.
-    fn of(attributes: &mut Attributes, name: &str, since: i64, k: usize) -> Outcome<Given> {
+    fn of(attributes: &mut Attributes, name: &str, since: i64, k: usize) -> Outcome<AxesSource> {
         match attributes.opset < since {
-            true => Ok(Given::Attribute(attributes.ints(name)?)),
-            false => Ok(Given::Input(k)),
+            true => Ok(AxesSource::Attribute(attributes.ints(name)?)),
+            false => Ok(AxesSource::Input(k)),
         }
     }
 
     fn get(&self, call: &Call) -> Outcome<Option<Vec<i64>>> {
         match self {
-            Given::Attribute(_) if call.inputs.len() > 1 => {
+            AxesSource::Attribute(_) if call.inputs.len() > 1 => {
                 Err(format!("it has {} inputs; in this opset they are attributes", call.inputs.len()))
             }
-            Given::Attribute(ints) => Ok(ints.clone()),
-            Given::Input(k) if call.optional(*k).is_none() => Ok(None),
-            Given::Input(k) => call.integers(*k).map(Some),
+            AxesSource::Attribute(ints) => Ok(ints.clone()),
+            AxesSource::Input(k) if call.optional(*k).is_none() => Ok(None),
+            AxesSource::Input(k) => call.integers(*k).map(Some),
         }
     }
 }

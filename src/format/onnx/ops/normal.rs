@@ -1,6 +1,6 @@
-//! What looks at whole axes: softmax, layer normalisation, reductions.
+//! Operators over whole axes: softmax, layer normalisation, reductions.
 
-use super::{Given, Kernel, run};
+use super::{AxesSource, Kernel, run};
 use crate::format::onnx::call::{Call, Outcome, axes, axis};
 use crate::format::onnx::node::Attributes;
 use crate::format::onnx::tensor::Beside;
@@ -90,17 +90,17 @@ pub(super) fn layer_normalization(attributes: &mut Attributes, _: &Beside) -> Ou
     }))
 }
 
-/// How whole numbers are joined.
+/// Combines two integers.
 type Whole = fn(i64, i64) -> i64;
 
-/// How numbers are joined to one.
+/// A reduction of many numbers to one.
 #[derive(Clone, Copy)]
 pub(super) struct Reduction {
     /// The opset from which on axes are an input.
     since: i64,
     start: f64,
     join: fn(f64, f64) -> f64,
-    /// What becomes of the result of so many.
+    /// Makes the result of the joined value and the count.
     finish: fn(f64, usize) -> f64,
     /// Start and join of whole numbers, where these have a result.
     whole: Option<(i64, Whole)>,
@@ -128,7 +128,7 @@ pub(super) const PRODUCT: Reduction = Reduction {
 
 /// ReduceMean, ReduceSum, ReduceMax and ReduceProd: floats in f64, whole numbers in i64.
 pub(super) fn reduce(attributes: &mut Attributes, reduction: Reduction) -> Outcome<Kernel> {
-    let given = Given::of(attributes, "axes", reduction.since, 1)?;
+    let given = AxesSource::of(attributes, "axes", reduction.since, 1)?;
     let keep = attributes.flag("keepdims")?.unwrap_or(true);
     let noop = attributes.opset >= reduction.since && attributes.flag("noop_with_empty_axes")?.unwrap_or(false);
     let Reduction { start, join, finish, whole, .. } = reduction;

@@ -1,6 +1,6 @@
-//! What picks parts of arrays and puts them together.
+//! Operators that select elements and join arrays.
 
-use super::{Given, Kernel, run};
+use super::{AxesSource, Kernel, run};
 use crate::format::onnx::call::{Call, Outcome, axes, axis};
 use crate::format::onnx::node::Attributes;
 use crate::format::onnx::tensor::Beside;
@@ -119,7 +119,7 @@ fn steps_of(size: usize, start: i64, end: i64, step: i64) -> Outcome<Vec<usize>>
 /// opset 18 on.
 pub(super) fn split(attributes: &mut Attributes, _: &Beside) -> Outcome<Kernel> {
     let along = attributes.int("axis")?.unwrap_or(0);
-    let given = Given::of(attributes, "split", 13, 1)?;
+    let given = AxesSource::of(attributes, "split", 13, 1)?;
     let parts = attributes.outputs.len();
     let uneven = attributes.opset >= 18;
     if uneven

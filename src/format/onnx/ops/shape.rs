@@ -1,6 +1,6 @@
-//! What changes an array's shape and none of its numbers.
+//! Operators that change an array's shape and none of its elements.
 
-use super::{Given, Kernel, run};
+use super::{AxesSource, Kernel, run};
 use crate::format::onnx::call::{Call, Outcome, axes, broadcast};
 use crate::format::onnx::node::Attributes;
 use crate::format::onnx::tensor::Beside;
@@ -59,7 +59,7 @@ pub(super) fn flatten(attributes: &mut Attributes, _: &Beside) -> Outcome<Kernel
 
 /// Squeeze: axes by attribute below opset 13, by input from then on; without, all of size 1.
 pub(super) fn squeeze(attributes: &mut Attributes, _: &Beside) -> Outcome<Kernel> {
-    let given = Given::of(attributes, "axes", 13, 1)?;
+    let given = AxesSource::of(attributes, "axes", 13, 1)?;
     run(move |call| {
         let from = call.input(0)?.shape();
         let gone = match given.get(call)? {
@@ -75,7 +75,7 @@ pub(super) fn squeeze(attributes: &mut Attributes, _: &Beside) -> Outcome<Kernel
 
 /// Unsqueeze: axes as Squeeze has them, of the output.
 pub(super) fn unsqueeze(attributes: &mut Attributes, _: &Beside) -> Outcome<Kernel> {
-    let given = Given::of(attributes, "axes", 13, 1)?;
+    let given = AxesSource::of(attributes, "axes", 13, 1)?;
     run(move |call| {
         let mut from = call.input(0)?.shape().iter();
         let given = given.get(call)?.ok_or("its axes are missing")?;

@@ -2,10 +2,11 @@
 
 use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
-use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, Schedule, StepEvent, Stopped, Validation};
+use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::model::{Given, Model, check_divides};
+use crate::train::Schedule;
 use crate::transfer::{finite, not_empty};
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;
@@ -87,7 +88,7 @@ struct Run<'d, 'f> {
     fit: Fit<'f>,
     x: ArrayView3<'d, f32>,
     y: ArrayView3<'d, f32>,
-    validation: Option<Held>,
+    validation: Option<ValidationData>,
     schedule: Option<Schedule>,
     /// The schedule as it was at the last end of an epoch.
     boundary: Option<Schedule>,
@@ -146,13 +147,13 @@ impl Run<'_, '_> {
             order.sort_unstable();
             order.shuffle(&mut Pcg64::new(self.fit.seed as u128, epoch as u128));
         }
-        let pieces = pieces(order, &self.fit, self.x.dim().1);
+        let batches = batches(order, &self.fit, self.x.dim().1);
         let mut partial = match model.progress()?.partial.clone() {
-            Some(partial) if partial.step > pieces.len() => {
+            Some(partial) if partial.step > batches.len() => {
                 return Err(Error::Config(format!(
                     "the run to resume has done {} steps of epoch {epoch}, which has {}",
                     partial.step,
-                    pieces.len()
+                    batches.len()
                 )));
             }
             Some(partial) => partial,
@@ -163,8 +164,8 @@ impl Run<'_, '_> {
                 PartialEpoch { learning_rate: model.learning_rate()?, ..PartialEpoch::default() }
             }
         };
-        let flow = self.steps(model, epoch, &pieces, &mut partial).await?;
-        if flow == Flow::Stop && partial.step < pieces.len() {
+        let flow = self.steps(model, epoch, &batches, &mut partial).await?;
+        if flow == Flow::Stop && partial.step < batches.len() {
             return Ok(Flow::Stop);
         }
 
@@ -173,7 +174,7 @@ impl Run<'_, '_> {
         if let Some(loss) = validation_loss.filter(|loss| !loss.is_finite())
             && !model.weights_are_finite().await?
         {
-            return Err(Error::Diverged { epoch, step: pieces.len(), loss });
+            return Err(Error::Diverged { epoch, step: batches.len(), loss });
         }
         self.history.loss.push(loss);
         self.history.validation_loss.extend(validation_loss);
@@ -181,7 +182,7 @@ impl Run<'_, '_> {
         let event = EpochEvent {
             epoch,
             epochs: self.fit.epochs,
-            steps: pieces.len(),
+            steps: batches.len(),
             loss,
             validation_loss,
             learning_rate: partial.learning_rate,
@@ -201,16 +202,16 @@ impl Run<'_, '_> {
         &mut self,
         model: &mut Model,
         epoch: usize,
-        pieces: &[Piece<'_>],
+        batches: &[StepBatch<'_>],
         partial: &mut PartialEpoch,
     ) -> Result<Flow> {
-        let steps = pieces.len();
+        let steps = batches.len();
         let mut intervals: Vec<usize> = self.fit.callbacks.iter().map(|callback| callback.interval().max(1)).collect();
         intervals.push(MOST_STEPS);
         let (mut queued, mut looked, mut waited) = (0, Instant::now(), Instant::now());
         for step in partial.step + 1..=steps {
             partial.learning_rate = model.learning_rate()?;
-            self.step(model, &pieces[step - 1], queued).await?;
+            self.step(model, &batches[step - 1], queued).await?;
             queued += 1;
             let due = step == steps || intervals.iter().any(|&interval| step.is_multiple_of(interval));
             if !due && queued < model.pace()?.stride() && looked.elapsed() < LOOK {
@@ -218,12 +219,12 @@ impl Run<'_, '_> {
             }
             let losses = model.step_losses(queued).await?;
             model.pace()?.measured(queued, waited.elapsed());
-            for (piece, (step, loss)) in pieces[step - queued..step].iter().zip((step - queued + 1..).zip(losses)) {
+            for (batch, (step, loss)) in batches[step - queued..step].iter().zip((step - queued + 1..).zip(losses)) {
                 if !loss.is_finite() {
                     return Err(Error::Diverged { epoch, step, loss });
                 }
-                partial.sum += loss as f64 * piece.sequences;
-                partial.seen += piece.sequences;
+                partial.sum += loss as f64 * batch.sequences;
+                partial.seen += batch.sequences;
                 self.last = Some((epoch, step, loss));
                 self.history.steps += 1;
             }
@@ -289,7 +290,12 @@ impl Run<'_, '_> {
     }
 
     /// Takes an optimiser step; its loss goes to a place in the device's log.
-    async fn step(&mut self, model: &mut Model, Piece { rows, steps, .. }: &Piece<'_>, slot: usize) -> Result<()> {
+    async fn step(
+        &mut self,
+        model: &mut Model,
+        StepBatch { rows, steps, .. }: &StepBatch<'_>,
+        slot: usize,
+    ) -> Result<()> {
         let Run { fit, x, y, .. } = self;
         let (all_steps, carries) = (x.dim().1, fit.truncated.is_some() || fit.stateful.is_some());
         if carries && fit.stateful.is_none() && steps.start == 0 {
@@ -304,7 +310,8 @@ impl Run<'_, '_> {
             let own = if all.ncols() == all_steps { steps.clone() } else { 0..all.ncols() };
             all.slice(s![.., own]).select(Axis(0), rows)
         });
-        let lengths = fit.lengths.as_ref().map(|all| rows.iter().map(|&n| held(all[n], steps)).collect::<Vec<_>>());
+        let lengths =
+            fit.lengths.as_ref().map(|all| rows.iter().map(|&n| steps_within(all[n], steps)).collect::<Vec<_>>());
         let given = Given {
             x: x.view(),
             y: Some(y.view()),
@@ -386,35 +393,35 @@ impl Run<'_, '_> {
 }
 
 /// Data of an optimiser step: a batch, or a window of one.
-struct Piece<'a> {
+struct StepBatch<'a> {
     /// The sequences.
     rows: &'a [usize],
     /// Their steps.
     steps: Range<usize>,
-    /// What it counts in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
+    /// Weight in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
     sequences: f64,
 }
 
-/// The pieces of an epoch, in their order.
-fn pieces<'a>(order: &'a [usize], fit: &Fit<'_>, all_steps: usize) -> Vec<Piece<'a>> {
+/// The batches of an epoch, in their order.
+fn batches<'a>(order: &'a [usize], fit: &Fit<'_>, all_steps: usize) -> Vec<StepBatch<'a>> {
     let window = fit.truncated.unwrap_or(all_steps).min(all_steps);
     let length = |&n: &usize| fit.lengths.as_ref().map_or(all_steps, |lengths| lengths[n]);
     let batches = order.chunks(fit.batch_size);
     let windows = batches.flat_map(|rows| {
         let longest = rows.iter().map(length).max().unwrap_or(0).max(1);
-        let there = move |steps: &Range<usize>| rows.iter().map(|n| held(length(n), steps)).sum::<usize>();
+        let there = move |steps: &Range<usize>| rows.iter().map(|n| steps_within(length(n), steps)).sum::<usize>();
         let all = there(&(0..all_steps)).max(1) as f64;
         (0..longest).step_by(window).map(move |first| {
             let steps = first..(first + window).min(all_steps);
             let share = if window < all_steps { there(&steps) as f64 / all } else { 1.0 };
-            Piece { rows, steps, sequences: rows.len() as f64 * share }
+            StepBatch { rows, steps, sequences: rows.len() as f64 * share }
         })
     });
     windows.collect()
 }
 
 /// Steps of a sequence of this length that lie in a window.
-fn held(length: usize, window: &Range<usize>) -> usize {
+fn steps_within(length: usize, window: &Range<usize>) -> usize {
     length.clamp(window.start, window.end) - window.start
 }
 
@@ -492,10 +499,10 @@ pub(crate) fn check_data(
     model.loss()?.check_target(y_name, y, outputs)
 }
 
-type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<Held>);
+type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<ValidationData>);
 
 /// Validation data, with lengths where they have some.
-type Held = (Array3<f32>, Array3<f32>, Option<Vec<usize>>);
+type ValidationData = (Array3<f32>, Array3<f32>, Option<Vec<usize>>);
 
 /// Takes the validation data off.
 fn split<'a>(

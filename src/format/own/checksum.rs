@@ -15,7 +15,7 @@ use std::path::Path;
 /// Start of the entry, behind all others.
 const ENTRY: &str = ",\"crc32c\":";
 
-/// A configuration, of which this looks at the checksums alone.
+/// The checksums in a configuration.
 #[derive(Deserialize)]
 struct Sealed {
     #[serde(default)]
@@ -80,7 +80,7 @@ pub(super) fn check(path: &Path, json: &str, tensors: &[HostTensor]) -> Result<(
         }
     }
     if let Some(name) = written.tensors.keys().find(|name| !found.tensors.contains_key(*name)) {
-        return Err(refused(format!("lacks tensor {name}, of which it has a checksum")));
+        return Err(refused(format!("lacks tensor {name}, for which it has a checksum")));
     }
     match written.header == found.header {
         true => Ok(()),

@@ -1,9 +1,10 @@
 //! Early stopping.
 
-use super::{Callback, CallbackState, EpochEvent, Flow, check_count};
+use super::{Callback, CallbackState, EpochEvent, Flow};
 use crate::error::{Error, Result};
 use crate::layer::HostTensor;
 use crate::model::Model;
+use crate::train::check_count;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

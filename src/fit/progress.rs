@@ -1,22 +1,12 @@
 //! Progress of a run, as a checkpoint holds it, and what must be the same where the run goes on.
 
-use super::{Callback, CallbackState, Fit, Schedule, Validation};
+use super::{Callback, CallbackState, Fit, Validation};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::train::{Schedule, check_count};
 use ndarray::{ArrayView, ArrayView3, Dimension};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// The largest count of steps or epochs: f64, in which schedules and optimisers reckon, tells all up to here apart.
-const MOST: u64 = 1 << 53;
-
-/// Refuses counts that no run can have reached.
-pub(crate) fn check_count(what: &str, count: u64) -> Result<()> {
-    match count < MOST && usize::try_from(count).is_ok_and(|count| count < usize::MAX) {
-        true => Ok(()),
-        false => Err(Error::Config(format!("{what} are {count}; no run has so many (at most {})", MOST - 1))),
-    }
-}
 
 /// Progress of a run: what one that goes on must know beside the model and its optimiser's memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,7 +15,7 @@ pub(crate) struct Progress {
     pub epoch: usize,
     /// Seed of the order of sequences and of random bits.
     pub seed: u64,
-    /// The schedule as it stands.
+    /// State of the schedule.
     pub schedule: Option<Schedule>,
     /// The epoch that is begun, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

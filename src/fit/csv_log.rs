@@ -40,7 +40,7 @@ impl CsvLog {
         CsvLog { append: true, ..CsvLog::new(path) }
     }
 
-    /// Opens the file for a fit that begins when so many epochs are done.
+    /// Opens the file for a fit that begins after `done` epochs.
     fn open(&self, done: usize) -> Result<File> {
         // A device or a pipe has no rows to keep, and reading one might never end.
         let regular = std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Steps after which the host waits at the latest; the device keeps the losses of so many.
+/// Most steps that are queued before the host waits; the device keeps the losses of as many.
 pub(crate) const MOST_STEPS: usize = 32;
 
 /// Time for which steps are queued, and after which callbacks are called at the next wait: they are then at most a second apart, or

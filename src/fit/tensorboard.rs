@@ -71,7 +71,7 @@ struct Events {
 }
 
 impl Events {
-    /// A new file for a fit that begins when so many epochs are done.
+    /// Creates the file of a fit that begins after `done` epochs.
     fn create(folder: &Path, done: usize) -> Result<Events> {
         std::fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
         let second = now() as u64;

@@ -1,7 +1,7 @@
 //! [safetensors](https://github.com/huggingface/safetensors) files.
 
-use super::number::Number;
 use crate::error::{Error, Result};
+use crate::format::number::Number;
 use crate::layer::HostTensor;
 use crate::memory;
 use safetensors::SafeTensors;

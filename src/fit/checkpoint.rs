@@ -1,8 +1,9 @@
 //! Files that are saved during a fit.
 
-use super::{Callback, CallbackState, EpochEvent, Flow, StepEvent, check_count};
+use super::{Callback, CallbackState, EpochEvent, Flow, StepEvent};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::train::check_count;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,15 +1,17 @@
 //! Settings of a fit, and what it returns.
 
-use super::{Callback, Schedule};
+use super::Callback;
+use crate::train::Schedule;
 use ndarray::{Array1, Array2, Array3, Axis};
 
-/// What a fit is judged on after each epoch.
+/// Validation data, on which a fit is evaluated after each epoch.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum Validation {
-    /// Nothing.
+    /// No validation.
     #[default]
     None,
-    /// The last part of the data, taken off before anything is shuffled; above 0 and below 1.
+    /// A share of the data, held out from its end before anything is shuffled; above 0 and below 1.
     Split(f64),
     /// Data of its own: x [N, T, I] and y [N, T, F] (T = 1 for a model that returns the last step).
     Data(Array3<f32>, Array3<f32>),
@@ -17,8 +19,9 @@ pub enum Validation {
     Ragged(Array3<f32>, Array3<f32>, Vec<usize>),
 }
 
-/// When states that are carried from batch to batch go back to zero; see [`Fit::stateful`].
+/// The moment at which states that are carried from batch to batch go back to zero; see [`Fit::stateful`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reset {
     /// At the start of each epoch.
     EachEpoch,
@@ -90,7 +93,7 @@ impl<'a> Fit<'a> {
         Fit::default()
     }
 
-    /// Times through the data.
+    /// Number of epochs, passes over the data.
     pub fn epochs(self, epochs: usize) -> Self {
         Fit { epochs, ..self }
     }
@@ -100,7 +103,7 @@ impl<'a> Fit<'a> {
         Fit { batch_size, ..self }
     }
 
-    /// Whether each epoch takes the sequences in a new order.
+    /// Shuffles the sequences anew in each epoch, if true.
     pub fn shuffle(self, shuffle: bool) -> Self {
         Fit { shuffle, ..self }
     }
@@ -110,12 +113,12 @@ impl<'a> Fit<'a> {
         Fit { seed, ..self }
     }
 
-    /// Judges on the last `share` of the data, which is not trained on.
+    /// Holds out the last `share` of the sequences for validation.
     pub fn validation_split(self, share: f64) -> Self {
         Fit { validation: Validation::Split(share), ..self }
     }
 
-    /// Judges on other data.
+    /// Validates on other data.
     pub fn validation_data(self, x: Array3<f32>, y: Array3<f32>) -> Self {
         Fit { validation: Validation::Data(x, y), ..self }
     }
@@ -203,7 +206,7 @@ impl<'a> Fit<'a> {
         Fit { stateful: Some(reset), ..self }
     }
 
-    /// Judges on other sequences that have lengths.
+    /// Validates on other sequences, each with its length.
     pub fn validation_ragged(self, x: Array3<f32>, y: Array3<f32>, lengths: Vec<usize>) -> Self {
         Fit { validation: Validation::Ragged(x, y, lengths), ..self }
     }
@@ -213,7 +216,7 @@ impl<'a> Fit<'a> {
     /// another is given, and callbacks take back their state. The run then ends with the same bits as one that was not stopped. A
     /// model that was never trained begins its run.
     ///
-    /// What must be as it was in the run is compared: x, y, lengths, weights and validation data by their checksums, batch size, order,
+    /// Data and settings of the run are compared: x, y, lengths, weights and validation data by their checksums, batch size, order,
     /// seed, windows and states, loss, optimiser, schedule, and settings of callbacks. A difference is an error that names it, unless it is
     /// accepted ([`Fit::accept_changes`]). Files of older versions say the seed and the schedule alone.
     ///
@@ -250,7 +253,7 @@ pub struct History {
     pub validation_loss: Vec<f32>,
     /// Learning rate of each epoch's last step.
     pub learning_rate: Vec<f64>,
-    /// The schedule as it stands now, if there was one.
+    /// The state of the schedule, if there was one.
     pub schedule: Option<Schedule>,
     /// Optimiser steps of this fit.
     pub steps: u64,

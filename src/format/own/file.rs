@@ -1,0 +1,198 @@
+//! Saving and loading models.
+
+use super::{KEY, checksum, safetensors, training};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::format::{Reader, check};
+use crate::layer::HostTensor;
+use crate::model::{Model, Sequential, TrainingState};
+use crate::network::Node;
+use crate::transfer::finite;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    model: Sequential,
+    extra: BTreeMap<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    training: Option<TrainingState>,
+}
+
+impl Header {
+    /// Reads the JSON of the metadata.
+    fn parse(path: &Path, json: &str) -> Result<Header> {
+        // The error's path leads to what is wrong in the configuration.
+        let header: Header =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(|error| {
+                let reason =
+                    format!("has a configuration that this version of the crate cannot read (at {})", error.path());
+                Error::format_because(path, reason, error.into_inner())
+            })?;
+        if header.version != VERSION {
+            return Err(Error::format(
+                path,
+                format!("has version {}, this crate reads version {VERSION}", header.version),
+            ));
+        }
+        if let Some(state) = &header.training {
+            state.validate().map_err(|error| {
+                Error::format(path, format!("has a state of training that no training can have come to: {error}"))
+            })?;
+        }
+        Ok(header)
+    }
+
+    /// Refuses tensors that are not those of the configuration.
+    fn check_tensors(&self, path: &Path, tensors: &[HostTensor]) -> Result<()> {
+        // A forged configuration must not allocate more than the file holds.
+        let depth: usize =
+            self.model.layers.iter().map(|layer| layer.operator().depth()).fold(0, usize::saturating_add);
+        if depth > tensors.len() {
+            return Err(Error::format(path, format!("has {} tensors for {depth} layers", tensors.len())));
+        }
+        for (name, shape) in self.model.nodes()?.iter().flat_map(Node::shapes) {
+            match tensors.iter().find(|tensor| tensor.name == name) {
+                Some(tensor) if tensor.shape == shape => {}
+                Some(tensor) => {
+                    return Err(Error::format(
+                        path,
+                        format!("has tensor {name} of shape {:?}, its configuration expects {shape:?}", tensor.shape),
+                    ));
+                }
+                None => return Err(Error::format(path, format!("lacks tensor {name} of shape {shape:?}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Saves configuration, parameters and extras, with a CRC-32C of each tensor and of the header. The file is written beside its place and renamed, so that an older
+    /// file stays whole if anything fails. The tensors are named `<layer>.<PyTorch's name>`.
+    ///
+    /// # Errors
+    /// A file that cannot be written; a model whose numbers are no longer finite; a device that failed.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm, Model, Sequential};
+    /// let path = std::env::temp_dir().join("wgpu-lstm-doc.safetensors");
+    /// let model = Sequential::new(3).add(Lstm::new(4)).build(&Device::cpu(), 0)?;
+    /// model.save(&path)?;
+    /// let again = Model::load(&path, &Device::cpu())?;
+    /// assert_eq!(model.parameters()?, again.parameters()?);
+    /// # std::fs::remove_file(path).unwrap();
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        write(self, path.as_ref(), None)
+    }
+
+    /// Saves the model with the state of its training: loss, optimiser with its memory and its steps, schedule, epoch and step within
+    /// it, states of callbacks, and what identifies data and settings. A model loaded by [`Model::load_training`] goes on from
+    /// there ([`Fit::resume`](crate::Fit::resume)) as if it had not stopped. [`Model::load`] reads the file, too.
+    ///
+    /// # Errors
+    /// As [`Model::save`]; a model that was not compiled.
+    ///
+    /// ```
+    /// use ndarray::{Array2, Array3};
+    /// use wgpu_lstm::{Device, Fit, Loss, Lstm, Model, Optimiser, Sequential};
+    /// let path = std::env::temp_dir().join("wgpu-lstm-training-doc.safetensors");
+    /// let (x, y) = (Array3::ones((4, 5, 3)), Array2::zeros((4, 2)));
+    /// let mut model = Sequential::new(3).add(Lstm::new(2)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01))?;
+    /// model.fit(x.view(), y.view(), Fit::new().epochs(2))?;
+    /// model.save_training(&path)?;
+    /// model.fit(x.view(), y.view(), Fit::new().epochs(5).resume(true))?; // epochs 3, 4 and 5
+    /// let mut again = Model::load_training(&path, &Device::cpu())?;
+    /// again.fit(x.view(), y.view(), Fit::new().epochs(5).resume(true))?;
+    /// assert_eq!(model.parameters()?, again.parameters()?);
+    /// # std::fs::remove_file(path).unwrap();
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn save_training(&self, path: impl AsRef<Path>) -> Result<()> {
+        write(self, path.as_ref(), Some(self.training_state()?))
+    }
+
+    /// Loads a model that [`Model::save`] wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is cut off or damaged, was written by something else, or whose tensors do not fit its
+    /// configuration.
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
+        Ok(read(path.as_ref(), device)?.model)
+    }
+
+    /// Loads a model with the state of its training, as [`Model::save_training`] wrote it.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; a file without the state of a training, or with one that no training can have come to.
+    pub fn load_training(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
+        let path = path.as_ref();
+        let Contents { mut model, training, tensors } = read(path, device)?;
+        let state = training.ok_or_else(|| {
+            Error::format(path, "holds a model without the state of its training; it was not written by save_training")
+        })?;
+        training::restore(&mut model, path, state, tensors)?;
+        Ok(model)
+    }
+
+    /// Loads the parameters of a file into this model, which must have the same sizes. The file may also come from
+    /// PyTorch, if its tensors are named `<layer>.<PyTorch's name>`.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; a tensor of another shape is named, and nothing is changed.
+    pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        check(path, Reader::Own)?;
+        let (tensors, metadata) = safetensors::read(path)?;
+        if let Some(json) = metadata.get(KEY) {
+            checksum::check(path, json, &tensors)?;
+        }
+        self.import(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
+    }
+}
+
+fn write(model: &Model, path: &Path, training: Option<TrainingState>) -> Result<()> {
+    let mut tensors = model.export()?;
+    if let Some(state) = &training {
+        tensors.extend(training::tensors(state));
+    }
+    for tensor in &tensors {
+        finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
+    }
+    let (model, extra) = (model.config().clone(), model.extras().clone());
+    let header = Header { version: VERSION, model, extra, training };
+    let broken = |error: serde_json::Error| Error::format_because(path, "cannot hold the configuration", error);
+    let json = serde_json::to_string(&header).map_err(broken)?;
+    let json = checksum::seal(json, &tensors).map_err(broken)?;
+    safetensors::write(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
+}
+
+/// Contents of a file: the model, and the state of its training with the tensors that belong to that.
+struct Contents {
+    model: Model,
+    training: Option<TrainingState>,
+    tensors: Vec<HostTensor>,
+}
+
+fn read(path: &Path, device: &Device) -> Result<Contents> {
+    check(path, Reader::Own)?;
+    let (tensors, metadata) = safetensors::read(path)?;
+    let json = metadata.get(KEY).ok_or_else(|| {
+        Error::format(path, format!("is a safetensors file without a model's configuration (metadata \"{KEY}\"); it was not written by Model::save; format::pytorch::Weights reads weights alone"))
+    })?;
+    let header = Header::parse(path, json)?;
+    checksum::check(path, json, &tensors)?;
+    let (of_training, tensors): (Vec<_>, Vec<_>) =
+        tensors.into_iter().partition(|tensor| header.training.is_some() && training::owns(&tensor.name));
+    header.check_tensors(path, &tensors)?;
+    let mut model = header.model.with_parameters(device, tensors).map_err(|error| error.in_file(path))?;
+    model.set_extras(header.extra);
+    Ok(Contents { model, training: header.training, tensors: of_training })
+}

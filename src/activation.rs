@@ -1,10 +1,10 @@
 //! Activation functions: of dense layers and of the three places in a cell.
 
 use crate::error::{Error, Result};
-use crate::real::{Number, sigmoid, tanh};
-use crate::saturating::{
+use crate::real::saturating::{
     Activated, Restored, sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored,
 };
+use crate::real::{Number, sigmoid, tanh};
 use serde::{Deserialize, Serialize};
 
 /// Activations. Parameters are named as

@@ -35,7 +35,9 @@
 #![deny(unsafe_code)]
 
 mod activation;
+#[doc(hidden)]
 pub mod cell;
+#[doc(hidden)]
 pub mod cpu;
 pub mod data;
 mod device;
@@ -45,16 +47,21 @@ pub mod files;
 mod fit;
 pub mod format;
 mod gpu;
+#[doc(hidden)]
 pub mod kernel;
 mod layer;
+mod lock;
 mod memory;
 pub mod metrics;
 mod model;
+#[doc(hidden)]
 pub mod network;
 pub mod plan;
+#[doc(hidden)]
 pub mod random;
+#[doc(hidden)]
 pub mod real;
-mod saturating;
+#[doc(hidden)]
 pub mod schedule;
 mod simd;
 mod train;
@@ -63,6 +70,8 @@ mod wait;
 
 pub use activation::Activation;
 pub use cell::Cell;
+#[doc(hidden)]
+pub use device::Machine;
 pub use device::{Device, Executable};
 pub use error::{Cause, Error, Result, Unit};
 pub use fit::{

@@ -79,14 +79,14 @@ pub(crate) async fn is_blocking() -> bool {
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::{Arc, Mutex};
     if is_blocking().await {
         return work();
     }
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
     let work = Arc::new(Mutex::new(Some(work)));
     // Nothing that panics holds the lock.
-    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take = |work: &Mutex<Option<_>>| crate::lock::lock(work).take();
     let theirs = work.clone();
     let thread = move || {
         let result = take(&theirs).map(|work| catch_unwind(AssertUnwindSafe(work)));

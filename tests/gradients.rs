@@ -6,7 +6,7 @@ mod common;
 
 use common::Draw;
 use common::oracle::{OracleCell, OracleLstm, OracleWeights, central_differences};
-use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::Machine;
 use wgpu_lstm::network::{Batch, GradientPlan, Node, gradients};
 use wgpu_lstm::plan::BufferId;
 use wgpu_lstm::schedule::Sequence;

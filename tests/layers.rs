@@ -7,7 +7,7 @@ use common::stacks::{INPUT, stacks};
 use common::{Draw, close};
 use ndarray::{Array2, Array3, Axis, s};
 use std::sync::Arc;
-use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::Machine;
 use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;

@@ -8,7 +8,7 @@ mod common;
 
 use common::{Draw, close, fixture};
 use ndarray::{Array1, Array2, Array3};
-use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::Machine;
 use wgpu_lstm::network::{Batch, NetworkPlan, Node, Purpose, network};
 use wgpu_lstm::plan::BufferId;
 use wgpu_lstm::{Capabilities, Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};

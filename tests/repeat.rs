@@ -4,7 +4,8 @@ mod common;
 
 use common::{Draw, adapter, close};
 use ndarray::{Array2, Array3};
-use wgpu_lstm::cpu::{Machine, Threads};
+use wgpu_lstm::Machine;
+use wgpu_lstm::cpu::Threads;
 use wgpu_lstm::network::{Batch, Node, Purpose, gradients, network};
 use wgpu_lstm::plan::{Buffer, BufferId, Role};
 use wgpu_lstm::{Clip, Dense, Device, Fit, Loss, Lstm, Model, Optimiser, Sequential, Update};

@@ -6,7 +6,7 @@ use common::{Draw, close};
 use ndarray::Array3;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::Machine;
 use wgpu_lstm::network::{Batch, NetworkPlan, Node, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Plan, Role};
 use wgpu_lstm::real::Real;

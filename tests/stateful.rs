@@ -8,7 +8,7 @@ mod common;
 use common::{Draw, Fixture, close, fixture, fixture_names};
 use ndarray::{Array1, Array2, Array3, Axis, Ix2, concatenate, s};
 use std::sync::Arc;
-use wgpu_lstm::cpu::Machine;
+use wgpu_lstm::Machine;
 use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::real::Real;

@@ -3,7 +3,7 @@
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;
-use crate::saturating::{Activated, Restored};
+use crate::real::saturating::{Activated, Restored};
 
 macro_rules! shader {
     ($constants:literal) => {

@@ -2,7 +2,7 @@
 
 use super::GATES;
 use crate::real::Number;
-use crate::saturating::{self, Arithmetic};
+use crate::real::saturating::{self, Arithmetic};
 use crate::simd::fuses;
 use pulp::Simd;
 

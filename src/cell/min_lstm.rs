@@ -6,7 +6,7 @@
 
 use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;
-use crate::saturating::{sigmoid_activated, sigmoid_restored};
+use crate::real::saturating::{sigmoid_activated, sigmoid_restored};
 
 pub struct MinLstm;
 

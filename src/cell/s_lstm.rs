@@ -13,7 +13,7 @@
 
 use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More};
 use crate::real::Number;
-use crate::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_restored};
+use crate::real::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_restored};
 
 pub struct SLstm;
 

@@ -1,8 +1,8 @@
 //! The LSTM of PyTorch and Keras. Twin of `shaders/cells/standard.wgsl`.
 
 use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use crate::real::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 use crate::real::{Number, tanh};
-use crate::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 
 pub struct Standard;
 

@@ -1,8 +1,8 @@
 //! A buffer in main memory, and its numbers packed for products.
 
 use super::Team;
-use super::machine::lock;
 use super::panels::{Matrices, pack_all, packed_len};
+use crate::lock::lock;
 use crate::real::Real;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

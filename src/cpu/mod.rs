@@ -5,7 +5,6 @@
 
 mod barrier;
 mod buffer;
-mod machine;
 mod panels;
 mod product;
 mod recurrence;
@@ -14,8 +13,6 @@ mod team;
 mod workers;
 
 pub use buffer::{Buffer, Shared};
-pub use machine::Machine;
-pub(crate) use machine::{read, write};
 pub(crate) use product::matmul;
 pub(crate) use recurrence::{Words, scan_backward, scan_forward, time};
 pub(crate) use team::WORTH_A_THREAD;

@@ -12,12 +12,13 @@ use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, MAX_STATES, Settings};
 use crate::kernel::{self, Call, ScanBackwardConstants, ScanForwardConstants, widened};
+use crate::lock::{read, write};
 use crate::random::bits;
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
 use pulp::Simd;
 use std::ops::Range;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 /// Recurrent weights of this many bytes are shared out among threads rather than read by each: they pass the second
 /// cache, and reading them is what takes the time.
@@ -76,7 +77,7 @@ impl<F: Real> Exchange<F> {
         let turn = *trades % 2;
         *trades += 1;
         {
-            let mut own = self.rooms[thread][turn].write().unwrap_or_else(PoisonError::into_inner);
+            let mut own = write(&self.rooms[thread][turn]);
             own.clear();
             for row in state.chunks_exact(width) {
                 own.extend_from_slice(&row[columns[thread].clone()]);
@@ -84,7 +85,7 @@ impl<F: Real> Exchange<F> {
         }
         self.barrier.wait();
         for (other, columns) in columns.iter().enumerate().filter(|&(other, _)| other != thread) {
-            let theirs = self.rooms[other][turn].read().unwrap_or_else(PoisonError::into_inner);
+            let theirs = read(&self.rooms[other][turn]);
             for (row, values) in state.chunks_exact_mut(width).zip(theirs.chunks_exact(columns.len())) {
                 row[columns.clone()].copy_from_slice(values);
             }

@@ -47,7 +47,7 @@ pub struct Team {
 
 impl Team {
     /// The caller's thread alone, at first.
-    pub(super) fn new(threads: Threads) -> Team {
+    pub(crate) fn new(threads: Threads) -> Team {
         let runs = RUNS.fetch_add(1, Ordering::Relaxed) + 1;
         if runs > 1 && runs >= remembered().unwrap_or(0) {
             MOST_RUNS.store(runs, Ordering::Relaxed);
@@ -69,7 +69,7 @@ impl Team {
     }
 
     /// Gives back workers that other runs need; only between two kernels, which count on what they were promised.
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         let mut crew = self.crew.borrow_mut();
         if !crew.is_empty() {
             let share = self.share();

@@ -4,7 +4,7 @@
 //! made a run wait is left alone until what it could have spared is worth another try. So a run that shares its processors with
 //! other processes takes about as long as on one thread, and a run that has them for itself wakes nobody between its kernels.
 
-use super::machine::lock;
+use crate::lock::lock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};

@@ -6,11 +6,12 @@ use super::guard::{Guarded, guarded, guarded_future, one_line};
 use super::poller::Poller;
 use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
+use crate::lock::lock;
 use crate::plan::{Capabilities, Plan};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A buffer on the device.
 pub(crate) type GpuBuffer = Guarded<wgpu::Buffer>;
@@ -62,11 +63,6 @@ pub(crate) struct Context {
     failure: Failures,
     #[cfg(not(target_arch = "wasm32"))]
     poller: Poller,
-}
-
-/// A panic while the lock was held left entries of a cache or a list whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps the first failure: what comes after it is its consequence.

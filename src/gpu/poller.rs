@@ -1,7 +1,7 @@
 //! Polls a device for tasks that must not block: wgpu calls back, and so wakes a task, from a poll alone.
 
-use super::context::lock;
 use super::guard::{Guarded, guarded};
+use crate::lock::lock;
 use futures_intrusive::channel::shared::OneshotSender;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};

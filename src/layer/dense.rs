@@ -52,6 +52,29 @@ impl Dense {
     pub fn init(self, init: Init) -> Dense {
         Dense { init, ..self }
     }
+
+    /// Output features.
+    pub fn units(&self) -> usize {
+        self.units
+    }
+
+    /// True if a bias is added.
+    pub fn has_bias(&self) -> bool {
+        self.bias
+    }
+
+    /// The activation after the sum.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Activation, Dense, Layer, Lstm, Sequential};
+    /// let model = Sequential::new(3).add(Lstm::new(8)).add(Dense::new(2).activation(Activation::Softmax));
+    /// if let Layer::Dense(dense) = &model.layers()[1] {
+    ///     assert_eq!((dense.units(), dense.has_bias(), dense.function()), (2, true, Activation::Softmax));
+    /// }
+    /// ```
+    pub fn function(&self) -> Activation {
+        self.activation
+    }
 }
 
 impl Operator for Dense {

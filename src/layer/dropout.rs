@@ -24,6 +24,11 @@ impl Dropout {
     pub fn new(probability: f64) -> Dropout {
         Dropout { probability }
     }
+
+    /// The probability.
+    pub fn probability(&self) -> f64 {
+        self.probability
+    }
 }
 
 impl Operator for Dropout {

@@ -61,6 +61,21 @@ impl Embedding {
     pub fn mask_zero(self, mask_zero: bool) -> Embedding {
         Embedding { mask_zero, ..self }
     }
+
+    /// Entries of the table.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Output features.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// True if index 0 is padding.
+    pub fn masks_zero(&self) -> bool {
+        self.mask_zero
+    }
 }
 
 impl Operator for Embedding {

@@ -560,8 +560,41 @@ impl Lstm {
     }
 
     /// Heads: groups of units that do not see each other.
-    pub(crate) fn head_count(&self) -> usize {
+    pub fn head_count(&self) -> usize {
         self.options.heads
+    }
+
+    /// Layers L of the stack.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Bias, Cell, Gru, Lstm};
+    /// let gru: Lstm = Gru::new(16).layers(2).bidirectional(true).into();
+    /// assert_eq!((gru.hidden(), gru.depth(), gru.directions(), gru.output()), (16, 2, 2, 32));
+    /// assert_eq!((gru.equations(), gru.biases(), gru.projected_to()), (Cell::Gru, Bias::Double, None));
+    /// assert_eq!((gru.head_count(), gru.returns_sequences()), (1, false));
+    /// ```
+    pub fn depth(&self) -> usize {
+        self.layers
+    }
+
+    /// The cell.
+    pub fn equations(&self) -> Cell {
+        self.cell
+    }
+
+    /// Biases of the gates.
+    pub fn biases(&self) -> Bias {
+        self.bias
+    }
+
+    /// P, where the hidden state is projected.
+    pub fn projected_to(&self) -> Option<usize> {
+        self.options.projection
+    }
+
+    /// True if a model passes on the output of every step.
+    pub fn returns_sequences(&self) -> bool {
+        self.return_sequences
     }
 
     /// Hidden units H.

@@ -36,6 +36,11 @@ impl Masking {
     pub fn new(value: f32) -> Masking {
         Masking { value }
     }
+
+    /// The value of padding.
+    pub fn value(&self) -> f32 {
+        self.value
+    }
 }
 
 /// Nothing runs on the device: the host makes lengths of sequences of it.

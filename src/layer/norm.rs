@@ -48,6 +48,11 @@ impl LayerNorm {
     pub fn epsilon(self, epsilon: f32) -> LayerNorm {
         LayerNorm { epsilon }
     }
+
+    /// ε, which is added to the variance.
+    pub fn eps(&self) -> f32 {
+        self.epsilon
+    }
 }
 
 impl Operator for LayerNorm {

@@ -2,8 +2,9 @@
 
 use crate::cpu::PROCESSORS;
 use crate::device::Executable;
+use crate::lock::lock;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// Sizes that are kept unless the user says otherwise: a fit with a last, smaller batch and validation uses four.
 const MOST: usize = 8;
@@ -85,7 +86,7 @@ impl<K: Copy + PartialEq, P> Plans<K, P> {
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Key<K>, Compiled<P>)>> {
         // Entries are moved whole, so the list is in order whatever panicked.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 }
 

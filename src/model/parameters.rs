@@ -3,12 +3,13 @@
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{DeviceTensor, HostTensor};
+use crate::lock::{read, write};
 use crate::network::Node;
 use crate::transfer::is_finite;
 use ndarray::ArrayD;
 use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// All device tensors of some layers, with the names that plans use.
 #[derive(Debug)]
@@ -168,12 +169,12 @@ impl SharedParameters {
     /// Keeps the parameters from changing.
     pub fn read(&self) -> RwLockReadGuard<'_, Current> {
         // Tensors are replaced whole; numbers are numbers whatever panicked.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.0)
     }
 
     /// Keeps the parameters from being read by streams while their numbers change.
     pub fn change(&self) -> RwLockWriteGuard<'_, Current> {
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = write(&self.0);
         current.version.numbers += 1;
         current
     }
@@ -185,7 +186,7 @@ impl SharedParameters {
 
     /// True if a clone has the same tensors.
     pub fn is_shared(&self) -> bool {
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = write(&self.0);
         Arc::get_mut(&mut current.parameters).is_none()
     }
 

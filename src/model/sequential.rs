@@ -101,6 +101,11 @@ impl Sequential {
         self.input
     }
 
+    /// The layers, from the first to the last.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
     /// Features of the output.
     pub fn output(&self) -> usize {
         self.layers.iter().fold(self.input, |input, layer| layer.output(input))

@@ -9,7 +9,7 @@
 //!
 //! Twin of `shaders/common/math.wgsl`.
 
-use crate::real::Number;
+use super::Number;
 
 /// Activation of a sum in a forward step.
 #[derive(Clone, Copy, Debug)]

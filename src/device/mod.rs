@@ -1,9 +1,14 @@
 //! Devices: a GPU or the CPU executor, behind one interface.
 
-use crate::cpu::{self, Machine, Threads};
+mod machine;
+
+pub use machine::Machine;
+
+use crate::cpu::{self, Threads};
 use crate::error::{Error, Result, Unit};
 use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
 use crate::kernel::Access;
+use crate::lock::{read, write};
 use crate::memory;
 use crate::plan::{BufferId, Capabilities, Command, Plan, Role};
 use crate::wait;
@@ -275,7 +280,7 @@ impl Tensor {
     /// Overwrites elements from `at`.
     pub fn write(&self, at: u64, values: &[f32]) {
         match &self.storage {
-            Storage::Cpu(tensor) => cpu::write(tensor)[at as usize..][..values.len()].copy_from_slice(values),
+            Storage::Cpu(tensor) => write(tensor)[at as usize..][..values.len()].copy_from_slice(values),
             // A device that failed says so to whoever runs or reads next.
             Storage::Gpu(context, buffer) => drop(context.write(buffer, at, values)),
         }
@@ -285,7 +290,7 @@ impl Tensor {
     pub fn clear(&self) {
         const PART: usize = 1 << 16;
         match &self.storage {
-            Storage::Cpu(tensor) => cpu::write(tensor).fill(0.0),
+            Storage::Cpu(tensor) => write(tensor).fill(0.0),
             Storage::Gpu(context, buffer) => {
                 let zeros = vec![0.0; PART.min(self.len as usize)];
                 for at in (0..self.len).step_by(PART) {
@@ -300,7 +305,7 @@ impl Tensor {
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<f32>> {
         match &self.storage {
             Storage::Cpu(tensor) => {
-                memory::copy(&cpu::read(tensor)[range.start as usize..range.end as usize], "a copy of a tensor")
+                memory::copy(&read(tensor)[range.start as usize..range.end as usize], "a copy of a tensor")
             }
             Storage::Gpu(context, buffer) => context.read(buffer, range.start, range.end - range.start).await,
         }

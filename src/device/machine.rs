@@ -1,13 +1,13 @@
 //! Runs a plan on the CPU.
 
-use super::buffer::{Buffer, Shared};
-use super::{Args, Bound, Pick, Team, Threads};
+use crate::cpu::{Args, Bound, Buffer, DEFAULT_THREADS, Pick, Shared, Team, Threads};
 use crate::error::Result;
 use crate::kernel::Access;
+use crate::lock::{lock, read, write};
 use crate::memory;
 use crate::plan::{BufferId, Plan, Role};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A plan with its buffers in main memory. What lies outside the plan or its buffers panics here;
 /// [`Executable`](crate::Executable) checks first.
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 /// weights; else they take turns. So do runs of one machine.
 ///
 /// ```
-/// use wgpu_lstm::{cpu::Machine, plan::{Plan, Role}, schedule::Builder, Capabilities};
+/// use wgpu_lstm::{Capabilities, Machine, plan::{Plan, Role}, schedule::Builder};
 /// let mut plan = Builder::new("fill", Capabilities::default());
 /// let ones = plan.buffer("ones", 4, Role::Output)?;
 /// plan.fill(ones, 0..4, 1.0);
@@ -57,7 +57,7 @@ impl<F: Pick> Machine<F> {
         }
         // By address, so that two plans that share buffers cannot wait for each other.
         locks.sort_by_key(|&(k, _)| Arc::as_ptr(&buffers[k]).addr());
-        let threads = Threads::AtMost(*super::DEFAULT_THREADS);
+        let threads = Threads::AtMost(*DEFAULT_THREADS);
         Ok(Machine { plan, buffers, locks, scratch: Mutex::default(), threads })
     }
 
@@ -149,19 +149,4 @@ impl<'a, F> Guard<'a, F> {
             Guard::Write(buffer) => Bound::Write(buffer),
         }
     }
-}
-
-/// A panic while the lock was held is a bug that already showed itself; the numbers are still numbers.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A buffer to read, as [`lock`] has it.
-pub(crate) fn read<T>(buffer: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    buffer.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A buffer to write to, as [`lock`] has it.
-pub(crate) fn write<T>(buffer: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    buffer.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,10 +6,12 @@
 //! assert!((tanh(0.5f32) - 0.5f32.tanh()).abs() < 1e-7);
 //! ```
 
-pub use crate::saturating::{sigmoid, tanh};
+pub(crate) mod saturating;
 
-use crate::saturating::{self, Arithmetic};
+pub use saturating::{sigmoid, tanh};
+
 use crate::simd::Vectors;
+use saturating::Arithmetic;
 use std::ops::{Add, Div, Mul, Sub};
 
 /// Numbers that a cell is written in: one, or a vector of several.

@@ -57,7 +57,8 @@ fn s_lstm_begins_from_zero(device: &Device) {
 /// Heads are a matrix with zeros between them, also where they are one unit each.
 fn heads_are_blocks_of_a_matrix(device: &Device) {
     let h = 6;
-    let layers: [(&str, usize, fn(usize) -> Lstm); 4] = [
+    type OfHeads = fn(usize) -> Lstm;
+    let layers: [(&str, usize, OfHeads); 4] = [
         ("lstm", 4, |heads| Lstm::new(6).heads(heads)),
         ("gru", 3, |heads| Gru::new(6).heads(heads).into()),
         ("rnn", 1, |heads| Rnn::new(6).heads(heads).into()),

@@ -388,7 +388,8 @@ impl Lstm {
         }
     }
 
-    /// Whether it is one of the two GRUs.
+    /// True for the two GRUs, which files of Keras and PyTorch have.
+    #[cfg(any(feature = "keras", feature = "pytorch"))]
     pub(crate) fn is_gru(&self) -> bool {
         matches!(self.cell, Cell::Gru | Cell::GruResetBefore)
     }

@@ -191,9 +191,7 @@ fn options(lstm: &Lstm) -> Result<Value> {
     } = &lstm.options;
     match lstm {
         _ if lstm.cell == Cell::Article => no("the article's cell"),
-        _ if matches!(lstm.cell, Cell::Rnn | Cell::MinLstm | Cell::SLstm) => {
-            no("another cell than an LSTM's or a GRU's")
-        }
+        _ if lstm.cell != Cell::Standard && !lstm.is_gru() => no("another cell than an LSTM's or a GRU's"),
         _ if *heads > 1 => no("heads of recurrent weights"),
         _ if projection.is_some() => no("a projection"),
         _ if *layer_norm => no("layer normalisation inside"),

@@ -419,9 +419,7 @@ pub(super) fn node_of(cell: Cell) -> Outcome<(RecurrentOp, bool)> {
         Cell::Gru => Ok((RecurrentOp::Gru, true)),
         Cell::GruResetBefore => Ok((RecurrentOp::Gru, false)),
         Cell::Article => Err("ONNX has no operator for the article's cell".into()),
-        Cell::Rnn | Cell::MinLstm | Cell::SLstm => {
-            Err(format!("a layer of the {} cell cannot be written", cell.spec().name))
-        }
+        cell => Err(format!("a layer of the {} cell cannot be written", cell.spec().name)),
     }
 }
 

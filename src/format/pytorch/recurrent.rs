@@ -199,7 +199,10 @@ fn lacking(lstm: &Lstm) -> Vec<&'static str> {
     } = &lstm.options;
     [
         (lstm.cell == Cell::Article, "the article's cell"),
-        (matches!(lstm.cell, Cell::Rnn | Cell::MinLstm | Cell::SLstm), "another cell than an LSTM's or a GRU's"),
+        (
+            !matches!(lstm.cell, Cell::Standard | Cell::Article) && !lstm.is_gru(),
+            "another cell than an LSTM's or a GRU's",
+        ),
         (*heads > 1, "heads of recurrent weights"),
         (lstm.cell == Cell::GruResetBefore, "a reset gate before the product"),
         (*layer_norm, "layer normalisation inside"),

@@ -8,11 +8,11 @@ use common::{Draw, close};
 use ndarray::{Array2, Array3, Axis, s};
 use std::sync::Arc;
 use wgpu_lstm::Machine;
-use wgpu_lstm::network::{Batch, Node, Purpose, network};
+use wgpu_lstm::network::{Batch, Node, Purpose, Source, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::{
-    Activation, Capabilities, Cell, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool,
+    Activation, Add, Capabilities, Cell, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool,
     Sequential, Update,
 };
 
@@ -44,14 +44,14 @@ fn no_parameter(layers: &[Layer], name: &str, at: usize) -> bool {
     !columns.contains(&(at % 4))
 }
 
-fn gradients_of(layers: Vec<Layer>, ragged: bool, limit: u64) {
+fn gradients_of(nodes: &[Node], ragged: bool, limit: u64) {
+    let layers: Vec<Layer> = nodes.iter().map(|node| node.layer.clone()).collect();
     let what = format!("{layers:?}, ragged {ragged}, limit {limit}");
     let (batch, steps) = (3, 5);
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
     let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
     let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
-    let network =
-        network(&stack(layers.clone()), Batch::new(batch, steps).ragged(ragged), purpose, &capabilities).expect(&what);
+    let network = network(nodes, Batch::new(batch, steps).ragged(ragged), purpose, &capabilities).expect(&what);
     let plan = Arc::new(network.plan);
     // Everything before the optimiser.
     let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
@@ -125,10 +125,65 @@ fn gradients_of_stacks() {
             if ragged && projected {
                 continue; // refused, by name
             }
-            gradients_of(layers.clone(), ragged, 1 << 27);
-            gradients_of(layers, ragged, 1100); // time is split
+            let nodes = stack(layers);
+            gradients_of(&nodes, ragged, 1 << 27);
+            gradients_of(&nodes, ragged, 1100); // time is split
         }
     }
+}
+
+/// Nodes that read several others, and outputs that several read: their gradients add up.
+fn branches() -> Vec<Node> {
+    let node = |k: usize, input, layer: Layer, sources: &[Source]| Node {
+        sources: sources.to_vec(),
+        ..Node::new(format!("layer{k}"), input, layer)
+    };
+    let dense = |units| Dense::new(units).activation(Activation::Tanh);
+    vec![
+        node(0, INPUT, dense(4).into(), &[Source::Input]),
+        node(1, 4, Lstm::new(4).return_sequences(true).into(), &[Source::Previous]),
+        node(2, 4, Add::new(2).into(), &[Source::Node(0), Source::Node(1)]),
+        node(
+            3,
+            4,
+            Gru::new(4).return_sequences(true).bidirectional(true).merge(Merge::Sum).into(),
+            &[Source::Previous],
+        ),
+        node(4, INPUT, dense(4).into(), &[Source::Input]),
+        // One of them twice
+        node(5, 4, Add::new(5).into(), &[2, 3, 4, 0, 4].map(Source::Node)),
+        node(6, 4, Activation::Relu.into(), &[Source::Previous]),
+        node(7, 4, Dense::new(2).into(), &[Source::Node(6)]),
+    ]
+}
+
+#[test]
+fn gradients_of_branches_add_up() {
+    for ragged in [false, true] {
+        gradients_of(&branches(), ragged, 1 << 27);
+        gradients_of(&branches(), ragged, 1100); // time is split
+    }
+}
+
+#[test]
+fn networks_out_of_order_are_refused() {
+    let refused = |change: fn(&mut Vec<Node>), says: &str| {
+        let mut nodes = branches();
+        change(&mut nodes);
+        let error = network(&nodes, Batch::new(2, 3), Purpose::Predict, &Capabilities::default()).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    };
+    refused(|nodes| nodes[1].sources = vec![Source::Node(3)], "layer1 reads node 3, which does not come before it");
+    refused(|nodes| nodes[2].sources.truncate(1), "layer2 reads 1 tensors; its layer takes 2");
+    refused(|nodes| nodes[1].layer = Lstm::new(3).return_sequences(true).into(), "must have the same shape");
+    let nodes = [
+        Node::new("below", 3, Dense::new(2)),
+        Node { sources: vec![Source::Input], ..Node::new("above", 3, Dense::new(2)) },
+    ];
+    let update = Update::new(Optimiser::sgd(0.1, 0.0));
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let error = network(&nodes, Batch::new(2, 3), purpose, &Capabilities::default()).unwrap_err();
+    assert!(error.to_string().contains("nobody reads the output of below"), "{error}");
 }
 
 fn ragged_batches(device: &Device) {

@@ -4,7 +4,9 @@ use wgpu_lstm::kernel::{self, Access};
 use wgpu_lstm::network::{Batch, Node, Purpose, gradients, network};
 use wgpu_lstm::plan::{Plan, PlanContents, Role};
 use wgpu_lstm::schedule::Builder;
-use wgpu_lstm::{Bias, Capabilities, Cell, Clip, Dense, Device, Error, Loss, Lstm, Optimiser, Strategy, Update};
+use wgpu_lstm::{
+    Bias, Capabilities, Cell, Clip, Dense, Device, Embedding, Error, Loss, Lstm, Optimiser, Strategy, Update,
+};
 
 fn layers(lstm: Lstm, input: usize) -> Vec<Node> {
     let output = lstm.output();
@@ -337,9 +339,12 @@ fn a_plan_prints_what_it_does() {
 }
 
 #[test]
-fn gradient_plans_are_for_lstms_only() {
+fn gradient_plans_are_for_layers_whose_input_has_a_gradient() {
     let dense = Node::new("dense", 3, Dense::new(2));
-    assert!(gradients(&dense, Batch::new(1, 1), &Capabilities::default()).is_err());
+    assert!(gradients(&dense, Batch::new(1, 1), &Capabilities::default()).is_ok());
+    let embedding = Node::new("embedding", 1, Embedding::new(5, 2));
+    let error = gradients(&embedding, Batch::new(1, 1), &Capabilities::default()).unwrap_err();
+    assert!(error.to_string().contains("the input of embedding has no gradient"), "{error}");
 }
 
 /// If C has few tiles and the sums are long, as in weights' gradients, workgroups share the terms.

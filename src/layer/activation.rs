@@ -34,16 +34,9 @@ impl Operator for Activation {
         let x = &x[0];
         plan.section(format!("{} forward", site.name));
         let y = plan.sequence(&format!("{}.y", site.name), [x.steps, site.batch, x.features], 0, Role::Scratch)?;
+        plan.copy_sequence(x, &y, site.batch, false);
         for part in x.parts(&y) {
             let (to, y_offset) = y.at(part.start);
-            plan.copy(
-                [1, part.len() as u32, site.batch, x.features],
-                x.at(part.start),
-                [0, x.step as i32, x.row as i32, 1],
-                (to, y_offset),
-                [0, y.step as i32, y.row as i32, 1],
-                false,
-            );
             apply(plan, *self, None, [part.len() as u32 * site.batch, x.features], (to, y_offset));
         }
         Ok(Output::new(y.clone(), Activated { activation: *self, y }))

@@ -2,6 +2,7 @@
 //! ([`operator::Operator`]).
 
 mod activation;
+mod add;
 mod dense;
 mod dropout;
 mod embedding;
@@ -21,6 +22,7 @@ mod rnn;
 mod s_lstm;
 mod tensor;
 
+pub use add::Add;
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
@@ -64,6 +66,8 @@ pub enum Layer {
     /// An activation of each element or row, such as `nn.ReLU` or `nn.Softmax(dim=-1)`. Right after a dense layer,
     /// [`Dense::activation`] saves a pass over memory.
     Activation(Activation),
+    /// The sum of several inputs.
+    Add(Add),
 }
 
 impl Layer {
@@ -78,6 +82,7 @@ impl Layer {
             Layer::Embedding(embedding) => embedding,
             Layer::Masking(masking) => masking,
             Layer::Activation(activation) => activation,
+            Layer::Add(add) => add,
         }
     }
 
@@ -104,6 +109,7 @@ macro_rules! layers {
 }
 
 layers! {
+    Add,
     Lstm,
     Dense,
     Dropout,

@@ -137,6 +137,12 @@ impl Sequential {
             let count = counts.entry(operator.kind()).or_default();
             let name = if *count == 0 { operator.kind().to_string() } else { format!("{}_{count}", operator.kind()) };
             *count += 1;
+            if operator.inputs() != 1 {
+                return Err(Error::Config(format!(
+                    "{name} takes {} inputs; layers of a sequential model have one",
+                    operator.inputs()
+                )));
+            }
             if operator.takes_sequence() && !whole {
                 return Err(Error::Config(format!(
                     "{name} needs a sequence, but a layer below it gives one vector; if that is an LSTM, set \

@@ -114,23 +114,9 @@ pub(super) fn backward(
             };
             match sum {
                 None => *sum = Some(gradient),
-                Some(sum) => add(plan, &gradient, sum, site.batch),
+                Some(sum) => plan.copy_sequence(&gradient, sum, site.batch, true),
             }
         }
     }
     Ok(Gradients { trained, dx })
-}
-
-/// Adds a gradient to another of the same node.
-fn add(plan: &mut Builder, from: &Sequence, to: &Sequence, batch: u32) {
-    for part in from.parts(to) {
-        plan.copy(
-            [1, part.len() as u32, batch, to.features],
-            from.at(part.start),
-            [0, from.step as i32, from.row as i32, 1],
-            to.at(part.start),
-            [0, to.step as i32, to.row as i32, 1],
-            true,
-        );
-    }
 }

@@ -317,6 +317,20 @@ impl Builder {
         self.push(&kernel::COPY, None, &NoConstants, &params, &[src.0, dst.0]);
     }
 
+    /// Copies, or adds, a sequence [T, B, F] to another of that shape.
+    pub(crate) fn copy_sequence(&mut self, from: &Sequence, to: &Sequence, batch: u32, add: bool) {
+        for part in from.parts(to) {
+            self.copy(
+                [1, part.len() as u32, batch, to.features],
+                from.at(part.start),
+                [0, from.step as i32, from.row as i32, 1],
+                to.at(part.start),
+                [0, to.step as i32, to.row as i32, 1],
+                add,
+            );
+        }
+    }
+
     /// A place where random bits are counted, different from all others of the plan.
     pub(crate) fn site(&mut self) -> u32 {
         self.sites += 1;

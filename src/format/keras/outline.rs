@@ -62,6 +62,9 @@ pub(super) fn outline(plans: &[Node]) -> Vec<KerasLayer> {
                 let options = json!({"input_dim": entries, "output_dim": features, "mask_zero": mask_zero});
                 add("Embedding", Ok(options), alone(Form::Embedding));
             }
+            Layer::Add(_) => {
+                add("Add", Err("takes several inputs, which a Sequential of Keras cannot give".into()), vec![])
+            }
             Layer::Pool(Pool::Mean) => add("GlobalAveragePooling1D", Ok(json!({})), vec![]),
             Layer::Masking(Masking { value }) => add("Masking", Ok(json!({"mask_value": value})), vec![]),
             Layer::Pool(Pool::Max) if masked => {

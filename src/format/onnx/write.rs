@@ -255,6 +255,7 @@ impl Writer {
                 let attributes = [last_axis(), vec![float("epsilon", epsilon)]].concat();
                 self.node("LayerNormalization", name, &[&x, &weight, &bias], attributes)
             }
+            Layer::Add(_) => return Err("takes several inputs, which a chain of layers does not give".into()),
             Layer::Masking(_) | Layer::Embedding(Embedding { mask_zero: true, .. }) => {
                 return Err("tells padding from values, which no operator of ONNX does; give lengths instead".into());
             }

@@ -17,6 +17,9 @@ use wgpu_lstm::{Capabilities, Device, LstmLayer, LstmState, Strategy};
 /// seven of them.
 const TOLERANCE: f32 = 3e-5;
 
+/// Cases on an adapter in the short form of the tests.
+const IN_SHORT: u32 = 45;
+
 /// Gradients go back through the same steps and are sums over them; relative to the sum of the terms' sizes.
 const GRADIENTS: f64 = 1e-4;
 
@@ -184,6 +187,7 @@ mod on_cpu {
 mod on_adapter {
     #[test]
     fn a_share_of_them() {
-        super::cases(&super::adapter(), super::ON_ADAPTER);
+        let count = if super::common::long() { super::ON_ADAPTER } else { super::IN_SHORT };
+        super::cases(&super::adapter(), count);
     }
 }

@@ -44,48 +44,66 @@ pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
 use crate::activation::Activation;
 use serde::{Deserialize, Serialize};
 
-/// A layer of a [`Sequential`](crate::Sequential) model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "layer", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Layer {
-    /// A stack of LSTM layers.
-    Lstm(Lstm),
-    /// A fully connected layer.
-    Dense(Dense),
-    /// Dropout.
-    Dropout(Dropout),
-    /// One vector of a sequence.
-    Pool(Pool),
-    /// Layer normalisation.
-    LayerNorm(LayerNorm),
-    /// Vectors by index.
-    Embedding(Embedding),
-    /// Padding by value.
-    Masking(Masking),
-    /// An activation of each element or row, such as `nn.ReLU` or `nn.Softmax(dim=-1)`. Right after a dense layer,
-    /// [`Dense::activation`] saves a pass over memory.
-    Activation(Activation),
-    /// The sum of several inputs.
-    Add(Add),
+/// Declares [`Layer`]: an enumeration of the layers, each of which is an [`Operator`] in a file of its own.
+macro_rules! layers {
+    ($(#[$doc:meta])* enum { $($(#[$variant_doc:meta])* $name:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "layer", rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Layer {
+            $($(#[$variant_doc])* $name($name),)*
+        }
+
+        impl Layer {
+            /// The layer as an operator of a network.
+            pub(crate) fn operator(&self) -> &dyn Operator {
+                match self {
+                    $(Layer::$name(layer) => layer,)*
+                }
+            }
+        }
+
+        $(impl From<$name> for Layer {
+            fn from(layer: $name) -> Layer {
+                Layer::$name(layer)
+            }
+        })*
+    };
+}
+
+layers! {
+    /// A layer of a [`Sequential`](crate::Sequential) model.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Activation, Dense, Layer, Lstm, Sequential};
+    /// let model = Sequential::new(3).add(Lstm::new(16)).add(Activation::Relu).add(Dense::new(2));
+    /// assert!(matches!(model.layers()[1], Layer::Activation(Activation::Relu)));
+    /// ```
+    enum {
+        /// A stack of recurrent layers.
+        Lstm,
+        /// A fully connected layer.
+        Dense,
+        /// Dropout.
+        Dropout,
+        /// One vector of a sequence.
+        Pool,
+        /// Layer normalisation.
+        LayerNorm,
+        /// Vectors by index.
+        Embedding,
+        /// Padding by value.
+        Masking,
+        /// An activation of each element or row, such as `nn.ReLU` or `nn.Softmax(dim=-1)`. Right after a dense layer,
+        /// [`Dense::activation`] saves a pass over memory.
+        Activation,
+        /// The sum of several inputs.
+        Add,
+    }
 }
 
 impl Layer {
-    /// The layer as an operator of a network: the one match over all layers.
-    pub(crate) fn operator(&self) -> &dyn Operator {
-        match self {
-            Layer::Lstm(lstm) => lstm,
-            Layer::Dense(dense) => dense,
-            Layer::Dropout(dropout) => dropout,
-            Layer::Pool(pool) => pool,
-            Layer::LayerNorm(norm) => norm,
-            Layer::Embedding(embedding) => embedding,
-            Layer::Masking(masking) => masking,
-            Layer::Activation(activation) => activation,
-            Layer::Add(add) => add,
-        }
-    }
-
     /// The kind, as automatic names have it.
     pub fn kind(&self) -> &'static str {
         self.operator().kind()
@@ -95,33 +113,4 @@ impl Layer {
     pub fn output(&self, input: usize) -> usize {
         self.operator().output(input)
     }
-}
-
-macro_rules! layers {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        $($(#[$doc])*
-        impl From<$name> for Layer {
-            fn from(layer: $name) -> Layer {
-                Layer::$name(layer)
-            }
-        })*
-    };
-}
-
-layers! {
-    Add,
-    Lstm,
-    Dense,
-    Dropout,
-    Pool,
-    LayerNorm,
-    Embedding,
-    Masking,
-    /// As a layer of its own:
-    ///
-    /// ```
-    /// use wgpu_lstm::{Activation, Dense, Lstm, Sequential};
-    /// let model = Sequential::new(3).add(Lstm::new(16)).add(Activation::Relu).add(Dense::new(2));
-    /// ```
-    Activation,
 }

@@ -39,6 +39,11 @@ pub fn cpu_with(strategy: Strategy) -> Device {
     Device::cpu_with(Capabilities { strategy: Some(strategy), ..Device::cpu().capabilities().clone() })
 }
 
+/// True if the long form of tests is asked for, by `scripts/test --long`.
+pub fn long() -> bool {
+    std::env::var_os("WGPU_LSTM_LONG").is_some()
+}
+
 /// A test on both executors: `name_on_cpu`, and `name_on_adapter`, which `scripts/test --cpu` leaves out.
 #[macro_export]
 macro_rules! on_both {

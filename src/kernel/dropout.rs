@@ -28,9 +28,9 @@ params! {
         dst_step: u32,
         /// Destination stride of a row.
         dst_row: u32,
-        /// Index of the first element among the random bits of this site; features of a row, and rows, follow each other.
+        /// Index of the first element in the stream of random bits. It counts the features of a row, then the rows of a step.
         index: u32,
-        /// Stride of the index by step; 0: all steps share theirs.
+        /// Stride of the index by step; 0: all steps have the same bits.
         index_step: u32,
         /// Stream of random bits.
         site: u32,

@@ -1,4 +1,4 @@
-//! Rows past the end of their sequence: zeros, and states that stay.
+//! Rows past the end of their sequence: outputs set to zero, states carried on.
 
 use super::declare::{kernel, params};
 use super::{Call, NoConstants, Region, Touch};
@@ -76,7 +76,7 @@ fn trim<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 params! {
-    /// `dst[d, b, f]`, or what is added to it, of rows whose sequence does not hold a step's time.
+    /// `dst[d, b, f] (+)= src[d, b, f]` in rows that are past the end of their sequence at a step's time.
     Carry {
         /// B.
         batch: u32,
@@ -100,7 +100,7 @@ params! {
 }
 
 kernel! {
-    /// States, or their gradients, of rows whose sequence does not hold a time.
+    /// Copy of states, or sum of gradients, in rows that are past the end of their sequence.
     CARRY = carry(Carry, NoConstants) {
         bindings: [read words, read src, write dst],
         workgroup: [256, 1, 1],

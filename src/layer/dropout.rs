@@ -3,7 +3,7 @@
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
-use crate::schedule::{Builder, Drop, Sequence};
+use crate::schedule::{Builder, DropoutMask, Sequence};
 use serde::{Deserialize, Serialize};
 
 /// In training, sets elements to 0 with a probability and scales the others so that the expected value stays; else it does
@@ -56,7 +56,7 @@ impl Operator for Dropout {
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
         let (mut y, probability) = (x[0].clone(), self.probability);
         let drops = site.train && probability > 0.0;
-        let drop = drops.then(|| Drop { probability, site: plan.site(), shared: false });
+        let drop = drops.then(|| DropoutMask { probability, rng_stream: plan.rng_stream(), shared: false });
         if let Some(drop) = drop {
             plan.section(format!("{} forward", site.name));
             y = plan.dropout(&format!("{}.y", site.name), &y, site.batch, drop)?;
@@ -66,7 +66,7 @@ impl Operator for Dropout {
 }
 
 /// The mask; `None` where nothing was dropped.
-struct Dropped(Option<Drop>);
+struct Dropped(Option<DropoutMask>);
 
 impl Trace for Dropped {
     fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>> {

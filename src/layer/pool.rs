@@ -96,7 +96,7 @@ impl Operator for Pool {
         plan.section(format!("{} forward", site.name));
         let (kind, by_length) = self.kernel();
         let ragged = site.ragged && by_length;
-        let words = plan.words(site.batch)?;
+        let key_and_lengths = plan.words(site.batch)?;
         let y = plan.sequence(&format!("{}.y", site.name), [1, site.batch, x.features], 0, Role::Scratch)?;
         let at = plan.buffer(format!("{}.at", site.name), site.batch as u64 * x.features as u64, Role::Scratch)?;
         for chunk in 0..x.chunks.len() {
@@ -113,7 +113,7 @@ impl Operator for Pool {
                 total_steps: x.steps,
             };
             let constants = PoolConstants { kind, ragged };
-            plan.push(&kernel::POOL_FORWARD, None, &constants, &params, &[words, from, y.at(0).0, at]);
+            plan.push(&kernel::POOL_FORWARD, None, &constants, &params, &[key_and_lengths, from, y.at(0).0, at]);
         }
         Ok(Output::new(y, Pooled { pool: *self, x: x.clone(), at, ragged }))
     }
@@ -130,7 +130,7 @@ struct Pooled {
 impl Trace for Pooled {
     fn backward(&self, plan: &mut Builder, site: &Site, Upstream { dy, .. }: Upstream) -> Result<Vec<Sequence>> {
         plan.section(format!("{} backward", site.name));
-        let words = plan.words(site.batch)?;
+        let key_and_lengths = plan.words(site.batch)?;
         let x = &self.x;
         let dx = plan.sequence(&format!("{}.dx", site.name), [x.steps, site.batch, x.features], 0, Role::Scratch)?;
         let (from, dy_offset) = dy.at(0);
@@ -147,7 +147,7 @@ impl Trace for Pooled {
                 total_steps: x.steps,
             };
             let constants = PoolConstants { kind: self.pool.kernel().0, ragged: self.ragged };
-            plan.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[words, from, self.at, to]);
+            plan.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[key_and_lengths, from, self.at, to]);
         }
         Ok(vec![dx])
     }

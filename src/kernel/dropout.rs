@@ -65,8 +65,8 @@ impl Dropout {
 /// Twin of `shaders/dropout.wgsl`.
 fn dropout<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Dropout = call.params();
-    let ([words, src], [dst], _) = args.parts(0);
-    let (key, scale) = ([words[0].word(), words[1].word()], F::of(p.scale));
+    let ([key_and_lengths, src], [dst], _) = args.parts(0);
+    let (key, scale) = ([key_and_lengths[0].word(), key_and_lengths[1].word()], F::of(p.scale));
     for t in 0..p.steps {
         for row in 0..p.rows {
             let from = &src[(p.src_offset + t * p.src_step + row * p.src_row) as usize..][..p.features as usize];

@@ -3,7 +3,7 @@
 use super::declare::{constants, kernel, params};
 use super::{Call, Carries, Region, Touch, norm::moments};
 use crate::activation::Shape;
-use crate::cpu::{Args, Words, time};
+use crate::cpu::{Args, KeyAndLengths, time};
 use crate::random::bits;
 use crate::real::Real;
 
@@ -96,8 +96,8 @@ fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(n) {
         return;
     }
-    let ([norm, words], [h, c], made) = args.parts(n);
-    let (batch, words) = (p.batch as usize, Words(words));
+    let ([norm, key_and_lengths], [h, c], made) = args.parts(n);
+    let (batch, key_and_lengths) = (p.batch as usize, KeyAndLengths(key_and_lengths));
     let slot = p.directions as usize * batch * n;
     for row in 0..p.directions as usize * batch {
         let (direction, first) = (row / batch, row * n);
@@ -105,8 +105,8 @@ fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
         let (h_prev, h_new) = h[p.h_in as usize..].split_at_mut(slot);
         let (h_prev, h_new) = (&h_prev[first..][..n], &mut h_new[first..][..n]);
         let (c_in, c_out) = (p.c_in as usize + first, p.c_out as usize + first);
-        let on =
-            !carries.ragged() || words.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
+        let on = !carries.ragged()
+            || key_and_lengths.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
         made.copy_from_slice(&c[c_out..][..n]);
         let (mean, scale) = moments(made, p.epsilon);
         for u in 0..n {
@@ -115,7 +115,7 @@ fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
             let mut c_made = made[u];
             if carries.zoneout() && train {
                 let index = (p.step as usize * slot + first + u) as u32;
-                let chance = bits(words.key(), [index, p.site]);
+                let chance = bits(key_and_lengths.key(), [index, p.site]);
                 h_made = if chance[0] < p.zoneout_h { h_prev[u] } else { h_made };
                 c_made = if chance[1] < p.zoneout_c { c_prev } else { c_made };
             } else if carries.zoneout() {
@@ -221,8 +221,8 @@ fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(n) {
         return;
     }
-    let ([norm, c, saved, dh, words], [sums, past, out], made) = args.parts(n);
-    let (batch, words, count) = (p.batch as usize, Words(words), F::of(n as f32));
+    let ([norm, c, saved, dh, key_and_lengths], [sums, past, out], made) = args.parts(n);
+    let (batch, key_and_lengths, count) = (p.batch as usize, KeyAndLengths(key_and_lengths), F::of(n as f32));
     let slot = p.directions as usize * batch * n;
     for row in 0..p.directions as usize * batch {
         let (direction, first) = (row / batch, row * n);
@@ -230,12 +230,12 @@ fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
         let plane = |q: usize| &saved[p.saved_offset as usize + q * slot + first..][..n];
         let [i, f, g, o] = [0, 1, 2, 3].map(plane);
         let c_prev = &c[p.c_in as usize + first..][..n];
-        let on =
-            !carries.ragged() || words.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
+        let on = !carries.ragged()
+            || key_and_lengths.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
         let kept = |u: usize| {
             let index = (p.step as usize * slot + first + u) as u32;
             let zoneout = carries.zoneout();
-            let chance = if zoneout { bits(words.key(), [index, p.site]) } else { [u32::MAX; 2] };
+            let chance = if zoneout { bits(key_and_lengths.key(), [index, p.site]) } else { [u32::MAX; 2] };
             [!on || zoneout && chance[0] < p.zoneout_h, !on || zoneout && chance[1] < p.zoneout_c]
         };
         let limit = F::of(p.cell_clip);

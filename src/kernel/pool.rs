@@ -81,9 +81,9 @@ impl PoolForward {
 fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: PoolForward = call.params();
     let PoolConstants { kind, ragged } = call.constants();
-    let ([words, x], [y, at], _) = args.parts(0);
+    let ([key_and_lengths, x], [y, at], _) = args.parts(0);
     for row in 0..p.batch {
-        let len = if ragged { words[2 + row as usize].word() } else { p.total_steps };
+        let len = if ragged { key_and_lengths[2 + row as usize].word() } else { p.total_steps };
         for f in 0..p.features {
             let i = (row * p.features + f) as usize;
             let (mut value, mut best) = if p.time > 0 { (y[i], at[i].word()) } else { (F::zero(), NONE) };
@@ -148,11 +148,11 @@ impl PoolBackward {
 fn pool_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: PoolBackward = call.params();
     let PoolConstants { kind, ragged } = call.constants();
-    let ([words, dy, at], [dx], _) = args.parts(0);
+    let ([key_and_lengths, dy, at], [dx], _) = args.parts(0);
     let slot = (p.batch * p.features) as usize;
     for (n, dx) in dx[p.dx_offset as usize..][..p.steps as usize * slot].iter_mut().enumerate() {
         let (i, time) = (n % slot, p.time + (n / slot) as u32);
-        let len = if ragged { words[2 + i / p.features as usize].word() } else { p.total_steps };
+        let len = if ragged { key_and_lengths[2 + i / p.features as usize].word() } else { p.total_steps };
         let factor = match kind {
             PoolKind::Mean if time < len => F::one() / F::of(len as f32),
             PoolKind::Sum if time < len => F::one(),

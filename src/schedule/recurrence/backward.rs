@@ -158,7 +158,9 @@ impl<'a> BackwardPass<'a> {
             sizes,
             weights: &stack.weights[layer],
             trace,
-            saved: saved.ok_or_else(|| Error::Plan("backward after a forward pass that saved nothing".into()))?,
+            saved: saved.ok_or_else(|| {
+                Error::Plan("backward after a forward pass in inference, which saves no activations".into())
+            })?,
             gradients,
             scratch,
             key_and_lengths: builder.words(sizes.batch)?,

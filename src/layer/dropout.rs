@@ -1,4 +1,4 @@
-//! The dropout layer: in training, elements set to 0 by chance.
+//! The dropout layer: in training, elements set to 0 at random.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use crate::activation::Activation;
@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::schedule::{Builder, DropoutMask, Sequence};
 use serde::{Deserialize, Serialize};
 
-/// In training, sets elements to 0 with a probability and scales the others so that the expected value stays; else it does
-/// nothing. As [`torch.nn.Dropout`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html) and
+/// In training, sets elements to 0 with a probability and scales the others so that the expected value stays; in inference it is
+/// the identity. As [`torch.nn.Dropout`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html) and
 /// [Keras's Dropout](https://keras.io/api/layers/regularization_layers/dropout/).
 ///
 /// ```
@@ -65,7 +65,7 @@ impl Operator for Dropout {
     }
 }
 
-/// The mask; `None` where nothing was dropped.
+/// The mask; `None` in inference and for a probability of 0.
 struct Dropped(Option<DropoutMask>);
 
 impl Trace for Dropped {

@@ -1,4 +1,4 @@
-//! Layers. A file for each, which says all about it: configuration, shapes, parameters, states, forward, backward, summary
+//! Layers. The file of a layer has all of it: configuration, shapes, parameters, states, forward, backward, summary
 //! ([`operator::Operator`]).
 
 mod activation;
@@ -53,7 +53,7 @@ pub enum Layer {
     Dense(Dense),
     /// Dropout.
     Dropout(Dropout),
-    /// One vector of a sequence.
+    /// Pooling of a sequence to one vector.
     Pool(Pool),
     /// Layer normalisation.
     LayerNorm(LayerNorm),
@@ -67,7 +67,7 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// The layer as an operator of a network: the one match over all layers.
+    /// The layer as an operator of a network: the only match over all layers.
     pub(crate) fn operator(&self) -> &dyn Operator {
         match self {
             Layer::Lstm(lstm) => lstm,
@@ -81,12 +81,12 @@ impl Layer {
         }
     }
 
-    /// The kind, as automatic names have it.
+    /// The kind, as in automatic names.
     pub fn kind(&self) -> &'static str {
         self.operator().kind()
     }
 
-    /// Features of its output, from `input` features.
+    /// Output features for `input` features.
     pub fn output(&self, input: usize) -> usize {
         self.operator().output(input)
     }
@@ -111,7 +111,7 @@ layers! {
     LayerNorm,
     Embedding,
     Masking,
-    /// As a layer of its own:
+    /// An activation layer:
     ///
     /// ```
     /// use wgpu_lstm::{Activation, Dense, Lstm, Sequential};

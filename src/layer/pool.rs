@@ -8,7 +8,7 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
-/// Takes one vector [B, F] from a sequence [B, T, F], of the steps that each sequence has unless said otherwise.
+/// Pools a sequence [B, T, F] to one vector [B, F], over the steps before each sequence's end unless said otherwise.
 ///
 /// ```
 /// use wgpu_lstm::{Dense, Lstm, Pool, Sequential};
@@ -26,8 +26,8 @@ pub enum Pool {
     /// The largest over time, as
     /// [Keras's GlobalMaxPooling1D](https://keras.io/api/layers/pooling_layers/global_max_pooling1d/) without a mask.
     Max,
-    /// The largest over all T steps of the batch, those past the end of a sequence, too: what Keras's GlobalMaxPooling1D, which
-    /// sees no mask, gives of masked sequences. There, layers give what they make of padding
+    /// The largest over all T steps of the batch, including those past the end of a sequence, as Keras's GlobalMaxPooling1D, which
+    /// ignores masks. Past the end, it reads the outputs that the layers before it have for padding
     /// ([`Lstm::repeat_output`](crate::Lstm::repeat_output)).
     MaxWithPadding,
     /// The sum over time; `x.sum(dim=1)` in PyTorch.
@@ -35,7 +35,7 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// The kernel's setting, and true if lengths of sequences count.
+    /// The kernel's constant, and true if lengths of sequences count.
     pub(crate) fn kernel(self) -> (PoolKind, bool) {
         match self {
             Pool::Last => (PoolKind::Last, true),
@@ -122,7 +122,7 @@ impl Operator for Pool {
 struct Pooled {
     pool: Pool,
     x: Sequence,
-    /// The times that were taken, [B, F].
+    /// The pooled times, [B, F].
     at: BufferId,
     ragged: bool,
 }

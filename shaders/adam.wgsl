@@ -1,5 +1,5 @@
-// Adam (Kingma and Ba 2015, algorithm 1) and its kin: Nadam, which also takes a share of the gradient itself, and RMSprop,
-// which takes nothing else and has no mean of gradients. Bias corrections are folded into the numbers of `hyper`, which
+// Adam (Kingma and Ba 2015, algorithm 1), Nadam, which also steps along the gradient itself, and RMSprop, which steps along the
+// gradient alone and has no mean of gradients. Bias corrections are folded into the numbers of `hyper`, which
 // the host computes in f64 for each step: 1 - 0.999^t has too few digits in f32.
 
 struct Params {

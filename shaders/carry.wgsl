@@ -1,4 +1,4 @@
-// dst[d, b, f] (+)= src[d, b, f] in rows whose sequence does not hold a step's time; the others stay as they are.
+// dst[d, b, f] (+)= src[d, b, f] in rows that are past the end of their sequence at a step's time; other rows stay unchanged.
 
 struct Params {
     batch: u32,
@@ -13,7 +13,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> words: array<u32>;     // [2 + B]: lengths after two others
+@group(0) @binding(1) var<storage, read> words: array<u32>;     // [2 + B]: key of random bits, lengths
 @group(0) @binding(2) var<storage, read> src: array<f32>;       // [D, B, features] at src_offset
 @group(0) @binding(3) var<storage, read_write> dst: array<f32>; // [D, B, features] at dst_offset
 

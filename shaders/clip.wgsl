@@ -1,4 +1,4 @@
-// The factor that brings the gradients' norm to at most max_norm, as torch.nn.utils.clip_grad_norm_ has it.
+// The factor that scales the gradients' norm down to at most max_norm, as torch.nn.utils.clip_grad_norm_ does.
 
 struct Params {
     n: u32,

@@ -1,4 +1,4 @@
-// dweight[index[r]] += dy[r]. A thread has one feature of all rows, so that sums have a fixed order.
+// dweight[index[r]] += dy[r]. A thread sums one feature over all rows, so that sums have a fixed order.
 
 struct Params {
     rows: u32,

@@ -1,5 +1,5 @@
 // Gradient of recurrent weights of heads with few units: for each head, the products of its hidden units with the gradients of its
-// gates, summed over steps and rows. A thread makes one weight; neighbouring threads read neighbouring gradients.
+// gates, summed over steps and rows. A thread computes one weight; neighbouring threads read neighbouring gradients.
 
 struct Params {
     steps: u32,

@@ -45,7 +45,7 @@ fn term(y: f32, t: f32, l: f32) -> vec2f {
     }
 }
 
-// The target probability of class k: given, or 1 for the class that is given.
+// The target probability of class k: t[k], or 1 for the class that the target names.
 fn probability(t: u32, k: u32) -> f32 {
     if KIND == 6u {
         return select(0.0, 1.0, target_[t] == f32(k));
@@ -67,7 +67,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
         scale = row_weight[p.row_offset + row];
     }
     var sum = 0.0;
-    if KIND == 5u || KIND == 6u { // softmax cross-entropy: Σ t·(log Σ e^y − y), the largest y taken out first
+    if KIND == 5u || KIND == 6u { // softmax cross-entropy: Σ t·(log Σ e^y − y), with the largest y subtracted first
         var largest = prediction[y];
         for (var k = 1u; k < p.width; k++) {
             largest = max(largest, prediction[y + k]);

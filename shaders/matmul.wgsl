@@ -1,8 +1,8 @@
 // C[m, n] (+)= Σ_k A[m, k]·B[k, n]
 //
-// A workgroup makes a 64 x 64 tile of C, each thread a 4 x 4 block of it (rows and columns 16 apart, so that
+// A workgroup computes a 64 x 64 tile of C, each thread a 4 x 4 block of it (rows and columns 16 apart, so that
 // neighbouring threads read neighbouring columns). Tiles of A and B, 16 deep, pass through workgroup memory.
-// Where C has few tiles, many workgroups make one: each sums `part` of the terms, to a part of C of its own.
+// If C has few tiles, several workgroups share one: each sums `part` of the terms, to a part of C of its own.
 // The axes m and k are split in two (see kernel/product.rs): rows (t, b) of a sequence have a stride for t, which may
 // be negative, and one for b.
 
@@ -45,7 +45,7 @@ fn split(index: u32, size: u32, hi: i32, lo: i32) -> i32 {
     return i32(index / size) * hi + i32(index % size) * lo;
 }
 
-// Where a row of A begins.
+// First element of a row of A.
 fn a_begin(m: u32) -> i32 {
     return i32(p.a_offset) + split(m, p.m_split, p.a_m_hi, p.a_m_lo);
 }

@@ -1,9 +1,9 @@
 // C[m, n] (+)= Σ_k A[m, k]·B[k, n], like matmul.wgsl, without workgroup memory and by vec4 loads.
 //
-// A thread makes ROWS (8, or 4 or 1 where there are no more) rows and 8 columns of C; with 8, for four terms of the sums,
-// sixteen loads serve 256 products. For devices whose
-// workgroup memory is no faster than any other (software), and for products of few rows, whose tiles would be mostly empty.
-// Offsets, strides and sizes are multiples of 4 where a load needs them to be; the scheduler sees to that.
+// A thread computes ROWS rows (8, or 4 or 1 if C has no more) and 8 columns of C; with 8 rows, sixteen loads serve the 256
+// products of four terms. For devices whose workgroup memory is no faster than global memory (software), and for products of
+// few rows, whose tiles would be mostly empty. The scheduler takes this kernel only where offsets, strides and sizes are
+// multiples of 4 as its loads need them.
 
 struct Params {
     m: u32,
@@ -41,7 +41,7 @@ fn split(index: u32, size: u32, hi: i32, lo: i32) -> i32 {
     return i32(index / size) * hi + i32(index % size) * lo;
 }
 
-// Where four rows of A begin; rows past the last read it again and are thrown away.
+// First elements of four rows of A. Rows past the last read the last again; their results are discarded.
 fn a_begin(m: u32) -> vec4i {
     let last = p.m - 1u;
     return i32(p.a_offset) + vec4i(
@@ -52,7 +52,7 @@ fn a_begin(m: u32) -> vec4i {
     );
 }
 
-// Where four columns of B begin, likewise.
+// First elements of four columns of B, likewise.
 fn b_begin(n: u32) -> vec4i {
     return i32(p.b_offset) + vec4i(min(vec4u(n, n + 1u, n + 2u, n + 3u), vec4u(p.n - 1u))) * p.b_n;
 }
@@ -77,7 +77,7 @@ fn b_block(begin: vec4i, k: i32) -> mat4x4f {
     return transpose(mat4x4f(b[at.x], b[at.y], b[at.z], b[at.w]));
 }
 
-// One term of four rows and four columns: only where both lie side by side.
+// One term of four rows and four columns, if both are contiguous.
 fn outer(at_a: i32, at_b: i32) -> mat4x4f {
     let rows = a[at_a / 4];
     let columns = b[at_b / 4];

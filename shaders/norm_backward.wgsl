@@ -1,5 +1,5 @@
-// The gradient of norm_forward.wgsl's input, and what the weight's gradient is the sum of: dy·(x − mean) / sqrt(variance + ε).
-// One workgroup goes with a row through all steps and sums the latter over them.
+// The gradient of norm_forward.wgsl's input, and the terms of the weight's gradient, dy·(x − mean) / sqrt(variance + ε).
+// One workgroup takes a row through all steps and sums these terms over them.
 
 struct Params {
     rows: u32,

@@ -1,5 +1,5 @@
 // y[r] (+)= weight·(x[r] − mean) / sqrt(variance + ε) (+ bias), over the features of a row; one workgroup a row.
-// Rows may have weights of their own: GROUP rows, one after another, share some, and so on in turns.
+// Rows may have different weights: groups of `group` consecutive rows cycle through `groups` sets.
 
 struct Params {
     rows: u32,

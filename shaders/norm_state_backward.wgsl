@@ -1,5 +1,5 @@
-// norm_state_forward.wgsl backward: from the gradients of a step's states, those of its output gate and of the cell state that the
-// step made, and what goes past them to the states before. One workgroup a row.
+// norm_state_forward.wgsl backward: from the gradients of a step's states to those of its output gate and of its cell state, and
+// to those that are carried past the step to the states before it. One workgroup a row.
 
 struct Params {
     batch: u32,
@@ -31,18 +31,18 @@ override KINDS: u32;   // as in the step kernels (cells/open.wgsl)
 @group(0) @binding(3) var<storage, read> saved: array<f32>;        // [4, D, B, H] at saved_offset: i, f, g, o as activations save them
 @group(0) @binding(4) var<storage, read> dh: array<f32>;           // [D, B, H] at dh_offset
 @group(0) @binding(5) var<storage, read> words: array<u32>;        // [2 + B]: key of random bits, lengths
-// [2, D, B, H] at dc_offset: the gradient of c, which becomes that of what the step made; what goes past it
+// [2, D, B, H] at dc_offset: the gradient of c, replaced by that of the step's own cell state; the part carried past the step
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
-@group(0) @binding(7) var<storage, read_write> past: array<f32>;   // [D, B, H]: the gradient of h that goes past the step
-// [4, D, B, H]: the gradient of o; what the gradients of weight and bias are sums of, summed over time; what the activation
-// hands back
+@group(0) @binding(7) var<storage, read_write> past: array<f32>;   // [D, B, H]: the gradient of h that is carried past the step
+// [4, D, B, H]: the gradient of o; the terms of the gradients of weight and bias, summed over time; the gradient of the
+// activation's argument
 @group(0) @binding(8) var<storage, read_write> out: array<f32>;
 
-// The cell state that the step made.
+// The step's cell state before zoneout.
 fn made(at: u32) -> f32 {
     let slot = p.directions * p.batch * H;
     let s = p.saved_offset + at;
-    // Of these the value alone is needed, which no parameter changes once it is saved.
+    // Only the values of these are needed, which do not depend on α and β once they are saved.
     let i = restored(KINDS & 0xffu, 0.0, 0.0, saved[s]);
     let f = restored(KINDS & 0xffu, 0.0, 0.0, saved[s + slot]).value;
     let g = restored((KINDS >> 8u) & 0xffu, 0.0, 0.0, saved[s + 2u * slot]).value;
@@ -50,7 +50,7 @@ fn made(at: u32) -> f32 {
     return clamp(whole, -p.cell_clip, p.cell_clip);
 }
 
-// Whether the old h and the old c went past the step.
+// True for h and for c if the old state was carried past the step.
 fn kept(at: u32, on: bool) -> vec2<bool> {
     var past = vec2<bool>(!on);
     if CARRIES >= 2u {
@@ -86,7 +86,7 @@ fn main(
         squares += x * x;
     }
     let scale = inverseSqrt(total(local.x, squares) / f32(H) + p.epsilon);
-    var straight = 0.0; // mean of weight·gradient of what the activation takes
+    var straight = 0.0; // mean of weight·gradient of the activation's argument
     var along = 0.0;    // mean of that times the normalised state
     for (var u = local.x; u < H; u += 64u) {
         let at = from_ + u;

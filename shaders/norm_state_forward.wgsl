@@ -1,5 +1,5 @@
-// The hidden state of an LSTM whose cell state is normalised on its way there: h = o ⊙ output(weight·normal(c) + bias), where the
-// step left o in h's place. Then zoneout, and rows that have ended keep their states. One workgroup a row.
+// The hidden state of an LSTM with a normalised cell state: h = o ⊙ output(weight·normal(c) + bias), with o left in the place of
+// h by the cell. Then zoneout, and rows past the end of their sequence keep their states. One workgroup a row.
 
 struct Params {
     batch: u32,

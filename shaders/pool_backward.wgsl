@@ -1,4 +1,5 @@
-// dx[t, b, f] from dy[b, f]: all of it at the time that was taken, or a share (mean) or all (sum) at each time that the row holds.
+// dx[t, b, f] from dy[b, f]: all of it at the time that was pooled (last, largest), or, at each time before the row's end, all of
+// it (sum) or a share (mean).
 
 struct Params {
     steps: u32,
@@ -14,9 +15,9 @@ override KIND: u32;
 override RAGGED: u32;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> words: array<u32>;    // [2 + B]: lengths after two others
+@group(0) @binding(1) var<storage, read> words: array<u32>;    // [2 + B]: key of random bits, lengths
 @group(0) @binding(2) var<storage, read> dy: array<f32>;       // [B, features]
-@group(0) @binding(3) var<storage, read> at: array<u32>;       // [B, features]: the time that was taken
+@group(0) @binding(3) var<storage, read> at: array<u32>;       // [B, features]: the time that was pooled
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // [steps, B, features]
 
 @compute @workgroup_size(256, 1, 1)

@@ -1,5 +1,5 @@
-// y[b, f] from x[t, b, f] over the times that a row holds: its last, their mean, the largest or their sum. Called for one chunk of
-// time after another. KIND is numbered as in PoolKind (src/kernel/pool.rs).
+// y[b, f] from x[t, b, f] over the times before a row's end: the last, their mean, the largest or their sum. Called for one chunk
+// of time after another. KIND is numbered as in PoolKind (src/kernel/pool.rs).
 
 struct Params {
     steps: u32,
@@ -16,10 +16,10 @@ override KIND: u32;
 override RAGGED: u32;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> words: array<u32>;    // [2 + B]: lengths after two others
+@group(0) @binding(1) var<storage, read> words: array<u32>;    // [2 + B]: key of random bits, lengths
 @group(0) @binding(2) var<storage, read> x: array<f32>;        // [steps, B, features] by strides
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;  // [B, features]
-@group(0) @binding(4) var<storage, read_write> at: array<u32>; // [B, features]: the time that was taken
+@group(0) @binding(4) var<storage, read_write> at: array<u32>; // [B, features]: the time that was pooled
 
 @compute @workgroup_size(256, 1, 1)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {

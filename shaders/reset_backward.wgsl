@@ -1,4 +1,4 @@
-// reset_forward.wgsl backward: from the gradient of s = r ⊙ h', those of r's sum and, in part, of h'.
+// reset_forward.wgsl backward: from the gradient of s = r ⊙ h' to that of r's argument and to its part of the gradient of h'.
 
 struct Params {
     batch: u32,

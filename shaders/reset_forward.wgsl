@@ -1,5 +1,5 @@
-// The reset gate of a GRU where it acts before the recurrent product: r = gate(W·x + R·h' + b), s = r ⊙ h'. R·h' of the gates
-// r and z goes to W·x.
+// The reset gate of a GRU that acts before the recurrent product: r = gate(W·x + R·h' + b), s = r ⊙ h'. R·h' of the gates r and z
+// is added to W·x.
 
 struct Params {
     batch: u32,

@@ -1,7 +1,8 @@
 // Time steps backward, all directions, from the last to the first: the hidden state's gradient is that of the output
-// plus what the later step sends back through the recurrent product; the cell turns it into gate gradients.
-// Workgroups share out the work as in scan_forward.wgsl; a thread makes all its rows of SPAN units at once: 1, or 4
-// side by side where a head's units are a multiple of 4. The weights come transposed, so that neighbouring threads read neighbouring ones.
+// plus that of the later step through the recurrent product; the cell turns it into gate gradients.
+// Workgroups share the work as in scan_forward.wgsl; a thread computes all its rows of SPAN units at once: 1, or 4
+// side by side if a head's units are a multiple of 4. The weights are transposed, so that neighbouring threads read neighbouring
+// ones.
 
 struct Params {
     batch: u32,
@@ -48,8 +49,8 @@ override ROWS: u32;
 override UNITS: u32;
 override SPAN: u32;
 override THREADS: u32;
-override TERMS: u32;   // of the recurrent product: H / HEADS, or 0 where there is none
-override HEADS: u32;   // units are in as many groups, which do not see each other
+override TERMS: u32;   // of the recurrent product: H / HEADS, or 0 if there is none
+override HEADS: u32;   // groups of units without recurrent weights between them
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> saved: array<f32>;        // [steps, SAVED, D, B, H], steps by stride
@@ -63,7 +64,7 @@ override HEADS: u32;   // units are in as many groups, which do not see each oth
 @group(0) @binding(7) var<storage, read> words: array<u32>;        // [2 + B]: key of random bits, lengths
 @group(0) @binding(8) var<storage, read> bias: array<vec4f>;       // [D, biases + EXTRA, H] of 4 gates
 
-// Whether a row's sequence holds the time of a step.
+// True if the time of a step is before the end of a row's sequence.
 fn takes_part(step: u32, d: u32, row: u32) -> bool {
     let s = p.first_step + step;
     let time = select(s, p.total_steps - 1u - s, d == 1u || p.backwards == 1u);
@@ -75,7 +76,7 @@ fn add_up(at: u32, value: vec4f, overwrite: bool) {
     sums[at] = value + before;
 }
 
-// The cell of one row, from what the later step sends back to its hidden state.
+// The cell of one row, from the gradient of its hidden state through the later step's recurrent product.
 fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
     if row >= p.batch {
         return;
@@ -128,7 +129,7 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, recurrent: f32) {
         c_new = with_plane(c_new, s, c[c_in + (STATES + s) * slot]);
     }
     let out = cell_backward(kept, c_prev, c_new, dh, dc, extra);
-    // A row whose sequence does not hold this time made no cell: its gradients are 0, and what was saved may be anything.
+    // Rows past the end of their sequence have gradients of 0; their saved values are undefined.
     dg[p.dg_offset / 4u + step * slot + at] = select(vec4f(), out.gates, on);
     dc = dc_past + select(State(), out.c_prev, on);
     for (var s = 0u; s < STATES; s++) {
@@ -161,7 +162,7 @@ fn four(step: u32, d: u32, first: u32, unit: u32, dh: vec4f) {
     finish(step, d, first + 3u, unit, dh.w);
 }
 
-// Four rows, or eight, of a unit.
+// Finishes four or eight rows of a unit.
 fn eight(step: u32, d: u32, first: u32, unit: u32, dh0: vec4f, dh1: vec4f) {
     four(step, d, first, unit, dh0);
     if ROWS == 8u {
@@ -173,7 +174,7 @@ fn eight(step: u32, d: u32, first: u32, unit: u32, dh0: vec4f, dh1: vec4f) {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let first = group.y * ROWS; // b
     let d = group.z;
-    // Rows past the last read its gradients again and are thrown away.
+    // Rows past the last read its gradients again; their results are discarded.
     let last = p.batch - 1u;
     let rows0 = H * min(vec4u(first, first + 1u, first + 2u, first + 3u), vec4u(last));
     let rows1 = H * min(vec4u(first + 4u, first + 5u, first + 6u, first + 7u), vec4u(last));

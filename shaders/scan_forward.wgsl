@@ -1,9 +1,9 @@
-// Time steps of all directions of a layer: in each, the recurrent product of the four gates, then the cell. A unit sees the hidden
-// units of its own head.
-// A workgroup carries UNITS hidden units of ROWS (1, 4 or 8) batch rows. Where UNITS is H it needs nothing from other
-// workgroups and goes through many steps; else a dispatch is one step.
-// A thread makes all its rows of SPAN (1 or 2) units at once: a weight load brings the four gates of a unit, which lie side
-// by side, and serves every row; a load of h serves every unit; neighbouring threads read neighbouring weights.
+// Time steps of all directions of a layer: in each, the recurrent product of the four gates, then the cell. A unit has recurrent
+// weights from the hidden units of its own head.
+// A workgroup computes UNITS hidden units of ROWS (1, 4 or 8) batch rows. If UNITS is H, it does not depend on other workgroups
+// and goes through many steps; else a dispatch is one step.
+// A thread computes all its rows of SPAN (1 or 2) units at once: one load brings the weights of a unit's four gates, which lie
+// side by side, for every row; a load of h serves every unit; neighbouring threads read neighbouring weights.
 
 struct Params {
     batch: u32,
@@ -34,7 +34,7 @@ struct Params {
 }
 
 override H: u32;
-override K: u32; // width of the recurrent state: H, or less where another kernel projects what this one makes
+override K: u32; // width of the recurrent state: H, or less if another kernel projects the hidden state
 override TRAIN: u32;
 override DROP: u32;    // 1: the mask multiplies h' before the product
 override CARRIES: u32; // 1: sequences have lengths, 2: zoneout, 3: both
@@ -43,8 +43,8 @@ override ROWS: u32;
 override UNITS: u32;
 override SPAN: u32;
 override THREADS: u32;
-override TERMS: u32;   // of the recurrent product: K / HEADS, or 0 where there is none, or other kernels have added it to xw
-override HEADS: u32;   // units are in as many groups, which do not see each other
+override TERMS: u32;   // of the recurrent product: K / HEADS, or 0 if there is none or if other kernels have added it to xw
+override HEADS: u32;   // groups of units without recurrent weights between them
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> xw: array<vec4f>;        // [steps, D, B, H] of 4 gates: W·x
@@ -56,7 +56,7 @@ override HEADS: u32;   // units are in as many groups, which do not see each oth
 @group(0) @binding(7) var<storage, read> words: array<u32>;       // [2 + B]: key of random bits, lengths
 @group(0) @binding(8) var<storage, read> mask: array<f32>;        // [D, B, K] where DROP
 
-// Whether a row's sequence holds the time of a step.
+// True if the time of a step is before the end of a row's sequence.
 fn takes_part(step: u32, d: u32, row: u32) -> bool {
     let s = p.first_step + step;
     let time = select(s, p.total_steps - 1u - s, d == 1u || p.backwards == 1u);
@@ -79,7 +79,7 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     }
     let slot = p.directions * p.batch * H;
     let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
-    // Training keeps c of every step; inference goes on in the slot that it writes.
+    // Training keeps c of every step; inference overwrites one slot.
     let c_out = p.c_out + at + select(0u, step * STATES * slot, TRAIN == 1u);
     let c_in = select(c_out - select(0u, STATES * slot, TRAIN == 1u), p.c_in + at, step == 0u);
     var c_prev = State();
@@ -90,7 +90,7 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     let h_in = p.h_in + step * slot + at;
     var h_new = out.h;
     var c_new = out.c;
-    if CARRIES >= 2u { // zoneout: in training a unit keeps its old state by chance, in inference a share of it
+    if CARRIES >= 2u { // zoneout: in training a unit keeps its old state at random, in inference a share of it
         let before = h[h_in / 4u][h_in % 4u];
         if TRAIN == 1u {
             let index = (p.first_step + step) * slot + at;
@@ -128,7 +128,7 @@ fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
     }
 }
 
-// The first hidden unit that a unit sees.
+// The first hidden unit of a unit's head.
 fn first_seen(unit: u32) -> u32 {
     if HEADS == 1u {
         return 0u;
@@ -136,8 +136,8 @@ fn first_seen(unit: u32) -> u32 {
     return unit / (H / HEADS) * (K / HEADS);
 }
 
-// h of four units of each of four rows (columns are rows), or of one unit, where a head has no multiple of 4 (the others zero).
-// `base` is where the step's slot of h begins, and where the mask would.
+// h of four units in each of four rows (columns are rows); of one unit, the others zero, if a head's width is no multiple of 4.
+// `base` is the first element of the step's slot of h, which corresponds to the mask's first element.
 fn load_h(at: vec4u, base: u32) -> mat4x4f {
     if (K / HEADS) % 4u == 0u {
         return mat4x4f(four_h(at.x, base), four_h(at.y, base), four_h(at.z, base), four_h(at.w, base));
@@ -161,7 +161,7 @@ fn one_h(at: u32, base: u32) -> vec4f {
     return vec4f(value, 0.0, 0.0, 0.0);
 }
 
-// The weights from as many units to one: columns are units, their elements gates.
+// The weights from these units to one unit: columns are units, their elements gates.
 fn load_r(at: u32) -> mat4x4f {
     if (K / HEADS) % 4u == 0u {
         return mat4x4f(weights(r[at]), weights(r[at + H]), weights(r[at + 2u * H]), weights(r[at + 3u * H]));
@@ -180,7 +180,7 @@ fn four(step: u32, d: u32, first: u32, unit: u32, rh: mat4x4f) {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let first = group.y * ROWS; // b
     let d = group.z;
-    // Rows past the last read its state again and are thrown away.
+    // Rows past the last read its state again; their results are discarded.
     let last = p.batch - 1u;
     let rows0 = K * min(vec4u(first, first + 1u, first + 2u, first + 3u), vec4u(last));
     let rows1 = K * min(vec4u(first + 4u, first + 5u, first + 6u, first + 7u), vec4u(last));
@@ -205,7 +205,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 }
                 finish(step, d, first, unit, rh);
             } else {
-                let other = min(unit + THREADS, end - 1u); // a second unit, of the same head; past the last it is thrown away
+                let other = min(unit + THREADS, end - 1u); // a second unit, of the same head; past the last its results are discarded
                 let second = d * (K / HEADS) * H + other;
                 var rh0 = mat4x4f(); // first four rows
                 var rh1 = mat4x4f();

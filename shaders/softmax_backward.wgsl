@@ -1,4 +1,4 @@
-// The gradient of softmax_forward.wgsl's sums, in place: y·(dy − Σ y·dy); LOG: dy − e^y·Σ dy. One thread a row.
+// The gradient of softmax_forward.wgsl's input, in place: y·(dy − Σ y·dy); LOG: dy − e^y·Σ dy. One thread a row.
 
 struct Params {
     rows: u32,

@@ -15,7 +15,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> words: array<u32>;     // [2 + B]: lengths after two others
+@group(0) @binding(1) var<storage, read> words: array<u32>;     // [2 + B]: key of random bits, lengths
 @group(0) @binding(2) var<storage, read> src: array<f32>;       // [steps, B, features] by strides
 @group(0) @binding(3) var<storage, read_write> dst: array<f32>; // [steps, B, features] by strides
 

@@ -1,9 +1,9 @@
-// The LSTM of the ONNX operator and of cuDNN: any activations, peepholes (EXTRA), coupled gates, both clips. Where the cell
-// state is normalised (NORMED) before it goes to h, another kernel makes h of it, and of the output gate, which is given for h.
+// The LSTM of the ONNX operator and of cuDNN: any activations, peepholes (EXTRA), coupled gates, both clips. If the cell state
+// is normalised on its way to h (NORMED), this returns the output gate in place of h, and another kernel computes h.
 // Twin of src/cell/general.rs.
 const SAVED = 4u; // i, f, g, o as activations save them
 
-// The forget gate where it is 1 − i.
+// The coupled forget gate, f = 1 − i.
 fn coupled_to(i: Activated) -> Activated {
     return Activated(i.complement, i.value, i.complement);
 }
@@ -25,7 +25,7 @@ fn cell_forward(wx: vec4f, rh: vec4f, b: vec4f, c_prev: f32, peephole: vec4f) ->
     );
 }
 
-// The new cell state is made again: zoneout may have put the old one in its place since.
+// The new cell state is computed again, since zoneout may have replaced it by the old one.
 fn cell_backward(saved: array<f32, SAVED>, c_prev: f32, c_kept: f32, dh: f32, dc: f32, peephole: vec4f) -> Backward {
     let i = gate_restored(saved[0]);
     var f = Restored(i.complement, i.value, 0.0);

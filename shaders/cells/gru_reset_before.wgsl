@@ -1,5 +1,5 @@
 // The GRU whose reset gate acts on the hidden state before the recurrent product: ONNX's, and Keras's with reset_after=False.
-// Columns: r, z, n, unused. Other kernels make r, and add R·h' of r and z, and R·(r ⊙ h') of n, to wx.
+// Columns: r, z, n, unused. Other kernels compute r, and add R·h' of r and z, and R·(r ⊙ h') of n, to wx.
 // The cell state is the hidden state. Twin of src/cell/gru_reset_before.rs.
 const EXTRA = 0u;
 const SAVED = 3u; // r, z, n as activations save them
@@ -17,7 +17,7 @@ fn cell_backward(saved: array<f32, SAVED>, c_prev: f32, c: f32, dh: f32, dc: f32
     let n = candidate_restored(saved[2]);
     let d = dh + dc;
     let dn = d * z.complement * n.slope; // before its activation
-    // r has its gradient from reset_backward.wgsl.
+    // reset_backward.wgsl computes the gradient of r.
     let gates = vec4f(0.0, d * (c_prev - n.value) * z.slope, dn, 0.0);
     return Backward(gates, gates, vec4f(), d * z.value);
 }

@@ -1,4 +1,4 @@
-// minLSTM with normalised gates and a linear candidate. Columns: i, f, candidate, unused; nothing sees h'.
+// minLSTM with normalised gates and a linear candidate. Columns: i, f, candidate, unused; there is no recurrent product.
 // The cell state is the hidden state. Twin of src/cell/min_lstm.rs.
 const EXTRA = 0u;
 const SAVED = 3u; // i, f as common/math.wgsl saves them, the candidate

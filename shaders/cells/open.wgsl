@@ -1,4 +1,4 @@
-// What cells leave open: activations and limits, in the step kernels' parameters and their constant KINDS.
+// A cell's settings: activations and clips, from the step kernels' parameters and their constant KINDS.
 // Twin of src/cell/settings.rs.
 
 fn gate(a: f32) -> Activated {
@@ -21,7 +21,7 @@ fn coupled() -> bool {
     return ((KINDS >> 24u) & 1u) == 1u;
 }
 
-// Where the clip has cut, the derivative is 0.
+// The derivative is 0 where the clip was active.
 fn within_clip(kind: u32, alpha: f32, beta: f32, whole: Restored, saved: f32) -> Restored {
     if (KINDS >> 25u) == 0u || inside(kind, alpha, beta, p.clip, whole.slope, saved) {
         return whole;

@@ -31,7 +31,7 @@ fn cell_backward(saved: array<f32, SAVED>, old: State, now: State, dh: f32, d_no
     let dy = dh * o.value / now.y;
     let d_c = d_now.x + dy;
     let d_n = d_now.y - dy * y;
-    // m is a.x where i is 1, else what was carried. h does not depend on it.
+    // m is a.x if i is 1, else the carried value. h does not depend on m.
     let d_m = d_now.z - d_now.x * now.x - d_now.y * now.y;
     let d_carried = f * (d_c * old.x + d_n * old.y) + select(0.0, d_m, i < 1.0);
     let d_i = i * (d_c * z.value + d_n) + select(d_m, 0.0, i < 1.0);

@@ -1,5 +1,5 @@
-// Activations, numbered as in src/activation.rs, which is the twin. The functions are cut so that each is in a kernel only as often as
-// a cell needs it: drivers copy functions to where they are called before they find out what a constant KIND leaves of them.
+// Activations, numbered as in src/activation.rs, the twin. They are split into several functions so that a kernel has each only as
+// often as its cell calls it: drivers inline functions before they drop the branches that a constant KIND excludes.
 
 // Activations other than sigmoid and the two of tanh.
 fn activate_plain(kind: u32, alpha: f32, beta: f32, x: f32) -> f32 {
@@ -62,7 +62,7 @@ fn activated(kind: u32, alpha: f32, beta: f32, x: f32) -> Activated {
     return Activated(value, 1.0 - value, value);
 }
 
-// Value and derivative from what was saved.
+// Value and derivative from the saved number.
 fn restored(kind: u32, alpha: f32, beta: f32, saved: f32) -> Restored {
     if kind == 2u {
         return sigmoid_restored(saved);
@@ -72,9 +72,9 @@ fn restored(kind: u32, alpha: f32, beta: f32, saved: f32) -> Restored {
     return Restored(saved, 1.0 - saved, activation_slope(kind, alpha, beta, saved));
 }
 
-// Whether a bound ±clip of what goes in has not cut, by the slope and by what was saved.
+// True if the argument was within ±clip, by the derivative and the saved number.
 fn inside(kind: u32, alpha: f32, beta: f32, clip: f32, slope: f32, saved: f32) -> bool {
-    // The slopes of sigmoid and tanh fall with |x|, and their values have no room near 1.
+    // The derivatives of sigmoid and tanh fall with |x|; their values cannot tell, since f32 has too few digits near 1.
     if kind == 2u {
         let small = smaller_logistic(clip);
         return slope > small * (1.0 - small);

@@ -1,4 +1,4 @@
-// Results of a cell's steps: `State`, and the number of values kept for backward, are the cell's.
+// Results of a cell's steps. The cell defines `State` and SAVED, the number of values saved for backward.
 
 struct Forward {
     h: f32,

@@ -1,4 +1,4 @@
-// Elementwise kernels run over a grid of two dimensions, because one holds only 65,535 workgroups.
+// Elementwise kernels run over a grid of two dimensions, because one dimension has at most 65,535 workgroups.
 const LANES = 256u;
 
 fn linear_index(id: vec3u, groups: vec3u) -> u32 {

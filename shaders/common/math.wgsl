@@ -1,4 +1,5 @@
-// σ and tanh with both of their tails, computed from the small side, which is also what a cell saves: f32 has no room near 1.
+// σ and tanh, accurate in both tails: computed, and saved by cells, from the small side (near a limit, the distance from it), since
+// f32 has too few digits near 1.
 // Twin of src/saturating.rs, which says more.
 
 // An activation in a forward step, and as the backward step restores it from `saved`.
@@ -19,7 +20,7 @@ fn power_of_two(k: f32) -> f32 {
     return bitcast<f32>(u32(i32(k) + 127) << 23u);
 }
 
-// σ(−|x|), at least the smallest normal number. The exponent is taken apart because exp may be off by ulps that grow with |x|.
+// σ(−|x|), at least the smallest normal number. The exponent is split because the error of exp, in ulps, may grow with |x|.
 fn smaller_logistic(x: f32) -> f32 {
     let size = select(abs(x), 87.33, abs(x) > 87.33);
     let k = round(size * 1.442695);
@@ -47,7 +48,7 @@ fn sigmoid(x: f32) -> f32 {
     return select(1.0 - small, small, x < 0.0);
 }
 
-// tanh; some drivers build their own as (e^2x - 1) / (e^2x + 1), which is inf / inf from x = 44.
+// tanh. Some drivers compute their own as (e^2x - 1) / (e^2x + 1), which is inf / inf from x = 44.
 fn safe_tanh(x: f32) -> f32 {
     let terms = hyperbolic_terms(x);
     return signed(x, terms.x / terms.y);
@@ -97,7 +98,7 @@ fn log_of_one_plus(x: f32) -> f32 {
     return 2.0 * z * (1.0 + s * (1.0 / 3.0 + s * (0.2 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
 }
 
-// x cut off at ±limit; a NaN stays one.
+// x clamped to ±limit; NaN stays NaN.
 fn clipped(x: f32, limit: f32) -> f32 {
     return select(select(x, -limit, x < -limit), limit, x > limit);
 }

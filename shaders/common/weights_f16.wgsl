@@ -1,5 +1,5 @@
-// Recurrent weights rounded to f16 (`half.wgsl`): four to an element, half as many bytes to load in every step. They are widened
-// again before anything is done with them, so sums are f32 as ever.
+// Recurrent weights rounded to f16 (`half.wgsl`), four to an element: half as many bytes to load in every step. They are widened
+// to f32 as they are loaded, so all sums are f32.
 alias Weights = vec2u;
 
 fn weights(four: Weights) -> vec4f {

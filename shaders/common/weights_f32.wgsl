@@ -1,4 +1,4 @@
-// Recurrent weights as they are trained: four to an element.
+// Recurrent weights in f32, four to an element.
 alias Weights = vec4f;
 
 fn weights(four: Weights) -> vec4f {

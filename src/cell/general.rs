@@ -15,8 +15,8 @@ macro_rules! shader {
     };
 }
 
-/// With peepholes (one more vector of four for each unit: for i, for f, unused, for o) or without; with the cell state normalised on
-/// its way to h, which then another kernel makes, of it and of the output gate that this gives for h, or not.
+/// The cell. PEEPHOLES: four further parameters a unit, for i, f, an unused one, and o. NORMED: this returns the output gate in place
+/// of h, and another kernel computes h from it and the normalised cell state.
 pub struct General<const PEEPHOLES: bool, const NORMED: bool>;
 
 #[inline(always)]
@@ -89,7 +89,7 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
             gate(saved[1])
         };
         let g = settings.candidate.restored_within(settings.clip, saved[2]);
-        // The state that went to h: zoneout may have put the old one in its place since.
+        // The cell state before zoneout, which may have replaced it by the old one since.
         let whole = f.value * c_prev + i.value * g.value;
         let c = clamp(whole, settings.cell_clip);
         let (ao, mut d_c) = if NORMED {

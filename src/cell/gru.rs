@@ -1,7 +1,7 @@
 //! The GRU of PyTorch and Keras, whose reset gate acts after the recurrent product. Twin of `shaders/cells/gru.wgsl`.
 //!
-//! Its gates are r, z and n. n keeps its input part and its recurrent part apart, so that four columns are in use as in an
-//! LSTM: r, z, W·x of n, R·h' of n. The cell state is the hidden state, by which a unit hands h' on to itself.
+//! Its gates are r, z and n. W·x and R·h' of n have a column each, so that four columns are in use as in an LSTM: r, z, W·x of n,
+//! R·h' of n. The cell state is the hidden state, through which a unit gets its own h'.
 
 use super::general::clamp;
 use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};

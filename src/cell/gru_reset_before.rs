@@ -1,7 +1,7 @@
 //! The GRU whose reset gate acts on the hidden state before the recurrent product. Twin of `shaders/cells/gru_reset_before.wgsl`.
 //!
-//! Its columns are r, z, n and an unused one. Other kernels make r and s = r ⊙ h', and add R·h' of r and z, and R·s of n, to
-//! W·x; they also give r its gradient. The cell state is the hidden state.
+//! Its columns are r, z, n and an unused one. Other kernels compute r and s = r ⊙ h', and add R·h' of r and z, and R·s of n, to
+//! W·x; they also compute the gradient of r. The cell state is the hidden state.
 
 use super::general::clamp;
 use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};

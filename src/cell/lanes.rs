@@ -1,4 +1,4 @@
-//! Vector registers that behave as numbers.
+//! Vector registers as numbers.
 
 use super::GATES;
 use crate::real::Number;
@@ -6,7 +6,7 @@ use crate::real::saturating::{self, Arithmetic};
 use crate::simd::fuses;
 use pulp::Simd;
 
-/// A vector register of f32 numbers as a [`Number`]: what goes through a cell goes through for all of them.
+/// A vector register of f32 numbers as a [`Number`]: a cell's equations run on all of them at once.
 #[derive(Clone, Copy)]
 pub(crate) struct Lanes<S: Simd> {
     simd: S,
@@ -27,7 +27,7 @@ impl<S: Simd> Lanes<S> {
         bytemuck::cast(self.values)
     }
 
-    /// From the four gates of units 0 and 1, of 2 and 3, of 4 and 5, of 6 and 7: each gate of all units.
+    /// Transposes the four gates of units 0 and 1, of 2 and 3, of 4 and 5, of 6 and 7 to each gate of all units.
     #[inline(always)]
     pub fn by_gate(simd: S, pairs: [Self; GATES]) -> [Self; GATES] {
         let pairs: [_; GATES] = std::array::from_fn(|k| pairs[k].values);
@@ -42,8 +42,8 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
-/// Operations that are faster with named instructions, where these are known: transposes of 8 × 4 (the compiler moves single numbers for
-/// the plain ones, which takes a third of a cell's time) and what goes by signs and bits.
+/// Operations that are faster with named instructions, on processors that have them: transposes of 8 × 4 (the compiler moves single
+/// numbers, which takes a third of a cell's time) and operations on signs and bits.
 mod named {
     use super::{GATES, LANES};
     use pulp::Simd;
@@ -103,18 +103,18 @@ mod named {
         by_sign(simd, other, simd.neg_f32s(size), size)
     }
 
-    /// The smaller of two; x where that is NaN.
+    /// The smaller of two; x if x is NaN.
     #[inline(always)]
     pub fn at_most<S: Simd>(simd: S, x: S::f32s, limit: S::f32s) -> S::f32s {
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
         if let Some(v3) = known(simd) {
-            // The instruction gives its second number where one is NaN.
+            // The instruction returns its second operand if one is NaN.
             return bytemuck::cast(v3.avx._mm256_min_ps(bytemuck::cast(limit), bytemuck::cast(x)));
         }
         simd.select_f32s(simd.less_than_f32s(limit, x), limit, x)
     }
 
-    /// The lowest bits moved to where an f32 has its exponent.
+    /// Moves the lowest bits to the place of an f32's exponent.
     #[inline(always)]
     pub fn shift_to_exponent<S: Simd>(simd: S, values: S::f32s) -> S::f32s {
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -137,13 +137,13 @@ mod named {
         #[cfg(target_arch = "x86_64")]
         use std::arch::x86_64::__m256;
 
-        /// The instructions, where they are AVX2's.
+        /// The AVX2 instructions, if the processor has them.
         #[inline(always)]
         pub fn known<S: Simd>(simd: S) -> Option<V3> {
             (&simd as &dyn Any).downcast_ref::<V3>().copied()
         }
 
-        /// The lower halves of two registers in one, and the upper ones.
+        /// Combines the lower halves of two registers, and their upper halves.
         #[inline(always)]
         pub fn halves(v3: V3, x: __m256, y: __m256) -> [__m256; 2] {
             [v3.avx._mm256_permute2f128_ps::<0x20>(x, y), v3.avx._mm256_permute2f128_ps::<0x31>(x, y)]
@@ -250,7 +250,7 @@ impl<S: Simd> Number for Lanes<S> {
         saturating::hyperbolic_terms(self)
     }
 
-    // Only activations that few layers have need these: one number after the other.
+    // Only rare activations need these, so they run one number at a time.
     #[inline(always)]
     fn exponential(self) -> Self {
         Lanes::of(self.simd, self.array().map(f32::exp))
@@ -293,7 +293,7 @@ mod tests {
         all
     }
 
-    /// Registers make σ and tanh as right in both tails as single numbers.
+    /// Registers have σ and tanh as accurate in both tails as single numbers.
     #[test]
     fn both_tails_are_right_in_registers() {
         let sums: Vec<f32> = (-87_000..87_000).map(|k| k as f32 * 1e-3 + 3e-4).collect();
@@ -301,7 +301,7 @@ mod tests {
         let (given, right) = (saved(forward, &sums), saved(wide, &sums));
         for (gate, (given, right)) in given.iter().zip(&right).enumerate() {
             for ((&given, &right), sum) in given.iter().zip(right).zip(&sums) {
-                // tanh ends where what is left of it is 2^-125.
+                // tanh saturates at a distance of 2^-125 from its limit.
                 if gate == 2 && sum.abs() > 43.0 {
                     continue;
                 }

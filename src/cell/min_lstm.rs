@@ -1,8 +1,8 @@
 //! minLSTM (Feng et al. 2024, [arXiv:2410.01201](https://arxiv.org/abs/2410.01201)), with normalised gates and a linear candidate.
 //! Twin of `shaders/cells/min_lstm.wgsl`.
 //!
-//! No gate sees h', so there is no recurrent product: columns are i, f, the candidate and an unused one. The cell state is the
-//! hidden state.
+//! No gate depends on h', so there is no recurrent product: columns are i, f, the candidate and an unused one. The cell state is
+//! the hidden state.
 
 use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
 use crate::real::Number;

@@ -1,8 +1,8 @@
-//! LSTM cells as pure functions, and the one list of them.
+//! Cells as pure functions, and the list of all of them.
 //!
-//! A cell is a file here, a file of the same name in `shaders/cells/` and a line in [`CELLS`]. The step kernels know
-//! nothing of a cell's equations: on the GPU its source stands in front of theirs, on the CPU they call it through the
-//! pointers of its [`CellSpec`].
+//! A cell is a file here, a file of the same name in `shaders/cells/` and a line in [`CELLS`]. The step kernels do not depend on
+//! a cell's equations: on the GPU its source is put in front of theirs, on the CPU they call it through the pointers of its
+//! [`CellSpec`].
 //!
 //! ```
 //! use wgpu_lstm::{Cell, cell::More};
@@ -33,16 +33,16 @@ pub use settings::Settings;
 use crate::real::Number;
 use serde::{Deserialize, Serialize};
 
-/// Gates of a cell, in the order i, f, g, o everywhere inside the crate.
+/// Gates of a unit, in the order i, f, g, o everywhere inside the crate.
 pub const GATES: usize = 4;
 
-/// Room for the values that a cell may keep for its backward pass.
+/// Largest number of values that a cell saves for its backward pass.
 pub const MAX_SAVED: usize = 8;
 
-/// Room for the states that a cell may carry beside h.
+/// Largest number of states that a cell has beside h.
 pub const MAX_STATES: usize = 3;
 
-/// Which equations a layer runs.
+/// Cells: the equations of a recurrent layer.
 ///
 /// ```
 /// use wgpu_lstm::{Cell, Lstm};
@@ -61,7 +61,7 @@ pub enum Cell {
     /// ```
     #[default]
     Standard,
-    /// A gated cell found in an introductory article:
+    /// A gated cell from an introductory article:
     ///
     /// ```text
     /// f = σ(W_f·[h', x] + b_f)    C̃ = tanh((W_c·[h', x]) ⊙ f + b_c)
@@ -71,7 +71,7 @@ pub enum Cell {
     ///
     /// It differs from [`Cell::Standard`] in two places: the forget gate acts on the candidate's product (before the
     /// bias is added) instead of on the old cell state, and the cell state is an average of old and new weighted by
-    /// the input gate alone. Weights made for one cell mean nothing to the other.
+    /// the input gate alone. Weights trained for one cell are of no use in the other.
     Article,
     /// The GRU of [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html) and of
     /// [Keras](https://keras.io/api/layers/recurrent_layers/gru/) with `reset_after=True` (its default):
@@ -83,7 +83,7 @@ pub enum Cell {
     ///
     /// [`Gru`](crate::Gru) makes a layer of it.
     Gru,
-    /// The GRU as it was first published (Cho et al. 2014), of the
+    /// The GRU as first published (Cho et al. 2014), of the
     /// [ONNX operator](https://onnx.ai/onnx/operators/onnx__GRU.html) with `linear_before_reset` 0 (its default) and of Keras
     /// with `reset_after=False`:
     ///
@@ -92,7 +92,7 @@ pub enum Cell {
     /// z = σ(W_z·x + R_z·h' + b_z)    h = (1 − z) ⊙ n + z ⊙ h'
     /// ```
     ///
-    /// [`Gru::reset_after`](crate::Gru::reset_after) asks for it. A step has two products, one after the other.
+    /// [`Gru::reset_after`](crate::Gru::reset_after) selects it. A step has two products, one after the other.
     GruResetBefore,
     /// The recurrent cell of [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html), of
     /// [Keras's SimpleRNN](https://keras.io/api/layers/recurrent_layers/simple_rnn/) and of the
@@ -104,7 +104,7 @@ pub enum Cell {
     ///
     /// [`Rnn`](crate::Rnn) makes a layer of it, and [`IndRnn`](crate::IndRnn) one with as many heads as units.
     Rnn,
-    /// minLSTM (Feng et al. 2024, [arXiv:2410.01201](https://arxiv.org/abs/2410.01201)), whose gates do not see h':
+    /// minLSTM (Feng et al. 2024, [arXiv:2410.01201](https://arxiv.org/abs/2410.01201)), whose gates do not depend on h':
     ///
     /// ```text
     /// i = σ(W_i·x + b_i)    f = σ(W_f·x + b_f)    h = f/(f + i) ⊙ h' + i/(f + i) ⊙ (W_g·x + b_g)
@@ -130,8 +130,8 @@ impl Cell {
     }
 }
 
-/// All cells: those of [`Cell`]'s variants in their order, then the LSTM with everything that ONNX and cuDNN leave open, which
-/// layers take when they differ from the plain one.
+/// All cells: those of [`Cell`]'s variants in their order, then the LSTM with all options of ONNX and cuDNN, for layers that use
+/// one of them.
 pub static CELLS: &[CellSpec] = &[
     CellSpec::of::<standard::Standard>(),
     CellSpec::of::<article::Article>(),
@@ -146,51 +146,51 @@ pub static CELLS: &[CellSpec] = &[
     CellSpec::of::<general::General<true, true>>(),
 ];
 
-/// The LSTM with any activations, clips and coupled gates: without peepholes, or with; with its cell state normalised, or not.
+/// The LSTM with any activations, clips and coupled gates, with or without peepholes and a normalised cell state.
 pub(crate) fn general(peepholes: bool, normed: bool) -> &'static CellSpec {
     &CELLS[CELLS.len() - 4 + peepholes as usize + 2 * normed as usize]
 }
 
-/// What one unit's step returns. `saved` holds [`CellMath::SAVED`] values for the backward step.
+/// Result of one unit's forward step.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<F> {
     /// New hidden state.
     pub h: F,
-    /// New states, as [`CellMath::STATES`] names them; the rest is not stored.
+    /// New states, in the order of [`CellMath::STATES`]; the rest is not stored.
     pub states: [F; MAX_STATES],
-    /// What the backward step needs; entries past [`CellMath::SAVED`] are not stored.
+    /// Values for the backward step; those past [`CellMath::SAVED`] are not stored.
     pub saved: [F; MAX_SAVED],
 }
 
-/// What one unit's backward step returns.
+/// Result of one unit's backward step.
 #[derive(Clone, Copy, Debug)]
 pub struct Backward<F> {
     /// Gradient of the products W·x and R·h', per gate.
     pub gates: [F; GATES],
-    /// Gradient of the bias, per gate; differs from `gates` where a gate multiplies the product before the bias.
+    /// Gradient of the bias, per gate; differs from `gates` if a gate multiplies the product before the bias is added.
     pub bias: [F; GATES],
     /// Gradient of the unit's further parameters.
     pub extra: [F; GATES],
-    /// Gradients of the previous states, as [`CellMath::STATES`] names them.
+    /// Gradients of the previous states, in the order of [`CellMath::STATES`].
     pub states: [F; MAX_STATES],
 }
 
-/// The states of a cell that has one.
+/// The states of a cell with a single one.
 #[inline(always)]
 fn single<N: Number>(c: N) -> [N; MAX_STATES] {
     [c, c.nothing(), c.nothing()]
 }
 
-/// What a unit reads beside its sums and states.
+/// Inputs of a unit beside its sums and states.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct More<F> {
-    /// Four further parameters of the unit, where the cell has them ([`CellSpec::extra`]).
+    /// Four further parameters of the unit, if the cell has them ([`CellSpec::extra`]).
     pub extra: [F; GATES],
-    /// Activations and limits, where the cell leaves them open.
+    /// Activations and clips, for cells with settings.
     pub settings: Settings,
 }
 
-/// The mathematics of a cell for one hidden unit; the WGSL file of the same name says the same.
+/// The equations of a cell for one hidden unit; the WGSL file of the same name has the same.
 pub trait CellMath {
     /// Name in files and messages; also the shader's file name.
     const NAME: &'static str;
@@ -198,21 +198,21 @@ pub trait CellMath {
     const SHADER: &'static str;
     /// States of a unit beside h, at most [`MAX_STATES`]. Each has a plane [D, B, H] in a slot of the history.
     const STATES: &'static [&'static str] = &["c"];
-    /// How many values per unit and step the backward pass needs.
+    /// Number of values that a unit saves for backward in each step.
     const SAVED: usize;
-    /// Whether a unit has four parameters more.
+    /// True if a unit has four further parameters.
     const EXTRA: bool = false;
-    /// The columns that W, and the bias beside it, have; the others are 0.
+    /// Columns in use of W and of the first bias; the others are 0.
     const INPUT_GATES: &'static [usize] = &[0, 1, 2, 3];
-    /// The columns that R, and the second bias, have; the others are 0.
+    /// Columns in use of R and of the second bias; the others are 0.
     const RECURRENT_GATES: &'static [usize] = &[0, 1, 2, 3];
-    /// Whether the cell state is the hidden state.
+    /// True if the cell state is the hidden state.
     const STATE_IS_HIDDEN: bool = false;
-    /// Kind of layer, as automatic names have it.
+    /// Kind of layer, as in automatic names.
     const KIND: &'static str = "lstm";
-    /// The gate, among those that W has, whose bias begins at 1 with [`Init::Keras`](crate::Init::Keras).
+    /// Gate whose bias is initialised to 1 by [`Init::Keras`](crate::Init::Keras), as an index among the gates of W.
     const FORGET_GATE: Option<usize> = Some(1);
-    /// Options that layers of the cell may have, of those that not every cell takes.
+    /// Options of layers of the cell, among those that only some cells have.
     const OPTIONS: &'static [CellOption] = CellOption::ALL;
 
     /// One step of one unit: `wx` = W·x, `rh` = R·h', `b` = bias, each per gate.
@@ -224,7 +224,7 @@ pub trait CellMath {
         more: &More<N>,
     ) -> Forward<N>;
 
-    /// The same step backward, from the states before and after it: `dh` and `d_new` are the gradients of h and of the latter.
+    /// The same step backward, from the states before and after it; `dh` and `d_new` are the gradients of h and of the new states.
     fn backward<N: Number>(
         saved: &[N; MAX_SAVED],
         old: &[N; MAX_STATES],
@@ -246,8 +246,8 @@ pub type ForwardRowFn<F> = fn(ForwardRow<F>);
 /// A row of units, one step backward.
 pub type BackwardRowFn<F> = fn(BackwardRow<F>);
 
-/// A cell as data: what the scheduler, the shader composition and the CPU twins need to know of it. No other crate can make
-/// one, since its source becomes part of kernels that run without checks of indices.
+/// A cell as data, for the scheduler, the composition of shaders and the CPU twins. No other crate can make one, since its source
+/// becomes part of kernels that run without checks of indices.
 ///
 /// ```compile_fail
 /// use wgpu_lstm::cell::{CELLS, CellSpec};
@@ -258,25 +258,25 @@ pub type BackwardRowFn<F> = fn(BackwardRow<F>);
 pub struct CellSpec {
     /// Name in files and messages.
     pub name: &'static str,
-    /// WGSL source that stands in front of the step kernels.
+    /// WGSL source that is put in front of the step kernels.
     pub shader: &'static str,
     /// Names of a unit's states beside h.
     pub states: &'static [&'static str],
-    /// Values per unit and step kept for the backward pass.
+    /// Number of values that a unit saves for backward in each step.
     pub saved: usize,
-    /// Whether a unit has four parameters more than its biases.
+    /// True if a unit has four further parameters beside its biases.
     pub extra: bool,
-    /// The columns that W and the first bias have; the others are 0.
+    /// Columns in use of W and of the first bias; the others are 0.
     pub input_gates: &'static [usize],
-    /// The columns that R and the second bias have; the others are 0.
+    /// Columns in use of R and of the second bias; the others are 0.
     pub recurrent_gates: &'static [usize],
-    /// Whether the cell state is the hidden state.
+    /// True if the cell state is the hidden state.
     pub state_is_hidden: bool,
-    /// Kind of layer, as automatic names have it.
+    /// Kind of layer, as in automatic names.
     pub kind: &'static str,
-    /// The gate, among those that W has, whose bias begins at 1 with [`Init::Keras`](crate::Init::Keras).
+    /// Gate whose bias is initialised to 1 by [`Init::Keras`](crate::Init::Keras), as an index among the gates of W.
     pub forget_gate: Option<usize>,
-    /// Options that layers of the cell may have, of those that not every cell takes.
+    /// Options of layers of the cell, among those that only some cells have.
     pub options: &'static [CellOption],
     /// Forward step in f32 and f64.
     pub forward: (ForwardUnit<f32>, ForwardUnit<f64>),
@@ -289,7 +289,7 @@ pub struct CellSpec {
 }
 
 impl CellSpec {
-    /// WGSL of the cell behind what it is written in.
+    /// WGSL of the cell, after the declarations that it uses.
     pub(crate) fn source(&self) -> String {
         let states = match self.states.len() {
             1 => include_str!("../../shaders/common/states_1.wgsl"),
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(names, ["general", "peephole", "normed", "normed_peephole"]);
     }
 
-    /// Settings that use everything that a cell leaves open.
+    /// Settings that use every option of a cell.
     fn all_settings() -> Vec<Settings> {
         let plain = Settings::default();
         vec![

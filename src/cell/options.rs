@@ -1,8 +1,8 @@
-//! Options of recurrent layers that not every cell takes.
+//! Options of recurrent layers that only some cells have.
 
 use std::fmt;
 
-/// An option that a cell takes or not.
+/// An option that only some cells have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CellOption {
     /// [`Lstm::peepholes`](crate::Lstm::peepholes).
@@ -34,7 +34,7 @@ pub enum CellOption {
 }
 
 impl CellOption {
-    /// All of them.
+    /// All options.
     pub const ALL: &'static [CellOption] = &[
         CellOption::Peepholes,
         CellOption::Coupled,

@@ -1,7 +1,7 @@
-//! A cell over a row of units: what the CPU's time steps call.
+//! A cell over a row of units, for time steps on the CPU.
 //!
-//! In f32, eight units at a time go through the cell, a vector register for each of its values. In memory the four gates
-//! of a unit lie side by side; each gate gets a register of its own. In f64, which only tests use, units go one by one.
+//! In f32, the cell computes eight units at a time, with a vector register for each of its values. In memory the four gates of a
+//! unit are side by side; each gate gets a register of its own. In f64, which only tests use, it computes one unit at a time.
 
 use super::lanes::{LANES, Lanes};
 use super::{CellMath, GATES, MAX_SAVED, MAX_STATES, More, Settings};
@@ -20,19 +20,19 @@ pub struct ForwardRow<'a, 'kept, F> {
     pub bias: &'a [F],
     /// Further parameters, [n, 4]; empty where the cell has none.
     pub extra: &'a [F],
-    /// What the cell leaves open.
+    /// Activations and clips.
     pub settings: Settings,
-    /// The old states, become the new ones: [STATES, n].
+    /// The old states, overwritten by the new ones, [STATES, n].
     pub states: &'a mut [F],
     /// h, `[n]`.
     pub h: &'a mut [F],
-    /// What backward needs, `[SAVED][n]`; empty where nothing is kept.
+    /// Values for backward, `[SAVED][n]`; empty in inference.
     pub saved: &'a mut [&'kept mut [F]],
 }
 
 /// A backward step of n units.
 pub struct BackwardRow<'a, 'kept, F> {
-    /// What forward kept, `[SAVED][n]`.
+    /// Values that forward saved, `[SAVED][n]`.
     pub saved: [&'a [F]; MAX_SAVED],
     /// The states before the step, `[STATES][n]`.
     pub old: [&'a [F]; MAX_STATES],
@@ -40,7 +40,7 @@ pub struct BackwardRow<'a, 'kept, F> {
     pub new: [&'a [F]; MAX_STATES],
     /// Gradient of h, `[n]`.
     pub dh: &'a [F],
-    /// Gradients of the new states, become those of the old ones: `[STATES][n]`.
+    /// Gradients of the new states, overwritten by those of the old ones, `[STATES][n]`.
     pub d_states: &'a mut [&'kept mut [F]],
     /// Gradient of W·x and R·h', [n, 4], written.
     pub gates: &'a mut [F],
@@ -50,23 +50,23 @@ pub struct BackwardRow<'a, 'kept, F> {
     pub extra: &'a [F],
     /// Their gradient.
     pub dextra: &'a mut [F],
-    /// What the cell leaves open.
+    /// Activations and clips.
     pub settings: Settings,
-    /// Whether `dbias` and `dextra` are overwritten instead of added to.
+    /// True if `dbias` and `dextra` are overwritten instead of added to.
     pub first: bool,
 }
 
-/// [`ForwardRow`] through the cell C.
+/// Runs a [`ForwardRow`] through the cell C.
 pub fn forward_f32<C: CellMath>(row: ForwardRow<f32>) {
-    dispatch(Through(PhantomData::<C>, row));
+    dispatch(RowStep(PhantomData::<C>, row));
 }
 
-/// [`BackwardRow`] through the cell C.
+/// Runs a [`BackwardRow`] through the cell C.
 pub fn backward_f32<C: CellMath>(row: BackwardRow<f32>) {
-    dispatch(Through(PhantomData::<C>, row));
+    dispatch(RowStep(PhantomData::<C>, row));
 }
 
-/// [`ForwardRow`] through the cell C.
+/// Runs a [`ForwardRow`] through the cell C.
 pub fn forward_f64<C: CellMath>(row: ForwardRow<f64>) {
     for u in 0..row.h.len() {
         let gates = |of: &[f64]| std::array::from_fn(|k| of[GATES * u + k]);
@@ -79,7 +79,7 @@ pub fn forward_f64<C: CellMath>(row: ForwardRow<f64>) {
     }
 }
 
-/// [`BackwardRow`] through the cell C.
+/// Runs a [`BackwardRow`] through the cell C.
 pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
     for u in 0..row.dh.len() {
         let kept = std::array::from_fn(|q| if q < C::SAVED { row.saved[q][u] } else { 0.0 });
@@ -99,7 +99,7 @@ pub fn backward_f64<C: CellMath>(row: BackwardRow<f64>) {
     }
 }
 
-/// sums = values, or sums += values.
+/// Overwrites sums with values, or adds them.
 #[inline(always)]
 fn add<F: Copy + std::ops::AddAssign>(sums: &mut [F], values: &[F], first: bool) {
     if first {
@@ -109,9 +109,9 @@ fn add<F: Copy + std::ops::AddAssign>(sums: &mut [F], values: &[F], first: bool)
     }
 }
 
-struct Through<C, R>(PhantomData<C>, R);
+struct RowStep<C, R>(PhantomData<C>, R);
 
-/// Numbers, and zeros after them.
+/// Numbers, padded with zeros.
 #[inline(always)]
 fn padded<const N: usize>(values: &[f32]) -> [f32; N] {
     let mut all = [0.0; N];
@@ -132,7 +132,7 @@ fn together<S: Simd>(simd: S, gates: [Lanes<S>; GATES]) -> [f32; GATES * LANES] 
     bytemuck::cast(Lanes::by_unit(simd, gates).map(Lanes::array))
 }
 
-/// What up to eight units from the given one read beside their sums and states.
+/// Inputs of up to eight units, from `first` on, beside their sums and states.
 #[inline(always)]
 fn more<C: CellMath, S: Simd>(simd: S, extra: &[f32], first: usize, settings: Settings) -> More<Lanes<S>> {
     if !C::EXTRA {
@@ -142,7 +142,7 @@ fn more<C: CellMath, S: Simd>(simd: S, extra: &[f32], first: usize, settings: Se
     More { extra: gates(simd, &own.first_chunk().copied().unwrap_or_else(|| padded(own))), settings }
 }
 
-/// Eight units forward: old states become new ones.
+/// Runs eight units forward; new states overwrite the old ones.
 #[inline(always)]
 fn forward<C: CellMath, S: Simd>(
     simd: S,
@@ -157,13 +157,13 @@ fn forward<C: CellMath, S: Simd>(
     out.saved
 }
 
-/// A register for each state.
+/// Loads each state to a register.
 #[inline(always)]
 fn loaded<S: Simd>(simd: S, states: &[[f32; LANES]; MAX_STATES]) -> [Lanes<S>; MAX_STATES] {
     states.map(|state| Lanes::of(simd, state))
 }
 
-impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
+impl<C: CellMath> Work for RowStep<C, ForwardRow<'_, '_, f32>> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let mut row = self.1;
@@ -193,7 +193,7 @@ impl<C: CellMath> Work for Through<C, ForwardRow<'_, '_, f32>> {
     }
 }
 
-/// All whole eights of a row, whose values for backward are kept or not.
+/// Runs all whole eights of a row forward. KEEPS: values for backward are saved.
 #[inline(always)]
 fn forward_eights<C: CellMath, S: Simd, const KEEPS: bool>(simd: S, row: &mut ForwardRow<f32>) {
     let (wx, rh, bias) = (row.wx.as_chunks().0, row.rh.as_chunks().0, row.bias.as_chunks().0);
@@ -220,13 +220,13 @@ fn forward_eights<C: CellMath, S: Simd, const KEEPS: bool>(simd: S, row: &mut Fo
     }
 }
 
-/// Up to eight numbers.
+/// Loads up to eight numbers, padded with zeros.
 #[inline(always)]
 fn load<S: Simd>(simd: S, values: &[f32]) -> Lanes<S> {
     Lanes::of(simd, values.first_chunk().copied().unwrap_or_else(|| padded(values)))
 }
 
-impl<C: CellMath> Work for Through<C, BackwardRow<'_, '_, f32>> {
+impl<C: CellMath> Work for RowStep<C, BackwardRow<'_, '_, f32>> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let n = self.1.dh.len();
@@ -240,7 +240,7 @@ impl<C: CellMath> Work for Through<C, BackwardRow<'_, '_, f32>> {
     }
 }
 
-/// Up to eight units backward.
+/// Runs up to eight units backward.
 #[inline(always)]
 fn backward<C: CellMath, S: Simd>(simd: S, row: &mut BackwardRow<f32>, units: Range<usize>) {
     let mut kept = [Lanes::of(simd, [0.0; LANES]); MAX_SAVED];

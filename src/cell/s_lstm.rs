@@ -1,15 +1,15 @@
 //! sLSTM of xLSTM (Beck et al. 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517)): an exponential input gate, a normaliser n
 //! and a stabiliser m. Twin of `shaders/cells/s_lstm.wgsl`.
 //!
-//! Of the paper's two forget gates this is σ, which enters the stabiliser as ln σ, as in the authors' package `xlstm`:
+//! Of the paper's two forget gates this has σ, which enters the stabiliser as ln σ, as in the authors' package `xlstm`:
 //!
 //! ```text
 //! z = tanh(ã_z)    m = max(ln σ(ã_f) + m', ã_i)    i = exp(ã_i − m)    c = f ⊙ c' + i ⊙ z
 //! o = σ(ã_o)       (ã_i where n' = 0)              f = exp(ln σ(ã_f) + m' − m)    n = f ⊙ n' + i    h = o ⊙ c / n
 //! ```
 //!
-//! The first step, from n' = 0, has m = ã_i, so that i = 1: whatever ã_i is, n is 1 and h is o ⊙ z. From there on one of f and i is
-//! 1 in every step, so n stays at least 1 and h is never divided by 0. Given states must have n ≥ 0.
+//! The first step, from n' = 0, has m = ã_i, so that i = 1: for any ã_i, n is 1 and h is o ⊙ z. After it one of f and i is 1 in every
+//! step, so n stays at least 1 and h is never divided by 0. Initial states must have n ≥ 0.
 
 use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More};
 use crate::real::Number;
@@ -17,7 +17,7 @@ use crate::real::saturating::{sigmoid_activated, sigmoid_restored, tanh_activate
 
 pub struct SLstm;
 
-/// Bound of ln f, which passes 0 only where n' = 0, and with it c': there f multiplies nothing, but must stay finite.
+/// Bound of ln f. It is above 0 only if n' and c' are 0, where f has no effect but must stay finite.
 const LARGEST: f32 = 60.0;
 
 impl CellMath for SLstm {
@@ -51,8 +51,8 @@ impl CellMath for SLstm {
         Forward { h: o.value * (c / n), states: [c, n, m], saved }
     }
 
-    /// c and n are both proportional to e^-m, so h = o ⊙ c / n does not depend on m, and what h sends to m by c is what it takes back
-    /// by n: d_c ⊙ c + d_n ⊙ n = (o / n) ⊙ c − (o ⊙ c / n²) ⊙ n = 0. Only gradients of c, n and m themselves reach m.
+    /// c and n are both proportional to e^-m, so h = o ⊙ c / n does not depend on m, and its gradients of m by way of c and of n cancel:
+    /// d_c ⊙ c + d_n ⊙ n = (o / n) ⊙ c − (o ⊙ c / n²) ⊙ n = 0. Only gradients of c, n and m themselves reach m.
     #[inline(always)]
     fn backward<N: Number>(
         saved: &[N; MAX_SAVED],

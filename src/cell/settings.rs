@@ -1,21 +1,21 @@
-//! What a cell's equations leave open.
+//! Settings of a cell: activations, clips and coupled gates.
 
 use crate::activation::{Activation, Shape};
 
-/// Activations and limits of a cell; [`Settings::default`] are those of the plain LSTM.
+/// Activations, clips and coupled gates of a cell; the default is the plain LSTM.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Of the gates i, f, o.
+    /// Activation of the gates i, f, o.
     pub gate: Shape,
-    /// Of the candidate g.
+    /// Activation of the candidate g.
     pub candidate: Shape,
-    /// Of the cell state on its way to h.
+    /// Activation of the cell state before h.
     pub output: Shape,
-    /// Bounds what goes into the activations of gates and candidate.
+    /// Bound of the arguments of the activations of gates and candidate.
     pub clip: f32,
-    /// Bounds the cell state.
+    /// Bound of the cell state.
     pub cell_clip: f32,
-    /// Whether f = 1 − i.
+    /// True for coupled gates, f = 1 − i.
     pub coupled: bool,
 }
 
@@ -33,13 +33,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The kinds of the three activations, a byte each, then whether gates are coupled and whether there is a clip, a bit each.
+    /// The kinds of the three activations, a byte each, then a bit for coupled gates and a bit for a clip.
     pub fn kinds(&self) -> u32 {
         let flags = self.coupled as u32 | ((self.clip < f32::MAX) as u32) << 1;
         self.gate.kind | self.candidate.kind << 8 | self.output.kind << 16 | flags << 24
     }
 
-    /// From [`Settings::kinds`] and the numbers in the order of the parameter blocks.
+    /// The settings of [`Settings::kinds`] and of the numbers in the order of the parameter blocks.
     pub(crate) fn of(kinds: u32, numbers: [f32; 8]) -> Settings {
         let [gate_alpha, gate_beta, candidate_alpha, candidate_beta, output_alpha, output_beta, clip, cell_clip] =
             numbers;

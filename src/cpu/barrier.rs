@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A wait that is longer than expected by this much means that the other thread has no processor.
+/// Wait after which the other threads are assumed to have lost their processor.
 const STALL: Duration = Duration::from_micros(100);
-/// Turns of the wait before the clock is looked at.
+/// Iterations of the wait before the clock is read.
 const SPINS: u32 = 100;
 
 /// A barrier of all threads of a team.
@@ -21,7 +21,7 @@ impl Barrier {
         Barrier { parties, arrived: AtomicUsize::new(0), broken: AtomicBool::new(false), lost: AtomicU64::new(0) }
     }
 
-    /// Waits until all have come as often as this one.
+    /// Waits until all threads have called this as often as this thread.
     pub fn wait(&self) {
         let turn = self.arrived.fetch_add(1, Ordering::AcqRel) / self.parties + 1;
         let ready = || {
@@ -36,7 +36,7 @@ impl Barrier {
         }
         let start = Instant::now();
         while !ready() {
-            // A thread that gives way to another process is away for milliseconds, and the others then wait for it.
+            // A thread that yields to another process is away for milliseconds, for which the others wait.
             if start.elapsed() < STALL { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         let waited = start.elapsed();
@@ -51,7 +51,7 @@ impl Barrier {
     }
 }
 
-/// Held by a thread while it takes part; if it panics, the others do not wait for it.
+/// Guard of a thread that takes part; if the thread panics, the others stop waiting for it.
 pub(super) struct Attendance<'a>(pub &'a Barrier);
 
 impl Drop for Attendance<'_> {

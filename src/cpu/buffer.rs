@@ -1,4 +1,4 @@
-//! A buffer in main memory, and its numbers packed for products.
+//! A buffer in main memory, with its numbers packed for products.
 
 use super::Team;
 use super::panels::{Matrices, pack_all, packed_len};
@@ -7,19 +7,19 @@ use crate::real::Real;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-/// Rows that are multiplied with a matrix as it stands before packing it is worth the time.
+/// Rows that are multiplied with an unpacked matrix before packing it pays.
 const WORTH_PACKING: usize = 16;
-/// Matrices of a buffer that are kept packed: the weights of both directions lie in one buffer, and each has its product.
+/// Matrices of a buffer that are kept packed: the weights of both directions are in one buffer, and each has its product.
 const MATRICES: usize = 2;
 
-/// A buffer that several plans may share. Runs that only read it use it at the same time.
+/// A buffer that several plans may share. Runs that only read it run at the same time.
 pub type Shared<F> = Arc<RwLock<Buffer<F>>>;
 
-/// The numbers of a buffer. Weights are packed once and stay so until something writes to them.
+/// The numbers of a buffer. Weights are packed once and stay packed until they are written to.
 #[derive(Debug)]
 pub struct Buffer<F> {
     values: Vec<F>,
-    /// Runs that share the buffer share its packed form, too; the first that needs it makes it.
+    /// The packed form, which runs that share the buffer share, too. The first run that needs it packs it.
     packed: Mutex<Packed<F>>,
 }
 
@@ -45,8 +45,7 @@ impl<F> DerefMut for Buffer<F> {
 }
 
 impl<F: Real> Buffer<F> {
-    /// The panels of matrices, for products of `rows` rows; `None` where packing is not worth it yet or
-    /// there is no memory for it.
+    /// Panels of matrices, for products of `rows` rows; `None` if packing does not pay yet or if there is no memory for it.
     pub(super) fn panels(&self, team: &Team, matrices: Matrices, rows: usize) -> Option<Arc<Vec<F>>> {
         let mut packed = lock(&self.packed);
         if let Some(found) = packed.all.iter().find(|found| found.of == Some(matrices)) {
@@ -56,7 +55,7 @@ impl<F: Real> Buffer<F> {
         if packed.unpacked < WORTH_PACKING {
             return None;
         }
-        // The oldest goes, or one that is no longer true; its memory is used again, unless another run reads it.
+        // An outdated entry is replaced, else the oldest; its memory is reused, unless another run reads it.
         let stale = packed.all.iter().position(|found| found.of.is_none());
         let place = stale.or((packed.all.len() >= MATRICES).then_some(0));
         let mut panels = place
@@ -65,7 +64,7 @@ impl<F: Real> Buffer<F> {
             .unwrap_or_default();
         let len = packed_len(matrices.terms, matrices.columns);
         let all = matrices.count * len;
-        // Products go without where there is no memory for a second form of the weights.
+        // Without memory for a second form of the weights, products read the first.
         panels.try_reserve_exact(all.saturating_sub(panels.len())).ok()?;
         panels.resize(all, F::zero());
         for (index, panels) in panels.chunks_exact_mut(len).enumerate() {
@@ -74,7 +73,7 @@ impl<F: Real> Buffer<F> {
         }
         let panels = Arc::new(panels);
         packed.all.push(PackedMatrices { panels: panels.clone(), of: Some(matrices) });
-        // what was packed before, if anything, has to be worth it again
+        // the replaced matrices have to earn their packing again
         packed.unpacked = 0;
         Some(panels)
     }
@@ -84,7 +83,7 @@ impl<F: Real> Buffer<F> {
 #[derive(Debug)]
 struct Packed<F> {
     all: Vec<PackedMatrices<F>>,
-    /// Rows that were multiplied with the matrices as they stand.
+    /// Rows that were multiplied with the unpacked matrices.
     unpacked: usize,
 }
 
@@ -92,12 +91,12 @@ struct Packed<F> {
 #[derive(Debug)]
 struct PackedMatrices<F> {
     panels: Arc<Vec<F>>,
-    /// `None` when the numbers have changed.
+    /// `None` after the numbers have changed.
     of: Option<Matrices>,
 }
 
 impl<F> Packed<F> {
-    /// The numbers have changed.
+    /// Invalidates the packed matrices: the numbers have changed.
     fn forget(&mut self) {
         self.all.iter_mut().for_each(|packed| packed.of = None);
         self.unpacked = 0;

@@ -1,7 +1,7 @@
-//! The CPU executor, and the twins of the kernels that share out their work among threads: products and the recurrence.
+//! The CPU executor, and the twins of the kernels that divide their work among threads: products and the recurrence.
 //!
-//! A twin has its kernel's name and does the same to the same buffers. All are generic over the number type: f32 is
-//! what runs, f64 lets the tests hold whole networks' gradients against central differences.
+//! A twin has its kernel's name and the same effect on the same buffers. All are generic over the number type: plans run in
+//! f32; tests use f64 to compare whole networks' gradients with central differences.
 
 mod barrier;
 mod buffer;
@@ -14,7 +14,7 @@ mod workers;
 
 pub use buffer::{Buffer, Shared};
 pub(crate) use product::matmul;
-pub(crate) use recurrence::{Words, scan_backward, scan_forward, time};
+pub(crate) use recurrence::{KeyAndLengths, scan_backward, scan_forward, time};
 pub(crate) use team::WORTH_A_THREAD;
 pub use team::{Team, Threads};
 pub(crate) use workers::{DEFAULT_THREADS, MOST_THREADS, PROCESSORS};
@@ -26,7 +26,7 @@ use crate::real::Real;
 use panels::Matrices;
 use std::sync::Arc;
 
-/// Picks the functions of the cells' and the kernels' tables for a number type.
+/// Functions of the cells' and the kernels' tables for a number type.
 pub trait Pick: Real {
     /// The cell's forward step for this type.
     fn cell_forward(cell: &CellSpec) -> ForwardRowFn<Self>;
@@ -63,9 +63,9 @@ impl Pick for f64 {
 /// A buffer that a call binds.
 #[derive(Debug)]
 pub enum Bound<'a, F> {
-    /// Which other runs may read at the same time.
+    /// A buffer that is read, which other runs may read at the same time.
     Read(&'a Buffer<F>),
-    /// Which this run has for itself.
+    /// A buffer that is written to, exclusive to this run.
     Write(&'a mut Buffer<F>),
 }
 
@@ -78,28 +78,28 @@ impl<F> Bound<'_, F> {
     }
 }
 
-/// The buffers of a call, in binding order, and room for intermediate results.
+/// The buffers of a call, in binding order, with scratch space for intermediate results.
 pub struct Args<'a, 'b, F> {
     /// One per binding.
     pub buffers: &'a mut [Bound<'b, F>],
     /// The kernel's use of them.
     pub bindings: &'static [Binding],
-    /// Which of them are weights, whose packed form is kept.
+    /// True for bindings of weights, whose packed form is kept.
     pub weights: &'a [bool],
-    /// Grows to what a twin needs and is reused, so that no step allocates.
+    /// Scratch space; it grows as twins need it and is reused, so that no step allocates.
     pub scratch: &'a mut Vec<F>,
-    /// Set by a twin that cannot have the scratch space that it needs; it then leaves its buffers as they are.
+    /// Error of a twin without memory for its scratch space, which then leaves its buffers unchanged.
     pub lacking: &'a mut Option<Error>,
-    /// The threads that the run has.
+    /// Threads of the run.
     pub team: &'a Team,
 }
 
 impl<F: Real> Args<'_, '_, F> {
-    /// Makes the scratch space as large as [`Args::parts`] is about to be asked for; false, with the reason in `lacking`, where
-    /// there is no memory for it.
+    /// Grows the scratch space to the size that [`Args::parts`] will need; returns false, with the error in `lacking`, if there is
+    /// no memory for it.
     pub(crate) fn reserve(&mut self, scratch: usize) -> bool {
         if self.scratch.len() < scratch {
-            // What it holds is of no use, so that it need not be there twice.
+            // Cleared so that growing does not copy the old contents.
             self.scratch.clear();
             match crate::memory::reserve(self.scratch, scratch, "intermediate results") {
                 Ok(()) => self.scratch.resize(scratch, F::zero()),
@@ -109,8 +109,8 @@ impl<F: Real> Args<'_, '_, F> {
         self.scratch.len() >= scratch
     }
 
-    /// The buffers that the kernel reads and those that it writes, each in the order of bindings, as arrays to take apart; and
-    /// the scratch space at the asked size.
+    /// The buffers that the kernel reads and those that it writes, as arrays in the order of bindings, and `scratch` elements of
+    /// scratch space.
     pub(crate) fn parts<const R: usize, const W: usize>(
         &mut self,
         scratch: usize,
@@ -122,7 +122,7 @@ impl<F: Real> Args<'_, '_, F> {
         let mut writes: [&mut [F]; W] = std::array::from_fn(|_| Default::default());
         let (mut to_read, mut to_write) = (reads.iter_mut(), writes.iter_mut());
         for (buffer, binding) in self.buffers.iter_mut().zip(self.bindings) {
-            // The twin takes as many as the kernel's row says, and the executor holds what a kernel writes to for writing.
+            // The kernel's row says how many there are, and the executor locks for writing what a kernel writes to.
             match (binding.access, buffer) {
                 (Access::Read, buffer) => *to_read.next().expect("a place for every binding read") = buffer.buffer(),
                 (Access::ReadWrite, Bound::Write(buffer)) => {
@@ -139,7 +139,7 @@ impl<F: Real> Args<'_, '_, F> {
         self.buffers[binding].buffer()
     }
 
-    /// The panels of matrices that a binding holds, if they are weights and `rows` rows more make packing them worth it.
+    /// Panels of a binding's matrices, if they are weights and packing them pays for `rows` more rows.
     fn panels(&self, binding: usize, matrices: Matrices, rows: usize) -> Option<Arc<Vec<F>>> {
         self.weights[binding].then(|| self.buffers[binding].buffer().panels(self.team, matrices, rows))?
     }

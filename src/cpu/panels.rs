@@ -1,4 +1,4 @@
-//! Matrices in the order in which products read them.
+//! Panels: matrices packed in the order in which products read them.
 
 use super::Team;
 use super::share::share;
@@ -7,10 +7,10 @@ use crate::real::Real;
 use crate::simd::WIDTH;
 use std::ops::Range;
 
-/// Columns that are made at once.
+/// Columns of a panel, which a product computes at once.
 pub(super) const COLUMNS: usize = WIDTH;
 
-/// Indices split in two, each part with its stride.
+/// Addresses along an axis in two levels, each with its stride.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Axis {
     split: usize,
@@ -19,7 +19,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// One stride.
+    /// An axis with one stride.
     pub fn plain(stride: usize) -> Axis {
         Axis { split: usize::MAX, hi: 0, lo: stride as i64 }
     }
@@ -36,19 +36,19 @@ impl Axis {
         (index / self.split) as i64 * self.hi + (index % self.split) as i64 * self.lo
     }
 
-    /// The one stride of `n` indices, where they have one that runs forward.
+    /// The stride of `n` indices, if they have a single one that is not negative.
     pub fn stride(self, n: usize) -> Option<usize> {
         let one = n <= self.split || self.hi == self.lo * self.split as i64;
         usize::try_from(self.lo).ok().filter(|_| one)
     }
 }
 
-/// Where the elements of some matrices lie in a buffer, one matrix after the other.
+/// Addresses of the elements of consecutive matrices in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Matrices {
     pub count: usize,
     pub first: i64,
-    /// From one matrix to the next.
+    /// Stride of a matrix.
     pub apart: i64,
     pub terms: usize,
     pub columns: usize,
@@ -56,15 +56,15 @@ pub(super) struct Matrices {
     pub n: i64,
 }
 
-/// B in panels of 16 columns: element (k, n) lies at `n / 16 · panel + k · stride + n % 16`.
+/// B in panels of 16 columns: element (k, n) is at `n / 16 · panel + k · stride + n % 16`.
 #[derive(Clone, Copy)]
 pub(super) struct Panels<'a, F> {
     pub data: &'a [F],
-    /// From one panel to the next.
+    /// Stride of a panel.
     pub panel: usize,
-    /// From one term to the next.
+    /// Stride of a term.
     pub stride: usize,
-    /// How many panels.
+    /// Number of panels.
     pub count: usize,
 }
 
@@ -81,12 +81,12 @@ impl<'a, F> Panels<'a, F> {
     }
 }
 
-/// Elements of a matrix packed in panels.
+/// Number of elements of a matrix packed in panels.
 pub(super) fn packed_len(terms: usize, columns: usize) -> usize {
     columns.next_multiple_of(COLUMNS) * terms
 }
 
-/// Packs the columns of B in panels; `at` tells where (k, n) lies. Columns past the last are zero.
+/// Packs the columns of B in panels; `at` is the address of element (k, n). Columns past the last are zero.
 pub(super) fn pack<F: Real>(
     b: &[F],
     terms: usize,
@@ -112,7 +112,7 @@ pub(super) fn pack<F: Real>(
     }
 }
 
-/// Packs one matrix by all threads.
+/// Packs one matrix on all threads.
 pub(super) fn pack_all<F: Real>(team: &Team, values: &[F], matrix: Matrices, panels: &mut [F]) {
     let Matrices { first, terms, columns, k: axis, n: across, .. } = matrix;
     let mut parts = Vec::new();

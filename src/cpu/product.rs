@@ -7,7 +7,7 @@
 
 use super::Args;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack, packed_len};
-use super::share::{Piece, deal, share};
+use super::share::{BufferSlice, deal, share};
 use super::team::WORTH_A_THREAD;
 use crate::kernel::{Call, Matmul};
 use crate::real::Real;
@@ -15,16 +15,16 @@ use crate::simd::{Work, dispatch};
 use pulp::Simd;
 use std::ops::Range;
 
-/// Rows that are made at once: 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers.
+/// Rows that are computed at once: 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers.
 const ROWS: usize = 6;
-/// Terms that are summed before a block of sums goes back to memory. Fewer would keep a panel of B in the first cache, but C
-/// would travel more often, and that takes longer.
+/// Terms that are summed before a block of sums is stored. Fewer terms would keep a panel of B in the first-level cache, but C
+/// would be loaded and stored more often, which takes longer.
 const TERMS: usize = 1024;
-/// Rows that are made with all panels of B before the next ones: their terms stay in the second cache.
+/// Rows that are multiplied by all panels of B before the next rows: their terms stay in the second-level cache.
 const ROWS_A_PASS: usize = 16 * ROWS;
 
-/// Cuts rows in groups: how many of six, then the sizes of the last. Fewer than four rows leave the processor half idle,
-/// since each sum waits for its last term; so they share with the six before them.
+/// Cuts rows into groups: the number of groups of six, then the sizes of the last two. Groups of fewer than four rows leave the
+/// processor half idle, since each sum waits for its last term; such a rest is split evenly with the six before it.
 #[inline(always)]
 fn cut(rows: usize) -> (usize, [usize; 2]) {
     let (sixes, rest) = (rows / ROWS, rows % ROWS);
@@ -45,8 +45,8 @@ fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Puts rows in [`groups`]: term k of row m of a group of M rows lies at k·M + m. The product then reads one stream, however
-/// far apart the rows were; rows a power of two apart would fall on one cache set.
+/// Packs rows in [`groups`]: term k of row m of a group of M rows is at k·M + m. The product then reads one stream, whatever the
+/// stride of the rows; rows with a stride of a power of two would fall into one cache set.
 pub(super) fn group<'a, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
     for own in self::groups(rows) {
         let (group, count) = (&mut groups[own.start * terms..own.end * terms], own.len());
@@ -59,7 +59,7 @@ pub(super) fn group<'a, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) 
     }
 }
 
-/// M rows times one panel, to `out`.
+/// Multiplies M rows by one panel, to `out`.
 #[inline(always)]
 fn block<const M: usize, S: Simd, F: Real>(
     simd: S,
@@ -80,8 +80,8 @@ fn block<const M: usize, S: Simd, F: Real>(
     }
 }
 
-/// One row times a matrix that stands in rows, eight of its rows at a time: they are read once, one after another, and the
-/// sums wait in the first cache.
+/// Multiplies one row by a row-major matrix, eight of its rows at a time: each is read once, in order, and the sums stay in the
+/// first-level cache.
 #[inline(always)]
 pub(super) fn single<S: Simd, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usize), add: bool, out: &mut [F]) {
     if !add {
@@ -119,7 +119,7 @@ fn some_rows<const K: usize, S: Simd, F: Real>(simd: S, a: &[F], b: &[F], stride
     }
 }
 
-/// One row times packed panels, four at a time, so that eight sums are on their way at once.
+/// Multiplies one row by packed panels, four at a time, for eight independent sums.
 #[inline(always)]
 pub(super) fn single_packed<S: Simd, F: Real>(simd: S, a: &[F], panels: &[F], out: &mut [F]) {
     const PANELS: usize = 4;
@@ -145,7 +145,7 @@ pub(super) fn single_packed<S: Simd, F: Real>(simd: S, a: &[F], panels: &[F], ou
     }
 }
 
-/// Rows of A as [`group`] puts them, `terms` long, times one panel of B, to `out` [rows, 16] with a stride of rows.
+/// Multiplies rows of A, `terms` long and packed by [`group`], by one panel of B, to `out` [rows, 16] with a stride of rows.
 #[inline(always)]
 pub(super) fn multiply<S: Simd, F: Real>(
     simd: S,
@@ -176,28 +176,28 @@ pub(super) fn multiply<S: Simd, F: Real>(
     }
 }
 
-/// A thread's part of a product: all terms of some rows and columns of C.
-struct Part<'a, F> {
+/// A thread's share of a product: all terms of some rows and columns of C.
+struct ProductShare<'a, F> {
     p: &'a Matmul,
     a: &'a [F],
     b: &'a [F],
     rows: Range<usize>,
     columns: Range<usize>,
-    /// All of B in panels, where it is kept so.
+    /// All of B in panels, if its packed form is kept.
     packed: Option<&'a [F]>,
-    /// The part's rows of C.
+    /// The share's rows of C.
     c: Vec<&'a mut [F]>,
     scratch: &'a mut [F],
 }
 
-impl<F: Real> Part<'_, F> {
-    /// Elements of scratch: the terms that are summed at once, of the rows of a pass and of all columns.
+impl<F: Real> ProductShare<'_, F> {
+    /// Elements of scratch space: the terms that are summed at once, for the rows of a pass and for all columns.
     fn scratch(p: &Matmul, rows: usize, columns: usize, packed: bool) -> usize {
         let terms = TERMS.min(p.k as usize);
         ROWS_A_PASS.min(rows) * terms + if packed { 0 } else { packed_len(terms, columns) }
     }
 
-    /// Groups `terms` from `first` on of some rows of A.
+    /// Packs `terms` terms from `first` on of some rows of A in groups.
     fn group_rows(&self, rows: Range<usize>, first: usize, terms: usize, groups: &mut [F]) {
         let p = self.p;
         let (a_m, a_k) = (Axis::new(p.m_split, p.a_m_hi, p.a_m_lo), Axis::new(p.k_split, p.a_k_hi, p.a_k_lo));
@@ -218,7 +218,7 @@ impl<F: Real> Part<'_, F> {
     }
 }
 
-impl<F: Real> Work for Part<'_, F> {
+impl<F: Real> Work for ProductShare<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let p = self.p;
@@ -234,9 +234,9 @@ impl<F: Real> Work for Part<'_, F> {
             let (a, b) = (&self.a[p.a_offset as usize..][..k], &self.b[p.b_offset as usize + self.columns.start..]);
             return single(simd, a, (b, stride), p.accumulate == 1, self.c[0]);
         }
-        // few rows are not worth packing the other matrix
+        // packing the other matrix does not pay for few rows
         let plain = b_k.stride(k).filter(|_| p.m as usize <= ROWS && p.b_n == 1 && n % COLUMNS == 0);
-        let plain = plain.map(|stride| stride.max(COLUMNS)); // that of a single term may be anything
+        let plain = plain.map(|stride| stride.max(COLUMNS)); // a single term has an arbitrary stride
         let (a_room, b_room) =
             std::mem::take(&mut self.scratch).split_at_mut(ROWS_A_PASS.min(self.rows.len()) * TERMS.min(k));
         for first in (0..k).step_by(TERMS) {
@@ -299,7 +299,7 @@ pub fn matmul<F: Real>(call: &Call, args: &mut Args<F>) {
     }
 }
 
-/// All terms of a product.
+/// Computes all terms of a product.
 fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     let [m, n] = [p.m, p.n].map(|size| size as usize);
     let k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
@@ -308,14 +308,14 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     let kept = args.panels(1, b_matrix, m);
     let packed = kept.as_ref().map(|panels| panels.as_slice());
     let threads = args.team.threads_for(p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD);
-    // The longer side of C is shared out among the threads.
+    // The longer side of C is divided among the threads.
     let parts: Vec<(Range<usize>, Range<usize>)> = if m >= n {
         share(m, threads, ROWS).map(|rows| (rows, 0..n)).collect()
     } else {
         share(n, threads, COLUMNS).map(|columns| (0..m, columns)).collect()
     };
     let scratch = |(rows, columns): &(Range<usize>, Range<usize>)| {
-        Part::<F>::scratch(&p, rows.len(), columns.len(), packed.is_some())
+        ProductShare::<F>::scratch(&p, rows.len(), columns.len(), packed.is_some())
     };
     let rooms: Vec<usize> = parts.iter().map(scratch).collect();
     let team = args.team;
@@ -325,19 +325,19 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     }
     let ([a, b], [c], mut scratch) = args.parts(all);
     let c_m = Axis::new(p.m_split, p.c_m_hi, p.c_m_lo);
-    let mut pieces = Vec::with_capacity(m * if m >= n { 1 } else { parts.len() });
+    let mut slices = Vec::with_capacity(m * if m >= n { 1 } else { parts.len() });
     for (to, (rows, columns)) in parts.iter().enumerate() {
         for (index, row) in rows.clone().enumerate() {
             let at = (p.c_offset as i64 + c_m.at(row)) as usize + columns.start;
-            pieces.push(Piece { at, len: columns.len(), to, index });
+            slices.push(BufferSlice { at, len: columns.len(), to, index });
         }
     }
-    let c = deal(c, pieces, parts.len());
+    let c = deal(c, slices, parts.len());
     let mut work = Vec::with_capacity(parts.len());
     for (((rows, columns), c), room) in parts.into_iter().zip(c).zip(rooms) {
         let (own, rest) = scratch.split_at_mut(room);
         scratch = rest;
-        work.push(Part { p: &p, a, b, packed, rows, columns, c, scratch: own });
+        work.push(ProductShare { p: &p, a, b, packed, rows, columns, c, scratch: own });
     }
     team.each(work, dispatch);
 }

@@ -1,13 +1,13 @@
 //! The recurrence, forward and backward.
 //!
-//! Each thread carries a tile through all steps. Where the batch is large enough a tile has its own rows and all units,
-//! and threads never meet. Where it is not, or where the weights of all units pass the caches, a tile has all rows and
-//! its own units, and threads meet once a step to exchange what they made.
+//! Each thread carries a tile through all steps. If the batch is large enough, a tile has some of the rows and all units, and
+//! there is no barrier. If it is not, or if the weights of all units exceed the caches, a tile has all rows and some of the
+//! units, and threads exchange their states at a barrier in each step.
 
 use super::barrier::Barrier;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
 use super::product::{group, multiply, single, single_packed};
-use super::share::{Piece, deal, share};
+use super::share::{BufferSlice, deal, share};
 use super::team::WORTH_A_THREAD;
 use super::{Args, Pick, Team};
 use crate::cell::{BackwardRow, BackwardRowFn, ForwardRow, ForwardRowFn, GATES, MAX_SAVED, MAX_STATES, Settings};
@@ -20,20 +20,20 @@ use pulp::Simd;
 use std::ops::Range;
 use std::sync::RwLock;
 
-/// Recurrent weights of this many bytes are shared out among threads rather than read by each: they pass the second
-/// cache, and reading them is what takes the time.
+/// Bytes of recurrent weights above which threads divide the units instead of the rows: such weights exceed the second-level
+/// cache, and reading them dominates the time.
 const SHARED_WEIGHTS: usize = 8 << 20;
-/// Where a thread has fewer rows than this, sharing out the units is better: each weight that is read then serves too few.
+/// Rows of a thread below which threads divide the units instead: each weight that is read would serve too few rows.
 const FEW_ROWS: usize = 4;
 
-/// What a thread carries through time: some rows of one direction, and some units.
+/// A tile of the state that a thread carries through time: some rows of one direction, and some units.
 struct Tile {
     direction: usize,
     rows: Range<usize>,
     units: Range<usize>,
 }
 
-/// The tiles of every thread, and whether threads share the rows and must exchange their units.
+/// The tiles of every thread, and true if threads divide the units, which they then must exchange.
 fn tiles(hidden: usize, batch: usize, directions: usize, threads: usize) -> (Vec<Vec<Tile>>, bool) {
     let rows = batch * directions;
     let by_units = threads > 1
@@ -58,11 +58,11 @@ fn tiles(hidden: usize, batch: usize, directions: usize, threads: usize) -> (Vec
     (share(rows, threads, 1).map(own).collect(), false)
 }
 
-/// What threads that share the rows hand each other, once a step. Two rooms take turns: while some still read what was
-/// left in one, others already fill the other, and nobody is two barriers ahead.
+/// Exchange of states between threads that divide the units, once a step. Two buffers alternate: while some threads still read
+/// one, others already fill the other, and no thread is two barriers ahead.
 struct Exchange<F> {
     barrier: Barrier,
-    /// [thread][trade % 2]: a thread's units of all rows.
+    /// Buffers [thread][trade % 2]: a thread's units of all rows.
     rooms: Vec<[RwLock<Vec<F>>; 2]>,
 }
 
@@ -93,11 +93,11 @@ impl<F: Real> Exchange<F> {
     }
 }
 
-/// Rows of a tile times its columns of the weights: out [rows, columns], rounded up to whole panels.
+/// Product of a tile's rows and its columns of the weights: out [rows, columns], rounded up to whole panels.
 struct Product<'a, F> {
     /// [rows, terms].
     state: &'a [F],
-    /// Room for as much.
+    /// Scratch space of the same size.
     grouped: &'a mut [F],
     terms: usize,
     weights: Side<'a, F>,
@@ -132,29 +132,29 @@ impl<F: Real> Work for Product<'_, F> {
 /// Some columns of the weights.
 #[derive(Clone, Copy)]
 enum Side<'a, F> {
-    /// As they stand, with the stride of their rows: for a single row of the batch.
+    /// Row-major, with the stride of their rows: for a single row of the batch.
     Rows(&'a [F], usize),
     /// Packed.
     Panels(Panels<'a, F>),
-    /// Of a matrix of blocks on the diagonal.
+    /// Columns of a block-diagonal matrix.
     Blocks(Blocks<'a, F>),
 }
 
-/// Some columns of a matrix whose blocks on the diagonal, [terms, columns] each, stand side by side.
+/// Some columns of a block-diagonal matrix, stored as its blocks, [terms, columns] each, side by side.
 #[derive(Clone, Copy)]
 struct Blocks<'a, F> {
-    /// From the first of the columns on.
+    /// Elements from the first column on.
     data: &'a [F],
-    /// From one term to the next.
+    /// Stride of a term.
     stride: usize,
-    /// The first of the columns.
+    /// Index of the first column.
     first: usize,
     terms: usize,
     columns: usize,
 }
 
 impl<F: Real> Blocks<'_, F> {
-    /// A row [blocks · terms] times the columns.
+    /// Multiplies a row [blocks · terms] by the columns.
     #[inline(always)]
     fn multiply<S: Simd>(&self, simd: S, row: &[F], out: &mut [F]) {
         let (mut at, end) = (self.first, self.first + out.len());
@@ -168,8 +168,8 @@ impl<F: Real> Blocks<'_, F> {
     }
 }
 
-/// The weights [terms, columns] of each direction as tiles read them: packed; for a single row that is not worth packing
-/// them, as they stand. Those of several heads are blocks of so many terms, which stand side by side.
+/// The weights [terms, columns] of each direction as tiles read them: packed, or row-major for a single row, for which packing
+/// does not pay. Those of several heads are blocks of `terms` terms side by side.
 struct Weights<'a, F> {
     data: &'a [F],
     packed: bool,
@@ -178,19 +178,19 @@ struct Weights<'a, F> {
     heads: usize,
 }
 
-/// Where the weights of all directions lie.
+/// Addresses of the weights of all directions.
 fn matrices(directions: usize, terms: usize, columns: usize) -> Matrices {
     let apart = (terms * columns) as i64;
     Matrices { count: directions, first: 0, apart, terms, columns, k: Axis::plain(columns), n: 1 }
 }
 
 impl<'a, F: Real> Weights<'a, F> {
-    /// Elements of room that packing takes.
+    /// Elements of scratch space for packing.
     fn room(directions: usize, terms: usize, columns: usize, heads: usize, batch: usize) -> usize {
         if batch == 1 || heads > 1 { 0 } else { directions * packed_len(terms, columns) }
     }
 
-    /// Packs in `room`, if there is any.
+    /// Packs the weights in `room`, unless it is empty.
     fn new(team: &Team, data: &'a [F], terms: usize, columns: usize, heads: usize, room: &'a mut [F]) -> Self {
         if room.is_empty() {
             return Weights { data, packed: false, terms, columns, heads };
@@ -219,7 +219,7 @@ impl<'a, F: Real> Weights<'a, F> {
     }
 }
 
-/// Splits scratch space into runs of the given lengths.
+/// Splits scratch space into slices of the given lengths.
 fn rooms<F>(mut scratch: &mut [F], lens: impl IntoIterator<Item = usize>) -> Vec<&mut [F]> {
     let mut all = Vec::new();
     for len in lens {
@@ -230,9 +230,9 @@ fn rooms<F>(mut scratch: &mut [F], lens: impl IntoIterator<Item = usize>) -> Vec
     all
 }
 
-/// Where the pieces of a buffer [slots, D, B, width·H] lie that tiles write: for every step, `layers` of them, and every
-/// row the units of the tile; in the order [tile][step][row][layer].
-struct Pieces {
+/// Slices of a buffer [slots, D, B, width·H] that tiles write: the units of the tile, for every step, row and layer of a slot, in
+/// the order [tile][step][row][layer].
+struct TileSlices {
     first: usize,
     steps: usize,
     layers: usize,
@@ -242,10 +242,10 @@ struct Pieces {
     directions: usize,
 }
 
-impl Pieces {
-    /// For each thread, for each of its tiles, the pieces [step][row][layer].
+impl TileSlices {
+    /// Deals the slices [step][row][layer] to each tile of each thread.
     fn deal<'a, F>(&self, buffer: &'a mut [F], tiles: &[Vec<Tile>]) -> Vec<Vec<Vec<&'a mut [F]>>> {
-        let mut pieces = Vec::new();
+        let mut slices = Vec::new();
         let flat = tiles.iter().flatten();
         let slot = self.directions * self.batch * self.hidden * self.width;
         for step in 0..self.steps {
@@ -255,25 +255,25 @@ impl Pieces {
                         let at = (step * self.layers + layer) * slot
                             + ((tile.direction * self.batch + row) * self.hidden + tile.units.start) * self.width;
                         let index = (step * tile.rows.len() + row - tile.rows.start) * self.layers + layer;
-                        pieces.push(Piece { at: self.first + at, len: tile.units.len() * self.width, to, index });
+                        slices.push(BufferSlice { at: self.first + at, len: tile.units.len() * self.width, to, index });
                     }
                 }
             }
         }
-        let mut dealt = deal(buffer, pieces, flat.count()).into_iter();
+        let mut dealt = deal(buffer, slices, flat.count()).into_iter();
         tiles.iter().map(|own| dealt.by_ref().take(own.len()).collect()).collect()
     }
 }
 
-/// The words of a run: a key for random bits, then the lengths of sequences.
-pub(crate) struct Words<'a, F>(pub &'a [F]);
+/// The key of a run's random bits (2 words), then the lengths of its sequences.
+pub(crate) struct KeyAndLengths<'a, F>(pub &'a [F]);
 
-impl<F: Real> Words<'_, F> {
+impl<F: Real> KeyAndLengths<'_, F> {
     pub fn key(&self) -> [u32; 2] {
         [self.0[0].word(), self.0[1].word()]
     }
 
-    /// Whether a row's sequence holds a time.
+    /// True if a time is before the end of a row's sequence.
     pub fn holds(&self, row: usize, time: usize) -> bool {
         time < self.0[2 + row].word() as usize
     }
@@ -284,13 +284,13 @@ pub(crate) fn time(step: usize, total: u32, direction: usize, backwards: u32) ->
     if direction == 1 || backwards == 1 { total as usize - 1 - step } else { step }
 }
 
-/// Everything that all tiles read in a forward pass.
+/// Inputs of a forward pass that all tiles share.
 struct ForwardPass<'a, F> {
     cell: ForwardRowFn<F>,
     p: kernel::ScanForward,
     settings: Settings,
     ragged: bool,
-    /// Whether states are carried past the cell, and whether by zoneout.
+    /// True if states are carried past the cell; `zoneout` if units keep them by zoneout.
     carries: bool,
     zoneout: bool,
     xw: &'a [F],
@@ -298,10 +298,10 @@ struct ForwardPass<'a, F> {
     bias: &'a [F],
     /// Further parameters, [D, 4H]; empty where the cell has none.
     extra: &'a [F],
-    /// Nothing where the product has been added to W·x.
+    /// `None` if the product has been added to W·x.
     weights: Option<Weights<'a, F>>,
-    words: Words<'a, F>,
-    /// What h' is multiplied by before the product, [D, B, K]; empty: nothing.
+    key_and_lengths: KeyAndLengths<'a, F>,
+    /// Factors of h' before the product, [D, B, K]; empty without dropout.
     mask: &'a [F],
     exchange: Option<Exchange<F>>,
     /// Units of each thread.
@@ -314,18 +314,18 @@ struct ForwardPass<'a, F> {
     saved: usize,
 }
 
-/// A tile with what it writes.
+/// A tile with its state and outputs.
 struct ForwardTile<'a, F> {
     tile: Tile,
-    /// What the product reads: hidden state of the tile's rows and all units, under the mask, [rows, K].
+    /// Input of the product: hidden state of the tile's rows and all units, under the mask, [rows, K].
     h: &'a mut [F],
     /// The same in groups of rows.
     grouped: &'a mut [F],
     /// States beside h, [rows, STATES, units].
     c: &'a mut [F],
-    /// Hidden state, [rows, units]; kept only where it is carried past the cell.
+    /// Hidden state before the step, [rows, units]; kept only if it is carried past the cell.
     before: &'a mut [F],
-    /// Those of a row before the step, [STATES, units]; the same.
+    /// States of a row beside h, before the step, [STATES, units]; kept only if they are carried past the cell.
     c_prev: &'a mut [F],
     /// R·h', [rows, units, 4], rows rounded up to whole panels.
     rh: &'a mut [F],
@@ -367,7 +367,8 @@ impl<F: Real> ForwardPass<'_, F> {
                 let h = &mut *own.h_out[index];
                 let saved = if self.saved == 0 { &mut [] } else { &mut own.saved[index * self.saved..][..self.saved] };
                 let scan_step = p.first_step as usize + step;
-                let on = !self.ragged || self.words.holds(b, time(scan_step, p.total_steps, direction, p.backwards));
+                let on = !self.ragged
+                    || self.key_and_lengths.holds(b, time(scan_step, p.total_steps, direction, p.backwards));
                 if on {
                     if carries {
                         own.c_prev.copy_from_slice(c);
@@ -418,10 +419,10 @@ impl<F: Real> ForwardPass<'_, F> {
         }
     }
 
-    /// Keeps old values by chance, or a share of them; `word` of the random bits decides.
+    /// Keeps old values at random in training, by `word` of the random bits, or a share of them in inference.
     fn zoneout(&self, new: &mut [F], old: &[F], word: usize, first: u32, (threshold, share): (u32, f32)) {
         if self.saved > 0 {
-            let key = self.words.key();
+            let key = self.key_and_lengths.key();
             for (k, (new, &old)) in new.iter_mut().zip(old).enumerate() {
                 if bits(key, [first.wrapping_add(k as u32), self.p.site])[word] < threshold {
                     *new = old;
@@ -448,7 +449,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (projected, multiplies, states) = (width != hidden, terms > 0, spec.states.len());
 
     let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
-    // Once for all steps and, for weights, until they change; else here.
+    // Packed once for all steps and, for weights, until they change; else here.
     let own_packed = match wide {
         None if multiplies && heads == 1 => args.panels(1, matrices(directions, width, columns), batch * steps),
         _ => None,
@@ -471,7 +472,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(room) {
         return;
     }
-    let ([xw, r, bias, words, mask], [h, c, saved], scratch) = args.parts(room);
+    let ([xw, r, bias, key_and_lengths, mask], [h, c, saved], scratch) = args.parts(room);
     let mask = if drop { &mask[..directions * batch * width] } else { &[] };
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
@@ -516,17 +517,17 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
         tile_states.push((own_h, grouped, own_c, before, c_prev, rh));
     }
 
-    let pieces = |first, steps, layers| Pieces { first, steps, layers, width: 1, hidden, batch, directions };
-    let c_out = pieces(p.c_out as usize, if train { steps } else { 1 }, states).deal(c, &tiles);
-    // What is to be projected lies behind the values kept, for the one step that there is then.
+    let slices = |first, steps, layers| TileSlices { first, steps, layers, width: 1, hidden, batch, directions };
+    let c_out = slices(p.c_out as usize, if train { steps } else { 1 }, states).deal(c, &tiles);
+    // The hidden state before its projection is stored after the saved values; there is one step then.
     let (saved, projected_out) =
         saved.split_at_mut(if projected { p.saved_offset as usize + kept * slot } else { saved.len() });
     let h_out = if projected {
-        pieces(0, 1, 1).deal(projected_out, &tiles)
+        slices(0, 1, 1).deal(projected_out, &tiles)
     } else {
-        pieces(p.h_in as usize + slot, steps, 1).deal(h, &tiles)
+        slices(p.h_in as usize + slot, steps, 1).deal(h, &tiles)
     };
-    let kept_out = pieces(p.saved_offset as usize, if train { steps } else { 0 }, kept).deal(saved, &tiles);
+    let kept_out = slices(p.saved_offset as usize, if train { steps } else { 0 }, kept).deal(saved, &tiles);
     let pass = ForwardPass {
         cell: F::cell_forward(spec),
         p,
@@ -538,7 +539,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
         bias: sums,
         extra,
         weights,
-        words: Words(words),
+        key_and_lengths: KeyAndLengths(key_and_lengths),
         mask,
         exchange: shared.then(|| Exchange::new(tiles.len())),
         units: tiles.iter().filter_map(|own| Some(own.first()?.units.clone())).collect(),
@@ -578,24 +579,24 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     });
 }
 
-/// Everything that all tiles read in a backward pass.
+/// Inputs of a backward pass that all tiles share.
 struct BackwardPass<'a, F> {
     cell: BackwardRowFn<F>,
     p: kernel::ScanBackward,
     settings: Settings,
     ragged: bool,
-    /// Whether gradients are carried past the cell, and whether by zoneout.
+    /// True if gradients are carried past the cell; `zoneout` if by zoneout.
     carries: bool,
     zoneout: bool,
     drops: bool,
-    words: Words<'a, F>,
-    /// [D, biases + 1, 4H], where the cell has further parameters.
+    key_and_lengths: KeyAndLengths<'a, F>,
+    /// Biases and further parameters, [D, biases + 1, 4H], if the cell has such.
     parameters: &'a [F],
     extra: bool,
     saved: &'a [F],
     c: &'a [F],
     dy: &'a [F],
-    /// Nothing where there is no later step to multiply with.
+    /// `None` if there is no later step.
     weights: Option<Weights<'a, F>>,
     exchange: Option<Exchange<F>>,
     /// Columns of the gate gradients of each thread.
@@ -606,7 +607,7 @@ struct BackwardPass<'a, F> {
     kept: usize,
 }
 
-/// A tile with what it writes.
+/// A tile with its gradients and outputs.
 struct BackwardTile<'a, F> {
     tile: Tile,
     /// Gate gradients of the later step, the tile's rows and all units, [rows, 4H].
@@ -615,17 +616,17 @@ struct BackwardTile<'a, F> {
     grouped: &'a mut [F],
     /// Gradient of h, [rows, units], rows rounded up to whole panels.
     dh: &'a mut [F],
-    /// Gradients of states that went past the cell of a row, [STATES, units]; empty where nothing does.
+    /// Gradients of a row's states carried past the cell, [STATES, units]; empty if none are.
     dc_past: &'a mut [F],
     /// [step][row], 4·units long.
     dg_out: Vec<&'a mut [F]>,
     /// [row][STATES], units long.
     dc: Vec<&'a mut [F]>,
-    /// Gradient of h carried past the cell: [row], units long; empty where it is not.
+    /// Gradient of h carried past the cell: [row], units long; empty if none is.
     carried: Vec<&'a mut [F]>,
     /// [row], 4·units long.
     dbias: Vec<&'a mut [F]>,
-    /// [row], 4·units long; empty where the cell has no further parameters.
+    /// [row], 4·units long; empty if the cell has no further parameters.
     dextra: Vec<&'a mut [F]>,
 }
 
@@ -640,7 +641,7 @@ impl<F: Real> BackwardPass<'_, F> {
         for step in (0..steps).rev() {
             let later = step + 1 < steps || p.has_next == 1;
             if let (true, Some(weights)) = (later, weights) {
-                // What the later step sends back.
+                // Gradient through the later step's product.
                 dispatch(Product {
                     state: own.dg,
                     grouped: own.grouped,
@@ -655,11 +656,12 @@ impl<F: Real> BackwardPass<'_, F> {
             for (row, b) in rows.clone().enumerate() {
                 let at = (direction * batch + b) * hidden;
                 let scan_step = p.first_step as usize + step;
-                let on = !self.ragged || self.words.holds(b, time(scan_step, p.total_steps, direction, p.backwards));
+                let on = !self.ragged
+                    || self.key_and_lengths.holds(b, time(scan_step, p.total_steps, direction, p.backwards));
                 let dh = &mut own.dh[row * wide..][..count];
                 let first_unit = (at + units.start) as u32;
                 if self.drops {
-                    let (key, scale) = (self.words.key(), F::of(p.drop_scale));
+                    let (key, scale) = (self.key_and_lengths.key(), F::of(p.drop_scale));
                     for (k, value) in dh.iter_mut().enumerate() {
                         let dropped = bits(key, [first_unit + k as u32, p.drop_site])[0] < p.drop;
                         *value = if dropped { F::zero() } else { *value * scale };
@@ -747,14 +749,14 @@ impl<F: Real> BackwardPass<'_, F> {
         }
     }
 
-    /// Moves the gradients of units that kept their old state past the cell.
+    /// Moves gradients of units that kept their old state from the cell to the state before it.
     fn zoneout<'v>(&self, values: impl Iterator<Item = (&'v mut F, &'v mut F)>, word: usize, first: u32, threshold: u32)
     where
         F: 'v,
     {
         if self.zoneout {
             for (k, (value, past)) in values.enumerate() {
-                if bits(self.words.key(), [first.wrapping_add(k as u32), self.p.site])[word] < threshold {
+                if bits(self.key_and_lengths.key(), [first.wrapping_add(k as u32), self.p.site])[word] < threshold {
                     std::mem::swap(value, past);
                 }
             }
@@ -787,7 +789,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(room) {
         return;
     }
-    let ([saved, c, dy, rt, words, parameters], [dg, sums], scratch) = args.parts(room);
+    let ([saved, c, dy, rt, key_and_lengths, parameters], [dg, sums], scratch) = args.parts(room);
     let mut rooms = rooms(scratch, lens).into_iter();
     let mut room = || rooms.next().expect("a room of every length asked for");
     let packed = room();
@@ -803,16 +805,16 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
         tile_states.push((own, grouped, dh, dc_past));
     }
 
-    let pieces = |first, steps, width| Pieces { first, steps, layers: 1, width, hidden, batch, directions };
-    let dg_out = pieces(p.dg_offset as usize, steps, GATES).deal(dg, &tiles);
+    let slices = |first, steps, width| TileSlices { first, steps, layers: 1, width, hidden, batch, directions };
+    let dg_out = slices(p.dg_offset as usize, steps, GATES).deal(dg, &tiles);
     let slot = directions * batch * hidden;
     let (of_parameters, of_states) = sums.split_at_mut(p.parameter_sums(constants.h, spec.extra) as usize);
     let (dbias, dextra) = of_parameters.split_at_mut(GATES * slot);
     let (dc, carried) = of_states.split_at_mut(states * slot);
-    let dc = Pieces { layers: states, ..pieces(0, 1, 1) }.deal(dc, &tiles);
-    let carried = pieces(0, carries as usize, 1).deal(carried, &tiles);
-    let dbias = pieces(0, 1, GATES).deal(dbias, &tiles);
-    let dextra = pieces(0, spec.extra as usize, GATES).deal(dextra, &tiles);
+    let dc = TileSlices { layers: states, ..slices(0, 1, 1) }.deal(dc, &tiles);
+    let carried = slices(0, carries as usize, 1).deal(carried, &tiles);
+    let dbias = slices(0, 1, GATES).deal(dbias, &tiles);
+    let dextra = slices(0, spec.extra as usize, GATES).deal(dextra, &tiles);
     let columns = |own: &Vec<Tile>| own.first().map(|tile| GATES * tile.units.start..GATES * tile.units.end);
     let pass = BackwardPass {
         cell: F::cell_backward(spec),
@@ -822,7 +824,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
         carries,
         zoneout: constants.carries.zoneout(),
         drops: constants.drop,
-        words: Words(words),
+        key_and_lengths: KeyAndLengths(key_and_lengths),
         parameters,
         extra: spec.extra,
         saved,

@@ -2,36 +2,36 @@
 
 use std::ops::Range;
 
-/// Cuts `0..n` in at most `parts` ranges of about the same length, each but the last a multiple of `multiple`.
+/// Cuts `0..n` into at most `parts` ranges of about the same length, each but the last a multiple of `multiple`.
 pub(super) fn share(n: usize, parts: usize, multiple: usize) -> impl Iterator<Item = Range<usize>> {
     let length = n.div_ceil(parts).next_multiple_of(multiple).max(1);
     (0..n).step_by(length).map(move |first| first..n.min(first + length))
 }
 
-/// A run of elements of a buffer, and who gets it.
-pub(super) struct Piece {
+/// A contiguous slice of a buffer, its receiver, and its index there.
+pub(super) struct BufferSlice {
     pub at: usize,
     pub len: usize,
     pub to: usize,
     pub index: usize,
 }
 
-/// Deals pieces of a buffer, none of them overlapping, to `parts` receivers, each in the order of `index` from 0.
-pub(super) fn deal<F>(buffer: &mut [F], mut pieces: Vec<Piece>, parts: usize) -> Vec<Vec<&mut [F]>> {
+/// Deals disjoint slices of a buffer to `parts` receivers, each of which gets its slices in the order of `index`, from 0.
+pub(super) fn deal<F>(buffer: &mut [F], mut slices: Vec<BufferSlice>, parts: usize) -> Vec<Vec<&mut [F]>> {
     let mut counts = vec![0; parts];
-    for piece in &pieces {
-        counts[piece.to] += 1;
+    for slice in &slices {
+        counts[slice.to] += 1;
     }
     let mut dealt: Vec<Vec<&mut [F]>> =
         counts.into_iter().map(|count| (0..count).map(|_| Default::default()).collect()).collect();
-    if !pieces.is_sorted_by_key(|piece| piece.at) {
-        pieces.sort_unstable_by_key(|piece| piece.at);
+    if !slices.is_sorted_by_key(|slice| slice.at) {
+        slices.sort_unstable_by_key(|slice| slice.at);
     }
     let (mut rest, mut at) = (buffer, 0);
-    for piece in pieces {
-        let (own, after) = std::mem::take(&mut rest)[piece.at - at..].split_at_mut(piece.len);
-        dealt[piece.to][piece.index] = own;
-        (rest, at) = (after, piece.at + piece.len);
+    for slice in slices {
+        let (own, after) = std::mem::take(&mut rest)[slice.at - at..].split_at_mut(slice.len);
+        dealt[slice.to][slice.index] = own;
+        (rest, at) = (after, slice.at + slice.len);
     }
     dealt
 }
@@ -52,10 +52,10 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_dealt_in_any_order_of_address() {
+    fn slices_are_dealt_in_any_order_of_address() {
         let mut buffer: Vec<u32> = (0..10).collect();
-        let piece = |at, len, to, index| Piece { at, len, to, index };
-        let dealt = deal(&mut buffer, vec![piece(7, 2, 0, 0), piece(4, 2, 1, 0), piece(1, 3, 0, 1)], 2);
+        let slice = |at, len, to, index| BufferSlice { at, len, to, index };
+        let dealt = deal(&mut buffer, vec![slice(7, 2, 0, 0), slice(4, 2, 1, 0), slice(1, 3, 0, 1)], 2);
         assert_eq!(dealt, vec![vec![&mut [7, 8][..], &mut [1, 2, 3]], vec![&mut [4, 5][..]]]);
     }
 }

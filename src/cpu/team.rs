@@ -7,46 +7,46 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Below this many multiplications a thread is not worth its barrier at the end.
+/// Multiplications below which another thread does not pay for the barrier at the end.
 pub(crate) const WORTH_A_THREAD: u64 = 1 << 17;
-/// About the time that these take.
+/// Approximate time of these multiplications.
 const TIME_OF_A_THREAD: Duration = Duration::from_micros(6);
-/// Time for which the number of simultaneous runs is remembered: two loops of small runs share the processors, though now and
-/// then one of them runs while the other is between two.
+/// Time for which the number of simultaneous runs is remembered: two loops of small runs share the processors, even while one
+/// of them is between two runs.
 const REMEMBERED: Duration = Duration::from_millis(100);
-/// Least time that a worker has to answer: one that runs does so at once.
+/// Least time that a worker has to answer; a worker that runs answers at once.
 const ANSWER: Duration = Duration::from_micros(3);
-/// Longest and shortest time for which a thread looks out for others that are not ready, before it sleeps until they are.
+/// Longest and shortest time for which a thread spins for others that are not ready, before it sleeps until they are.
 const LOOK_OUT: Duration = Duration::from_micros(200);
 const LEAST_LOOK_OUT: Duration = Duration::from_micros(20);
 
 /// Number of threads of a run. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// At most so many, the caller's own included: fewer where work is little, where other runs need processors, or where other
-    /// processes have them.
+    /// At most this many, including the caller's own: fewer if there is little work, or if other runs or other processes need the
+    /// processors.
     AtMost(usize),
-    /// So many wherever work can be shared among them, however long they are waited for: for tests.
+    /// Exactly this many wherever work can be divided, however long the wait for them; for tests.
     Exactly(usize),
 }
 
-/// Runs at this moment.
+/// Number of current runs.
 static RUNS: AtomicUsize = AtomicUsize::new(0);
-/// The most runs at the same time of late, and when that was, in microseconds after [`START`].
+/// Largest recent number of simultaneous runs, and its time, in microseconds after [`START`].
 static MOST_RUNS: AtomicUsize = AtomicUsize::new(0);
 static MOST_RUNS_AT: AtomicU64 = AtomicU64::new(0);
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The threads that a run has: its caller's, and workers that it borrows when there is enough to do.
+/// The threads of a run: its caller's, and workers that it borrows when there is enough work.
 pub struct Team {
     threads: Threads,
     crew: RefCell<Vec<Worker>>,
-    /// Gain that was expected of the workers at the last call of [`Team::threads_for`].
+    /// Expected gain by the workers, at the last call of [`Team::threads_for`].
     gain: Cell<Duration>,
 }
 
 impl Team {
-    /// The caller's thread alone, at first.
+    /// A team of the caller's thread alone.
     pub(crate) fn new(threads: Threads) -> Team {
         let runs = RUNS.fetch_add(1, Ordering::Relaxed) + 1;
         if runs > 1 && runs >= remembered().unwrap_or(0) {
@@ -56,7 +56,7 @@ impl Team {
         Team { threads, crew: RefCell::default(), gain: Cell::default() }
     }
 
-    /// Threads of this run when all runs have the same share.
+    /// Threads of this run if all runs have equal shares.
     fn share(&self) -> usize {
         match self.threads {
             Threads::Exactly(count) => count.clamp(1, MOST_THREADS),
@@ -68,7 +68,7 @@ impl Team {
         }
     }
 
-    /// Gives back workers that other runs need; only between two kernels, which count on what they were promised.
+    /// Gives back workers that other runs need. Called between kernels only, since a kernel relies on the threads it was given.
     pub(crate) fn give_back(&self) {
         let mut crew = self.crew.borrow_mut();
         if !crew.is_empty() {
@@ -79,9 +79,9 @@ impl Team {
         }
     }
 
-    /// Threads for work that would keep `worth` of them busy: this one, and workers that run at this moment.
+    /// Number of threads for work that would keep `worth` of them busy: this one, and workers that run at this moment.
     pub(crate) fn threads_for(&self, worth: u64) -> usize {
-        // A thread of a rayon pool that waits takes up other work of that pool, which may want what this run holds.
+        // A waiting thread of a rayon pool takes other work of that pool, which may need locks that this run holds.
         if worth < 2 || rayon::current_thread_index().is_some() {
             return 1;
         }
@@ -135,19 +135,19 @@ impl Team {
         hand_out(crew, parts.into_iter(), &theirs, || {
             work(last);
             own = start.elapsed();
-            // A join that is not ready at its end puts this thread to sleep; the others are about to be ready, and need a moment
-            // more to say so.
+            // A join whose workers are not ready puts this thread to sleep. They are about to be ready, and need a moment more to
+            // signal it.
             await_all(|| done.load(Ordering::Acquire) == others, (own / 4).clamp(LEAST_LOOK_OUT, LOOK_OUT));
         });
         let now = Instant::now();
-        // What one thread would have taken for all parts, were each like its own; time at the barrier left out.
+        // Time that one thread would have taken for all parts if each took as long as its own, without the time at the barrier.
         let idle = barrier.map_or(Duration::ZERO, |barrier| barrier.lost() / (others as u32 + 1));
         let alone = own.saturating_sub(idle) * (others as u32 + 1);
         let took = now - start;
         for worker in crew {
             match took.checked_sub(alone) {
                 Some(lost) => worker.lost(lost, now),
-                // No more than was expected: this thread may have been away itself.
+                // Bounded by the expected gain, since this thread may have lost its processor, too.
                 None => worker.spared((alone - took).min(self.gain.get())),
             }
         }
@@ -164,15 +164,15 @@ impl Drop for Team {
     }
 }
 
-/// The number of runs at the same time that is remembered, if any.
+/// Remembered number of simultaneous runs, if any.
 fn remembered() -> Option<usize> {
     let at = MOST_RUNS_AT.load(Ordering::Relaxed);
     let recent = at > 0 && (START.elapsed().as_micros() as u64) < at + REMEMBERED.as_micros() as u64;
     recent.then(|| MOST_RUNS.load(Ordering::Relaxed))
 }
 
-/// Brings up to `wanted` workers that run at this moment to the front, and says how many there are; each would spare this
-/// thread `gain`.
+/// Moves up to `wanted` workers that run at this moment to the front, and returns their number; each would save this thread
+/// `gain`.
 fn gather(crew: &mut [Worker], wanted: usize, gain: Duration) -> usize {
     let start = Instant::now();
     let (mut asked, mut late) = (Vec::with_capacity(wanted), false);
@@ -207,7 +207,7 @@ fn gather(crew: &mut [Worker], wanted: usize, gain: Duration) -> usize {
     here
 }
 
-/// Gives a part to each worker, and does `own` in the meantime.
+/// Runs a part on each worker, and `own` on this thread in the meantime.
 fn hand_out<T: Send>(
     crew: &[Worker],
     mut parts: std::vec::IntoIter<T>,
@@ -231,8 +231,7 @@ fn hand_out_to<T: Send>(
     }
 }
 
-/// Waits on the processor for others that should be ready by now; not for long. To give way here would be to wait behind another
-/// process even when they are.
+/// Spins briefly for others that should be ready by now. Yielding would mean to wait for another process even when they are ready.
 fn await_all(ready: impl Fn() -> bool, patience: Duration) {
     let start = Instant::now();
     while !ready() && start.elapsed() < patience {

@@ -1,39 +1,39 @@
 //! Worker threads of the CPU executor, which runs borrow from one stock of the process.
 //!
-//! A processor may have other work. A worker is given something to do only when it has just shown that it runs, and one that
-//! made a run wait is left alone until what it could have spared is worth another try. So a run that shares its processors with
-//! other processes takes about as long as on one thread, and a run that has them for itself wakes nobody between its kernels.
+//! A processor may have other work. A worker gets work only after it has just shown that it runs, and a worker that made a run
+//! wait is not used again until the time that it could have saved pays for another try. So a run that shares its processors with
+//! other processes takes about as long as on one thread, and a run that does not share them wakes no worker between its kernels.
 
 use crate::lock::lock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// Time for which a worker stays awake after work. Waking it takes 50 µs and more, as long as a small layer's whole pass; the next
+/// Time for which a worker spins after work. Waking it takes 50 µs and more, as long as a small layer's whole pass; the next
 /// kernel, or the next pass of a loop, comes sooner than this.
 const AWAKE: Duration = Duration::from_micros(200);
-/// The same where it was woken: what it was woken for is often done by then, and the next pass comes after this one.
+/// The same for a worker that was woken: the work it was woken for is often done by then, and the next pass is still to come.
 const AWAKE_ONCE_WOKEN: Duration = Duration::from_millis(1);
-/// Time for which a wait keeps its processor before it gives way to other threads.
+/// Time for which a wait keeps its processor before it yields to other threads.
 const SPIN: Duration = Duration::from_micros(5);
 /// Cost of waking a worker.
 const WAKING_COST: Duration = Duration::from_micros(50);
-/// Gain for which a worker that was woken is waited for.
+/// Gain from which on a run waits for a worker that was woken.
 const WORTH_WAITING: Duration = Duration::from_micros(100);
-/// The most that a worker has to make up for before it is tried again.
+/// Upper bound of a worker's price.
 const HIGHEST_PRICE: Duration = Duration::from_millis(40);
-/// Half of a price is forgiven after so long.
+/// Half-life of a price.
 const FORGIVEN: Duration = Duration::from_millis(50);
-/// A pause after which a worker would be asleep again: what it could have spared before does not count.
+/// Pause after which a worker is asleep again, so that the gain it missed before no longer counts.
 const PAUSE: Duration = Duration::from_millis(1);
-/// The most threads that can be asked for.
+/// Largest number of threads of a run.
 pub(crate) const MOST_THREADS: usize = 1024;
 
 /// Processors that the process may use.
 pub(crate) static PROCESSORS: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(1, |count| count.get()));
 
-/// The threads of a run where nothing else was asked for: `WGPU_LSTM_THREADS`, or one for every processor.
+/// Default number of threads of a run: `WGPU_LSTM_THREADS`, or one for every processor.
 pub(crate) static DEFAULT_THREADS: LazyLock<usize> = LazyLock::new(|| {
     let processors = *PROCESSORS;
     let Some(text) = std::env::var_os("WGPU_LSTM_THREADS") else { return processors };
@@ -43,40 +43,40 @@ pub(crate) static DEFAULT_THREADS: LazyLock<usize> = LazyLock::new(|| {
     })
 });
 
-/// Threads by the text of `WGPU_LSTM_THREADS`; 0 is one for every processor.
+/// Parses `WGPU_LSTM_THREADS`; 0 is one thread for every processor.
 fn threads_of(text: &str, processors: usize) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(0) => Ok(processors),
         Ok(count) if count <= MOST_THREADS => Ok(count),
-        _ => Err(format!("WGPU_LSTM_THREADS is {text:?}, expected a number of threads from 0 to {MOST_THREADS}")),
+        _ => Err(format!("WGPU_LSTM_THREADS is \"{text}\", expected a number of threads from 0 to {MOST_THREADS}")),
     }
 }
 
-/// Waits a moment for something that is expected soon: first on the processor, then giving way to other threads.
+/// Waits a moment for an event that is expected soon: first by spinning, then by yielding to other threads.
 fn pause(waited: Duration) {
     if waited < SPIN { std::hint::spin_loop() } else { std::thread::yield_now() }
 }
 
 /// Parked.
 const ASLEEP: u8 = 0;
-/// Has just ended its work.
+/// Has just finished its work.
 const COMING: u8 = 1;
-/// Waits for work; was seen to run then, perhaps not now.
+/// Waits for work; it ran when it began to wait, and may have lost its processor since.
 const WAITING: u8 = 2;
-/// Was asked whether it runs.
+/// Has been asked for a sign that it runs.
 const ASKED: u8 = 3;
-/// Said so a moment ago.
+/// Has answered a moment ago.
 const PRESENT: u8 = 4;
-/// Did not answer in time; waits again when it does.
+/// Did not answer in time; goes back to waiting when it runs again.
 const ABSENT: u8 = 5;
 /// Has work.
 const WORKING: u8 = 6;
-/// Was woken, which takes a while.
+/// Is being woken, which takes a while.
 const WOKEN: u8 = 7;
 
 /// A thread that takes part in the runs of others.
 pub(super) struct Worker {
-    /// A pool of this one thread, so that work can be given to it and to no other.
+    /// A pool of this one thread, so that work can be sent to it alone.
     pool: rayon::ThreadPool,
     state: Arc<AtomicU8>,
     balance: Balance,
@@ -90,10 +90,10 @@ impl Worker {
         Some(Worker { pool, state: Arc::new(AtomicU8::new(ASLEEP)), balance: Balance::default() })
     }
 
-    /// Asks whether it runs, for work of which it would spare the caller `gain`; or wakes it, where that is worth it.
+    /// Asks the worker for a sign that it runs, for work of which it would save the caller `gain`; or wakes it, if that pays.
     pub fn ask(&mut self, gain: Duration, now: Instant) -> Answer {
         let state = self.state.load(Ordering::Acquire);
-        // a panic may have left it as if it had work
+        // a panic may have left it in the state of having work
         let asleep = matches!(state, ASLEEP | WORKING);
         if state == ABSENT || !self.balance.worth_trying(gain, asleep, now) {
             return Answer::No;
@@ -106,18 +106,18 @@ impl Worker {
             return if gain > WORTH_WAITING { Answer::Late } else { Answer::No };
         }
         if matches!(state, WAITING | PRESENT) {
-            // else it falls asleep just now, and does not answer
+            // if that fails, it is falling asleep and will not answer
             _ = self.state.compare_exchange(state, ASKED, Ordering::AcqRel, Ordering::Acquire);
         }
         Answer::Soon
     }
 
-    /// True if it runs: it answered, or came after it was woken.
+    /// True if it runs: it has answered, or has woken up.
     pub fn is_here(&self) -> bool {
         matches!(self.state.load(Ordering::Acquire), WAITING | PRESENT)
     }
 
-    /// Ends the wait for an answer; true if it came.
+    /// Ends the wait for an answer; true if there was one.
     pub fn withdraw(&mut self, waited: Duration, now: Instant) -> bool {
         let asked = self.state.compare_exchange(ASKED, ABSENT, Ordering::AcqRel, Ordering::Acquire);
         match asked {
@@ -128,7 +128,7 @@ impl Worker {
         false
     }
 
-    /// Has the worker wait for work, when it comes to it.
+    /// Queues the worker's wait for work.
     fn expect(&self, state: u8) {
         self.state.store(state, Ordering::Release);
         let state = self.state.clone();
@@ -145,12 +145,12 @@ impl Worker {
         self.expect(COMING);
     }
 
-    /// Notes that taking part spared the caller this much time.
+    /// Records that the worker saved the caller this much time.
     pub fn spared(&mut self, gain: Duration) {
         self.balance.spared(gain);
     }
 
-    /// Notes that the caller would have been ready so much sooner without it.
+    /// Records that the worker cost the caller this much time.
     pub fn lost(&mut self, time: Duration, now: Instant) {
         self.balance.lost(time, now);
     }
@@ -159,11 +159,11 @@ impl Worker {
 /// Answer of a worker that was asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It is away, or not worth the try.
+    /// It has no processor, or a try does not pay.
     No,
     /// It is awake.
     Soon,
-    /// It was asleep, and is on its way.
+    /// It was asleep, and is being woken.
     Late,
 }
 
@@ -200,14 +200,14 @@ fn wait_for_work(state: &AtomicU8) {
     }
 }
 
-/// Gains and costs of a worker, so that one whose processor is taken is not tried too often.
+/// Gains and costs of a worker, which limit the tries of a worker that has lost its processor.
 #[derive(Default)]
 struct Balance {
-    /// Gain for which the next try is worth it; 0 while all goes well.
+    /// Gain from which on the next try pays; 0 for a worker without losses.
     price: Duration,
-    /// Cost of waking it that was not brought in.
+    /// Cost of waking it that no gain has paid for yet.
     wakes: Duration,
-    /// Gain that the worker missed since it last took part.
+    /// Gain that it missed since it last took part.
     missed: Duration,
     last_try: Option<Instant>,
     last_loss: Option<Instant>,
@@ -247,7 +247,7 @@ impl Balance {
     }
 }
 
-/// Workers that no run has.
+/// Workers that are not in use.
 struct Stock {
     idle: Vec<Worker>,
     made: usize,

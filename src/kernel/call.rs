@@ -12,7 +12,7 @@ pub struct Call {
     pub cell: Option<&'static CellSpec>,
     /// Values of the `override` constants, in the table's order.
     pub constants: Vec<u32>,
-    /// The parameter block as words.
+    /// The parameter block as 32-bit words.
     pub params: Vec<u32>,
 }
 
@@ -22,7 +22,7 @@ impl Call {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&self.params))
     }
 
-    /// The constants as their struct. Panics where they are none that the struct gives; a plan's check refuses such calls.
+    /// The constants as their struct. Panics on values that the struct cannot have; a plan's check rejects such calls.
     pub fn constants<C: Constants>(&self) -> C {
         C::of(&self.constants).expect("constants of the kernel")
     }

@@ -7,7 +7,7 @@ use super::{Constant, Region, Touch};
 pub struct Carries(pub u32);
 
 impl Carries {
-    /// True if any are.
+    /// True if any states are carried past the cell.
     pub fn any(self) -> bool {
         self.0 > 0
     }
@@ -22,7 +22,7 @@ impl Carries {
         self.0 >= 2
     }
 
-    /// Reads of the buffer of a key of random bits (2), which `draws` needs, and the lengths of sequences `[B]`.
+    /// Reads of the buffer that holds the key of the random bits (2), which `draws` needs, and the lengths of the sequences `[B]`.
     pub(super) fn key_and_lengths(self, batch: u32, draws: bool) -> Touch {
         let len = if self.ragged() { 2 + batch } else { 2 * draws as u32 };
         Touch::reads(Region::span(0, 1, len))

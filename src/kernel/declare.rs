@@ -37,7 +37,7 @@ impl Constants for NoConstants {
     }
 }
 
-/// Type of a constant: a number, or what a shader writes as one.
+/// Type of a constant: a number, or a type whose values a shader has as numbers.
 pub trait Constant: Copy {
     /// The shader's number.
     fn word(self) -> u32;
@@ -186,7 +186,7 @@ macro_rules! of_call {
     };
 }
 
-/// Elements of a block that a workgroup of so many threads takes.
+/// Elements of a block per workgroup, by the kind of launch and the threads of a workgroup.
 macro_rules! per_group {
     (elementwise, $threads:literal) => {
         $threads
@@ -206,7 +206,7 @@ macro_rules! access {
 }
 
 /// Declares a row of the table. Its launch and its cost are
-/// - `elementwise`: a thread for every element of a block of these sizes, each of so many floating point operations;
+/// - `elementwise`: a thread for every element of a block of these sizes; `flops` are those of an element;
 /// - `rowwise`: the same with a workgroup for every row;
 /// - else `groups` and `flops` of the whole call.
 ///

@@ -28,9 +28,9 @@ params! {
         dst_step: u32,
         /// Destination stride of a row.
         dst_row: u32,
-        /// Index of the first element among the random bits of this site; features of a row, and rows, follow each other.
+        /// Index of the first element in the stream of random bits. It counts the features of a row, then the rows of a step.
         index: u32,
-        /// Stride of the index by step; 0: all steps share theirs.
+        /// Stride of the index by step; 0: all steps have the same bits.
         index_step: u32,
         /// Stream of random bits.
         site: u32,
@@ -65,8 +65,8 @@ impl Dropout {
 /// Twin of `shaders/dropout.wgsl`.
 fn dropout<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Dropout = call.params();
-    let ([words, src], [dst], _) = args.parts(0);
-    let (key, scale) = ([words[0].word(), words[1].word()], F::of(p.scale));
+    let ([key_and_lengths, src], [dst], _) = args.parts(0);
+    let (key, scale) = ([key_and_lengths[0].word(), key_and_lengths[1].word()], F::of(p.scale));
     for t in 0..p.steps {
         for row in 0..p.rows {
             let from = &src[(p.src_offset + t * p.src_step + row * p.src_row) as usize..][..p.features as usize];

@@ -54,7 +54,7 @@ fn embed_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     }
 }
 
-/// The entry that an index means; those beyond the last, which no checked input has, mean the last.
+/// The entry of an index. Indices beyond the last entry, which the host refuses, are clamped to it.
 fn entry<F: Real>(index: F, entries: u32) -> usize {
     index.to_usize().unwrap_or(0).min(entries as usize - 1)
 }

@@ -34,8 +34,7 @@ fn half<F: Real>(call: &Call, args: &mut Args<F>) {
     }
 }
 
-/// The numbers that [`half`] rounded, for the twins of kernels that read f16. No plan of the CPU executor has these unless a
-/// test asks for them.
+/// Numbers that [`half`] rounded, as f32, for the twins of kernels that read f16. Only tests run such kernels on the CPU.
 pub(crate) fn widened<F: Real>(words: &[F]) -> Vec<F> {
     let halves = words.iter().flat_map(|word| [word.word() as u16, (word.word() >> 16) as u16]);
     halves.map(|bits| F::of(f16::from_bits(bits).to_f32())).collect()

@@ -34,8 +34,8 @@ params! {
 }
 
 kernel! {
-    /// Outer products of every head's hidden units and gate gradients, summed over time: one dispatch where matrix products would
-    /// be one a head.
+    /// Outer products of every head's hidden units and gate gradients, summed over time: one dispatch instead of a matrix
+    /// product for each head.
     HEAD_PRODUCT = head_product(HeadProduct, NoConstants) {
         bindings: [read h, read dg, write dr],
         workgroup: [256, 1, 1],

@@ -115,7 +115,7 @@ fn elements<F: Real>(kind: LossKind, y: &[F], t: &[F], level: &[F], g: &mut [F])
                 *g = slope;
             }
         };
-        // The commonest one by itself: a loop of few instructions.
+        // A loop of its own for the most common loss, which then has few instructions.
         if kind == LossKind::Squared {
             each(LossKind::Squared)
         } else {
@@ -159,7 +159,7 @@ fn term<F: Real>(kind: LossKind, y: F, t: F, l: F) -> (F, F) {
     }
 }
 
-/// Σ t·(log Σ e^y − y) over the classes, the largest y taken out first.
+/// Σ t·(log Σ e^y − y) over the classes, with the largest y subtracted first.
 fn softmax<F: Real>(y: &[F], t: impl Fn(usize) -> F, g: &mut [F]) -> F {
     let largest = y.iter().copied().fold(F::neg_infinity(), F::max);
     let total: F = y.iter().map(|&y| (y - largest).exp()).sum();

@@ -80,7 +80,7 @@ fn copy<F: Real>(call: &Call, args: &mut Args<F>) {
     }
 }
 
-/// The two inner axes. Squares of 16 × 16 keep to a few cache lines where one side runs across its rows (a transpose).
+/// Copies the two inner axes. Tiles of 16 × 16 stay within a few cache lines if one side runs across its rows (a transpose).
 fn matrix<F: Real>(
     src: &[F],
     (from, src_2, src_3): (i64, i32, i32),

@@ -6,7 +6,7 @@ use crate::cpu::Args;
 use crate::real::Real;
 
 kinds! {
-    /// One of two directions' outputs.
+    /// Arithmetic that merges the outputs of two directions.
     MergeKind {
         /// Their sum.
         Sum,
@@ -18,7 +18,7 @@ kinds! {
 }
 
 params! {
-    /// The two halves of rows as one.
+    /// Merges the two halves of every row.
     MergeForward {
         /// Rows.
         rows: u32,
@@ -34,13 +34,13 @@ params! {
 constants! {
     /// Constants of [`MERGE_FORWARD`] and [`MERGE_BACKWARD`].
     MergeConstants {
-        /// Arithmetic that makes one of two.
+        /// The arithmetic.
         kind: MergeKind,
     }
 }
 
 kernel! {
-    /// The two directions as one: sum, product or mean.
+    /// Sum, product or mean of the two directions.
     MERGE_FORWARD = merge_forward(MergeForward, MergeConstants) {
         bindings: [read x, write y],
         workgroup: [256, 1, 1],
@@ -72,7 +72,7 @@ fn merge_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 params! {
-    /// The gradient of both halves of rows.
+    /// Gradients of both halves of every row.
     MergeBackward {
         /// Rows.
         rows: u32,

@@ -1,8 +1,8 @@
 //! The [`KERNELS`] table: every kernel with its shader, bindings, parameters, constants and CPU twin.
 //!
-//! A file here is a kernel family: parameter blocks, constants, rows, what a call reads and writes, and the twins; the shaders lie
-//! in `shaders/`. The tests walk the table: a row's bindings, constants and parameter struct are held against the shader's
-//! reflection, its twin against the shader's results.
+//! A file here is a kernel family: parameter blocks, constants, rows, the elements that a call reads and writes, and the twins;
+//! the shaders are in `shaders/`. The tests walk the table: they compare a row's bindings, constants and parameter struct with
+//! the shader's reflection, and its twin with the shader's results.
 //!
 //! ```
 //! use wgpu_lstm::{cell::CELLS, kernel::KERNELS};
@@ -86,7 +86,7 @@ pub enum Access {
 pub struct Binding {
     /// Name in the shader.
     pub name: &'static str,
-    /// Its use.
+    /// Access by the kernel.
     pub access: Access,
 }
 
@@ -110,7 +110,7 @@ pub struct Twin {
     pub f64: fn(&Call, &mut Args<f64>),
 }
 
-/// A row of the table. No other crate can make one: GPUs run these shaders without checks of indices, by what `touches` says.
+/// A row of the table. No other crate can make one: GPUs run these shaders without checks of indices, relying on `touches`.
 ///
 /// ```compile_fail
 /// use wgpu_lstm::kernel::{FILL, Kernel};
@@ -120,9 +120,9 @@ pub struct Twin {
 pub struct Kernel {
     /// Name in plans, logs and file names.
     pub name: &'static str,
-    /// WGSL of `shaders/<name>.wgsl`, without what is put in front.
+    /// WGSL of `shaders/<name>.wgsl`, without the common functions and the cell that are put in front of it.
     pub shader: &'static str,
-    /// True if a cell's source stands in front of the shader.
+    /// True if a cell's source is put in front of the shader.
     pub takes_cell: bool,
     /// True if the recurrent weights are pairs of f16, as [`HALF`] makes them.
     pub half_weights: bool,
@@ -134,7 +134,7 @@ pub struct Kernel {
     pub constants: &'static [&'static str],
     /// Threads per workgroup, as in the shader; 0 where the constant `THREADS` says how many.
     pub workgroup: [u32; 3],
-    /// The Rust function that does the same.
+    /// The CPU twin: the Rust function with the same effect.
     pub twin: Twin,
     /// Workgroups for a call.
     pub groups: fn(&Call) -> [u64; 3],
@@ -151,7 +151,7 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// The complete WGSL: common functions, the cell where the kernel takes one, and the kernel.
+    /// The complete WGSL: common functions, the cell if the kernel takes one, and the kernel.
     pub fn source(&self, cell: Option<&CellSpec>) -> String {
         let cell = cell.filter(|_| self.takes_cell).map(CellSpec::source).unwrap_or_default();
         [

@@ -6,15 +6,15 @@ use crate::cpu::Args;
 use crate::real::Real;
 
 params! {
-    /// Rows brought to mean 0 and variance 1, scaled and shifted.
+    /// Normalises rows to mean 0 and variance 1, then scales and shifts them.
     NormForward {
         /// Rows.
         rows: u32,
         /// Features of a row.
         features: u32,
-        /// Rows, one after another, that share their weights.
+        /// Consecutive rows that share a set of weights.
         group: u32,
-        /// Weights that rows take in turns.
+        /// Sets of weights; groups of rows cycle through them.
         groups: u32,
         /// First element of x [rows, features].
         x_offset: u32,
@@ -30,7 +30,7 @@ constants! {
     NormForwardConstants {
         /// True if there is a bias.
         bias: bool,
-        /// True if y is added to.
+        /// True if the result is added to y; else it overwrites y.
         add: bool,
     }
 }
@@ -83,14 +83,14 @@ pub(super) fn moments<F: Real>(row: &[F], epsilon: f32) -> (F, F) {
     (mean, (variance + F::of(epsilon)).sqrt().recip())
 }
 
-/// The weights of a row: `group` rows share some, and so on in turns.
+/// The weights of a row: groups of `group` rows cycle through `groups` sets.
 fn of_row<F>(weight: &[F], row: usize, [group, groups, features]: [u32; 3]) -> &[F] {
     let own = row / group as usize % groups as usize;
     &weight[own * features as usize..][..features as usize]
 }
 
 params! {
-    /// Gradient of rows that were normalised, and the terms of the weight's gradient, summed over steps.
+    /// Gradient of the rows before normalisation, and the terms of the weight's gradient, summed over steps.
     NormBackward {
         /// Rows of a step.
         rows: u32,
@@ -98,9 +98,9 @@ params! {
         steps: u32,
         /// Features of a row.
         features: u32,
-        /// Rows, one after another, that share their weights.
+        /// Consecutive rows that share a set of weights.
         group: u32,
-        /// Weights that rows take in turns.
+        /// Sets of weights; groups of rows cycle through them.
         groups: u32,
         /// First element of x [steps, rows, features].
         x_offset: u32,
@@ -116,7 +116,7 @@ params! {
 constants! {
     /// Constants of [`NORM_BACKWARD`].
     NormBackwardConstants {
-        /// True if the terms of the weight's gradient are added to.
+        /// True if the terms of the weight's gradient are added to `dweight`; else they overwrite it.
         add: bool,
     }
 }

@@ -1,15 +1,15 @@
-//! The hidden state of an LSTM whose cell state is normalised on its way there.
+//! The hidden state of an LSTM with a normalised cell state: h = o ⊙ activation(LN(c)).
 
 use super::declare::{constants, kernel, params};
 use super::{Call, Carries, Region, Touch, norm::moments};
 use crate::activation::Shape;
-use crate::cpu::{Args, Words, time};
+use crate::cpu::{Args, KeyAndLengths, time};
 use crate::random::bits;
 use crate::real::Real;
 
 params! {
-    /// The hidden state of a step from its output gate and its cell state, which is normalised on the way; what is carried past
-    /// the step.
+    /// The hidden state of a step from its output gate and its normalised cell state; both states where they are carried past the
+    /// step.
     NormStateForward {
         /// B.
         batch: u32,
@@ -33,13 +33,13 @@ params! {
         zoneout_h: u32,
         /// The same for c'.
         zoneout_c: u32,
-        /// In inference h is this share of h' and the rest of what the step made.
+        /// In inference, share of h' in h; the hidden state that the step computes has the rest.
         keep_h: f32,
         /// The same for c.
         keep_c: f32,
         /// α of the output's activation.
         alpha: f32,
-        /// β of it.
+        /// β of the output's activation.
         beta: f32,
         /// Added to the variance.
         epsilon: f32,
@@ -51,7 +51,7 @@ constants! {
     NormStateForwardConstants {
         /// H.
         h: u32,
-        /// True in training, where zoneout is by chance.
+        /// True in training, where zoneout is random.
         train: bool,
         /// States carried past the step.
         carries: Carries,
@@ -61,7 +61,7 @@ constants! {
 }
 
 kernel! {
-    /// The hidden state of a step whose cell state is normalised on its way there.
+    /// The hidden state of a step from its output gate and its normalised cell state.
     NORM_STATE_FORWARD = norm_state_forward(NormStateForward, NormStateForwardConstants) {
         bindings: [read norm, write h, write c, read words],
         workgroup: [64, 1, 1],
@@ -96,8 +96,8 @@ fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     if !args.reserve(n) {
         return;
     }
-    let ([norm, words], [h, c], made) = args.parts(n);
-    let (batch, words) = (p.batch as usize, Words(words));
+    let ([norm, key_and_lengths], [h, c], made) = args.parts(n);
+    let (batch, key_and_lengths) = (p.batch as usize, KeyAndLengths(key_and_lengths));
     let slot = p.directions as usize * batch * n;
     for row in 0..p.directions as usize * batch {
         let (direction, first) = (row / batch, row * n);
@@ -105,8 +105,8 @@ fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
         let (h_prev, h_new) = h[p.h_in as usize..].split_at_mut(slot);
         let (h_prev, h_new) = (&h_prev[first..][..n], &mut h_new[first..][..n]);
         let (c_in, c_out) = (p.c_in as usize + first, p.c_out as usize + first);
-        let on =
-            !carries.ragged() || words.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
+        let on = !carries.ragged()
+            || key_and_lengths.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
         made.copy_from_slice(&c[c_out..][..n]);
         let (mean, scale) = moments(made, p.epsilon);
         for u in 0..n {
@@ -115,7 +115,7 @@ fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
             let mut c_made = made[u];
             if carries.zoneout() && train {
                 let index = (p.step as usize * slot + first + u) as u32;
-                let chance = bits(words.key(), [index, p.site]);
+                let chance = bits(key_and_lengths.key(), [index, p.site]);
                 h_made = if chance[0] < p.zoneout_h { h_prev[u] } else { h_made };
                 c_made = if chance[1] < p.zoneout_c { c_prev } else { c_made };
             } else if carries.zoneout() {
@@ -129,7 +129,7 @@ fn norm_state_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 params! {
-    /// The gradients of a step's output gate and of the cell state that it made; what goes past the step.
+    /// Gradients of a step's output gate and of its cell state; gradients that are carried past the step.
     NormStateBackward {
         /// B.
         batch: u32,
@@ -141,7 +141,7 @@ params! {
         saved_offset: u32,
         /// Gradient of h [D, B, H].
         dh_offset: u32,
-        /// Gradient of c [2, D, B, H]; the second part went past the later step.
+        /// Gradient of c [2, D, B, H]; the second part was carried past the later step.
         dc_offset: u32,
         /// The step of the scan.
         step: u32,
@@ -157,7 +157,7 @@ params! {
         zoneout_c: u32,
         /// α of the output's activation.
         alpha: f32,
-        /// β of it.
+        /// β of the output's activation.
         beta: f32,
         /// Bounds the cell state.
         cell_clip: f32,
@@ -181,7 +181,7 @@ constants! {
 }
 
 kernel! {
-    /// Gradients of the output gate and the cell state of such a step.
+    /// Gradients of a step's output gate and cell state through [`NORM_STATE_FORWARD`].
     NORM_STATE_BACKWARD = norm_state_backward(NormStateBackward, NormStateBackwardConstants) {
         bindings: [read norm, read c, read saved, read dh, read words, write sums, write past, write out],
         workgroup: [64, 1, 1],
@@ -215,14 +215,14 @@ fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let NormStateBackwardConstants { h, carries, kinds } = call.constants();
     let n = h as usize;
     let output = Shape { kind: kinds >> 16 & 0xff, alpha: p.alpha, beta: p.beta };
-    // Of these two the value alone is needed, which no parameter changes once it is saved.
+    // Only the values of these two are needed, which do not depend on α and β once they are saved.
     let [gate, candidate] = [kinds & 0xff, kinds >> 8 & 0xff].map(|kind| Shape { kind, ..Shape::default() });
     let coupled = kinds >> 24 & 1 == 1;
     if !args.reserve(n) {
         return;
     }
-    let ([norm, c, saved, dh, words], [sums, past, out], made) = args.parts(n);
-    let (batch, words, count) = (p.batch as usize, Words(words), F::of(n as f32));
+    let ([norm, c, saved, dh, key_and_lengths], [sums, past, out], made) = args.parts(n);
+    let (batch, key_and_lengths, count) = (p.batch as usize, KeyAndLengths(key_and_lengths), F::of(n as f32));
     let slot = p.directions as usize * batch * n;
     for row in 0..p.directions as usize * batch {
         let (direction, first) = (row / batch, row * n);
@@ -230,12 +230,12 @@ fn norm_state_backward<F: Real>(call: &Call, args: &mut Args<F>) {
         let plane = |q: usize| &saved[p.saved_offset as usize + q * slot + first..][..n];
         let [i, f, g, o] = [0, 1, 2, 3].map(plane);
         let c_prev = &c[p.c_in as usize + first..][..n];
-        let on =
-            !carries.ragged() || words.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
+        let on = !carries.ragged()
+            || key_and_lengths.holds(row % batch, time(p.step as usize, p.total_steps, direction, p.backwards));
         let kept = |u: usize| {
             let index = (p.step as usize * slot + first + u) as u32;
             let zoneout = carries.zoneout();
-            let chance = if zoneout { bits(words.key(), [index, p.site]) } else { [u32::MAX; 2] };
+            let chance = if zoneout { bits(key_and_lengths.key(), [index, p.site]) } else { [u32::MAX; 2] };
             [!on || zoneout && chance[0] < p.zoneout_h, !on || zoneout && chance[1] < p.zoneout_c]
         };
         let limit = F::of(p.cell_clip);

@@ -8,7 +8,7 @@ use crate::simd::{Work, dispatch};
 use pulp::Simd;
 
 /// Numbers of an update that the host sends at each step: factors of the mean of gradients (or the velocity) and of the
-/// gradient, ε outside the root and inside it, and what decoupled weight decay leaves of a weight.
+/// gradient, ε outside the root and inside it, and the factor of the weight (1 without decoupled weight decay).
 pub(crate) const HYPER: usize = 5;
 
 params! {
@@ -81,7 +81,7 @@ params! {
 }
 
 kernel! {
-    /// Adam and its kin: Nadam and RMSprop.
+    /// Adam, Nadam and RMSprop.
     ADAM = adam(Adam, NoConstants) {
         bindings: [read hyper, read scale, read gradient, write weight, write m, write v],
         workgroup: [256, 1, 1],
@@ -136,7 +136,7 @@ impl<F: Real> Work for AdamShare<'_, F> {
     fn run<S: Simd>(self, _: S) {
         let [_, of_gradient, _, inside, left] = self.hyper;
         let adds = self.p.l2 != 0.0 || of_gradient != F::zero() || inside != F::zero() || left != F::one();
-        // Adam without anything added, the commonest, has a loop without the terms that are 0: the same bits, sooner.
+        // Plain Adam, the most common, has a loop without the terms that are 0: the same bits, faster.
         if self.p.limit == f32::MAX && !adds && !self.m.is_empty() {
             self.update::<true>()
         } else {

@@ -5,11 +5,11 @@ use super::{Call, Region, Touch};
 use crate::cpu::Args;
 use crate::real::Real;
 
-/// The time that stands for none.
+/// Marks an element of `at` that has no time yet.
 const NONE: u32 = u32::MAX;
 
 kinds! {
-    /// The vector that pooling makes of a sequence.
+    /// Pooling of a sequence to one vector.
     PoolKind {
         /// The last step.
         Last,
@@ -37,7 +37,7 @@ params! {
         x_step: u32,
         /// Stride of x by row.
         x_row: u32,
-        /// Time of the first step; from 0 on, y is made anew.
+        /// Time of the first step; at 0, y is overwritten.
         time: u32,
         /// T.
         total_steps: u32,
@@ -47,7 +47,7 @@ params! {
 constants! {
     /// Constants of [`POOL_FORWARD`] and [`POOL_BACKWARD`].
     PoolConstants {
-        /// The vector.
+        /// The kind of pooling.
         kind: PoolKind,
         /// True if sequences have lengths.
         ragged: bool,
@@ -55,7 +55,7 @@ constants! {
 }
 
 kernel! {
-    /// One vector of each row's steps: the last, their mean or the largest.
+    /// One vector of each row's steps: the last, their mean, the largest or their sum.
     POOL_FORWARD = pool_forward(PoolForward, PoolConstants) {
         bindings: [read words, read x, write y, write at],
         workgroup: [256, 1, 1],
@@ -81,9 +81,9 @@ impl PoolForward {
 fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: PoolForward = call.params();
     let PoolConstants { kind, ragged } = call.constants();
-    let ([words, x], [y, at], _) = args.parts(0);
+    let ([key_and_lengths, x], [y, at], _) = args.parts(0);
     for row in 0..p.batch {
-        let len = if ragged { words[2 + row as usize].word() } else { p.total_steps };
+        let len = if ragged { key_and_lengths[2 + row as usize].word() } else { p.total_steps };
         for f in 0..p.features {
             let i = (row * p.features + f) as usize;
             let (mut value, mut best) = if p.time > 0 { (y[i], at[i].word()) } else { (F::zero(), NONE) };
@@ -103,7 +103,7 @@ fn pool_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 params! {
-    /// The gradient of a chunk of steps from that of one vector.
+    /// Gradient of a chunk of steps, from that of the pooled vector.
     PoolBackward {
         /// Steps of this chunk.
         steps: u32,
@@ -123,7 +123,7 @@ params! {
 }
 
 kernel! {
-    /// Gradient of the steps of which one vector was taken.
+    /// Gradient through pooling.
     POOL_BACKWARD = pool_backward(PoolBackward, PoolConstants) {
         bindings: [read words, read dy, read at, write dx],
         workgroup: [256, 1, 1],
@@ -148,11 +148,11 @@ impl PoolBackward {
 fn pool_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: PoolBackward = call.params();
     let PoolConstants { kind, ragged } = call.constants();
-    let ([words, dy, at], [dx], _) = args.parts(0);
+    let ([key_and_lengths, dy, at], [dx], _) = args.parts(0);
     let slot = (p.batch * p.features) as usize;
     for (n, dx) in dx[p.dx_offset as usize..][..p.steps as usize * slot].iter_mut().enumerate() {
         let (i, time) = (n % slot, p.time + (n / slot) as u32);
-        let len = if ragged { words[2 + i / p.features as usize].word() } else { p.total_steps };
+        let len = if ragged { key_and_lengths[2 + i / p.features as usize].word() } else { p.total_steps };
         let factor = match kind {
             PoolKind::Mean if time < len => F::one() / F::of(len as f32),
             PoolKind::Sum if time < len => F::one(),

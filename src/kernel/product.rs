@@ -6,7 +6,7 @@ use crate::cpu::matmul;
 
 params! {
     /// C[m, n] (+)= Σ_k A[m, k]·B[k, n]. The axes m and k are split in two (m / m_split, m % m_split), each part with
-    /// its own stride: rows (t, b) of a sequence can so be read in either direction of time and from any layout.
+    /// its own stride, so that rows (t, b) of a sequence can be read in either direction of time and from any layout.
     Matmul {
         /// Rows of C.
         m: u32,
@@ -44,7 +44,7 @@ params! {
         c_m_hi: i32,
         /// Stride of C by m % m_split; columns are contiguous.
         c_m_lo: i32,
-        /// Terms that a workgroup sums; the next ones are another workgroup's, and another part of C. A multiple of k_split
+        /// Terms that a workgroup sums; another workgroup sums the next ones, into another part of C. A multiple of k_split
         /// unless that is k. 0: all.
         part: u32,
         /// Stride of C by part.
@@ -66,7 +66,7 @@ kernel! {
 constants! {
     /// Constants of [`MATMUL_REGISTERS`].
     MatmulRegistersConstants {
-        /// Rows of C that a thread makes: 8, 4, or 1 (with `a_along_k`).
+        /// Rows of C that a thread computes: 8, 4, or 1 (with `a_along_k`).
         rows: u32,
         /// True if four terms of a row of A lie side by side, false if four rows of a term do.
         a_along_k: bool,
@@ -88,7 +88,7 @@ kernel! {
 }
 
 impl Matmul {
-    /// C = A·B, all three in rows.
+    /// C = A·B, all three row-major.
     pub fn plain(m: u32, n: u32, k: u32) -> Matmul {
         Matmul {
             m,
@@ -114,8 +114,8 @@ impl Matmul {
         }
     }
 
-    /// Constants with which [`MATMUL_REGISTERS`] makes this product by loads of four elements; `None` where sizes or strides
-    /// do not allow it.
+    /// Constants with which [`MATMUL_REGISTERS`] computes this product by loads of four elements; `None` if sizes or strides
+    /// do not allow them.
     pub fn fours(&self) -> Option<MatmulRegistersConstants> {
         let four = |values: &[i64]| values.iter().all(|value| value % 4 == 0);
         let [k, m] = [self.k.min(self.k_split), self.m.min(self.m_split)].map(i64::from);
@@ -148,7 +148,7 @@ impl Matmul {
         if self.part == 0 { 1 } else { self.k.div_ceil(self.part) }
     }
 
-    /// Workgroups that make so many rows and columns of C each.
+    /// Workgroups, each of which computes a block of `rows` × `columns` of C.
     fn groups(&self, rows: u32, columns: u32) -> [u64; 3] {
         [self.n.div_ceil(columns) as u64, self.m.div_ceil(rows) as u64, self.parts() as u64]
     }

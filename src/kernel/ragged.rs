@@ -1,8 +1,8 @@
-//! Rows past the end of their sequence: zeros, and states that stay.
+//! Rows past the end of their sequence: outputs set to zero, states carried on.
 
 use super::declare::{kernel, params};
 use super::{Call, NoConstants, Region, Touch};
-use crate::cpu::{Args, Words, time};
+use crate::cpu::{Args, KeyAndLengths, time};
 use crate::real::Real;
 
 params! {
@@ -57,7 +57,7 @@ impl Trim {
 /// Twin of `shaders/trim.wgsl`.
 fn trim<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Trim = call.params();
-    let ([words, src], [dst], _) = args.parts(0);
+    let ([key_and_lengths, src], [dst], _) = args.parts(0);
     let at = |offset: u32, s: u32, step: i32, row: u32, row_stride: i32| {
         (offset as i64 + s as i64 * step as i64 + row as i64 * row_stride as i64) as usize
     };
@@ -66,7 +66,7 @@ fn trim<F: Real>(call: &Call, args: &mut Args<F>) {
         for row in 0..p.batch {
             let from = &src[at(p.src_offset, s, p.src_step, row, p.src_row)..][..p.features as usize];
             let to = &mut dst[at(p.dst_offset, s, p.dst_step, row, p.dst_row)..][..p.features as usize];
-            if time < words[2 + row as usize].word() as i64 {
+            if time < key_and_lengths[2 + row as usize].word() as i64 {
                 to.copy_from_slice(from);
             } else {
                 to.fill(F::zero());
@@ -76,7 +76,7 @@ fn trim<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 params! {
-    /// `dst[d, b, f]`, or what is added to it, of rows whose sequence does not hold a step's time.
+    /// `dst[d, b, f] (+)= src[d, b, f]` in rows that are past the end of their sequence at a step's time.
     Carry {
         /// B.
         batch: u32,
@@ -100,7 +100,7 @@ params! {
 }
 
 kernel! {
-    /// States, or their gradients, of rows whose sequence does not hold a time.
+    /// Copy of states, or sum of gradients, in rows that are past the end of their sequence.
     CARRY = carry(Carry, NoConstants) {
         bindings: [read words, read src, write dst],
         workgroup: [256, 1, 1],
@@ -123,10 +123,12 @@ impl Carry {
 /// Twin of `shaders/carry.wgsl`.
 fn carry<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Carry = call.params();
-    let ([words, src], [dst], _) = args.parts(0);
+    let ([key_and_lengths, src], [dst], _) = args.parts(0);
     let (batch, n) = (p.batch as usize, p.features as usize);
     for row in 0..p.directions as usize * batch {
-        if Words(words).holds(row % batch, time(p.step as usize, p.total_steps, row / batch, p.backwards)) {
+        if KeyAndLengths(key_and_lengths)
+            .holds(row % batch, time(p.step as usize, p.total_steps, row / batch, p.backwards))
+        {
             continue;
         }
         let from = &src[p.src_offset as usize + row * n..][..n];

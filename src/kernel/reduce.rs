@@ -61,7 +61,7 @@ fn column_sum<F: Real>(call: &Call, args: &mut Args<F>) {
 params! {
     /// `sums[out_offset + g]` = Σ values (or squares) of slice g.
     Reduce {
-        /// Elements in all.
+        /// Number of elements.
         n: u32,
         /// First element.
         offset: u32,

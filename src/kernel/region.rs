@@ -25,12 +25,12 @@ impl Region {
         Region { offset, axes: all }
     }
 
-    /// `len` elements in a row, as rows and columns since a length may pass 32 bits.
+    /// Contiguous elements, counted as rows times columns since their number may pass 32 bits.
     pub(super) fn span(offset: u32, rows: u32, columns: u32) -> Region {
         Region::strided(offset, [(rows, columns as i32), (columns, 1)])
     }
 
-    /// Number of elements, or `u64::MAX` where they are more.
+    /// Number of elements, `u64::MAX` if there are more.
     pub fn len(&self) -> u64 {
         self.axes.iter().fold(1, |len: u64, &(n, _)| len.saturating_mul(n as u64))
     }
@@ -74,7 +74,7 @@ impl Region {
 }
 
 impl Touch {
-    pub(super) fn nothing() -> Touch {
+    pub(super) fn none() -> Touch {
         Touch::default()
     }
 
@@ -86,7 +86,7 @@ impl Touch {
         Touch { read: None, write: Some(region) }
     }
 
-    /// Writes, and reads the same before if `also_reads`.
+    /// Writes a region, and reads it before that if `also_reads`.
     pub(super) fn updates(region: Region, also_reads: bool) -> Touch {
         Touch { read: also_reads.then_some(region), write: Some(region) }
     }
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(bounds, 8..26);
         assert_eq!(Region::strided(5, [(3, -6)]).bounds().end, u64::MAX);
         assert!(Region::span(7, 0, 3).is_empty());
-        // Sizes and reaches that pass 64 bits are no small ones.
+        // Sizes and bounds that pass 64 bits saturate.
         let huge = Region::strided(0, [(u32::MAX, i32::MAX); 4]);
         assert_eq!((huge.len(), huge.bounds().end), (u64::MAX, u64::MAX));
         let powers = Region::strided(0, [(1 << 16, 0); 4]);

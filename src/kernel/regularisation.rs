@@ -16,7 +16,7 @@ params! {
 }
 
 kernel! {
-    /// Factor that brings the gradients' norm to at most a maximum.
+    /// Factor that scales the gradients' norm down to at most a maximum.
     CLIP = clip(Clip, NoConstants) {
         bindings: [read squares, write scale],
         workgroup: [1, 1, 1],

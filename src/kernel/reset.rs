@@ -18,7 +18,7 @@ params! {
         hidden: u32,
         /// Biases per gate.
         biases: u32,
-        /// W·x of the step [D, B, 4H]; R·h' of the gates r and z is added.
+        /// W·x of the step [D, B, 4H]; R·h' of the gates r and z is added to it.
         xw_offset: u32,
         /// h' as products read it, [D, B, H].
         h_offset: u32,
@@ -26,7 +26,7 @@ params! {
         s_offset: u32,
         /// α of the gates' activation.
         alpha: f32,
-        /// β of it.
+        /// β of the gates' activation.
         beta: f32,
         /// Bounds what goes into the activation.
         clip: f32,
@@ -87,7 +87,7 @@ fn reset_forward<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 params! {
-    /// The reset gate backward, from the gradient of s.
+    /// Gradients of the reset gate and, by way of s, of h', from the gradient of s.
     ResetBackward {
         /// B.
         batch: u32,
@@ -105,7 +105,7 @@ params! {
         clipped: u32,
         /// α of the gates' activation.
         alpha: f32,
-        /// β of it.
+        /// β of the gates' activation.
         beta: f32,
         /// The clip.
         clip: f32,
@@ -113,7 +113,7 @@ params! {
 }
 
 kernel! {
-    /// Gradient through such a gate.
+    /// Gradient through the reset gate.
     RESET_BACKWARD = reset_backward(ResetBackward, ResetConstants) {
         bindings: [read ds, read saved, read h, write dg, write dr, write back, write sums],
         workgroup: [256, 1, 1],

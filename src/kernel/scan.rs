@@ -4,7 +4,8 @@ use super::declare::{constants, kernel, params};
 use super::{Call, Carries, Kernel, Region, Touch};
 use crate::cell::Settings;
 use crate::cpu::{scan_backward, scan_forward};
-/// Workgroups of the recurrence: so many units, so many batch rows, one direction each.
+
+/// Workgroups of the recurrence, each of `units` hidden units and `rows` batch rows in one direction.
 fn groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u64; 3] {
     [hidden.div_ceil(units) as u64, batch.div_ceil(rows) as u64, directions as u64]
 }
@@ -26,7 +27,7 @@ params! {
         h_in: u32,
         /// Slot of the states beside h before the first step, [STATES, D, B, H].
         c_in: u32,
-        /// Slot of those after it: of the first step in training, where the other steps' follow; else of the last.
+        /// Slot of the states after the first step in training, where those of the other steps follow; else after the last.
         c_out: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
@@ -42,7 +43,7 @@ params! {
         zoneout_h: u32,
         /// The same for c'.
         zoneout_c: u32,
-        /// In inference h is this share of h' and the rest of what the cell made.
+        /// In inference, share of h' in h; the hidden state that the cell computes has the rest.
         keep_h: f32,
         /// The same for c.
         keep_c: f32,
@@ -70,8 +71,8 @@ constants! {
     ScanForwardConstants {
         /// H.
         h: u32,
-        /// Width of the recurrent state. Where it is not H, `saved` gets what is to be projected, after the values kept for
-        /// backward.
+        /// Width of the recurrent state. If it is not H, the hidden state before its projection goes to `saved`, after the values
+        /// kept for backward.
         k: u32,
         /// True if values for backward are kept.
         train: bool,
@@ -85,13 +86,13 @@ constants! {
         rows: u32,
         /// Hidden units of a workgroup.
         units: u32,
-        /// Hidden units that a thread makes at once.
+        /// Hidden units that a thread computes at once.
         span: u32,
         /// Threads of a workgroup.
         threads: u32,
-        /// Terms of the recurrent product: K / heads, or 0 where there is none or other kernels have added it to xw.
+        /// Terms of the recurrent product: K / heads, or 0 if there is none or if other kernels have added it to xw.
         terms: u32,
-        /// Heads: groups of units that do not see each other.
+        /// Heads: groups of units without recurrent weights between them.
         heads: u32,
     }
 }
@@ -112,8 +113,8 @@ kernel! {
 pub static SCAN_FORWARD_HALF: Kernel = Kernel { name: "scan_forward_half", half_weights: true, ..SCAN_FORWARD };
 
 impl ScanForward {
-    /// Empty, which a plan's check refuses, for several steps between which other kernels have work, for units of a thread that
-    /// are not all in one head, and for heads of different sizes.
+    /// Empty (the plan check rejects it) if there are several steps with a projection between them, if units of a thread are in
+    /// different heads, or if heads differ in size.
     fn touches(&self, c: &ScanForwardConstants, call: &Call) -> Vec<Touch> {
         let ScanForwardConstants { h, k, train, drop, carries, span, terms, heads, .. } = *c;
         let (d, projected) = (self.directions, h != k);
@@ -173,8 +174,8 @@ params! {
         dy_direction: u32,
         /// Stride of dy by batch row.
         dy_row: u32,
-        /// 1: dy counts in rows whose sequence does not hold the time, too: it holds what later steps send back, or outputs are
-        /// repeated there.
+        /// 1: dy counts past the end of a sequence, too: it includes gradients that later steps send back, or outputs are repeated
+        /// there.
         dy_whole: u32,
         /// First step of saved [steps, SAVED, D, B, H].
         saved_offset: u32,
@@ -200,9 +201,9 @@ params! {
         zoneout_c: u32,
         /// Stream of random bits of the mask on h'.
         drop_site: u32,
-        /// The mask is 0 where its random bits are below this; 0: there is none.
+        /// The mask is 0 where its random bits are below this; 0: there is no mask.
         drop: u32,
-        /// The mask elsewhere.
+        /// Value of the mask elsewhere.
         drop_scale: f32,
         /// α of the gates' activation, as in the forward pass, here and below.
         gate_alpha: f32,
@@ -238,11 +239,11 @@ constants! {
         rows: u32,
         /// Hidden units of a workgroup.
         units: u32,
-        /// Hidden units that a thread makes at once.
+        /// Hidden units that a thread computes at once.
         span: u32,
         /// Threads of a workgroup.
         threads: u32,
-        /// Units whose gates go into the recurrent product: H / heads, or 0 where there is none.
+        /// Units whose gates go into the recurrent product: H / heads, or 0 if there is none.
         terms: u32,
         /// Heads, as in the forward pass.
         heads: u32,
@@ -270,7 +271,7 @@ impl ScanBackward {
         (1 + extra as u32) * self.directions * self.batch * 4 * hidden
     }
 
-    /// Empty, which a plan's check refuses, unless a head's units are a multiple of SPAN.
+    /// Empty (the plan check rejects it) unless a head's units are a multiple of SPAN.
     fn touches(&self, c: &ScanBackwardConstants, call: &Call) -> Vec<Touch> {
         let ScanBackwardConstants { h, drop, carries, span, terms, heads, .. } = *c;
         let whole = heads > 0 && h.is_multiple_of(heads) && (h / heads).is_multiple_of(span.max(1));
@@ -279,7 +280,7 @@ impl ScanBackward {
         }
         let (d, steps) = (self.directions, self.steps);
         let units = self.batch * h;
-        let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::nothing() };
+        let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::none() };
         let gates = |offset, count| Region::span(offset, count * d * self.batch, 4 * h);
         let halves = 1 + call.kernel.half_weights as u32; // weights to an element
         let with_dy = steps.saturating_sub(self.dy_from);
@@ -289,7 +290,7 @@ impl ScanBackward {
         let extra = call.cell.is_some_and(|cell| cell.extra);
         let states = call.cell.map_or(1, |cell| cell.states.len() as u32);
         let next = self.has_next == 1;
-        // dbias is written before it is read; then those of the states, and the hidden state's gradient where it is carried.
+        // Gradients of parameters are written before they are read; those of the states, and of h where it is carried, follow them.
         let carry = carries.any() as u32;
         let state = Region::span(self.parameter_sums(h, extra), (states + carry) * d, units);
         let sums = Region::span(0, (4 * (1 + extra as u32) + states + carry) * d, units);
@@ -313,7 +314,7 @@ impl ScanBackward {
     }
 }
 
-/// The numbers of a cell's settings, of a parameter block that has them.
+/// Conversion between a cell's settings and a parameter block that has their numbers.
 macro_rules! settings {
     ($params:ident) => {
         impl $params {

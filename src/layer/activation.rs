@@ -1,4 +1,4 @@
-//! The activation layer, and activations at the end of others.
+//! The activation layer, and activations inside other layers.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use crate::activation::{Activation, Shape};
@@ -29,7 +29,7 @@ impl Operator for Activation {
         Ok(vec![site.step(site.input)])
     }
 
-    /// y = activation(x), in a copy: x can be a history that the recurrent layer reads again.
+    /// Computes y = activation(x) in a copy, since x can be a state history that its recurrent layer reads again.
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
         let x = &x[0];
         plan.section(format!("{} forward", site.name));
@@ -60,7 +60,7 @@ impl Trace for Activated {
     }
 }
 
-/// activation(y + bias) in the place of y: [rows, features] from an offset; without a bias, y alone.
+/// Overwrites y, [rows, features] from an offset, with activation(y + bias), or with activation(y) without a bias.
 pub(crate) fn apply(
     builder: &mut Builder,
     activation: Activation,
@@ -88,7 +88,7 @@ pub(crate) fn apply(
     }
 }
 
-/// The gradient before an activation in the place of dy, from its output y, both [rows, features] from an offset.
+/// Overwrites dy with the gradient before the activation, from its output y; both are [rows, features] from an offset.
 pub(crate) fn apply_backward(
     builder: &mut Builder,
     activation: Activation,

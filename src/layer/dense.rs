@@ -38,17 +38,17 @@ impl Dense {
         Dense { init: Init::Keras, ..Dense::new(units) }
     }
 
-    /// Whether a bias is added.
+    /// Adds a bias (the default), or none.
     pub fn bias(self, bias: bool) -> Dense {
         Dense { bias, ..self }
     }
 
-    /// What follows the sum.
+    /// Activation of the sum. Linear by default.
     pub fn activation(self, activation: Activation) -> Dense {
         Dense { activation, ..self }
     }
 
-    /// How the weights start.
+    /// Initial weights.
     pub fn init(self, init: Init) -> Dense {
         Dense { init, ..self }
     }
@@ -100,7 +100,7 @@ impl Operator for Dense {
         Some(self.activation)
     }
 
-    /// weight [units, input], bias `[units]`; the bias's tensor is empty where there is none.
+    /// Weight [units, input] and bias `[units]`, whose tensor is empty if there is none.
     fn parameters(&self, name: &str, input: usize) -> Vec<DeviceTensor> {
         let [of_weight, of_bias] = match self.init {
             Init::PyTorch => [(); 2].map(|()| Initial::Uniform(1.0 / (input as f64).sqrt())),
@@ -168,7 +168,7 @@ struct DenseTrace {
 }
 
 impl Trace for DenseTrace {
-    /// dW, db and, where it is asked for, dx. `dy` is overwritten with the gradient before the activation.
+    /// Computes dW, db and, if the caller needs it, dx. `dy` is overwritten with the gradient before the activation.
     fn backward(
         &self,
         plan: &mut Builder,

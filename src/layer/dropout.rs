@@ -1,13 +1,13 @@
-//! The dropout layer: in training, elements set to 0 by chance.
+//! The dropout layer: in training, elements set to 0 at random.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
-use crate::schedule::{Builder, Drop, Sequence};
+use crate::schedule::{Builder, DropoutMask, Sequence};
 use serde::{Deserialize, Serialize};
 
-/// In training, sets elements to 0 with a probability and scales the others so that the expected value stays; else it does
-/// nothing. As [`torch.nn.Dropout`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html) and
+/// In training, sets elements to 0 with a probability and scales the others so that the expected value stays; in inference it is
+/// the identity. As [`torch.nn.Dropout`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html) and
 /// [Keras's Dropout](https://keras.io/api/layers/regularization_layers/dropout/).
 ///
 /// ```
@@ -61,7 +61,7 @@ impl Operator for Dropout {
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
         let (mut y, probability) = (x[0].clone(), self.probability);
         let drops = site.train && probability > 0.0;
-        let drop = drops.then(|| Drop { probability, site: plan.site(), shared: false });
+        let drop = drops.then(|| DropoutMask { probability, rng_stream: plan.rng_stream(), shared: false });
         if let Some(drop) = drop {
             plan.section(format!("{} forward", site.name));
             y = plan.dropout(&format!("{}.y", site.name), &y, site.batch, drop)?;
@@ -70,8 +70,8 @@ impl Operator for Dropout {
     }
 }
 
-/// The mask; `None` where nothing was dropped.
-struct Dropped(Option<Drop>);
+/// The mask; `None` in inference and for a probability of 0.
+struct Dropped(Option<DropoutMask>);
 
 impl Trace for Dropped {
     fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>> {

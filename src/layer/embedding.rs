@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Rows that one dispatch of the table's gradient sums: some drivers end a shader's loops after 65,535 iterations.
 const MOST_ROWS: u32 = 1 << 15;
 
-/// A learned vector for each of so many things: takes one feature, a whole number from 0 to below `entries`, and gives
-/// `features`. As [`torch.nn.Embedding`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html) and
+/// A table of `entries` learned vectors: from one input feature, a whole number from 0 to below `entries`, to `features` output
+/// features. As [`torch.nn.Embedding`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html) and
 /// [Keras's Embedding](https://keras.io/api/layers/core_layers/embedding/); only as the first layer of a model of one input
 /// feature. Parameter `weight` [entries, features].
 ///
@@ -36,18 +36,18 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Vectors of `features` numbers for `entries` things, drawn as PyTorch does (normal, deviation 1).
+    /// `entries` vectors of `features` numbers, initialised as PyTorch does (normal, deviation 1).
     pub fn new(entries: usize, features: usize) -> Embedding {
         Embedding { entries, features, init: Init::PyTorch, mask_zero: false }
     }
 
-    /// The same, drawn as Keras does (uniform in ±0.05).
+    /// The same, initialised as Keras does (uniform in ±0.05).
     pub fn keras(entries: usize, features: usize) -> Embedding {
         Embedding { init: Init::Keras, ..Embedding::new(entries, features) }
     }
 
-    /// Whether index 0 is padding, as with Keras's `mask_zero`: each sequence then ends before its first 0. As
-    /// [`Masking`](crate::Masking) by the value 0, with what is said there.
+    /// Takes index 0 as padding, as Keras's `mask_zero`: each sequence then ends before its first 0. As
+    /// [`Masking`](crate::Masking) by the value 0, with the same rules.
     ///
     /// ```
     /// use ndarray::array;
@@ -104,7 +104,7 @@ impl Operator for Embedding {
         Some(self.entries)
     }
 
-    /// weight [entries, features].
+    /// Weight [entries, features].
     fn parameters(&self, name: &str, _: usize) -> Vec<DeviceTensor> {
         let initial = match self.init {
             Init::PyTorch => Initial::Normal,
@@ -142,7 +142,7 @@ struct Lookup {
 }
 
 impl Trace for Lookup {
-    /// The gradient of the table; indices have none.
+    /// Computes the gradient of the table; indices have none.
     fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>> {
         let Upstream { dy, gradients, .. } = upstream;
         let Lookup { sizes: [entries, features], indices: ref x } = *self;

@@ -7,8 +7,8 @@ use crate::cell::Cell;
 
 /// A GRU: H hidden units, L layers, one or two directions; with the defaults it is
 /// [`torch.nn.GRU`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html) (Cho et al. 2014, with the reset gate after
-/// the recurrent product). It is an [`Lstm`] of [`Cell::Gru`], without the options that a GRU does not have; gates are in
-/// PyTorch's order r, z, n.
+/// the recurrent product). It is an [`Lstm`] of [`Cell::Gru`] with the options that a GRU has; gates are in PyTorch's order
+/// r, z, n.
 ///
 /// ```
 /// use ndarray::Array3;
@@ -34,8 +34,8 @@ impl Gru {
         Gru(Lstm::new(hidden).cell(Cell::Gru).init(Init::Keras))
     }
 
-    /// Whether the reset gate acts after the recurrent product (the default: [`Cell::Gru`]) or before it
-    /// ([`Cell::GruResetBefore`]: Keras's `reset_after=False`, ONNX's `linear_before_reset` 0).
+    /// Applies the reset gate after the recurrent product (true, the default: [`Cell::Gru`]) or before it
+    /// (false, [`Cell::GruResetBefore`]: Keras's `reset_after=False`, ONNX's `linear_before_reset` 0).
     ///
     /// ```
     /// use wgpu_lstm::{Device, Gru};
@@ -62,7 +62,7 @@ impl Gru {
         Gru(self.0.candidate_activation(activation))
     }
 
-    /// Bounds what goes into the activations to ±clip; see [`Lstm::clip`].
+    /// Bounds the arguments of the activations to ±clip; see [`Lstm::clip`].
     pub fn clip(self, clip: f32) -> Gru {
         Gru(self.0.clip(clip))
     }

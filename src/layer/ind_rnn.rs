@@ -5,12 +5,12 @@ use super::{Bias, Lstm};
 use crate::activation::Activation;
 use crate::cell::Cell;
 
-/// IndRNN (Li et al. 2018, [arXiv:1803.04831](https://arxiv.org/abs/1803.04831)): each unit sees no hidden unit but itself,
+/// IndRNN (Li et al. 2018, [arXiv:1803.04831](https://arxiv.org/abs/1803.04831)): each unit has a recurrent weight from itself alone,
 /// h = ReLU(W·x + u ⊙ h' + b). It is an [`Rnn`](crate::Rnn) with as many heads as units, so the recurrent weights u, `weight_hh`, are
 /// `[H]`.
 ///
-/// The weights begin as PyTorch's; the paper draws u up to 2^(1/T) for layers that are to remember T steps:
-/// [`LstmLayer::set_parameters`](crate::LstmLayer::set_parameters).
+/// The weights are initialised as PyTorch's. The paper draws u up to 2^(1/T) for layers that should remember T steps; set such
+/// weights with [`LstmLayer::set_parameters`](crate::LstmLayer::set_parameters).
 ///
 /// ```
 /// use ndarray::Array3;

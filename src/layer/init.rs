@@ -1,4 +1,4 @@
-//! How weights start.
+//! Initial weights.
 
 use crate::error::Result;
 use crate::memory;
@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
-/// Initial weights, drawn by a seed.
+/// Distribution of the initial weights, which are drawn by a seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -21,25 +21,25 @@ pub enum Init {
     Keras,
 }
 
-/// Names initial values in errors; the tensor's shape is in the number of bytes.
+/// Name of the initial weights in errors.
 const WHAT: &str = "initial weights";
 
-/// Uniform in ±limit.
+/// Draws `len` numbers, uniform in ±limit.
 pub(super) fn uniform(random: &mut Pcg64, len: usize, limit: f64) -> Result<Vec<f32>> {
     memory::collect(len, (0..len).map(|_| random.random_range(-limit..=limit) as f32), WHAT)
 }
 
-/// Glorot uniform for a matrix of these fans.
+/// Draws `len` numbers, Glorot uniform for a matrix of these fans.
 pub(super) fn glorot(random: &mut Pcg64, len: usize, fan_in: usize, fan_out: usize) -> Result<Vec<f32>> {
     uniform(random, len, (6.0 / (fan_in + fan_out) as f64).sqrt())
 }
 
-/// Reflectors that are multiplied together: enough for fast products.
+/// Reflectors of a block: enough for fast products.
 const BLOCK: usize = 64;
 
-/// A matrix [rows, columns] with orthonormal columns, rows ≥ columns, of the uniform distribution (Haar): the Q of a QR of a normal
-/// matrix, with signs that make R's diagonal positive. Of that QR only the Householder reflectors are made. What a reflector makes
-/// of the columns to its right is normal again, so each is drawn anew ([Stewart
+/// Draws a matrix [rows, columns] with orthonormal columns, rows ≥ columns, of the uniform distribution (Haar): the Q of a QR of a
+/// normal matrix, with signs that make R's diagonal positive. Only the Householder reflectors of that QR are computed. A reflector
+/// leaves the columns to its right normally distributed, so each column is drawn anew ([Stewart
 /// 1980](https://doi.org/10.1137/0717034)). They are applied in blocks, H₀ ⋯ H₆₃ = I − V·T·Vᵀ ([Schreiber and Van Loan
 /// 1989](https://doi.org/10.1137/0910005)), as products.
 pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Result<Vec<f32>> {
@@ -53,7 +53,7 @@ pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Res
         let column = &mut column[k..];
         normals(random, column);
         let length = column.iter().map(|x| x * x).sum::<f64>().sqrt();
-        // H takes the column to −signum·length in its first row, away from it, so that nothing cancels.
+        // H maps the column to −signum·length in its first row; the opposite sign avoids cancellation.
         let signum = column[0].signum();
         factors[k] = 1.0 / (length * (length + column[0].abs())).max(f64::MIN_POSITIVE);
         signs[k] = -signum;
@@ -72,7 +72,7 @@ pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Res
             t.slice_mut(s![..k, k]).assign(&(above * -factors[first + k]));
             t[[k, k]] = factors[first + k];
         }
-        // Left of the block, and above it, Q is still that of I.
+        // Left of the block, and above it, Q is still I.
         let mut q = q.slice_mut(s![first.., first..]);
         let along = t.dot(&v.t().dot(&q));
         general_mat_mul(-1.0, &v, &along, 1.0, &mut q);
@@ -81,7 +81,7 @@ pub(super) fn orthogonal(random: &mut Pcg64, rows: usize, columns: usize) -> Res
     memory::collect(rows * columns, q.into_iter().map(|q| q as f32), WHAT)
 }
 
-/// Normal numbers of deviation 1, two of each draw (Box and Muller).
+/// Draws normal numbers of deviation 1, two at a time (Box and Muller).
 fn normals(random: &mut Pcg64, into: &mut [f64]) {
     for pair in into.chunks_mut(2) {
         let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
@@ -90,7 +90,7 @@ fn normals(random: &mut Pcg64, into: &mut [f64]) {
     }
 }
 
-/// A normal number of deviation 1 (Box and Muller).
+/// Draws a normal number of deviation 1 (Box and Muller).
 pub(super) fn normal(random: &mut Pcg64) -> f64 {
     let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * random.random::<f64>()).cos()

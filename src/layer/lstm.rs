@@ -16,7 +16,7 @@ pub enum Bias {
     None,
     /// One per gate, as Keras has it.
     Single,
-    /// Two per gate that are added, as PyTorch has it. Trained with Adam, the sum moves twice as fast as a single one.
+    /// Two per gate that are added, as PyTorch has it. Trained with Adam, their sum changes twice as fast as a single bias.
     #[default]
     Double,
 }
@@ -31,13 +31,13 @@ impl Bias {
     }
 }
 
-/// What becomes of the outputs of two directions, as in
-/// [Keras's Bidirectional](https://keras.io/api/layers/recurrent_layers/bidirectional/). Between layers they lie side by side.
+/// Merge of the outputs of two directions, as in
+/// [Keras's Bidirectional](https://keras.io/api/layers/recurrent_layers/bidirectional/). Between layers they are concatenated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Merge {
-    /// Side by side: 2·K features.
+    /// Concatenation: 2·K features.
     #[default]
     Concat,
     /// Their sum: K features.
@@ -49,7 +49,7 @@ pub enum Merge {
 }
 
 impl Merge {
-    /// The kernel's setting; `None` where the directions stay side by side.
+    /// The kernel's constant; `None` for a concatenation.
     pub(crate) fn kernel(self) -> Option<MergeKind> {
         match self {
             Merge::Concat => None,
@@ -65,7 +65,7 @@ impl Merge {
 /// [Keras's LSTM](https://keras.io/api/layers/recurrent_layers/lstm/).
 ///
 /// Inside a [`Sequential`](crate::Sequential) model it returns the last step, unless
-/// [`return_sequences`](Lstm::return_sequences) is set. By itself ([`Lstm::build`]) it returns everything.
+/// [`return_sequences`](Lstm::return_sequences) is set. Built alone ([`Lstm::build`]), it returns every step and the final states.
 ///
 /// ```
 /// use ndarray::Array3;
@@ -91,11 +91,11 @@ pub struct Lstm {
     pub(crate) options: Options,
 }
 
-/// What few layers differ in.
+/// Options that most layers leave at their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Options {
-    /// Not written where there is one, so that files stay as they were before there were heads.
+    /// Not written if it is 1, so that files of such layers stay as they were before this option existed.
     #[serde(skip_serializing_if = "is_one")]
     pub heads: usize,
     pub projection: Option<usize>,
@@ -177,7 +177,7 @@ impl Lstm {
         Lstm { layers, ..self }
     }
 
-    /// Two directions: the second runs from the end of time to its start; outputs are side by side.
+    /// Two directions: the second runs from the end of time to its start; outputs are concatenated unless [`Lstm::merge`] is set.
     pub fn bidirectional(self, bidirectional: bool) -> Lstm {
         Lstm { bidirectional, ..self }
     }
@@ -192,13 +192,13 @@ impl Lstm {
         Lstm { cell, ..self }
     }
 
-    /// In a model: pass on the output of every step, [B, T, D·K], instead of the last one, [B, D·K]. The last step of
+    /// In a model, returns the output of every step, [B, T, D·K], instead of the last one, [B, D·K]. The last step of
     /// the reverse direction is the one it computes last, at time 0, as in Keras.
     pub fn return_sequences(self, return_sequences: bool) -> Lstm {
         Lstm { return_sequences, ..self }
     }
 
-    /// How the weights start.
+    /// Initial weights.
     pub fn init(self, init: Init) -> Lstm {
         Lstm { init, ..self }
     }
@@ -208,9 +208,9 @@ impl Lstm {
         self
     }
 
-    /// Splits the units into `heads` groups of the same size, which see only the hidden units of their own group: the recurrent
-    /// weights are block-diagonal (xLSTM, Beck et al. 2024). 1 by default. `weight_hh` is then [heads, G·H/heads, H/heads], for
-    /// each head the gates of its units in the order of a layer of these units alone.
+    /// Splits the units into `heads` groups of the same size, without recurrent weights between them: the recurrent weight matrix is
+    /// block-diagonal (xLSTM, Beck et al. 2024). 1 by default. With several heads `weight_hh` is [heads, G·H/heads, H/heads], for each
+    /// head the gates of its units in the order of a layer of these units alone.
     ///
     /// ```
     /// use wgpu_lstm::{Device, Lstm};
@@ -222,7 +222,7 @@ impl Lstm {
         self.with(|options| options.heads = heads)
     }
 
-    /// Projects the hidden state to P < H numbers, h = W_hr·(o ⊙ tanh c), which are the output and what goes back into the gates
+    /// Projects the hidden state to P < H numbers, h = W_hr·(o ⊙ tanh c), which are the output and the input of the recurrent product
     /// (`proj_size` of [`torch.nn.LSTM`](https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html); Sak et al. 2014).
     ///
     /// ```
@@ -236,10 +236,10 @@ impl Lstm {
         self.with(|options| options.projection = Some(projection))
     }
 
-    /// Normalises both products over the 4H gates, and the cell state over the units on its way to h (Ba, Kiros and Hinton 2016):
-    /// `a = LN(W·x) + LN(R·h') + b`, `h = o ⊙ tanh(LN(c))`, with ε = 1e-5. Parameters beside the plain ones, per layer and
-    /// direction: `norm_ih` and `norm_hh`, `[4H]`, factors of the products (1 at first; what is added to them is the bias);
-    /// `norm_c_weight` and `norm_c_bias`, `[H]`. haste's `LayerNormLSTM` has the same equations.
+    /// Layer normalisation of both products over the 4H gates, and of the cell state before h over the units (Ba, Kiros and Hinton
+    /// 2016): `a = LN(W·x) + LN(R·h') + b`, `h = o ⊙ tanh(LN(c))`, with ε = 1e-5. Additional parameters, per layer and direction:
+    /// `norm_ih` and `norm_hh`, `[4H]`, scales of the products (1 at first; b is their shift); `norm_c_weight` and `norm_c_bias`, `[H]`.
+    /// haste's `LayerNormLSTM` has the same equations.
     ///
     /// ```
     /// use wgpu_lstm::{Device, Lstm};
@@ -251,7 +251,7 @@ impl Lstm {
         self.with(|options| options.layer_norm = layer_norm)
     }
 
-    /// Lets the gates see the cell state through one weight a unit: i and f the old one, o the new one (P of the
+    /// Adds peepholes: weights from a unit's cell state to its gates, from the old state to i and f, from the new one to o (P of the
     /// [ONNX operator](https://onnx.ai/onnx/operators/onnx__LSTM.html); Gers and Schmidhuber 2000).
     ///
     /// ```
@@ -264,12 +264,12 @@ impl Lstm {
         self.with(|options| options.peepholes = peepholes)
     }
 
-    /// f = 1 − i (`input_forget` of the ONNX operator). The forget gate's weights are there but not used.
+    /// Couples the gates: f = 1 − i (`input_forget` of the ONNX operator). The forget gate's weights exist but are not used.
     pub fn coupled(self, coupled: bool) -> Lstm {
         self.with(|options| options.coupled = coupled)
     }
 
-    /// Bounds what goes into the activations of gates and candidate to ±clip (`clip` of the ONNX operator).
+    /// Bounds the arguments of the activations of gates and candidate to ±clip (`clip` of the ONNX operator).
     pub fn clip(self, clip: f32) -> Lstm {
         self.with(|options| options.clip = Some(clip))
     }
@@ -289,7 +289,7 @@ impl Lstm {
         self.with(|options| options.activation = activation)
     }
 
-    /// Activation of the cell state on its way to h: ONNX's h. Tanh by default.
+    /// Activation of the cell state in h: ONNX's h. Tanh by default.
     pub fn output_activation(self, activation: Activation) -> Lstm {
         self.with(|options| options.output_activation = activation)
     }
@@ -299,12 +299,12 @@ impl Lstm {
         self.candidate_activation(activation).output_activation(activation)
     }
 
-    /// Whether the forget gate's bias starts at 1 with [`Init::Keras`] (the default), else at 0.
+    /// Initialises the forget gate's bias to 1 with [`Init::Keras`] (true, the default), or to 0.
     pub fn unit_forget_bias(self, unit: bool) -> Lstm {
         self.with(|options| options.forget_bias = unit)
     }
 
-    /// What becomes of the outputs of two directions.
+    /// Merge of the outputs of two directions.
     ///
     /// ```
     /// use wgpu_lstm::{Device, Lstm, Merge};
@@ -321,15 +321,15 @@ impl Lstm {
         self.with(|options| options.reverse = reverse)
     }
 
-    /// Runs from the end of time to its start, and outputs come in that order (Keras's `go_backwards`); of sequences that have
-    /// lengths, what is padded then comes first.
+    /// Runs from the end of time to its start, with outputs in that order (Keras's `go_backwards`); in sequences with lengths, the
+    /// padding then comes first.
     pub fn go_backwards(self, go_backwards: bool) -> Lstm {
         self.with(|options| options.go_backwards = go_backwards)
     }
 
-    /// Past the end of a sequence, repeats the output of its last step (Keras's `zero_output_for_mask=False`) instead of giving 0,
-    /// which is the default. A direction that runs backwards begins with these steps: there it gives the initial hidden state, 0
-    /// unless one is given. Gradients of repeated outputs add up in the step that is repeated.
+    /// Past the end of a sequence, repeats the output of its last step (Keras's `zero_output_for_mask=False`) instead of returning 0,
+    /// which is the default. A direction that runs backwards begins with these steps and returns the initial hidden state there, 0
+    /// unless one is given. Gradients of repeated outputs are added to that of the repeated step.
     ///
     /// ```
     /// use ndarray::Array3;
@@ -343,41 +343,41 @@ impl Lstm {
         self.with(|options| options.repeat_output = repeat)
     }
 
-    /// In training, drops outputs on their way to the next of several layers, at every step anew (PyTorch's `dropout`).
+    /// In training, drops outputs between layers, with a new mask at every step (PyTorch's `dropout`).
     /// All probabilities are from 0 to below 1.
     pub fn dropout(self, probability: f64) -> Lstm {
         self.with(|options| options.dropout = probability)
     }
 
-    /// In training, drops inputs of every layer, the same at all steps of a sequence and for both directions (Keras's
+    /// In training, drops inputs of every layer, with the same mask at all steps of a sequence and for both directions (Keras's
     /// `dropout`; Gal and Ghahramani 2016).
     pub fn input_dropout(self, probability: f64) -> Lstm {
         self.with(|options| options.input_dropout = probability)
     }
 
-    /// In training, drops the hidden state on its way into the gates, the same at all steps of a sequence (Keras's
+    /// In training, drops hidden units before the recurrent product, with the same mask at all steps of a sequence (Keras's
     /// `recurrent_dropout`; Gal and Ghahramani 2016).
     pub fn recurrent_dropout(self, probability: f64) -> Lstm {
         self.with(|options| options.recurrent_dropout = probability)
     }
 
-    /// In training, drops recurrent weights, the same for all sequences of a batch (DropConnect; Merity et al. 2017).
+    /// In training, drops recurrent weights, with the same mask for all sequences of a batch (DropConnect; Merity et al. 2017).
     pub fn weight_dropout(self, probability: f64) -> Lstm {
         self.with(|options| options.weight_dropout = probability)
     }
 
-    /// In training, units keep their old hidden and cell state with these probabilities; elsewhere their new state is mixed
-    /// with the old one by these shares (Krueger et al. 2016).
+    /// Zoneout: in training, units keep their old hidden and cell state with these probabilities; in inference, these are the shares of
+    /// the old state in the new one (Krueger et al. 2016).
     pub fn zoneout(self, hidden: f64, cell: f64) -> Lstm {
         self.with(|options| (options.zoneout_h, options.zoneout_c) = (hidden, cell))
     }
 
-    /// Width K of the hidden state: H, or P where it is projected.
+    /// Width K of the hidden state: H, or P if it is projected.
     pub fn width(&self) -> usize {
         self.options.projection.unwrap_or(self.hidden)
     }
 
-    /// The equations as data: the plain cell's, or those of the LSTM that leaves everything open.
+    /// The cell as data: the plain cell, or the general LSTM if an option needs it.
     pub(crate) fn spec(&self) -> &'static CellSpec {
         let Options { peepholes, layer_norm, zoneout_h, zoneout_c, .. } = self.options;
         let plain = self.settings() == Settings::default() && !peepholes && !layer_norm;
@@ -388,7 +388,7 @@ impl Lstm {
         }
     }
 
-    /// True for the two GRUs, which files of Keras and PyTorch have.
+    /// True for both GRUs.
     #[cfg(any(feature = "keras", feature = "pytorch"))]
     pub(crate) fn is_gru(&self) -> bool {
         matches!(self.cell, Cell::Gru | Cell::GruResetBefore)
@@ -416,7 +416,7 @@ impl Lstm {
         stages
     }
 
-    /// What the cell leaves open.
+    /// Settings of the cell.
     pub(crate) fn settings(&self) -> Settings {
         let Options { gate_activation, activation, output_activation, clip, cell_clip, coupled, .. } = self.options;
         Settings {
@@ -441,7 +441,7 @@ impl Lstm {
         }
     }
 
-    /// Options in use, of those that not every cell takes.
+    /// Options in use, among those that only some cells have.
     fn used(&self) -> impl Iterator<Item = CellOption> {
         let options = &self.options;
         [
@@ -463,7 +463,7 @@ impl Lstm {
         .filter_map(|(option, used)| used.then_some(option))
     }
 
-    /// Refuses options that the cell does not take.
+    /// Refuses options that the cell does not have.
     fn validate_cell(&self, name: &str) -> Result<()> {
         let spec = self.cell.spec();
         let lacks = |option: &CellOption| !spec.options.contains(option);
@@ -505,7 +505,7 @@ impl Lstm {
             activation.validate(&format!("{name}: the {place}"))?;
             if activation.is_of_rows() {
                 return refuse(format!(
-                    "the {place} is {activation}, which takes all units together; only a Dense layer can have it"
+                    "the {place} is {activation}, which needs all units at once; only a Dense layer can have it"
                 ));
             }
         }
@@ -552,7 +552,7 @@ impl Lstm {
             return refuse("reverse, go_backwards and bidirectional exclude each other".into());
         }
         if options.merge != Merge::Concat && !self.bidirectional {
-            return refuse("directions can only be merged where there are two; set bidirectional(true)".into());
+            return refuse("directions can only be merged if there are two; set bidirectional(true)".into());
         }
         if options.go_backwards && self.layers > 1 {
             return refuse("go_backwards is for one layer; add several, as in Keras, or use reverse".into());
@@ -560,7 +560,7 @@ impl Lstm {
         Ok(())
     }
 
-    /// Heads: groups of units that do not see each other.
+    /// Heads: groups of units without recurrent weights between them.
     pub fn head_count(&self) -> usize {
         self.options.heads
     }
@@ -608,12 +608,12 @@ impl Lstm {
         1 + self.bidirectional as usize
     }
 
-    /// Output features: D·K, or K where directions are merged.
+    /// Output features: D·K, or K if directions are merged.
     pub fn output(&self) -> usize {
         if self.options.merge == Merge::Concat { self.stacked() } else { self.width() }
     }
 
-    /// Features that go from layer to layer, D·K.
+    /// Features between layers of the stack, D·K.
     pub(crate) fn stacked(&self) -> usize {
         self.directions().saturating_mul(self.width())
     }

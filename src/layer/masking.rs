@@ -1,20 +1,20 @@
-//! The masking layer: padding told from values.
+//! The masking layer: padding recognised by its value.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use crate::error::{Error, Result};
 use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
-/// Says which steps are padding: those whose features all equal one value, as in
+/// Masks padded steps: those whose features all equal one value, as in
 /// [Keras's Masking](https://keras.io/api/layers/core_layers/masking/). Each sequence then ends before its first padded step, as if
 /// its length had been given to [`Fit::lengths`](crate::Fit::lengths) or
-/// [`Model::predict_ragged`](crate::Model::predict_ragged); lengths that are given, too, must be the same. Padded steps go on as
-/// zeros. Only as the first layer of a model.
+/// [`Model::predict_ragged`](crate::Model::predict_ragged); lengths that are also given must agree. Later layers get padded steps
+/// as zeros. Only as the first layer of a model.
 ///
-/// In padded steps the outputs of recurrent layers are 0, or repeat the last one as Keras has it
-/// ([`Lstm::repeat_output`](crate::Lstm::repeat_output)); losses see neither.
+/// In padded steps the outputs of recurrent layers are 0, or repeat the last output as in Keras
+/// ([`Lstm::repeat_output`](crate::Lstm::repeat_output)); losses ignore both.
 ///
-/// Padding is at the end of a sequence: a masked step with one that counts after it is an error that names both. A
+/// Padding must be at the end of a sequence: an unmasked step after a masked one is an error that names both. A
 /// [`Stream`](crate::Stream) has no end and refuses masked steps.
 ///
 /// ```
@@ -43,7 +43,7 @@ impl Masking {
     }
 }
 
-/// Nothing runs on the device: the host makes lengths of sequences of it.
+/// No commands run on the device: the host computes the lengths of sequences.
 impl Operator for Masking {
     fn kind(&self) -> &'static str {
         "masking"

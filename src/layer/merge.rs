@@ -6,7 +6,7 @@ use crate::kernel::{self, MergeConstants};
 use crate::plan::Role;
 use crate::schedule::{Builder, Sequence};
 
-/// The two directions [.., 2K] as one [.., K].
+/// Merges two directions [.., 2K] to [.., K].
 pub(super) fn merge(builder: &mut Builder, name: &str, how: Merge, x: &Sequence, batch: u32) -> Result<Sequence> {
     let Some(kind) = how.kernel() else { return Ok(x.clone()) };
     let width = x.features / 2;
@@ -19,7 +19,7 @@ pub(super) fn merge(builder: &mut Builder, name: &str, how: Merge, x: &Sequence,
     Ok(y)
 }
 
-/// The gradient of both directions.
+/// Computes the gradient of both directions.
 pub(super) fn unmerge(
     builder: &mut Builder,
     name: &str,

@@ -4,8 +4,8 @@ use super::newtype::recurrent_layer;
 use super::{Bias, Lstm};
 use crate::cell::Cell;
 
-/// minLSTM (Feng et al. 2024, [arXiv:2410.01201](https://arxiv.org/abs/2410.01201)): gates and candidate see the input alone, so there
-/// are no recurrent weights; see [`Cell::MinLstm`]. The gates are normalised to f / (f + i) and i / (f + i), and the candidate is
+/// minLSTM (Feng et al. 2024, [arXiv:2410.01201](https://arxiv.org/abs/2410.01201)): gates and candidate depend on the input alone, so
+/// there are no recurrent weights; see [`Cell::MinLstm`]. The gates are normalised to f / (f + i) and i / (f + i), and the candidate is
 /// linear. Rows of the weights are i, f, candidate.
 ///
 /// ```
@@ -26,7 +26,7 @@ impl MinLstm {
         MinLstm(Lstm::new(hidden).cell(Cell::MinLstm).bias(Bias::Single))
     }
 
-    /// True for a bias (the default).
+    /// Adds a bias (the default), or none.
     pub fn bias(self, bias: bool) -> MinLstm {
         MinLstm(self.0.bias(if bias { Bias::Single } else { Bias::None }))
     }

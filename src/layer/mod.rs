@@ -1,4 +1,4 @@
-//! Layers. A file for each, which says all about it: configuration, shapes, parameters, states, forward, backward, summary
+//! Layers. The file of a layer has all of it: configuration, shapes, parameters, states, forward, backward, summary
 //! ([`operator::Operator`]).
 
 mod activation;
@@ -109,7 +109,7 @@ impl Layer {
         self.operator().kind()
     }
 
-    /// Features of its output, from `input` features.
+    /// Output features for `input` features.
     pub fn output(&self, input: usize) -> usize {
         self.operator().output(input)
     }

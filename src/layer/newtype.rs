@@ -1,6 +1,6 @@
-//! Options that layers of another cell share with the [`Lstm`](super::Lstm).
+//! Options that layers of other cells share with the [`Lstm`](super::Lstm).
 
-/// The options that every recurrent layer has, and conversions, for a type that wraps an [`Lstm`](super::Lstm).
+/// Options of every recurrent layer, and conversions, for a type that wraps an [`Lstm`](super::Lstm).
 macro_rules! recurrent_layer {
     ($name:ident) => {
         impl $name {
@@ -14,12 +14,12 @@ macro_rules! recurrent_layer {
                 $name(self.0.bidirectional(bidirectional))
             }
 
-            /// How the outputs of two directions become one; see [`Lstm::merge`](crate::Lstm::merge).
+            /// Merge of the outputs of two directions; see [`Lstm::merge`](crate::Lstm::merge).
             pub fn merge(self, merge: $crate::Merge) -> $name {
                 $name(self.0.merge(merge))
             }
 
-            /// In a model: pass on the output of every step; see [`Lstm::return_sequences`](crate::Lstm::return_sequences).
+            /// In a model, returns the output of every step; see [`Lstm::return_sequences`](crate::Lstm::return_sequences).
             pub fn return_sequences(self, return_sequences: bool) -> $name {
                 $name(self.0.return_sequences(return_sequences))
             }
@@ -34,7 +34,7 @@ macro_rules! recurrent_layer {
                 $name(self.0.reverse(reverse))
             }
 
-            /// The same, with outputs in that order; see [`Lstm::go_backwards`](crate::Lstm::go_backwards).
+            /// Runs from the end of time to its start, with outputs in that order; see [`Lstm::go_backwards`](crate::Lstm::go_backwards).
             pub fn go_backwards(self, go_backwards: bool) -> $name {
                 $name(self.0.go_backwards(go_backwards))
             }
@@ -69,11 +69,11 @@ macro_rules! recurrent_layer {
     };
 }
 
-/// Dropout of what the recurrent product reads, for a cell that has one.
+/// Dropout of hidden units and recurrent weights, for a cell with a recurrent product.
 macro_rules! recurrent_dropout {
     ($name:ident) => {
         impl $name {
-            /// Drops the hidden state on its way into the product; see [`Lstm::recurrent_dropout`](crate::Lstm::recurrent_dropout).
+            /// Drops hidden units before the recurrent product; see [`Lstm::recurrent_dropout`](crate::Lstm::recurrent_dropout).
             pub fn recurrent_dropout(self, probability: f64) -> $name {
                 $name(self.0.recurrent_dropout(probability))
             }

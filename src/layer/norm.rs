@@ -8,7 +8,7 @@ use crate::plan::Role;
 use crate::schedule::{Builder, Sequence, size};
 use serde::{Deserialize, Serialize};
 
-/// Brings the features of every step to mean 0 and variance 1, then scales and shifts them by learned numbers (Ba, Kiros and
+/// Normalises the features of every step to mean 0 and variance 1, then scales and shifts them by learned numbers (Ba, Kiros and
 /// Hinton 2016). As [`torch.nn.LayerNorm`](https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html) over the last
 /// axis; parameters `weight` (1 at first) and `bias` (0 at first), each `[F]`.
 ///
@@ -44,7 +44,7 @@ impl LayerNorm {
         LayerNorm { epsilon: 1e-3 }
     }
 
-    /// What is added to the variance; above 0.
+    /// Sets ε, which is added to the variance; above 0.
     pub fn epsilon(self, epsilon: f32) -> LayerNorm {
         LayerNorm { epsilon }
     }
@@ -71,7 +71,7 @@ impl Operator for LayerNorm {
         size("the number of input features", input).map(drop)
     }
 
-    /// weight and bias, `[input]` each.
+    /// Weight and bias, `[input]` each.
     fn parameters(&self, name: &str, input: usize) -> Vec<DeviceTensor> {
         let tensor =
             |kind: &str, first| DeviceTensor::plain(format!("{name}.{kind}"), vec![input], Initial::Constant(first));
@@ -114,7 +114,7 @@ struct Normalised {
 }
 
 impl Trace for Normalised {
-    /// dx, and the gradients of both weights.
+    /// Computes dx, and the gradients of weight and bias.
     fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>> {
         let Upstream { dy, weights, gradients, .. } = upstream;
         let Normalised { epsilon, ref x } = *self;

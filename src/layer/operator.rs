@@ -1,4 +1,4 @@
-//! The trait that all layers share: what a network, a plan, a file or a summary asks of one.
+//! The interface of layers to networks, plans, files and summaries.
 
 use super::tensor::DeviceTensor;
 use crate::activation::Activation;
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::plan::{BufferId, Capabilities};
 use crate::schedule::{Builder, Sequence};
 
-/// A layer as an operator of a network. Each file of `src/layer/` implements it for one layer and says all about that layer.
+/// A layer as an operator of a network. Each file of `src/layer/` implements it for one layer.
 pub(crate) trait Operator {
     /// Prefix of automatic names.
     fn kind(&self) -> &'static str;
@@ -17,17 +17,17 @@ pub(crate) trait Operator {
     /// Refuses settings out of range, sizes of 0 and sizes beyond 32-bit offsets.
     fn validate(&self, name: &str, input: usize) -> Result<()>;
 
-    /// Features of its output, from `input` features.
+    /// Output features for `input` features.
     fn output(&self, input: usize) -> usize {
         input
     }
 
-    /// Inputs that it takes.
+    /// Number of inputs.
     fn inputs(&self) -> usize {
         1
     }
 
-    /// True if it makes one vector of a sequence.
+    /// True if it reduces a sequence to one vector.
     fn ends_sequence(&self) -> bool {
         false
     }
@@ -37,22 +37,22 @@ pub(crate) trait Operator {
         false
     }
 
-    /// The reason why a part of a sequence cannot go on where another ended.
+    /// The reason why it needs the whole sequence, so that a part cannot continue from the states of another; `None` if it does not.
     fn needs_whole_sequence(&self) -> Option<&'static str> {
         None
     }
 
-    /// The value that all features of a padded step have, where the layer finds padding.
+    /// The value of all features of a padded step, if the layer masks padding.
     fn padding(&self) -> Option<f32> {
         None
     }
 
-    /// Entries of the table, where the input is indices of one.
+    /// Entries of its table, if its input is indices.
     fn index_limit(&self) -> Option<usize> {
         None
     }
 
-    /// The activation that makes its output; `None` where it passes on what others made.
+    /// The activation of its output; `None` if that is the activation of its input (dropout, pooling).
     fn output_activation(&self) -> Option<Activation> {
         Some(Activation::Linear)
     }
@@ -62,20 +62,20 @@ pub(crate) trait Operator {
         Vec::new()
     }
 
-    /// The fewest parameters that it can have: layers of a stack, each of which has some.
+    /// Lower bound of its number of parameters: the layers of a stack, each of which has some.
     fn depth(&self) -> usize {
         0
     }
 
-    /// Its states: what a step hands to the next.
+    /// Its states, which steps carry from one to the next.
     fn states(&self) -> Vec<StateSlot> {
         Vec::new()
     }
 
-    /// The largest tensors of a step, with their names; they decide how time is split.
+    /// The largest tensors of a step, with their names; they determine the chunks of time.
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>>;
 
-    /// How it goes through the steps of a sequence, or of a segment, and why; for the text of a plan.
+    /// Description, for a plan's text, of its strategy for the steps of a sequence or segment, and the reason.
     fn strategy(&self, _site: &Site, _segment: Option<u32>, _capabilities: &Capabilities) -> Result<Option<String>> {
         Ok(None)
     }
@@ -84,7 +84,7 @@ pub(crate) trait Operator {
     fn forward(&self, plan: &mut Builder, site: &Site, inputs: Inputs) -> Result<Output>;
 }
 
-/// A layer's place in a network and the sizes of a batch there.
+/// A layer's site: its place in a network, and the sizes of a batch there.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     /// Prefix of the names of its buffers and parameters.
@@ -102,7 +102,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Elements of a step of `features`, with the name of the tensor.
+    /// Elements of a step with `features` features, with the name of the tensor.
     pub fn step(&self, features: usize) -> (String, u64) {
         let text = format!("{} [B, features] = [{}, {features}]", self.name, self.batch);
         (text, self.batch as u64 * features as u64)
@@ -120,21 +120,21 @@ pub(crate) struct StateSlot {
     pub planes: usize,
     /// States times directions times units.
     pub features: usize,
-    /// True if its values are those of h once more, so that h has the gradient of both.
+    /// True if it repeats the values of h, whose gradient then covers both.
     pub repeats_h: bool,
 }
 
-/// A place of a state in a buffer.
+/// Address of a state: buffer and first element.
 pub(crate) type Place = (BufferId, u32);
 
-/// Operands of a layer going forward.
+/// Operands of a layer's forward pass.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
     /// [T, B, input] each.
     pub x: &'a [Sequence],
     /// Buffers of [`Operator::parameters`], in their order.
     pub weights: &'a [BufferId],
-    /// Places of [`Operator::states`] before the first step; zero where there are none.
+    /// Addresses of [`Operator::states`] before the first step; zero if there are none.
     pub start: &'a [Place],
 }
 
@@ -142,7 +142,7 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Output {
     /// [T or 1, B, output].
     pub y: Sequence,
-    /// What backward needs.
+    /// Trace for the backward pass.
     pub trace: Box<dyn Trace>,
 }
 
@@ -153,19 +153,19 @@ impl Output {
     }
 }
 
-/// A layer that has gone forward, and can go backward.
+/// Trace of a layer's forward pass, from which it plans its backward pass.
 pub(crate) trait Trace {
-    /// Plans the layer backward: fills the gradients of its parameters, and returns those of its inputs, or none where they are not
-    /// asked for. It may overwrite `dy`.
+    /// Plans the layer backward: computes the gradients of its parameters, and returns those of its inputs, or none if the caller does
+    /// not need them. It may overwrite `dy`.
     fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>>;
 
-    /// Places of [`Operator::states`] after the last step.
+    /// Addresses of [`Operator::states`] after the last step.
     fn final_states(&self) -> Vec<Place> {
         Vec::new()
     }
 }
 
-/// Gradients that a layer going backward reads, and those that it fills.
+/// Operands of a layer's backward pass: gradients that it reads and those that it computes.
 #[derive(Clone, Copy)]
 pub(crate) struct Upstream<'a> {
     /// Gradient of the output.
@@ -174,13 +174,13 @@ pub(crate) struct Upstream<'a> {
     pub weights: &'a [BufferId],
     /// Buffers of the parameters' gradients, in the same order.
     pub gradients: &'a [BufferId],
-    /// Gradients of the states, where they go beyond this pass.
+    /// Gradients of the states, if they continue beyond this pass.
     pub states: Option<&'a StateGradients>,
-    /// True if the gradient of the input is asked for.
+    /// True if the caller needs the gradient of the input.
     pub wants_dx: bool,
 }
 
-/// Gradients of the states after the last step, and places for those before the first, in the order of [`Operator::states`].
+/// Gradients of the states after the last step and of those before the first, in the order of [`Operator::states`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StateGradients {
     /// Read.

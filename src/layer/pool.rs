@@ -8,7 +8,7 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
-/// Takes one vector [B, F] from a sequence [B, T, F], of the steps that each sequence has unless said otherwise.
+/// Pools a sequence [B, T, F] to one vector [B, F], over the steps before each sequence's end unless said otherwise.
 ///
 /// ```
 /// use wgpu_lstm::{Dense, Lstm, Pool, Sequential};
@@ -26,8 +26,8 @@ pub enum Pool {
     /// The largest over time, as
     /// [Keras's GlobalMaxPooling1D](https://keras.io/api/layers/pooling_layers/global_max_pooling1d/) without a mask.
     Max,
-    /// The largest over all T steps of the batch, those past the end of a sequence, too: what Keras's GlobalMaxPooling1D, which
-    /// sees no mask, gives of masked sequences. There, layers give what they make of padding
+    /// The largest over all T steps of the batch, including those past the end of a sequence, as Keras's GlobalMaxPooling1D, which
+    /// ignores masks. Past the end, it reads the outputs that the layers before it have for padding
     /// ([`Lstm::repeat_output`](crate::Lstm::repeat_output)).
     MaxWithPadding,
     /// The sum over time; `x.sum(dim=1)` in PyTorch.
@@ -35,7 +35,7 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// The kernel's setting, and true if lengths of sequences count.
+    /// The kernel's constant, and true if lengths of sequences count.
     pub(crate) fn kernel(self) -> (PoolKind, bool) {
         match self {
             Pool::Last => (PoolKind::Last, true),
@@ -96,7 +96,7 @@ impl Operator for Pool {
         plan.section(format!("{} forward", site.name));
         let (kind, by_length) = self.kernel();
         let ragged = site.ragged && by_length;
-        let words = plan.words(site.batch)?;
+        let key_and_lengths = plan.words(site.batch)?;
         let y = plan.sequence(&format!("{}.y", site.name), [1, site.batch, x.features], 0, Role::Scratch)?;
         let at = plan.buffer(format!("{}.at", site.name), site.batch as u64 * x.features as u64, Role::Scratch)?;
         for chunk in 0..x.chunks.len() {
@@ -113,7 +113,7 @@ impl Operator for Pool {
                 total_steps: x.steps,
             };
             let constants = PoolConstants { kind, ragged };
-            plan.push(&kernel::POOL_FORWARD, None, &constants, &params, &[words, from, y.at(0).0, at]);
+            plan.push(&kernel::POOL_FORWARD, None, &constants, &params, &[key_and_lengths, from, y.at(0).0, at]);
         }
         Ok(Output::new(y, Pooled { pool: *self, x: x.clone(), at, ragged }))
     }
@@ -122,7 +122,7 @@ impl Operator for Pool {
 struct Pooled {
     pool: Pool,
     x: Sequence,
-    /// The times that were taken, [B, F].
+    /// The pooled times, [B, F].
     at: BufferId,
     ragged: bool,
 }
@@ -130,7 +130,7 @@ struct Pooled {
 impl Trace for Pooled {
     fn backward(&self, plan: &mut Builder, site: &Site, Upstream { dy, .. }: Upstream) -> Result<Vec<Sequence>> {
         plan.section(format!("{} backward", site.name));
-        let words = plan.words(site.batch)?;
+        let key_and_lengths = plan.words(site.batch)?;
         let x = &self.x;
         let dx = plan.sequence(&format!("{}.dx", site.name), [x.steps, site.batch, x.features], 0, Role::Scratch)?;
         let (from, dy_offset) = dy.at(0);
@@ -147,7 +147,7 @@ impl Trace for Pooled {
                 total_steps: x.steps,
             };
             let constants = PoolConstants { kind: self.pool.kernel().0, ragged: self.ragged };
-            plan.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[words, from, self.at, to]);
+            plan.push(&kernel::POOL_BACKWARD, None, &constants, &params, &[key_and_lengths, from, self.at, to]);
         }
         Ok(vec![dx])
     }

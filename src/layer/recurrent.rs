@@ -1,7 +1,7 @@
 //! Recurrent layers as operators: LSTM and GRU stacks with all their options.
 //!
-//! On the device each layer of a stack has W [D, I, 4H], R [D, K, 4H] and bias [D, biases, 4H], the four gates of a unit side by
-//! side: column 4·unit + gate. PyTorch has [4H, I] and [4H, K], row gate·H + unit.
+//! On the device each layer of a stack has W [D, I, 4H], R [D, K, 4H] and bias [D, biases, 4H], with the four gates of a unit side
+//! by side: column 4·unit + gate. PyTorch has [4H, I] and [4H, K], with row gate·H + unit.
 
 use super::merge::{merge, unmerge};
 use super::operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Trace, Upstream};
@@ -152,7 +152,7 @@ impl Lstm {
         })
     }
 
-    /// The tensors of layer `k` of the stack, in the order of [`Lstm::stack_weights`].
+    /// Device tensors of layer `k` of the stack, in the order of [`Lstm::stack_weights`].
     fn layer_tensors(&self, name: &str, k: usize, input: usize) -> Vec<DeviceTensor> {
         let (cell, hidden) = (self.spec(), self.hidden);
         // A device tensor holds the parameters of each direction: kind, columns, inputs.
@@ -216,7 +216,7 @@ impl Lstm {
         DeviceTensor::new(name, parameters)
     }
 
-    /// First values of a kind of parameter.
+    /// Initial values of a kind of parameter.
     fn initial(&self, kind: &str, shape: &[usize]) -> Initial {
         match (kind, self.init, shape) {
             ("norm_c_bias", ..) => Initial::Constant(0.0),
@@ -225,7 +225,7 @@ impl Lstm {
             ("weight_hh", Init::Keras, [_]) => Initial::Uniform(1.0),
             ("weight_hh", Init::Keras, _) => Initial::Orthogonal,
             (_, Init::Keras, &[fan_out, fan_in]) => Initial::Glorot { fan_in, fan_out },
-            // In one bias only: the two are added.
+            // In one of the biases only, since the two are added.
             ("bias_ih", Init::Keras, _) if self.options.forget_bias => match self.cell.spec().forget_gate {
                 Some(gate) => Initial::Ones(gate * self.hidden..(gate + 1) * self.hidden),
                 None => Initial::Constant(0.0),
@@ -264,7 +264,7 @@ struct RecurrentTrace {
     layer: Lstm,
     sizes: LstmSizes,
     layers: Vec<LayerTrace>,
-    /// The output before its directions were merged.
+    /// The output before the merge of its directions.
     apart: Sequence,
 }
 

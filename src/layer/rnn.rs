@@ -8,7 +8,7 @@ use crate::cell::Cell;
 /// A plain recurrent layer: H hidden units, L layers, one or two directions; with the defaults it is
 /// [`torch.nn.RNN`](https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html) (Elman 1990), h = tanh(W·x + b + R·h' + b'), and
 /// [`Rnn::keras`] is [Keras's SimpleRNN](https://keras.io/api/layers/recurrent_layers/simple_rnn/). It is an [`Lstm`] of
-/// [`Cell::Rnn`], without the options that an RNN does not have.
+/// [`Cell::Rnn`] with the options that an RNN has.
 ///
 /// ```
 /// use ndarray::Array3;
@@ -38,7 +38,7 @@ impl Rnn {
         Rnn(self.0.candidate_activation(activation))
     }
 
-    /// Bounds what goes into the activation to ±clip; see [`Lstm::clip`].
+    /// Bounds the argument of the activation to ±clip; see [`Lstm::clip`].
     pub fn clip(self, clip: f32) -> Rnn {
         Rnn(self.0.clip(clip))
     }

@@ -5,8 +5,8 @@ use super::{Bias, Lstm};
 use crate::cell::Cell;
 
 /// sLSTM of xLSTM (Beck et al. 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517)): exponential input gates, states c, n and m
-/// beside h, and heads of recurrent weights; see [`Cell::SLstm`]. It is the recurrence alone, without the block around it. Rows of the
-/// weights are i, f, z, o.
+/// beside h, and heads of recurrent weights; see [`Cell::SLstm`]. It is the recurrence alone, without xLSTM's block around it. Rows of
+/// the weights are i, f, z, o.
 ///
 /// ```
 /// use ndarray::Array3;

@@ -1,6 +1,6 @@
 //! The table of a layer's parameters: PyTorch's name and shape of each, its initial values, and its place on the device.
 //!
-//! Everything that needs to know a parameter reads this table: plans, initialisation, readers and writers of files, regularisers.
+//! Plans, initialisation, readers and writers of files, and regularisers all read this table.
 
 use super::init::{glorot, normal, orthogonal, uniform};
 use crate::cell::GATES;
@@ -35,13 +35,13 @@ impl HostTensor {
 /// A parameter as users and files know it.
 #[derive(Clone, Debug)]
 pub(crate) struct Parameter {
-    /// PyTorch's name under the layer's.
+    /// Name in files: `<layer>.<PyTorch's name>`.
     pub name: String,
-    /// PyTorch's shape. Weights of products are what regularisers act on by default, and matrices all that max-norm can bound.
+    /// PyTorch's shape. By default, regularisers act on weights of products; max-norm can bound matrices only.
     pub shape: Vec<usize>,
-    /// Its place inside the device tensor.
+    /// The order of its elements in the device tensor.
     pub layout: Layout,
-    /// Its first values.
+    /// Its initial values.
     pub initial: Initial,
 }
 
@@ -50,13 +50,13 @@ pub(crate) struct Parameter {
 pub(crate) enum Layout {
     /// The same as on the host.
     Plain,
-    /// Rows gate·H + unit become columns 4·unit + column, with the column of each gate.
+    /// Row gate·H + unit on the host is column 4·unit + column on the device; the table has the column of each gate.
     Gates(&'static [usize]),
-    /// The same for each of several heads, of so many units: a head's rows become columns from those of its first unit on.
+    /// The same for each of several heads of `units` units: a head's rows are columns from those of its first unit on.
     Heads { gates: &'static [usize], units: usize, heads: usize },
 }
 
-/// Distribution of a parameter's first values.
+/// Distribution of a parameter's initial values.
 #[derive(Clone, Debug)]
 pub(crate) enum Initial {
     /// One value.
@@ -74,7 +74,7 @@ pub(crate) enum Initial {
 }
 
 impl Parameter {
-    /// True for a matrix, by which max-norm can bound vectors.
+    /// True for a matrix, whose rows max-norm can bound.
     pub fn is_matrix(&self) -> bool {
         self.shape.len() == 2
     }
@@ -88,11 +88,11 @@ impl Parameter {
         self.shape.iter().product()
     }
 
-    /// Elements on the device, where columns may stay empty.
+    /// Number of elements on the device, including unused columns.
     fn device_len(&self) -> usize {
         match self.layout {
             Layout::Plain => self.len(),
-            // A cell without a recurrent product has no gate there.
+            // A cell without a recurrent product has no gates here.
             Layout::Gates(gates) | Layout::Heads { gates, .. } => self.len() / gates.len().max(1) * GATES,
         }
     }
@@ -146,7 +146,7 @@ pub(crate) struct DeviceTensor {
     pub parameters: Vec<Parameter>,
 }
 
-/// The vectors of a device tensor's matrices: rows of PyTorch's matrices, each the weights into one unit or gate.
+/// Vectors of a device tensor's matrices: rows of PyTorch's matrices, each with the weights into one unit or gate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vectors {
     /// Matrices.
@@ -155,9 +155,9 @@ pub(crate) struct Vectors {
     pub rows: u32,
     /// Elements of a vector.
     pub length: u32,
-    /// From one vector to the next.
+    /// Stride of a vector.
     pub row_stride: u32,
-    /// From one element of a vector to the next.
+    /// Stride of an element of a vector.
     pub stride: u32,
 }
 
@@ -173,12 +173,12 @@ impl DeviceTensor {
         DeviceTensor::new(name.clone(), vec![Parameter { name, shape, layout: Layout::Plain, initial }])
     }
 
-    /// Numbers that are parameters.
+    /// Number of parameters, without unused columns.
     pub fn count(&self) -> u64 {
         self.parameters.iter().map(|parameter| parameter.len() as u64).sum()
     }
 
-    /// Rows of its matrices; `None` where it holds none. Columns of gates may include empty ones.
+    /// Rows of its matrices; `None` if it has no matrix. Unused columns of gates are included.
     pub fn vectors(&self) -> Option<Vectors> {
         let first = self.parameters.first().filter(|parameter| parameter.is_matrix())?;
         let (matrices, length) = (self.parameters.len() as u32, first.shape[1] as u32);
@@ -189,7 +189,7 @@ impl DeviceTensor {
         })
     }
 
-    /// The device's values from host tensors, in the order of the parameters.
+    /// Packs host tensors, in the order of the parameters, to the device's values.
     pub fn pack(&self, hosts: &[HostTensor]) -> Result<Vec<f32>> {
         let mut values = memory::zeros(self.len as usize, &self.name)?;
         let mut first = 0;
@@ -202,7 +202,7 @@ impl DeviceTensor {
         Ok(values)
     }
 
-    /// The host tensors of the device's values.
+    /// Unpacks the device's values to host tensors.
     pub fn unpack(&self, values: &[f32]) -> Result<Vec<HostTensor>> {
         let mut first = 0;
         let take = |parameter: &Parameter| {
@@ -214,7 +214,7 @@ impl DeviceTensor {
         self.parameters.iter().map(take).collect()
     }
 
-    /// First values of its parameters.
+    /// Draws the initial values of its parameters.
     pub fn initial(&self, random: &mut Pcg64) -> Result<Vec<HostTensor>> {
         let draw = |parameter: &Parameter| {
             let values = parameter.draw(random)?;

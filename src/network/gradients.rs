@@ -1,14 +1,14 @@
-//! A layer by itself, with all its gradients.
+//! A single layer with all its gradients.
 
 use super::node::Node;
-use super::pass::{Gradients, Passed, backward, declare, forward};
+use super::pass::{ForwardResult, Gradients, backward, declare, forward};
 use super::plan::{Batch, declare_states, describe, place, places, split_time};
 use crate::error::{Error, Result};
 use crate::layer::StateGradients;
 use crate::plan::{BufferId, Capabilities, Plan, Role};
 use crate::schedule::{Builder, Sequence, size};
 
-/// A layer forward and backward, from gradients that the host gives.
+/// Plan of a layer forward and backward, from gradients that the host gives.
 #[derive(Clone, Debug)]
 pub struct GradientPlan {
     /// The plan.
@@ -25,7 +25,7 @@ pub struct GradientPlan {
     pub d_final: Vec<BufferId>,
     /// Gradients of the initial states.
     pub d_initial: Vec<BufferId>,
-    /// As in [`NetworkPlan`](super::NetworkPlan).
+    /// Key of the random bits and lengths, as [`NetworkPlan::words`](super::NetworkPlan::words).
     pub words: Option<BufferId>,
 }
 
@@ -53,7 +53,7 @@ pub fn gradients(
         placed.weights = declare(plan, node, "", Role::Weight)?;
         declare(plan, node, "grad ", Role::Gradient)?;
     }
-    let Passed { traces, .. } = forward(plan, &placed, &x, &places(&initial))?;
+    let ForwardResult { traces, .. } = forward(plan, &placed, &x, &places(&initial))?;
     let states = [StateGradients { finals: finals.clone(), initials: initials.clone() }];
     let Gradients { dx, .. } = backward(plan, &placed, &traces, dy.clone(), Some(&states), true)?;
     let dx = dx.ok_or_else(|| Error::Plan(format!("the input of {} has no gradient", node.name)))?;

@@ -8,22 +8,22 @@ use crate::layer::{DeviceTensor, Layer, Site};
 pub struct Node {
     /// Name: prefix of its buffers and of its tensors in files.
     pub name: String,
-    /// Features it takes.
+    /// Input features.
     pub input: usize,
-    /// Its configuration.
+    /// The layer's configuration.
     pub layer: Layer,
-    /// What it reads, as many as its layer takes.
+    /// Inputs, as many as its layer takes.
     pub sources: Vec<Source>,
 }
 
-/// What a node reads.
+/// An input of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The output of the node before it; of the first node, the input of the network.
     Previous,
     /// The input of the network.
     Input,
-    /// The output of a node, which comes before the one that reads it.
+    /// The output of a node that comes before the one that reads it.
     Node(usize),
 }
 
@@ -33,7 +33,7 @@ impl Node {
         Node { name: name.into(), input, layer: layer.into(), sources: vec![Source::Previous] }
     }
 
-    /// The indices of the nodes that it reads as the node of index `at`; `None` is the input of the network.
+    /// Indices of the nodes that it reads, if its own index is `at`; `None` is the input of the network.
     pub(super) fn reads(&self, at: usize) -> impl Iterator<Item = Option<usize>> {
         self.sources.iter().map(move |source| match *source {
             Source::Previous => at.checked_sub(1),
@@ -42,7 +42,7 @@ impl Node {
         })
     }
 
-    /// Refuses settings and sizes out of range, and inputs that are not there.
+    /// Refuses settings and sizes out of range, and missing inputs.
     pub(crate) fn validate(&self) -> Result<()> {
         self.layer.operator().validate(&self.name, self.input)
     }
@@ -58,12 +58,12 @@ impl Node {
         parameters.map(|parameter| (parameter.name, parameter.shape)).collect()
     }
 
-    /// True if steps of a sequence hand states on.
+    /// True if the layer carries states from step to step.
     pub(crate) fn is_recurrent(&self) -> bool {
         !self.layer.operator().states().is_empty()
     }
 
-    /// Its place in a plan.
+    /// Its site in a plan for these sizes.
     pub(super) fn site(&self, [batch, steps]: [u32; 2], ragged: bool, train: bool) -> Site {
         Site { name: self.name.clone(), input: self.input, batch, steps, ragged, train }
     }
@@ -87,7 +87,8 @@ pub(super) fn check_order(nodes: &[Node]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses layers that need the whole sequence, so that a part of it cannot go on where another ended; `what` cannot be done then.
+/// Refuses layers that need the whole sequence, since a part of a sequence could not continue from the states of the part before;
+/// `what` names the refused action.
 pub(crate) fn check_carried(nodes: &[Node], what: &str) -> Result<()> {
     for Node { name, layer, .. } in nodes {
         if let Some(why) = layer.operator().needs_whole_sequence() {

@@ -1,4 +1,4 @@
-//! Forward and backward through nodes.
+//! Forward and backward passes through nodes.
 
 use super::node::Node;
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::layer::{DeviceTensor, Inputs, Output, Place, Site, StateGradients, Tr
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
 
-/// A node with its place in a plan and its weights.
+/// A node with its site in a plan and its weights.
 #[derive(Clone)]
 pub(super) struct Placed<'a> {
     pub node: &'a Node,
@@ -20,30 +20,30 @@ pub(super) struct Trained {
     pub weight: BufferId,
     /// Its gradient.
     pub gradient: BufferId,
-    /// The parameters in it.
+    /// The parameters that it holds.
     pub tensor: DeviceTensor,
 }
 
 impl Trained {
-    /// Elements.
+    /// Number of elements.
     pub fn len(&self) -> u32 {
         self.tensor.len as u32
     }
 }
 
-/// Result of a pass forward.
-pub(super) struct Passed {
-    /// Of each node.
+/// Result of a forward pass.
+pub(super) struct ForwardResult {
+    /// Trace of each node.
     pub traces: Vec<Box<dyn Trace>>,
     /// Output of the last node.
     pub y: Sequence,
 }
 
-/// Gradients that a pass backward leaves.
+/// Gradients of a backward pass.
 pub(super) struct Gradients {
     /// Weights with their gradients, from the last node to the first.
     pub trained: Vec<Trained>,
-    /// Gradient of the input; `None` where it was not asked for or there is none.
+    /// Gradient of the input; `None` if the caller does not need it or if there is none.
     pub dx: Option<Sequence>,
 }
 
@@ -57,8 +57,13 @@ pub(super) fn declare(plan: &mut Builder, node: &Node, prefix: &str, role: Role)
     node.parameters().into_iter().map(declare).collect()
 }
 
-/// Forward through nodes, which begin with these states, by node; at zero where there are none.
-pub(super) fn forward(plan: &mut Builder, nodes: &[Placed], x: &Sequence, starts: &[Vec<Place>]) -> Result<Passed> {
+/// Plans the forward pass of nodes, from the given initial states of each node, or from zero.
+pub(super) fn forward(
+    plan: &mut Builder,
+    nodes: &[Placed],
+    x: &Sequence,
+    starts: &[Vec<Place>],
+) -> Result<ForwardResult> {
     let (mut outputs, mut traces): (Vec<Sequence>, Vec<_>) = Default::default();
     for (at, Placed { node, site, weights }) in nodes.iter().enumerate() {
         let inputs: Vec<Sequence> =
@@ -69,11 +74,11 @@ pub(super) fn forward(plan: &mut Builder, nodes: &[Placed], x: &Sequence, starts
         traces.push(trace);
     }
     let y = outputs.pop().unwrap_or_else(|| x.clone());
-    Ok(Passed { traces, y })
+    Ok(ForwardResult { traces, y })
 }
 
-/// Backward through nodes, from the gradient of the last one's output; with gradients of the states, by node, where these go
-/// beyond this pass. Gradients of an output that several nodes read are added up.
+/// Plans the backward pass of nodes, from the gradient of the last one's output, and with gradients of each node's states if they
+/// continue beyond this pass. The gradients of an output that several nodes read are added.
 pub(super) fn backward(
     plan: &mut Builder,
     nodes: &[Placed],
@@ -83,7 +88,7 @@ pub(super) fn backward(
     wants_dx: bool,
 ) -> Result<Gradients> {
     let mut trained = Vec::new();
-    // Of each node's output, then of the input.
+    // Gradient of each node's output.
     let mut gradients: Vec<Option<Sequence>> = vec![None; nodes.len()];
     let mut dx = None;
     match gradients.last_mut() {
@@ -92,7 +97,7 @@ pub(super) fn backward(
     }
     for (at, Placed { node, site, weights }) in nodes.iter().enumerate().rev() {
         let Some(dy) = gradients[at].take() else {
-            return Err(Error::Plan(format!("nobody reads the output of {}", node.name)));
+            return Err(Error::Plan(format!("no node reads the output of {}", node.name)));
         };
         let declared = declare(plan, node, "grad ", Role::Gradient)?;
         for ((tensor, &weight), &gradient) in node.parameters().into_iter().zip(weights).zip(&declared) {

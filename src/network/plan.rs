@@ -1,7 +1,7 @@
 //! Plans for a whole network: predict, evaluate, stream, train.
 
 use super::node::{Node, check_carried, check_order};
-use super::pass::{Passed, Placed, backward, declare, forward};
+use super::pass::{ForwardResult, Placed, backward, declare, forward};
 use super::segments::{self, Segmented};
 use super::update::{self, Losses};
 use crate::error::Result;
@@ -15,22 +15,22 @@ use crate::train::{Loss, Update};
 pub enum Purpose<'a> {
     /// The output alone, from zero states.
     Predict,
-    /// The output, from states given and with the final states returned in the same buffers.
+    /// The output, from given states, which the final states overwrite.
     Stream,
     /// The output and its loss.
     Evaluate {
         /// The loss.
         loss: &'a Loss,
-        /// Whether the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`].
         weighted: bool,
     },
     /// The loss, the gradients and the optimiser's step.
     Train {
         /// The loss.
         loss: &'a Loss,
-        /// The optimiser, and what is done beside its step.
+        /// The optimiser, with clipping and regularisers.
         update: &'a Update,
-        /// Whether the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`].
         weighted: bool,
     },
 }
@@ -56,50 +56,50 @@ impl Batch {
         Batch { rows, steps, ragged: false, stateful: false, segment: None }
     }
 
-    /// Whether each sequence has a length of its own, which the host writes to the plan's words.
+    /// Gives each sequence a length of its own, which the host writes to [`NetworkPlan::words`].
     pub fn ragged(self, ragged: bool) -> Batch {
         Batch { ragged, ..self }
     }
 
-    /// Whether the batch goes on where another ended: recurrent layers begin with the states in [`NetworkPlan::states`] and leave
-    /// their final states there. No gradient flows through them (Williams and Peng 1990). [`Purpose::Stream`] does so anyway.
+    /// Continues from another batch: recurrent layers begin with the states in [`NetworkPlan::states`] and leave their final states
+    /// there. No gradient flows through them (Williams and Peng 1990). [`Purpose::Stream`] is always stateful.
     pub fn stateful(self, stateful: bool) -> Batch {
         Batch { stateful, ..self }
     }
 
-    /// Whether training keeps states at every so many steps only, and goes forward a second time between them; see
-    /// [`TimeCheckpoints`](crate::TimeCheckpoints). Segments of T steps or more are plain training.
+    /// Sets the steps of a segment: training keeps states at the starts of segments only, and repeats the forward pass between them;
+    /// see [`TimeCheckpoints`](crate::TimeCheckpoints). Segments of T steps or more are plain training.
     pub fn segment(self, steps: Option<usize>) -> Batch {
         Batch { segment: steps, ..self }
     }
 }
 
-/// A plan and where its host finds things.
+/// A plan, with the buffers that its host reads and writes.
 #[derive(Clone, Debug)]
 pub struct NetworkPlan {
     /// The plan.
     pub plan: Plan,
     /// Input [T, B, I].
     pub x: Sequence,
-    /// Output [T or 1, B, F]; without chunks where training goes through [T, B, F] in segments, which are nowhere as a whole.
+    /// Output [T or 1, B, F]; without chunks if training goes through [T, B, F] in segments, since the whole output is not kept.
     pub y: Sequence,
-    /// Target [T or 1, B, features], where there is a loss; see [`Loss::target_width`].
+    /// Target [T or 1, B, features], if there is a loss; see [`Loss::target_width`].
     pub target: Option<Sequence>,
-    /// Factor of each row's loss, [T or 1, B], where the purpose is weighted: its weight over the number of terms that the
-    /// loss is a mean of.
+    /// Factor of each row's loss, [T or 1, B], if the purpose is weighted: the row's weight over the number of terms of the mean
+    /// loss.
     pub row_weights: Option<BufferId>,
-    /// The mean loss, where there is one.
+    /// The mean loss, if there is one.
     pub loss: Option<BufferId>,
-    /// States of every recurrent layer, [D, B, units] each, where the plan takes or gives them: h and c of one layer after the other.
+    /// States of every recurrent layer, [D, B, units] each, if the plan reads and writes them: h and c of one layer after the other.
     pub states: Vec<BufferId>,
-    /// Numbers the host gives the optimiser at each step.
+    /// Numbers that the host gives the optimiser at each step.
     pub hyper: Option<BufferId>,
-    /// Words the host writes: a key for random bits (2), which training with dropout needs, then the lengths of sequences (B),
-    /// where these have some.
+    /// 32-bit words that the host writes: the key of the random bits (2), for training with dropout, then the lengths of the sequences
+    /// (B), if they have lengths.
     pub words: Option<BufferId>,
 }
 
-/// Nodes in their places for a batch of these sizes.
+/// Nodes with their sites, for a batch of these sizes.
 pub(super) fn place<'a>(
     nodes: impl IntoIterator<Item = &'a Node>,
     [batch, mut steps]: [u32; 2],
@@ -116,7 +116,7 @@ pub(super) fn place<'a>(
     nodes.into_iter().map(each).collect()
 }
 
-/// Splits time so that the largest tensor of a step can be bound.
+/// Sets chunks of time so that the largest tensor can be bound.
 pub(super) fn split_time(plan: &mut Builder, nodes: &[Placed]) -> Result<()> {
     for Placed { node, site, .. } in nodes {
         for (tensor, elements) in node.layer.operator().step_tensors(site)? {
@@ -129,7 +129,7 @@ pub(super) fn split_time(plan: &mut Builder, nodes: &[Placed]) -> Result<()> {
 /// Plans a network for a batch of `batch` sequences of `steps` steps.
 ///
 /// # Errors
-/// Sizes out of range or beyond what the device can bind; layers that cannot do what is asked for.
+/// Sizes out of range or beyond what the device can bind; layers that do not support the purpose.
 pub fn network(
     nodes: &[Node],
     Batch { rows, steps, ragged, stateful, segment }: Batch,
@@ -173,7 +173,7 @@ pub fn network(
             (y, Some(target), Some(loss), trained)
         }
         _ => {
-            let Passed { traces, y } = forward(plan, &placed, &x, &places(&states))?;
+            let ForwardResult { traces, y } = forward(plan, &placed, &x, &places(&states))?;
             for ((placed, trace), states) in placed.iter().zip(&traces).zip(&places(&states)) {
                 leave(plan, placed, trace.final_states(), states);
             }
@@ -201,7 +201,7 @@ pub fn network(
     Ok(NetworkPlan { plan: builder.finish()?, x, y, target, row_weights, loss, states, hyper, words })
 }
 
-/// Says how recurrent layers go through time, and why.
+/// Sets the plan's text on how recurrent layers go through time, and why.
 pub(super) fn describe(plan: &mut Builder, steps: u32, segment: Option<u32>, nodes: &[Placed]) -> Result<()> {
     let mut all: Vec<String> = Vec::new();
     for Placed { node, site, .. } in nodes {
@@ -229,7 +229,7 @@ pub(super) fn describe(plan: &mut Builder, steps: u32, segment: Option<u32>, nod
     Ok(())
 }
 
-/// The target [T or 1, B, features] of predictions of these sizes, and their loss.
+/// Declares the target [T or 1, B, features] of predictions of these sizes, and their loss.
 pub(super) fn target<'a>(
     plan: &mut Builder,
     kind: &'a Loss,
@@ -259,12 +259,12 @@ pub(super) fn declare_states(
     nodes.iter().map(each).collect()
 }
 
-/// The starts of buffers, by node.
+/// Addresses of the first elements of buffers, by node.
 pub(super) fn places(states: &[Vec<BufferId>]) -> Vec<Vec<Place>> {
     states.iter().map(|states| states.iter().map(|&id| (id, 0)).collect()).collect()
 }
 
-/// Copies the final states of a node to the places that are given; none where there are none.
+/// Copies the final states of a node to the given addresses, if any.
 pub(super) fn leave(plan: &mut Builder, Placed { node, site, .. }: &Placed, states: Vec<Place>, places: &[Place]) {
     for ((slot, from), &to) in node.layer.operator().states().iter().zip(states).zip(places) {
         plan.copy_run(slot.features as u32 * site.batch, from, to);

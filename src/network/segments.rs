@@ -1,9 +1,9 @@
-//! Training in segments of time, so that memory grows with the square root of T: states are kept at the start of each segment
-//! only, and backward goes forward through a segment once more before it goes back through it (Chen et al. 2016, Gruslys et
+//! Training in segments of time (gradient checkpointing), with memory that grows with the square root of T: states are kept at the
+//! start of each segment only, and the backward pass repeats the forward pass of a segment first (Chen et al. 2016, Gruslys et
 //! al. 2016). All segments share the buffers of one.
 
 use super::node::{Node, Source, check_carried};
-use super::pass::{Gradients, Passed, Placed, Trained, backward, forward};
+use super::pass::{ForwardResult, Gradients, Placed, Trained, backward, forward};
 use super::plan::{Purpose, leave, place, places, target};
 use crate::error::{Error, Result};
 use crate::layer::{Place, StateGradients};
@@ -12,7 +12,7 @@ use crate::schedule::{Builder, Segment, Sequence};
 use crate::train::Loss;
 use std::ops::Range;
 
-/// The steps of a segment, no more than what a device can bind; `None` where one would hold all T.
+/// Steps of a segment, bounded by what the device can bind; `None` if one segment would have all T steps.
 pub(super) fn steps(
     builder: &mut Builder,
     nodes: &[Node],
@@ -28,7 +28,7 @@ pub(super) fn steps(
     Ok((segment < steps).then_some(segment))
 }
 
-/// Refuses models whose time cannot be gone through in segments.
+/// Refuses models that cannot be trained in segments.
 pub(crate) fn check_segments(nodes: &[Node]) -> Result<()> {
     check_carried(nodes, "be trained in segments of time")?;
     if nodes.iter().any(|node| node.sources != [Source::Previous]) {
@@ -45,7 +45,7 @@ pub(super) struct Segmented<'a> {
     /// The nodes, with their weights.
     pub placed: &'a [Placed<'a>],
     pub x: &'a Sequence,
-    /// Buffers where states begin and end, by node, if not at zero.
+    /// Buffers of initial and final states, by node; empty if states begin at zero.
     pub states: &'a [Vec<BufferId>],
     /// T, B and the steps of a segment.
     pub sizes: [u32; 3],
@@ -53,13 +53,13 @@ pub(super) struct Segmented<'a> {
 }
 
 impl<'a> Segmented<'a> {
-    /// Steps of segment `s`.
+    /// The steps of segment `s`.
     fn range(&self, s: u32) -> Range<u32> {
         let [steps, _, segment] = self.sizes;
         s * segment..((s + 1) * segment).min(steps)
     }
 
-    /// The nodes in their places in a segment of so many steps.
+    /// The nodes with their sites in a segment of `steps` steps.
     fn place(&self, steps: u32) -> Vec<Placed<'a>> {
         let nodes = self.placed.iter().map(|placed| placed.node);
         let mut segment = place(nodes, [self.sizes[1], steps], self.ragged, true);
@@ -69,8 +69,8 @@ impl<'a> Segmented<'a> {
         segment
     }
 
-    /// Plans loss and gradients. Returns output, target, mean loss, and weights with their gradients. An output for every step is
-    /// nowhere as a whole: its sequence then has no chunks.
+    /// Plans loss and gradients. Returns output, target, mean loss, and weights with their gradients. An output of every step is not
+    /// kept as a whole: its sequence then has no chunks.
     pub fn train(
         &self,
         plan: &mut Builder,
@@ -91,7 +91,7 @@ impl<'a> Segmented<'a> {
         for s in 0..count - 1 {
             plan.begin_segment(Segment { first: self.range(s).start, ..Segment::default() });
             let nodes = &full[..recurrent];
-            let Passed { traces, .. } = forward(plan, nodes, &self.x.window(self.range(s)), &starts(s))?;
+            let ForwardResult { traces, .. } = forward(plan, nodes, &self.x.window(self.range(s)), &starts(s))?;
             for ((placed, trace), next) in nodes.iter().zip(&traces).zip(&starts(s + 1)) {
                 leave(plan, placed, trace.final_states(), next);
             }
@@ -100,7 +100,8 @@ impl<'a> Segmented<'a> {
         let first = Segment { first: range.start, ..Segment::default() };
         plan.begin_segment(first);
         let (nodes, above) = last.split_at(below);
-        let Passed { traces, y: flow } = forward(plan, nodes, &self.x.window(range.clone()), &starts(count - 1))?;
+        let ForwardResult { traces, y: flow } =
+            forward(plan, nodes, &self.x.window(range.clone()), &starts(count - 1))?;
         for ((placed, trace), states) in nodes.iter().zip(&traces).zip(&places(self.states)) {
             leave(plan, placed, trace.final_states(), states);
         }
@@ -110,7 +111,7 @@ impl<'a> Segmented<'a> {
         match end {
             Some(_) => {
                 plan.end_segments();
-                let Passed { traces, y: top } = forward(plan, above, &flow, &[])?;
+                let ForwardResult { traces, y: top } = forward(plan, above, &flow, &[])?;
                 (truth, losses) = target(plan, loss, [1, batch, top.features], weighted)?;
                 let gradient = losses.gradient(plan, &top, &truth, 0)?;
                 let gradients = backward(plan, above, &traces, gradient, None, true)?;
@@ -132,7 +133,7 @@ impl<'a> Segmented<'a> {
         for s in (0..count - 1).rev() {
             let (nodes, range) = (&full[..below], self.range(s));
             plan.begin_segment(Segment { first: range.start, adds: true, again: true });
-            let Passed { traces, y: flow } = forward(plan, nodes, &self.x.window(range.clone()), &starts(s))?;
+            let ForwardResult { traces, y: flow } = forward(plan, nodes, &self.x.window(range.clone()), &starts(s))?;
             let upstream = match end {
                 Some(_) => last_state(&carried, &full)?,
                 None => losses.gradient(plan, &flow, &truth.window(range.clone()), range.start)?,
@@ -144,7 +145,7 @@ impl<'a> Segmented<'a> {
         Ok((y, truth, loss, trained))
     }
 
-    /// States at the start of each segment, [segments, B, features] each, by node; those of the first segment are filled.
+    /// Declares the states at the start of each segment, [segments, B, features] each, by node, and fills those of the first segment.
     fn keep(&self, plan: &mut Builder, count: u32) -> Result<Vec<Vec<Sequence>>> {
         let mut all = Vec::new();
         for Placed { node, site, .. } in self.placed {
@@ -167,7 +168,7 @@ impl<'a> Segmented<'a> {
         Ok(all)
     }
 
-    /// Places for the gradients of the states between two segments, by node, which are zero after the last one.
+    /// Declares the gradients of the states between two segments, by node; they are zero after the last segment.
     fn carry(&self, plan: &mut Builder) -> Result<Vec<StateGradients>> {
         plan.section("gradients of the last states");
         let mut all = Vec::new();
@@ -183,7 +184,7 @@ impl<'a> Segmented<'a> {
                 };
                 let state = zeros(slot.name)?;
                 carried.initials.push(state);
-                // Where it is h once more, the gradient of h is all of it.
+                // A state that repeats h has no gradient of its own.
                 carried.finals.push(if slot.repeats_h { zeros(&format!("{} after", slot.name))? } else { state });
             }
             all.push(carried);

@@ -8,10 +8,10 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Direction, Sequence};
 use crate::train::{Action, Clip, Loss, Regulariser, Rule, Update};
 
-/// The buffer of the rows' factors, [T, B] or [1, B], where a plan is weighted.
+/// Name of the buffer of the rows' factors, [T, B] or [1, B], in weighted plans.
 pub const ROW_WEIGHTS: &str = "row weights";
 
-/// A loss that is planned in parts of time.
+/// A loss, planned for one part of time after another.
 pub(super) struct Losses<'a> {
     kind: &'a Loss,
     /// T or 1, B and features.
@@ -19,13 +19,13 @@ pub(super) struct Losses<'a> {
     level: BufferId,
     row_weight: BufferId,
     weighted: bool,
-    /// Of each row, [T, B] or [1, B].
+    /// Loss of each row, [T, B] or [1, B].
     rows: BufferId,
 }
 
 impl<'a> Losses<'a> {
-    /// For predictions [T or 1, B, features]. Where they are weighted, the host gives each row's factor (in [`ROW_WEIGHTS`])
-    /// instead of the mean's 1 / terms.
+    /// The loss of predictions [T or 1, B, features]. If it is weighted, the host gives each row's factor (in [`ROW_WEIGHTS`]) instead
+    /// of the mean's 1 / terms.
     pub fn new(builder: &mut Builder, kind: &'a Loss, sizes: [u32; 3], weighted: bool) -> Result<Losses<'a>> {
         builder.section(format!("loss ({})", kind.name()));
         let total = sizes[0] as u64 * sizes[1] as u64;
@@ -41,7 +41,7 @@ impl<'a> Losses<'a> {
         Ok(Losses { kind, sizes, level, row_weight, weighted, rows })
     }
 
-    /// The gradient of predictions whose first step is `first`.
+    /// Plans the gradient of predictions whose first step is `first`.
     pub fn gradient(
         &self,
         builder: &mut Builder,
@@ -76,7 +76,7 @@ impl<'a> Losses<'a> {
         Ok(gradient)
     }
 
-    /// The mean of all rows, in one element.
+    /// Plans the mean of all rows, in one element.
     pub fn mean(&self, builder: &mut Builder) -> Result<BufferId> {
         builder.section(format!("loss ({})", self.kind.name()));
         let total = self.sizes[0] * self.sizes[1];
@@ -95,7 +95,7 @@ fn slices(n: u32) -> (u32, u32) {
     (per_group, n.div_ceil(per_group).max(1))
 }
 
-/// Sums slices of a buffer into `to` from `at`; returns how many sums there are.
+/// Sums slices of a buffer into `to` from `at` on; returns the number of sums.
 fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32, square: bool) -> u32 {
     let (per_group, count) = slices(n);
     let params = kernel::Reduce { n, offset: 0, per_group, out_offset: at, square: square as u32 };
@@ -103,7 +103,8 @@ fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32
     count
 }
 
-/// Plans everything between the gradients and the weights; returns the buffer of the numbers that the host gives at each step.
+/// Plans penalties, clipping, the optimiser's step and bounds of norms; returns the buffer of the numbers that the host gives at
+/// each step.
 pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Result<BufferId> {
     let Update { optimiser, clip, regularisers } = update;
     if !regularisers.is_empty() {
@@ -163,7 +164,7 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Re
     Ok(hyper)
 }
 
-/// Adds penalties' gradients, or after the step bounds norms.
+/// Adds the gradients of penalties; after the optimiser's step, bounds norms.
 fn regularise(builder: &mut Builder, regularisers: &[Regulariser], weights: &[Trained], after: bool) -> Result<()> {
     for regulariser in regularisers {
         let mut acts = false;

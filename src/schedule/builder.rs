@@ -9,72 +9,72 @@ use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use crate::random;
 use std::ops::Range;
 
-/// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 turns, counted over
-/// nested loops together, and the shader takes 25 turns for 16 terms.
+/// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 iterations, counted over
+/// nested loops together, and the shader takes 25 iterations for 16 terms.
 const MOST_TERMS: u32 = 1 << 15;
 
-/// Rows up to which a product is made without tiles.
+/// Rows up to which a product is computed without tiles.
 const FEW_ROWS: u32 = 16;
 
-/// How elements are dropped.
+/// A random mask: 0 with a probability, else the reciprocal of the probability to stay.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Drop {
-    /// With what probability, 0 to below 1.
+pub(crate) struct DropoutMask {
+    /// Probability that an element is dropped, from 0 to below 1.
     pub probability: f64,
-    /// Where random bits are counted.
-    pub site: u32,
-    /// Whether all time steps of a sequence share them.
+    /// Stream of random bits.
+    pub rng_stream: u32,
+    /// True if all time steps of a sequence share the mask.
     pub shared: bool,
 }
 
-impl Drop {
-    /// Random bits below this drop.
+impl DropoutMask {
+    /// Random bits below this drop an element.
     pub fn threshold(&self) -> u32 {
         random::threshold(self.probability)
     }
 
-    /// What the others are multiplied by, so that the expected sum stays.
+    /// Factor of the other elements, which keeps the expected value.
     pub fn scale(&self) -> f32 {
         (1.0 / (1.0 - self.probability)) as f32
     }
 }
 
-/// A part of time, where a plan goes through it in segments: sequences then hold the steps of one, and buffers and parts of the
-/// plan that have a name already are used again.
+/// A segment of time, for plans that go through time in segments: sequences then hold the steps of one segment, and buffers and
+/// sections of the same name are used again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Segment {
-    /// Its first step.
+    /// First step.
     pub first: u32,
-    /// Whether gradients are added to those of other segments.
+    /// True if gradients are added to those of other segments.
     pub adds: bool,
-    /// Whether it is gone through forward a second time.
+    /// True if the forward pass is repeated, for backward.
     pub again: bool,
 }
 
-/// Makes a plan. Offsets and sizes count f32 elements.
+/// Builder of a plan. Offsets and sizes count f32 elements.
 #[derive(Debug)]
 pub struct Builder {
     plan: Plan,
     /// The device's limits.
     pub capabilities: Capabilities,
-    /// Steps of every chunked tensor's chunk; see [`Builder::chunk_by`].
+    /// Steps of a chunk, the same for all tensors; see [`Builder::chunk_by`].
     chunk_steps: u32,
-    /// Places of random bits given out.
-    sites: u32,
-    /// Where commands belong.
+    /// Number of streams of random bits in use.
+    rng_streams: u32,
+    /// Index of the section that commands belong to.
     section: usize,
     segment: Option<Segment>,
-    /// Why there are no further commands.
+    /// The error after which commands are no longer added.
     lacking: Option<Error>,
     /// True if the scheduler makes all of the plan, so that it may run without checks of indices.
     trusted: bool,
 }
 
-/// Memory that a command takes in a plan, with its parameters and as much again for a list that grows.
+/// Memory of a command in a plan, with its parameters, twice for a list that grows by doubling.
 const BYTES_OF_A_COMMAND: u64 = 1024;
 
 impl Builder {
-    /// An empty plan. What is built on it runs on GPUs with wgpu's checks of every index
+    /// An empty plan. GPUs run the result with wgpu's checks of every index
     /// ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).
     pub fn new(title: impl Into<String>, capabilities: Capabilities) -> Builder {
         let mut plan = Plan::default();
@@ -84,7 +84,7 @@ impl Builder {
             plan,
             capabilities,
             chunk_steps: u32::MAX,
-            sites: 0,
+            rng_streams: 0,
             section: 0,
             segment: None,
             lacking: None,
@@ -92,12 +92,12 @@ impl Builder {
         }
     }
 
-    /// An empty plan that the scheduler alone builds on. It must not leave the crate before it is finished.
+    /// An empty plan to which the scheduler alone adds commands. It must not leave the crate before it is finished.
     pub(crate) fn trusted(title: impl Into<String>, capabilities: Capabilities) -> Builder {
         Builder { trusted: true, ..Builder::new(title, capabilities) }
     }
 
-    /// Checks the plan and hands it over.
+    /// Checks the plan and returns it.
     pub fn finish(mut self) -> Result<Plan> {
         if let Some(error) = self.lacking {
             return Err(error);
@@ -107,12 +107,12 @@ impl Builder {
         Ok(self.plan)
     }
 
-    /// Says how the recurrence runs, and why.
+    /// Sets the plan's text on how the recurrence runs, and why.
     pub fn strategy(&mut self, strategy: impl Into<String>) {
         self.plan.strategy = strategy.into();
     }
 
-    /// Starts a named part of the plan.
+    /// Starts a named section of the plan.
     pub fn section(&mut self, name: impl Into<String>) {
         let mut name = name.into();
         if let Some(Segment { again, .. }) = self.segment {
@@ -131,13 +131,13 @@ impl Builder {
         self.section = self.plan.sections.len() - 1;
     }
 
-    /// Says for what part of time the following commands are. Random bits are counted from the first place again.
+    /// Starts a segment of time, to which the following commands belong. Streams of random bits are numbered from the first again.
     pub(crate) fn begin_segment(&mut self, segment: Segment) {
         self.segment = Some(segment);
-        self.sites = 0;
+        self.rng_streams = 0;
     }
 
-    /// Ends the last segment; what follows is for all of time.
+    /// Ends the last segment; the following commands are for all of time.
     pub(crate) fn end_segments(&mut self) {
         self.segment = None;
     }
@@ -147,7 +147,7 @@ impl Builder {
         self.segment.map_or(0, |segment| segment.first)
     }
 
-    /// Whether gradients are added to those of other segments.
+    /// True if gradients are added to those of other segments.
     pub(crate) fn adds(&self) -> bool {
         self.segment.is_some_and(|segment| segment.adds)
     }
@@ -162,7 +162,7 @@ impl Builder {
         (self.capabilities.max_binding_bytes / 4).min(i32::MAX as u64)
     }
 
-    /// Makes sure that chunks of time are short enough for a tensor of `per_step` elements a step to be bound, with
+    /// Shortens chunks of time, if necessary, so that a tensor of `per_step` elements a step can be bound, with
     /// one step more for the state before the chunk.
     pub fn chunk_by(&mut self, what: &str, per_step: u64) -> Result<()> {
         let steps = (self.most_elements() / per_step.max(1)).saturating_sub(1);
@@ -194,7 +194,7 @@ impl Builder {
         self.declare(name.into(), len, role, true)
     }
 
-    /// Adds a buffer, or gives out again the one of that name.
+    /// Adds a buffer; with `again`, returns an existing one of that name, grown to `len`.
     fn declare(&mut self, name: String, len: u64, role: Role, again: bool) -> Result<BufferId> {
         let len = len.max(1);
         if len > self.most_elements() {
@@ -249,7 +249,7 @@ impl Builder {
         self.push_words(kernel, cell, &constants.values(), bytemuck::cast_slice(bytemuck::bytes_of(params)), buffers);
     }
 
-    /// Adds a command whose constants and parameter block are given as words.
+    /// Adds a command whose constants and parameter block are given as 32-bit words.
     pub fn push_words(
         &mut self,
         kernel: &'static Kernel,
@@ -258,8 +258,7 @@ impl Builder {
         params: &[u32],
         buffers: &[BufferId],
     ) {
-        // Asked for when the list is about to grow, which it does by doubling: more commands than there is memory for belong to no
-        // plan that could run.
+        // Checked when the list is about to grow, which it does by doubling. More commands than there is memory for cannot run.
         let held = self.plan.commands.len();
         if self.lacking.is_none() && held == self.plan.commands.capacity() {
             self.lacking = memory::probe(held as u64 * BYTES_OF_A_COMMAND, format_args!("{held} commands")).err();
@@ -277,7 +276,7 @@ impl Builder {
         self.push(&kernel::FILL, None, &NoConstants, &params, &[buffer]);
     }
 
-    /// Copies `n` elements; the two places must lie in different buffers.
+    /// Copies `n` elements from one buffer to another.
     pub fn copy_run(&mut self, n: u32, src: (BufferId, u32), dst: (BufferId, u32)) {
         self.copy([1, 1, 1, n], src, [0, 0, 0, 1], dst, [0, 0, 0, 1], false);
     }
@@ -331,10 +330,10 @@ impl Builder {
         }
     }
 
-    /// A place where random bits are counted, different from all others of the plan.
-    pub(crate) fn site(&mut self) -> u32 {
-        self.sites += 1;
-        self.sites - 1
+    /// A new stream of random bits, different from all others of the plan.
+    pub(crate) fn rng_stream(&mut self) -> u32 {
+        self.rng_streams += 1;
+        self.rng_streams - 1
     }
 
     /// The buffer of 32-bit words that the host writes for a run of `batch` rows: a key for random bits (2), then the lengths
@@ -347,7 +346,7 @@ impl Builder {
         }
     }
 
-    /// A buffer to bind where a call needs none; a buffer may be bound only once.
+    /// A buffer for bindings that a call does not use; a call may bind it only once.
     pub(crate) fn unused(&mut self) -> BufferId {
         const NAME: &str = "unused";
         self.plan.find(NAME).unwrap_or_else(|| {
@@ -356,9 +355,9 @@ impl Builder {
         })
     }
 
-    /// A sequence with elements dropped; see [`Drop`].
-    pub(crate) fn dropout(&mut self, name: &str, x: &Sequence, batch: u32, drop: Drop) -> Result<Sequence> {
-        let words = self.words(batch)?;
+    /// A sequence under a dropout mask.
+    pub(crate) fn dropout(&mut self, name: &str, x: &Sequence, batch: u32, drop: DropoutMask) -> Result<Sequence> {
+        let key_and_lengths = self.words(batch)?;
         let y = self.sequence(name, [x.steps, batch, x.features], 0, Role::Scratch)?;
         let step = batch * x.features;
         let before = self.first_step();
@@ -376,23 +375,23 @@ impl Builder {
                 dst_row: y.row,
                 index: if drop.shared { 0 } else { (before + part.start).wrapping_mul(step) },
                 index_step: if drop.shared { 0 } else { step },
-                site: drop.site,
+                site: drop.rng_stream,
                 threshold: drop.threshold(),
                 scale: drop.scale(),
             };
-            self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[words, from, to]);
+            self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[key_and_lengths, from, to]);
         }
         Ok(y)
     }
 
-    /// Drops elements of rows that lie one after another, the same in each of `steps` steps.
+    /// Multiplies contiguous rows [steps, rows, features] by a mask, the same in each step.
     pub(crate) fn drop_rows(
         &mut self,
-        words: BufferId,
+        key_and_lengths: BufferId,
         [steps, rows, features]: [u32; 3],
         (from, src_offset): (BufferId, u32),
         to: BufferId,
-        drop: Drop,
+        drop: DropoutMask,
     ) {
         let params = kernel::Dropout {
             steps,
@@ -406,21 +405,21 @@ impl Builder {
             dst_row: features,
             index: 0,
             index_step: 0,
-            site: drop.site,
+            site: drop.rng_stream,
             threshold: drop.threshold(),
             scale: drop.scale(),
         };
-        self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[words, from, to]);
+        self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[key_and_lengths, from, to]);
     }
 
-    /// Adds a matrix product; see [`kernel::Matmul`]. What is too much for one dispatch is split: rows by the number of
-    /// workgroups, terms by the length of a shader's loops.
+    /// Adds a matrix product; see [`kernel::Matmul`]. Products that are too large for one dispatch are split: rows by the number
+    /// of workgroups, terms by the iterations of a shader's loops.
     pub fn matmul(&mut self, whole: kernel::Matmul, a: BufferId, b: BufferId, c: BufferId) {
         let rows = self.capabilities.max_groups.min(65_535) as u32 * 16;
         let (k_split, [a_k_hi, b_k_hi], [a_k_lo, b_k_lo]) =
             joined(whole.k, whole.k_split, [whole.a_k_hi, whole.b_k_hi], [whole.a_k_lo, whole.b_k_lo]);
         let whole = kernel::Matmul { k_split, a_k_hi, a_k_lo, b_k_hi, b_k_lo, ..whole };
-        // Tiles of rows would be mostly empty where there are few.
+        // With few rows, tiles would be mostly empty.
         let tiled = self.capabilities.workgroup_tiles && whole.m > FEW_ROWS;
         for m in split(whole.m, whole.m_split, rows) {
             for k in split(whole.k, whole.k_split, MOST_TERMS) {
@@ -447,7 +446,7 @@ impl Builder {
         }
     }
 
-    /// The buffer from which time steps read recurrent weights of `len` elements: themselves, or room for them in f16.
+    /// The buffer from which time steps read recurrent weights of `len` elements: `weights`, or a buffer for them in f16.
     pub(crate) fn step_weights(&mut self, name: &str, weights: BufferId, len: u64) -> Result<BufferId> {
         if !self.capabilities.half_weights {
             return Ok(weights);
@@ -455,7 +454,7 @@ impl Builder {
         self.shared(format!("{name} in f16"), len / 2, Role::Scratch)
     }
 
-    /// Fills what [`Builder::step_weights`] gave, if it is room; says whether it is.
+    /// Rounds weights to the f16 buffer that [`Builder::step_weights`] gave. Returns false if it gave the weights themselves.
     pub(crate) fn round_weights(&mut self, weights: BufferId, into: BufferId) -> bool {
         let n = self.plan.buffers[into.0].len as u32;
         if weights != into {
@@ -464,10 +463,10 @@ impl Builder {
         weights != into
     }
 
-    /// How many workgroups should share the terms of each sum; nothing where the tiles of C keep the device busy, or where
-    /// C is not in one piece.
+    /// Number of workgroups that share the terms of each sum; `None` if the tiles of C keep the device busy, or if C is not
+    /// contiguous.
     fn parts(&self, whole: &kernel::Matmul) -> Option<u32> {
-        const TERMS: u32 = 256; // of a part, at least: its share of C is written and read once more
+        const TERMS: u32 = 256; // of a part, at least: each part writes and reads its own copy of C
         const MOST: u64 = 16; // added up by as many threads at once
         let tiles = whole.m.div_ceil(64) as u64 * whole.n.div_ceil(64) as u64;
         let parts = (self.capabilities.busy_threads / 256 / tiles).min((whole.k / TERMS).into()).min(MOST) as u32;
@@ -475,8 +474,8 @@ impl Builder {
         (parts > 1 && together).then_some(parts)
     }
 
-    /// Adds a product whose terms are shared out, and the sum of the parts in their order: the bits do not hang on which
-    /// workgroup is first.
+    /// Adds a product whose terms are shared by workgroups, and the sum of the parts in their order: the result does not depend on
+    /// which workgroup is first.
     fn matmul_in_parts(&mut self, whole: kernel::Matmul, parts: u32, [a, b, c]: [BufferId; 3]) {
         let multiple = if whole.k_split < whole.k { whole.k_split } else { 16 };
         let part = whole.k.div_ceil(parts).next_multiple_of(multiple);
@@ -495,7 +494,7 @@ impl Builder {
         self.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[sums, c]);
     }
 
-    /// One buffer for the parts of all products, as long as the longest needs it.
+    /// The buffer for the partial sums of all products, as long as the longest needs.
     fn partial_sums(&mut self, len: u64) -> BufferId {
         const NAME: &str = "partial sums";
         let id = self.plan.find(NAME).unwrap_or_else(|| {
@@ -513,7 +512,7 @@ impl Builder {
     }
 }
 
-/// An axis of `n` indices that is split in two, as one that is not where the strides allow it.
+/// Joins the two levels of an axis of `n` indices if the strides allow it.
 fn joined<const N: usize>(n: u32, inner: u32, hi: [i32; N], lo: [i32; N]) -> (u32, [i32; N], [i32; N]) {
     if (0..N).all(|k| hi[k] as i64 == lo[k] as i64 * inner as i64) {
         (n, hi, lo)
@@ -524,36 +523,38 @@ fn joined<const N: usize>(n: u32, inner: u32, hi: [i32; N], lo: [i32; N]) -> (u3
     }
 }
 
-/// A part of an axis that is split in two: it starts at (hi, lo).
-struct Part {
+/// A part of a two-level axis, from index (hi, lo) on.
+struct AxisPart {
     hi: u32,
     lo: u32,
     len: u32,
     split: u32,
 }
 
-impl Part {
+impl AxisPart {
     /// An offset moved to the part's start.
     fn moved(&self, offset: u32, hi: i32, lo: i32) -> u32 {
         (offset as i64 + self.hi as i64 * hi as i64 + self.lo as i64 * lo as i64) as u32
     }
 }
 
-/// An axis of `n` indices, split in two by `inner`, in parts of at most `most`: whole inner axes where these are short
-/// enough, else pieces of one.
-fn split(n: u32, inner: u32, most: u32) -> Vec<Part> {
+/// Cuts an axis of `n` indices, in two levels by `inner`, into parts of at most `most`: whole inner axes if they are short
+/// enough, else parts of one.
+fn split(n: u32, inner: u32, most: u32) -> Vec<AxisPart> {
     let inner = inner.min(n);
     if inner <= most {
         let outer = (most / inner).min(n.div_ceil(inner));
         let starts = (0..n.div_ceil(inner)).step_by(outer as usize);
-        return starts.map(|hi| Part { hi, lo: 0, len: (outer * inner).min(n - hi * inner), split: inner }).collect();
+        return starts
+            .map(|hi| AxisPart { hi, lo: 0, len: (outer * inner).min(n - hi * inner), split: inner })
+            .collect();
     }
     (0..n.div_ceil(inner))
         .flat_map(|hi| {
             let held = inner.min(n - hi * inner);
             let piece = move |lo: u32| {
                 let len = most.min(held - lo);
-                Part { hi, lo, len, split: len }
+                AxisPart { hi, lo, len, split: len }
             };
             (0..held).step_by(most as usize).map(piece)
         })

@@ -1,4 +1,4 @@
-//! The means by which layers write plans: the builder, sequences along time, and the recurrence. It touches neither GPU nor CPU.
+//! Tools with which layers write plans: the builder, sequences along time, and the recurrence. It imports neither executor.
 //!
 //! Start with `recurrence/forward.rs`: it is the algorithm.
 
@@ -9,7 +9,7 @@ mod size;
 mod strategy;
 
 pub use builder::Builder;
-pub(crate) use builder::{Drop, Segment};
+pub(crate) use builder::{DropoutMask, Segment};
 pub use sequence::{Direction, Sequence};
 pub(crate) use size::size;
 pub(crate) use strategy::describe as describe_strategy;

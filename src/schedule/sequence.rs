@@ -8,7 +8,7 @@ use std::ops::Range;
 pub struct Sequence {
     /// The chunks; each holds `chunk_steps` steps, the last one the rest.
     pub chunks: Vec<BufferId>,
-    /// Steps in all.
+    /// Number of steps, T.
     pub steps: u32,
     /// Steps of a chunk.
     pub chunk_steps: u32,
@@ -23,7 +23,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Where a step lies: its chunk's buffer and its first element.
+    /// Address of a step: its chunk's buffer and its first element.
     pub fn at(&self, step: u32) -> (BufferId, u32) {
         let chunk = step / self.chunk_steps;
         (self.chunks[chunk as usize], self.lead + (step - chunk * self.chunk_steps) * self.step)
@@ -36,7 +36,7 @@ impl Sequence {
         Sequence { chunks: vec![buffer], steps, chunk_steps: steps, lead, ..*self }
     }
 
-    /// The steps in parts that lie in one chunk of this sequence and of another.
+    /// Cuts the steps into parts, each of which lies in one chunk of this sequence and in one chunk of another.
     pub fn parts(&self, other: &Sequence) -> Vec<Range<u32>> {
         let forward = Direction::forward(self.steps);
         let first = forward.segments(0..self.steps, self.chunk_steps);
@@ -50,12 +50,12 @@ impl Sequence {
     }
 }
 
-/// Which way a direction of a layer walks through time.
+/// A direction of a layer: its order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Direction {
-    /// Which of the layer's directions.
+    /// Index among the layer's directions.
     pub index: u32,
-    /// Whether it walks from the end of time to its start.
+    /// True if it runs from the end of time to its start.
     pub reverse: bool,
     /// T.
     pub steps: u32,
@@ -77,7 +77,7 @@ impl Direction {
         if !self.reverse { stride as i32 } else { -(stride as i32) }
     }
 
-    /// Cuts a range of the scan so that each part's times lie in one chunk of `chunk_steps`.
+    /// Cuts a range of the scan into parts, each of which has its times in one chunk of `chunk_steps`.
     pub fn segments(self, range: Range<u32>, chunk_steps: u32) -> Vec<Range<u32>> {
         let mut parts = Vec::new();
         let mut first = range.start;

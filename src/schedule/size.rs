@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// A size from 1 to below 2^28; `what` it is.
+/// Checks a size, which must be from 1 to below 2^28; `what` names it in the error.
 pub(crate) fn size(what: &str, value: usize) -> Result<u32> {
     match u32::try_from(value) {
         Ok(size @ 1..=0xfff_ffff) => Ok(size),

@@ -1,12 +1,12 @@
-//! How the recurrence is cut into dispatches, and how a dispatch shares out its work.
+//! Division of the recurrence into dispatches, and of a dispatch among workgroups and threads.
 
 use crate::plan::{Capabilities, Strategy};
 
-/// Turns of a shader's loops that a dispatch may take: some drivers end loops after 65,535, counted over nested loops
+/// Iterations of a shader's loops that a dispatch may take: some drivers end loops after 65,535, counted over nested loops
 /// together.
-pub(crate) const MOST_TURNS: u32 = 50_000;
+pub(crate) const MOST_ITERATIONS: u32 = 50_000;
 
-/// What a strategy does, for a plan's text.
+/// Description of a strategy, for a plan's text.
 pub(crate) fn describe(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::PerStep => {
@@ -15,26 +15,26 @@ pub(crate) fn describe(strategy: Strategy) -> &'static str {
         }
         Strategy::WholeSequence => {
             "whole sequence: each workgroup carries its batch rows through many time steps in one dispatch, without \
-             meeting others (recurrent product, gates, activations, cell update; both directions in it)"
+             barriers between workgroups (recurrent product, gates, activations, cell update; both directions in it)"
         }
     }
 }
 
-/// Which way through time.
+/// The forward or the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
     Forward,
     Backward,
 }
 
-/// How a dispatch of the recurrence shares out its work.
+/// Division of a dispatch of the recurrence among workgroups and threads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Launch {
     /// Batch rows of a workgroup, which share each weight that is loaded: 1, 4 or 8.
     pub rows: u32,
     /// Hidden units of a workgroup.
     pub units: u32,
-    /// Hidden units that a thread makes at once, which share what is loaded of a row.
+    /// Hidden units that a thread computes at once, which share each load of a row's state.
     pub span: u32,
     /// Threads of a workgroup.
     pub threads: u32,
@@ -43,9 +43,8 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// For a layer of H hidden units, B rows in D directions, T steps.
-    /// `plain` says that a step is short: the code of others would be too long for drivers to compile it for many rows and
-    /// units of a thread.
+    /// Chosen for a layer of H hidden units, B rows in D directions, T steps. `plain` is true if a step's code is short: drivers
+    /// take too long to compile longer code for many rows and units of a thread.
     pub fn new(
         pass: Pass,
         [hidden, batch, directions, steps]: [u32; 4],
@@ -53,10 +52,10 @@ impl Launch {
         capabilities: &Capabilities,
     ) -> Launch {
         let all_rows = directions as u64 * batch as u64;
-        // Sharing what is loaded pays where enough threads remain to keep the device busy.
+        // Sharing loads pays if enough threads remain to keep the device busy.
         let busy = |rows: u64, span: u64| all_rows * hidden as u64 >= rows * span * capabilities.busy_threads;
         let strategy = Strategy::choose(hidden, steps, capabilities);
-        // A whole sequence also wants at least two workgroups.
+        // A whole sequence also needs at least two workgroups.
         let fits = |rows: u64| {
             let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;
             batch as u64 >= rows && groups && busy(rows, 1)
@@ -77,8 +76,8 @@ impl Launch {
             Strategy::WholeSequence => {
                 let threads = hidden.div_ceil(span).next_multiple_of(if capabilities.workgroup_tiles { 64 } else { 8 });
                 let threads = threads.min(256);
-                let turns = hidden.div_ceil(threads * span) * (hidden + 20) + 10;
-                let steps = if capabilities.short_loops { (MOST_TURNS / turns).max(1) } else { u32::MAX };
+                let iterations = hidden.div_ceil(threads * span) * (hidden + 20) + 10;
+                let steps = if capabilities.short_loops { (MOST_ITERATIONS / iterations).max(1) } else { u32::MAX };
                 Launch { rows, units: hidden, span, threads, steps }
             }
         }

@@ -1,8 +1,8 @@
-//! Backward through a recurrent stack: steps from the last to the first, each through its stages in the opposite order, for
-//! the gate gradients; then dW, dR, dX and db as large products.
+//! Backward pass of a recurrent stack: steps from the last to the first, each through its stages in reverse order, for the gate
+//! gradients; then dW, dR, dX and db as large products.
 //!
-//! Fused steps send gate gradients back to the step before. Others leave in a slot what goes to the hidden state before them,
-//! and the step before adds it to its output gradient.
+//! Fused steps pass gate gradients to the step before. Other steps leave the gradient of the hidden state before them in a
+//! slot, and the step before adds it to its output gradient.
 
 use super::output_gradient::OutputGradient;
 use super::sizes::{G, LstmSizes};
@@ -17,7 +17,7 @@ use crate::schedule::sequence::Sequence;
 use crate::schedule::strategy::Pass;
 use std::ops::Range;
 
-/// The gradient that comes from above.
+/// Gradient of the output, from the layer above.
 #[derive(Clone, Debug)]
 pub enum Upstream {
     /// For every step, [T, B, D·K] in the order of time.
@@ -26,7 +26,7 @@ pub enum Upstream {
     Last(Sequence),
 }
 
-/// Gradients of the final states and places for those of the initial ones, [D, B, K] and [STATES, D, B, H] per layer.
+/// Gradients of the final states and buffers for those of the initial states, [D, B, K] and [STATES, D, B, H] per layer.
 #[derive(Clone, Debug)]
 pub struct StateGradients {
     /// Gradients of h_n and c_n.
@@ -35,21 +35,21 @@ pub struct StateGradients {
     pub initials: Vec<(BufferId, BufferId)>,
 }
 
-/// Arguments of a stack's pass backward.
+/// Arguments of a stack's backward pass.
 pub struct Backward<'a> {
     /// Weights of each layer.
     pub weights: &'a [LayerWeights],
     /// Gradients of the weights, written.
     pub gradients: &'a [LayerWeights],
-    /// Traces of the pass forward, in training.
+    /// Traces of the forward pass, in training.
     pub traces: &'a [LayerTrace],
-    /// Gradients of final and initial states, where these are asked for.
+    /// Gradients of final and initial states, if the caller needs them.
     pub states: Option<&'a StateGradients>,
-    /// True if the gradient of the input is asked for.
+    /// True if the caller needs the gradient of the input.
     pub wants_dx: bool,
 }
 
-/// Plans a stack backward and returns the gradient of its input where it is asked for.
+/// Plans a stack's backward pass and returns the gradient of its input if the caller needs it.
 pub fn lstm(
     builder: &mut Builder,
     sizes: &LstmSizes,
@@ -86,12 +86,12 @@ pub(super) struct Scratch {
     /// One slot of dg, carried from a chunk to the one before it.
     pub carry: BufferId,
     /// Sums over time: gradients of the bias and of the units' further parameters, [1 + extra, D, B, 4H]; those of the states
-    /// beside h, [STATES, D, B, H]; and that of the hidden state which passes by the cell, or of the cell state which passes by its
+    /// beside h, [STATES, D, B, H]; and that of the hidden state carried past the cell, or of the cell state carried past its
     /// normalisation, [D, B, H].
     pub sums: BufferId,
     /// Output gradients of a chunk in the order of the scan, [steps, D, B, K].
     pub dy: BufferId,
-    /// Hidden states of a chunk as products read them, where some are dropped, [steps, D, B, K].
+    /// Hidden states of a chunk under their dropout mask, [steps, D, B, K].
     pub dropped: BufferId,
     /// One zero.
     pub zero: BufferId,
@@ -121,7 +121,7 @@ fn dc(sizes: &LstmSizes) -> u32 {
     G * (1 + sizes.cell.extra as u32) * sizes.slot()
 }
 
-/// A layer's pass backward: sizes, weights, trace, and the buffers that its stages share.
+/// A layer's backward pass: sizes, weights, trace, and the buffers that its stages share.
 pub struct BackwardPass<'a> {
     pub(super) sizes: &'a LstmSizes,
     pub(super) weights: &'a LayerWeights,
@@ -129,14 +129,14 @@ pub struct BackwardPass<'a> {
     pub(super) saved: &'a SavedActivations,
     pub(super) gradients: &'a LayerWeights,
     pub(super) scratch: &'a Scratch,
-    pub(super) words: BufferId,
-    /// Gradient of the recurrent weights that were used, [D, K / heads, 4H].
+    pub(super) key_and_lengths: BufferId,
+    /// Gradient of the recurrent weights after dropout, [D, K / heads, 4H].
     pub(super) dr: BufferId,
     /// Gradients of W·x of a chunk, [steps, D, B, 4H].
     pub(super) dg_x: BufferId,
     /// Gradients of R·h' of a chunk, [steps, D, B, 4H].
     pub(super) dg_r: BufferId,
-    /// Gradients on their way from step to step; `None` where steps are fused.
+    /// Gradients that steps send to the step before; `None` if steps are fused.
     sent_back: Option<SentBack>,
     pub(super) finals: Option<(BufferId, BufferId)>,
     initials: Option<(BufferId, BufferId)>,
@@ -158,10 +158,12 @@ impl<'a> BackwardPass<'a> {
             sizes,
             weights: &stack.weights[layer],
             trace,
-            saved: saved.ok_or_else(|| Error::Plan("backward after a forward pass that saved nothing".into()))?,
+            saved: saved.ok_or_else(|| {
+                Error::Plan("backward after a forward pass in inference, which saves no activations".into())
+            })?,
             gradients,
             scratch,
-            words: builder.words(sizes.batch)?,
+            key_and_lengths: builder.words(sizes.batch)?,
             dr: match trace.weight_drop {
                 Some(_) => {
                     builder.buffer(format!("{}.l{layer}.dR dropped", sizes.name), sizes.r_len(), Role::Scratch)?
@@ -238,7 +240,7 @@ impl<'a> BackwardPass<'a> {
         dc(self.sizes)
     }
 
-    /// First element, in the sums, of the gradient that passes by the cell or by the normalisation of its state.
+    /// First element, in the sums, of the gradient carried past the cell or past the normalisation of its state.
     pub(super) fn past(&self) -> u32 {
         self.dc() + self.sizes.c_slot()
     }

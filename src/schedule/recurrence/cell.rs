@@ -1,7 +1,7 @@
 //! The cell: gates, activations and cell update of all directions, by the scan's kernels.
 //!
-//! The scan also makes the recurrent product if that comes just before. If a step has no other stages, one dispatch of the
-//! scan may make many steps, forward and backward.
+//! The scan also computes the recurrent product if that is the stage before. If a step has no other stages, one dispatch of the
+//! scan may run many steps, forward and backward.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::kernel::{self, Carries, Kernel, ScanBackwardConstants, ScanForwardConstants};
 use crate::plan::BufferId;
 use crate::random;
-use crate::schedule::builder::{Builder, Drop};
+use crate::schedule::builder::{Builder, DropoutMask};
 use crate::schedule::strategy::{Launch, Pass};
 use std::ops::Range;
 
@@ -22,11 +22,11 @@ pub static CELL: Stage = Stage::new("cell", |builder, pass| Ok(Box::new(Cell::ne
 struct Cell {
     kernel: &'static Kernel,
     launch: Launch,
-    /// True if the scan makes the recurrent product.
+    /// True if the scan computes the recurrent product.
     multiplies: bool,
     /// Recurrent weights as steps read them.
     r: BufferId,
-    /// Factors of h' before the product, [D, B, K], or something to bind.
+    /// Factors of h' before the product, [D, B, K], or the unused buffer.
     mask: BufferId,
     gradients: Option<Gradients>,
 }
@@ -34,9 +34,9 @@ struct Cell {
 #[derive(Debug)]
 struct Gradients {
     launch: Launch,
-    /// True if the scan makes all of backward through a step.
+    /// True if the scan computes a step's whole backward pass.
     fused: bool,
-    /// Recurrent weights transposed, [D, 4H / heads, H]; one element where the scan does not multiply.
+    /// Recurrent weights transposed, [D, 4H / heads, H]; one element if the scan does not multiply.
     rt: BufferId,
     /// The same as steps read them.
     step_rt: BufferId,
@@ -75,8 +75,8 @@ impl Gradients {
         })
     }
 
-    /// Dropout of h' that the scan undoes.
-    fn drop(&self, pass: &BackwardPass) -> Option<Drop> {
+    /// Dropout of h' that the scan goes back through.
+    fn drop(&self, pass: &BackwardPass) -> Option<DropoutMask> {
         pass.trace.recurrent_drop.filter(|_| self.fused)
     }
 
@@ -101,7 +101,7 @@ impl Gradients {
             dy_step: dy.step,
             dy_direction: dy.direction,
             dy_row: dy.row,
-            // What later steps sent back lies in it, too, also in rows that have ended.
+            // It includes gradients that later steps sent back, also in rows past the end of their sequence.
             dy_whole: (sizes.cell_is_last() && (!self.fused || sizes.repeats_output)) as u32,
             saved_offset: pass.saved.values.at(start).1,
             saved_step: sizes.planes() * sizes.slot(),
@@ -111,10 +111,10 @@ impl Gradients {
             first_step: builder.first_step() + start,
             total_steps: sizes.steps,
             backwards: sizes.backwards as u32,
-            site: pass.trace.zoneout_site,
+            site: pass.trace.zoneout_stream,
             zoneout_h: random::threshold(zoneout_h),
             zoneout_c: random::threshold(zoneout_c),
-            drop_site: drop.map_or(0, |drop| drop.site),
+            drop_site: drop.map_or(0, |drop| drop.rng_stream),
             drop: drop.map_or(0, |drop| drop.threshold()),
             drop_scale: drop.map_or(1.0, |drop| drop.scale()),
             ..bytemuck::Zeroable::zeroed()
@@ -127,7 +127,7 @@ impl Emit for Cell {
     fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step) {
         let (sizes, first) = (pass.sizes, step.steps.start);
         let (h, h_in) = pass.h_before(first);
-        let c = pass.states.at(first, step.turn, sizes.c_slot());
+        let c = pass.states.at(first, step.dispatch, sizes.c_slot());
         let (saved, saved_offset) = pass.states.saved(first);
         let [zoneout_h, zoneout_c] = sizes.zoneout(pass.train);
         let params = kernel::ScanForward {
@@ -143,7 +143,7 @@ impl Emit for Cell {
             first_step: builder.first_step() + first,
             total_steps: sizes.steps,
             backwards: sizes.backwards as u32,
-            site: pass.zoneout_site,
+            site: pass.zoneout_stream,
             zoneout_h: zoneout_h.threshold,
             zoneout_c: zoneout_c.threshold,
             keep_h: zoneout_h.share,
@@ -151,7 +151,7 @@ impl Emit for Cell {
             ..bytemuck::Zeroable::zeroed()
         }
         .with_settings(&sizes.settings);
-        let buffers = [pass.xw, self.r, pass.weights.bias, h, c.buffer, saved, pass.words, self.mask];
+        let buffers = [pass.xw, self.r, pass.weights.bias, h, c.buffer, saved, pass.key_and_lengths, self.mask];
         let constants = ScanForwardConstants {
             h: sizes.hidden,
             k: sizes.width,
@@ -189,7 +189,7 @@ impl Emit for Cell {
         builder.round_weights(rt, step_rt);
     }
 
-    /// The chunk after this one left its first step's gate gradients in slot 0.
+    /// Copies the gate gradients of the chunk after this one, which are in slot 0, to the slot after the last step.
     fn begin_chunk_backward(&self, builder: &mut Builder, pass: &BackwardPass, chunk: &Range<u32>) {
         let (sizes, scratch) = (pass.sizes, pass.scratch);
         if sizes.fused() && chunk.end < sizes.steps {
@@ -202,8 +202,16 @@ impl Emit for Cell {
     fn backward(&self, builder: &mut Builder, pass: &BackwardPass, step: &mut StepGradient) {
         let (sizes, scratch, Some(gradients)) = (pass.sizes, pass.scratch, &self.gradients) else { return };
         let (saved, c) = (pass.saved.values.at(step.steps.start).0, pass.saved.c.at(step.steps.start).0);
-        let buffers =
-            [saved, c, step.dy.at.0, gradients.step_rt, scratch.dg, scratch.sums, pass.words, pass.weights.bias];
+        let buffers = [
+            saved,
+            c,
+            step.dy.at.0,
+            gradients.step_rt,
+            scratch.dg,
+            scratch.sums,
+            pass.key_and_lengths,
+            pass.weights.bias,
+        ];
         let constants = ScanBackwardConstants {
             h: sizes.hidden,
             drop: gradients.drop(pass).is_some(),
@@ -222,7 +230,7 @@ impl Emit for Cell {
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }
 
-    /// dh_0 has what passed by the cell, and dc_0 where both are one state.
+    /// Adds the gradient carried past the cell to dh_0, and that of c to dh_0 where both are one state.
     fn initial_gradients(&self, builder: &mut Builder, pass: &BackwardPass, [dh_0, _]: [BufferId; 2]) {
         let (sizes, sums) = (pass.sizes, pass.scratch.sums);
         if !sizes.has_product() {

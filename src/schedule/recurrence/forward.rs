@@ -1,7 +1,7 @@
-//! Forward through a recurrent stack: the algorithm.
+//! Forward pass of a recurrent stack: the algorithm.
 //!
-//! For each layer: W·x for all steps of a chunk of time in one product, then the steps, each by its stages, or in dispatches
-//! of one or many fused steps (see `strategy.rs`). The hidden and cell states of all steps lie in histories in the order of
+//! For each layer: W·x for all steps of a chunk of time in one product, then the steps, stage by stage or in dispatches
+//! of one or many fused steps (see `strategy.rs`). The hidden and cell states of all steps are in histories in the order of
 //! the scan, with the initial state in front, so that a step reads one slot and writes the next.
 
 use super::output::Reader;
@@ -13,7 +13,7 @@ use super::weights::{LayerWeights, Norms};
 use crate::error::{Error, Result};
 use crate::kernel;
 use crate::plan::{BufferId, Role};
-use crate::schedule::builder::{Builder, Drop};
+use crate::schedule::builder::{Builder, DropoutMask};
 use crate::schedule::sequence::{Direction, Sequence};
 use crate::schedule::strategy::Pass;
 use std::ops::Range;
@@ -23,11 +23,11 @@ use std::ops::Range;
 pub enum Initial {
     /// Zero.
     Zero,
-    /// Places in buffers.
+    /// Addresses in buffers.
     States(Vec<[(BufferId, u32); 2]>),
 }
 
-/// Arguments of a stack's pass forward.
+/// Arguments of a stack's forward pass.
 pub struct Forward<'a> {
     /// Weights of each layer.
     pub weights: &'a [LayerWeights],
@@ -41,7 +41,7 @@ pub struct Forward<'a> {
     pub whole: bool,
 }
 
-/// Plans a stack forward.
+/// Plans a stack's forward pass.
 pub fn lstm(builder: &mut Builder, sizes: &LstmSizes, stack: &Forward) -> Result<Vec<LayerTrace>> {
     let mut traces: Vec<LayerTrace> = Vec::new();
     for (layer, weights) in stack.weights.iter().enumerate() {
@@ -71,12 +71,12 @@ fn dropped_input(
     layer: usize,
     x: &Sequence,
     train: bool,
-) -> Result<(Sequence, Vec<Drop>)> {
+) -> Result<(Sequence, Vec<DropoutMask>)> {
     let (mut x, mut drops) = (x.clone(), Vec::new());
     let Drops { between, input, .. } = sizes.drops;
     for (probability, shared) in [(if layer > 0 { between } else { 0.0 }, false), (input, true)] {
         if train && probability > 0.0 {
-            let drop = Drop { probability, site: builder.site(), shared };
+            let drop = DropoutMask { probability, rng_stream: builder.rng_stream(), shared };
             let kind = if shared { "dropped" } else { "dropped by step" };
             x = builder.dropout(&format!("{}.l{layer}.x {kind}", sizes.name), &x, sizes.batch, drop)?;
             drops.push(drop);
@@ -85,7 +85,7 @@ fn dropped_input(
     Ok((x, drops))
 }
 
-/// A layer's pass forward: sizes, weights, and the buffers that its stages share.
+/// A layer's forward pass: sizes, weights, and the buffers that its stages share.
 pub struct ForwardPass<'a> {
     pub(super) sizes: &'a LstmSizes,
     /// Prefix of the layer's buffers.
@@ -94,19 +94,19 @@ pub struct ForwardPass<'a> {
     pub(super) train: bool,
     /// W·x of a chunk, [steps, D, B, 4H] in the order of the scan.
     pub(super) xw: BufferId,
-    pub(super) words: BufferId,
+    pub(super) key_and_lengths: BufferId,
     /// Hidden states, with one slot of lead.
     pub(super) h: Sequence,
     pub(super) states: CellStates,
-    /// The recurrent weights that are used, [D, K / heads, 4H].
+    /// Recurrent weights after dropout, [D, K / heads, 4H].
     pub(super) r: BufferId,
-    weight_drop: Option<Drop>,
+    weight_drop: Option<DropoutMask>,
     /// Factors of the hidden state before the product, [D, B, K].
     pub(super) mask: Option<BufferId>,
-    pub(super) recurrent_drop: Option<Drop>,
-    /// Place of zoneout's random bits.
-    pub(super) zoneout_site: u32,
-    /// The recurrent product, where the cell does not make it.
+    pub(super) recurrent_drop: Option<DropoutMask>,
+    /// Stream of zoneout's random bits.
+    pub(super) zoneout_stream: u32,
+    /// The recurrent product, if the cell does not compute it.
     pub(super) product: Option<RecurrentProduct>,
 }
 
@@ -123,14 +123,14 @@ impl<'a> ForwardPass<'a> {
         let state = [sizes.steps, sizes.batch, sizes.directions * sizes.width];
         let mut pass = ForwardPass {
             xw: sizes.scratch(builder, "W·x", chunk * sizes.gate_slot() as u64)?,
-            words: builder.words(sizes.batch)?,
+            key_and_lengths: builder.words(sizes.batch)?,
             h: builder.sequence(&format!("{name}.h"), state, 1, Role::Scratch)?,
             states: CellStates::new(builder, sizes, &name, train)?,
             r: weights.r,
             weight_drop: None,
             mask: None,
             recurrent_drop: None,
-            zoneout_site: 0,
+            zoneout_stream: 0,
             product: None,
             sizes,
             name,
@@ -141,18 +141,18 @@ impl<'a> ForwardPass<'a> {
             pass.drop_weights(builder)?;
             pass.drop_hidden(builder)?;
         }
-        pass.zoneout_site = builder.site();
+        pass.zoneout_stream = builder.rng_stream();
         pass.product = RecurrentProduct::new(builder, &pass)?;
         Ok(pass)
     }
 
-    /// Buffers of gradients; none in inference.
+    /// Makes buffers for gradients; `None` in inference.
     pub(super) fn in_training<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         self.train.then(make).transpose()
     }
 
-    /// A buffer of the layer.
-    pub(super) fn room(&self, builder: &mut Builder, kind: &str, len: u64) -> Result<BufferId> {
+    /// A scratch buffer of the layer.
+    pub(super) fn buffer(&self, builder: &mut Builder, kind: &str, len: u64) -> Result<BufferId> {
         builder.buffer(format!("{}.{kind}", self.name), len, Role::Scratch)
     }
 
@@ -162,7 +162,7 @@ impl<'a> ForwardPass<'a> {
         builder.sequence(&format!("{}.{kind}", self.name), shape, 0, Role::Scratch).map(StepTensor::Every)
     }
 
-    /// Place of W·x of a step, [D, B, 4H].
+    /// Address of W·x of a step, [D, B, 4H].
     pub(super) fn xw_of(&self, step: &Step) -> (BufferId, u32) {
         (self.xw, (step.steps.start - step.chunk_start) * self.sizes.gate_slot())
     }
@@ -177,35 +177,41 @@ impl<'a> ForwardPass<'a> {
         self.weights.norm.ok_or_else(|| Error::Plan("a normalisation without weights".into()))
     }
 
-    /// Place of h' of a step.
+    /// Address of h' of a step.
     pub(super) fn h_before(&self, step: u32) -> (BufferId, u32) {
         let (h, at) = self.h.at(step);
         (h, at - self.sizes.h_slot())
     }
 
-    /// Drops recurrent weights.
+    /// Applies dropout to the recurrent weights.
     fn drop_weights(&mut self, builder: &mut Builder) -> Result<()> {
         let (sizes, probability) = (self.sizes, self.sizes.drops.weights);
         if probability > 0.0 {
-            let drop = Drop { probability, site: builder.site(), shared: true };
-            let dropped = self.room(builder, "R dropped", sizes.r_len())?;
+            let drop = DropoutMask { probability, rng_stream: builder.rng_stream(), shared: true };
+            let dropped = self.buffer(builder, "R dropped", sizes.r_len())?;
             let shape = [1, sizes.directions * sizes.seen(), sizes.columns()];
-            builder.drop_rows(self.words, shape, (self.r, 0), dropped, drop);
+            builder.drop_rows(self.key_and_lengths, shape, (self.r, 0), dropped, drop);
             (self.r, self.weight_drop) = (dropped, Some(drop));
         }
         Ok(())
     }
 
-    /// Makes the mask of the hidden state before the product.
+    /// Draws the dropout mask of the hidden state before the product.
     fn drop_hidden(&mut self, builder: &mut Builder) -> Result<()> {
         let (sizes, probability) = (self.sizes, self.sizes.drops.recurrent);
         if probability > 0.0 {
-            let drop = Drop { probability, site: builder.site(), shared: true };
+            let drop = DropoutMask { probability, rng_stream: builder.rng_stream(), shared: true };
             let slot = sizes.h_slot();
-            let ones = self.room(builder, "ones", slot as u64)?;
-            let mask = self.room(builder, "mask", slot as u64)?;
+            let ones = self.buffer(builder, "ones", slot as u64)?;
+            let mask = self.buffer(builder, "mask", slot as u64)?;
             builder.fill(ones, 0..slot, 1.0);
-            builder.drop_rows(self.words, [1, sizes.directions * sizes.batch, sizes.width], (ones, 0), mask, drop);
+            builder.drop_rows(
+                self.key_and_lengths,
+                [1, sizes.directions * sizes.batch, sizes.width],
+                (ones, 0),
+                mask,
+                drop,
+            );
             (self.mask, self.recurrent_drop) = (Some(mask), Some(drop));
         }
         Ok(())
@@ -240,11 +246,11 @@ impl<'a> ForwardPass<'a> {
             input_drops: Vec::new(),
             recurrent_drop: self.recurrent_drop,
             weight_drop: self.weight_drop,
-            zoneout_site: self.zoneout_site,
+            zoneout_stream: self.zoneout_stream,
         })
     }
 
-    /// All chunks of time; returns the place of the last c.
+    /// Runs all chunks of time; returns the address of the last c.
     fn chunks(
         &self,
         builder: &mut Builder,
@@ -254,7 +260,7 @@ impl<'a> ForwardPass<'a> {
     ) -> (BufferId, u32) {
         let (sizes, slot) = (self.sizes, self.sizes.c_slot());
         let most = sizes.launch(Pass::Forward, &builder.capabilities).steps;
-        let (mut turn, mut c_last) = (0, (self.states.at(0, 0, slot).buffer, 0));
+        let (mut dispatch, mut c_last) = (0, (self.states.at(0, 0, slot).buffer, 0));
         for chunk in 0..self.h.chunks.len() {
             let range = self.h.chunk_range(chunk);
             self.states_before(builder, chunk, start);
@@ -267,17 +273,17 @@ impl<'a> ForwardPass<'a> {
             stages.iter().for_each(|stage| stage.begin_chunk(builder, self, &range));
             for first in range.clone().step_by(most as usize) {
                 let end = range.end.min(first.saturating_add(most));
-                let step = Step { steps: first..end, chunk_start: range.start, turn };
+                let step = Step { steps: first..end, chunk_start: range.start, dispatch };
                 stages.iter().for_each(|stage| stage.forward(builder, self, &step));
-                let c = self.states.at(first, turn, slot);
+                let c = self.states.at(first, dispatch, slot);
                 c_last = (c.buffer, c.after + if self.train { (end - first - 1) * slot } else { 0 });
-                turn += 1;
+                dispatch += 1;
             }
         }
         c_last
     }
 
-    /// Puts the states before a chunk's first step in front of it.
+    /// Copies the states before a chunk's first step to the slots in front of it.
     fn states_before(&self, builder: &mut Builder, chunk: usize, start: [Option<(BufferId, u32)>; 2]) {
         let (sizes, first) = (self.sizes, self.h.chunk_range(chunk).start);
         if first > 0 {
@@ -296,7 +302,7 @@ impl<'a> ForwardPass<'a> {
         }
     }
 
-    /// W·x [s, d] = x[time of s]·W[d] for the steps of a part.
+    /// Computes W·x [s, d] = x[time of s]·W[d] for some steps.
     fn input_product(
         &self,
         builder: &mut Builder,

@@ -3,10 +3,10 @@
 //! A layer's configuration says which [`Stage`]s its steps have, in the order in which they run: the recurrent product, the
 //! normalisation of products, the reset gate, the cell, the normalisation of the cell state, the projection, and the states
 //! that rows carry past the end of their sequence. Each stage is a file and emits its commands forward and backward. A step
-//! of product and cell alone is fused: the scan makes one or many such steps in one dispatch. Any other step goes stage by
-//! stage, and backward through the stages in the opposite order.
+//! of product and cell alone is fused: the scan runs one or many such steps in one dispatch. Any other step goes stage by
+//! stage, and backward through the stages in reverse order.
 //!
-//! `forward.rs` and `backward.rs` are what all layers have in common: chunks of time, histories, W·x, and the large products
+//! `forward.rs` and `backward.rs` have what is common to all layers: chunks of time, histories, W·x, and the large products
 //! for the gradients of weights.
 
 pub mod backward;

@@ -9,25 +9,25 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
 
-/// Readers of a layer's output.
+/// Reader of a layer's output.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Reader {
-    /// Those who want the last states alone.
+    /// A reader of the last states alone.
     LastStates,
-    /// The layer above, for which it does not matter what lies past the end of a sequence.
+    /// The layer above, which ignores values past the end of a sequence.
     NextLayer,
     /// The user.
     User,
 }
 
-/// Rows [B, features] of some steps: place of the first one, and strides of steps and rows.
+/// Rows [B, features] of some steps: address of the first, and strides of steps and rows.
 pub(super) struct Rows {
     pub at: (BufferId, u32),
     pub step: i32,
     pub row: u32,
 }
 
-/// A direction's outputs, or their gradients, of some steps on their way between the orders of time and of the scan.
+/// Outputs, or their gradients, of one direction and some steps, to be copied between the orders of time and of the scan.
 pub(super) struct OutputPart {
     pub direction: Direction,
     /// First step of the scan.
@@ -38,10 +38,10 @@ pub(super) struct OutputPart {
 }
 
 impl OutputPart {
-    /// Copies the rows; where there are lengths (`words`), what lies past the end of a sequence is 0.
-    pub fn copy(&self, builder: &mut Builder, sizes: &LstmSizes, words: Option<BufferId>) {
+    /// Copies the rows; with `key_and_lengths`, values past the end of a sequence are set to 0.
+    pub fn copy(&self, builder: &mut Builder, sizes: &LstmSizes, key_and_lengths: Option<BufferId>) {
         let OutputPart { from, to, .. } = self;
-        let Some(words) = words else {
+        let Some(key_and_lengths) = key_and_lengths else {
             let shape = [1, self.steps, sizes.batch, sizes.width];
             let strides = |rows: &Rows| [0, rows.step, rows.row as i32, 1];
             return builder.copy(shape, from.at, strides(from), to.at, strides(to), false);
@@ -59,7 +59,7 @@ impl OutputPart {
             time: builder.first_step() + self.direction.time(self.start),
             time_step: self.direction.stride(1),
         };
-        builder.push(&kernel::TRIM, None, &NoConstants, &params, &[words, from.at.0, to.at.0]);
+        builder.push(&kernel::TRIM, None, &NoConstants, &params, &[key_and_lengths, from.at.0, to.at.0]);
     }
 }
 
@@ -79,9 +79,8 @@ impl LstmSizes {
 }
 
 impl ForwardPass<'_> {
-    /// The output [B, D·K] a step, in the order of time where it is not asked for in that of the scan. For one forward
-    /// direction that is what the history holds. Past the ends of sequences it is 0, unless the last output is repeated: there,
-    /// the history holds the last state.
+    /// The output [B, D·K] a step, in the order of time unless the layer keeps that of the scan. For one forward direction it is
+    /// the history itself. Past the ends of sequences it is 0, unless the last output is repeated, which the history has there.
     pub(super) fn output(&self, builder: &mut Builder, reader: Reader) -> Result<Sequence> {
         let (sizes, h) = (self.sizes, &self.h);
         let trims = sizes.ragged && reader == Reader::User && !sizes.repeats_output;
@@ -100,7 +99,7 @@ impl ForwardPass<'_> {
                         from: sizes.slot_rows(h.at(part.start), direction),
                         to: sizes.output_rows(&y, direction, part.start),
                     };
-                    part.copy(builder, sizes, trims.then_some(self.words));
+                    part.copy(builder, sizes, trims.then_some(self.key_and_lengths));
                 }
             }
         }

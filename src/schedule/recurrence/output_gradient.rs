@@ -1,4 +1,4 @@
-//! The gradient of a recurrent layer's output, where steps of the scan find it.
+//! The gradient of a recurrent layer's output, in the order of the scan.
 
 use super::backward::{BackwardPass, Upstream};
 use super::output::OutputPart;
@@ -11,7 +11,7 @@ use std::ops::Range;
 /// Gradient of the output of some steps.
 #[derive(Clone, Debug)]
 pub struct OutputGradient {
-    /// Place of the first of `steps`.
+    /// Address of the first of `steps`.
     pub at: (BufferId, u32),
     /// Steps of the scan that have one.
     pub steps: Range<u32>,
@@ -24,7 +24,7 @@ pub struct OutputGradient {
 }
 
 impl OutputGradient {
-    /// Of one step, as a slot [D, B, features].
+    /// The gradient of one step, in a slot [D, B, features].
     pub fn of_step(at: (BufferId, u32), step: u32, [batch, features]: [u32; 2]) -> OutputGradient {
         OutputGradient { at, steps: step..step + 1, step: 0, direction: batch * features, row: features }
     }
@@ -40,7 +40,7 @@ impl LstmSizes {
 }
 
 impl BackwardPass<'_> {
-    /// Output gradients of a chunk: as they came, or copied into the order of the scan.
+    /// Output gradients of a chunk: in place, or copied into the order of the scan.
     pub(super) fn output_gradients(
         &self,
         builder: &mut Builder,
@@ -55,7 +55,7 @@ impl BackwardPass<'_> {
                 OutputGradient { at: dy.at(0), steps: last, step: 0, direction: sizes.width, row: dy.row }
             }
             Upstream::Whole(dy) if fused && sizes.history_is_output() && self.finals.is_none() => {
-                // dy has the chunks of the histories: what is cut in time is cut alike.
+                // dy has the same chunks as the histories.
                 let steps = chunk.clone();
                 OutputGradient { at: dy.at(chunk.start), steps, step: dy.step, direction: 0, row: dy.row }
             }
@@ -91,7 +91,7 @@ impl BackwardPass<'_> {
 
     fn copy_to_scan_order(&self, builder: &mut Builder, dy: &Sequence, chunk: &Range<u32>) {
         let sizes = self.sizes;
-        // Where steps send gradients to what lies here, that counts in rows past the end of a sequence, and this does not.
+        // If steps add gradients here, theirs count past the end of a sequence, and the output's do not.
         let trims = sizes.ragged && !sizes.fused() && !sizes.repeats_output;
         for direction in sizes.each_direction() {
             for part in sizes.output_order(direction).segments(chunk.clone(), dy.chunk_steps) {
@@ -103,12 +103,12 @@ impl BackwardPass<'_> {
                     from: sizes.output_rows(dy, direction, part.start),
                     to: sizes.slot_rows((self.scratch.dy, slot), direction),
                 };
-                part.copy(builder, sizes, trims.then_some(self.words));
+                part.copy(builder, sizes, trims.then_some(self.key_and_lengths));
             }
         }
     }
 
-    /// Puts the gradients of the last states where backward begins with them.
+    /// Copies the gradients of the last states to the buffers from which the backward pass begins.
     pub(super) fn last_states(&self, builder: &mut Builder, upstream: &Upstream) {
         let (sizes, sums) = (self.sizes, self.scratch.sums);
         match self.finals {
@@ -123,7 +123,7 @@ impl BackwardPass<'_> {
             // Sequences end at different steps, but the last slot has the last state of each.
             (true, Upstream::Last(dy), _) => sizes.copy_last(builder, dy, (sums, past)),
             (true, Upstream::Whole(_), Some((dh_n, _))) => builder.copy_run(slot, (dh_n, 0), (sums, past)),
-            // The last output's gradient has it, or there is none.
+            // It is part of the last output's gradient, or there is none.
             (false, ..) | (true, Upstream::Whole(_), None) => builder.fill(sums, past..past + slot, 0.0),
         }
     }

@@ -1,6 +1,7 @@
-//! The recurrent product R·h' of a step, with h' under its mask, and what gate gradients send back through it.
+//! The recurrent product R·h' of a step, with h' under its dropout mask, and its gradient.
 //!
-//! If the cell follows at once, its kernel makes the product forward; if the whole step is fused, backward, too.
+//! If the cell is the next stage, its kernel computes the product in the forward pass; if the whole step is fused, also in the
+//! backward pass.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
@@ -19,12 +20,12 @@ pub static PRODUCT: Stage = Stage::new("product", |builder, pass| {
 
 #[derive(Debug)]
 struct Product {
-    /// Buffers of the product, where the cell does not make it.
+    /// Buffers of the product; `None` if the cell computes it.
     made: Option<RecurrentProduct>,
     gradients: Option<SentBack>,
 }
 
-/// Buffers of a product that is made outside of the cell.
+/// Buffers of a product that is computed outside of the cell.
 #[derive(Clone, Debug)]
 pub(super) struct RecurrentProduct {
     /// R·h', [D, B, 4H].
@@ -34,36 +35,36 @@ pub(super) struct RecurrentProduct {
 }
 
 impl RecurrentProduct {
-    /// Buffers of the product; `None` where the cell makes it.
+    /// Declares the buffers of the product; `None` if the cell computes it.
     pub fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Option<RecurrentProduct>> {
         let sizes = pass.sizes;
         if sizes.cell_multiplies() || !sizes.has_product() {
             return Ok(None);
         }
         let drop = pass.recurrent_drop;
-        let masked = drop.map(|_| pass.room(builder, "h masked", sizes.h_slot() as u64)).transpose()?;
+        let masked = drop.map(|_| pass.buffer(builder, "h masked", sizes.h_slot() as u64)).transpose()?;
         let rh = match pass.train && sizes.stages.iter().any(|stage| stage.reads_product) {
             true => pass.every_step(builder, "R·h", sizes.columns())?,
-            false => StepTensor::One(pass.room(builder, "R·h", sizes.gate_slot() as u64)?),
+            false => StepTensor::One(pass.buffer(builder, "R·h", sizes.gate_slot() as u64)?),
         };
         Ok(Some(RecurrentProduct { rh, masked }))
     }
 
-    /// Place of the h' that a step multiplies, under its mask.
+    /// Address of the h' that a step multiplies, under its mask.
     pub fn h(&self, pass: &ForwardPass, step: u32) -> (BufferId, u32) {
         self.masked.map_or_else(|| pass.h_before(step), |masked| (masked, 0))
     }
 }
 
 impl Emit for Product {
-    /// R·h' of all columns.
+    /// Computes R·h' of all columns.
     fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step) {
         let Some(product) = &self.made else { return };
         let (sizes, step) = (pass.sizes, step.steps.start);
         let (batch, width, columns) = (sizes.batch, sizes.width, sizes.columns());
         if let (Some(masked), Some(drop)) = (product.masked, pass.recurrent_drop) {
             let shape = [1, sizes.directions * batch, width];
-            builder.drop_rows(pass.words, shape, pass.h_before(step), masked, drop);
+            builder.drop_rows(pass.key_and_lengths, shape, pass.h_before(step), masked, drop);
         }
         let ((h, at), (to, c_offset)) = (product.h(pass, step), product.rh.at(step));
         for d in 0..sizes.directions {
@@ -77,7 +78,7 @@ impl Emit for Product {
         }
     }
 
-    /// Gradient of h', through R and the mask.
+    /// Adds the gradient of h', through R and the mask.
     fn send_back(&self, builder: &mut Builder, pass: &BackwardPass, step: &mut StepGradient) {
         let Some(sent) = self.gradients else { return };
         let (sizes, drop) = (pass.sizes, pass.trace.recurrent_drop);
@@ -87,14 +88,14 @@ impl Emit for Product {
         let Some(drop) = drop else { return };
         let shape = [1, sizes.directions * sizes.batch, sizes.width];
         if !step.sent {
-            builder.drop_rows(pass.words, shape, (to, 0), sent.to_h, drop);
+            builder.drop_rows(pass.key_and_lengths, shape, (to, 0), sent.to_h, drop);
             return;
         }
-        builder.drop_rows(pass.words, shape, (to, 0), sent.masked, drop);
+        builder.drop_rows(pass.key_and_lengths, shape, (to, 0), sent.masked, drop);
         builder.add_run(sizes.h_slot(), (sent.masked, 0), (sent.to_h, 0));
     }
 
-    /// dh_0: what the first step sends back.
+    /// Computes dh_0, the gradient that the first step sends back.
     fn initial_gradients(&self, builder: &mut Builder, pass: &BackwardPass, [dh_0, _]: [BufferId; 2]) {
         let sizes = pass.sizes;
         if let Some(sent) = self.gradients {
@@ -104,16 +105,16 @@ impl Emit for Product {
         match pass.trace.recurrent_drop {
             None => through_r(builder, pass, 0, dh_0, false),
             Some(drop) => {
-                let to = pass.scratch.dy; // of a chunk that is done with
+                let to = pass.scratch.dy; // no longer needed by its chunk
                 through_r(builder, pass, 0, to, false);
                 let shape = [1, sizes.directions * sizes.batch, sizes.width];
-                builder.drop_rows(pass.words, shape, (to, 0), dh_0, drop);
+                builder.drop_rows(pass.key_and_lengths, shape, (to, 0), dh_0, drop);
             }
         }
     }
 }
 
-/// Gradient of h' under its mask: to[D, B, K] (+)= dg[D, B, 4H]·R[d]ᵀ of a step, a product for each head.
+/// Computes the gradient of h' under its mask: to[D, B, K] (+)= dg[D, B, 4H]·R[d]ᵀ of a step, a product for each head.
 fn through_r(builder: &mut Builder, pass: &BackwardPass, local_step: u32, to: BufferId, adds: bool) {
     let sizes = pass.sizes;
     let (batch, width, columns) = (sizes.batch, sizes.width, sizes.columns());

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::kernel::{self, NoConstants, NormBackwardConstants, NormForwardConstants};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
-use crate::schedule::strategy::MOST_TURNS;
+use crate::schedule::strategy::MOST_ITERATIONS;
 use std::ops::Range;
 
 /// Normalisation of the products.
@@ -23,18 +23,18 @@ pub static PRODUCT_NORM: Stage = Stage {
 #[derive(Debug)]
 struct ProductNorm {
     weights: Norms,
-    /// W·x before it is normalised, [D, B, 4H]: of every step, or of a chunk's.
+    /// W·x before normalisation, [D, B, 4H]: of every step, or of a chunk's steps.
     xw: StepTensor,
-    /// R·h', the same.
+    /// R·h' before normalisation, [D, B, 4H].
     rh: StepTensor,
     gradients: Option<Gradients>,
 }
 
 #[derive(Debug)]
 struct Gradients {
-    /// Of W·x of a chunk, [steps, D, B, 4H].
+    /// Gradients of W·x of a chunk, [steps, D, B, 4H].
     dg_x: BufferId,
-    /// Of R·h' of a chunk, [steps, D, B, 4H].
+    /// Gradients of R·h' of a chunk, [steps, D, B, 4H].
     dg_r: BufferId,
     /// Terms of the gradient of W·x's factors, summed over time, [D, B, 4H].
     terms_x: BufferId,
@@ -42,17 +42,17 @@ struct Gradients {
     terms_h: BufferId,
 }
 
-/// Gate gradients of some steps on their way through the normalisation of a product.
-struct Through {
+/// Arguments of the backward pass through the normalisation of a product.
+struct NormGradient {
     /// Factors.
     weights: BufferId,
-    /// The product before it was normalised.
+    /// The product before normalisation.
     x: (BufferId, u32),
-    /// Its gradient, and the place of the gate gradients in their buffer.
+    /// Buffer of its gradient, and offset of the steps in it and in the gate gradients.
     dx: (BufferId, u32),
     terms: BufferId,
     steps: u32,
-    /// True if terms are added up.
+    /// True if terms are added to those of other steps.
     adds: bool,
 }
 
@@ -62,7 +62,7 @@ impl ProductNorm {
         let chunk = builder.chunk_steps(sizes.steps) as u64;
         let xw = match pass.train {
             true => pass.every_step(builder, "W·x", sizes.columns())?,
-            false => StepTensor::One(pass.room(builder, "W·x", chunk * gates)?),
+            false => StepTensor::One(pass.buffer(builder, "W·x", chunk * gates)?),
         };
         let gradients = pass.in_training(|| {
             Ok(Gradients {
@@ -76,7 +76,7 @@ impl ProductNorm {
     }
 }
 
-/// Puts normalised products [steps, D, B, 4H] in the place of W·x, or adds them to it.
+/// Overwrites W·x with normalised products [steps, D, B, 4H], or adds them to it.
 fn normalise(
     builder: &mut Builder,
     pass: &ForwardPass,
@@ -99,9 +99,9 @@ fn normalise(
     builder.push(&kernel::NORM_FORWARD, None, &constants, &params, &[weights, unused, from, to]);
 }
 
-/// Goes from gate gradients to those of a product.
-fn denormalise(builder: &mut Builder, pass: &BackwardPass, through: Through) {
-    let Through { weights, x: (x, x_offset), dx: (dx, at), terms, steps, adds } = through;
+/// Computes the gradient of a product from the gate gradients.
+fn denormalise(builder: &mut Builder, pass: &BackwardPass, norm: NormGradient) {
+    let NormGradient { weights, x: (x, x_offset), dx: (dx, at), terms, steps, adds } = norm;
     let LstmSizes { batch, directions, .. } = *pass.sizes;
     let params = kernel::NormBackward {
         rows: directions * batch,
@@ -135,7 +135,7 @@ impl Emit for ProductNorm {
 
     fn backward(&self, builder: &mut Builder, pass: &BackwardPass, step: &mut StepGradient) {
         let Some(gradients) = &self.gradients else { return };
-        let through = Through {
+        let norm = NormGradient {
             weights: self.weights.h,
             x: self.rh.at(step.steps.start),
             dx: (gradients.dg_r, step.local() * pass.sizes.gate_slot()),
@@ -143,15 +143,15 @@ impl Emit for ProductNorm {
             steps: 1,
             adds: step.steps.end < pass.sizes.steps,
         };
-        denormalise(builder, pass, through);
+        denormalise(builder, pass, norm);
     }
 
     fn end_chunk_backward(&self, builder: &mut Builder, pass: &BackwardPass, chunk: &Range<u32>) {
         let (sizes, Some(gradients)) = (pass.sizes, &self.gradients) else { return };
-        let turns = 4 * sizes.columns().div_ceil(64) + 30; // of a step
-        let most = if builder.capabilities.short_loops { (MOST_TURNS / turns).max(1) } else { u32::MAX };
+        let iterations = 4 * sizes.columns().div_ceil(64) + 30; // of a step
+        let most = if builder.capabilities.short_loops { (MOST_ITERATIONS / iterations).max(1) } else { u32::MAX };
         for step in chunk.clone().step_by(most.min(sizes.steps) as usize) {
-            let through = Through {
+            let norm = NormGradient {
                 weights: self.weights.x,
                 x: self.xw.at(step),
                 dx: (gradients.dg_x, (step - chunk.start) * sizes.gate_slot()),
@@ -159,7 +159,7 @@ impl Emit for ProductNorm {
                 steps: most.min(chunk.end - step),
                 adds: chunk.end < sizes.steps || step > chunk.start,
             };
-            denormalise(builder, pass, through);
+            denormalise(builder, pass, norm);
         }
     }
 

@@ -34,7 +34,7 @@ impl Project {
 }
 
 impl Emit for Project {
-    /// h[d] = m[d]·W_hrᵀ.
+    /// Computes h[d] = m[d]·W_hrᵀ.
     fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step) {
         let LstmSizes { batch, hidden, width, directions, .. } = *pass.sizes;
         let (m, saved) = pass.states.saved(step.steps.start);
@@ -53,7 +53,7 @@ impl Emit for Project {
         }
     }
 
-    /// dm[d] = dh[d]·W_hr.
+    /// Computes dm[d] = dh[d]·W_hr.
     fn backward(&self, builder: &mut Builder, pass: &BackwardPass, step: &mut StepGradient) {
         let Some(dm) = self.dm else { return };
         let LstmSizes { batch, hidden, width, directions, .. } = *pass.sizes;
@@ -70,7 +70,7 @@ impl Emit for Project {
         step.dy = OutputGradient::of_step((dm, 0), step.steps.start, [batch, hidden]);
     }
 
-    /// dW_hr[d] (+)= Σ over steps and rows of dh[s, d, b]ᵀ·m[s, d, b].
+    /// Computes dW_hr[d] (+)= Σ over steps and rows of dh[s, d, b]ᵀ·m[s, d, b].
     fn weight_gradients(&self, builder: &mut Builder, pass: &BackwardPass, part: &GradientPart) {
         let (sizes, Some(to)) = (pass.sizes, pass.gradients.projection) else { return };
         let LstmSizes { batch, hidden, width, .. } = *sizes;

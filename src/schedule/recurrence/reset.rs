@@ -1,6 +1,6 @@
 //! A GRU's reset gate before the product: the candidate n has R_n·(r ⊙ h') (Cho et al. 2014, Keras's `reset_after=False`).
 //!
-//! The gate is made of its columns of W·x and R·h'; R_n·(r ⊙ h') is added to the column of n in W·x.
+//! The gate is computed from its columns of W·x and R·h'; R_n·(r ⊙ h') is added to the column of n in W·x.
 
 use super::LstmSizes;
 use super::backward::BackwardPass;
@@ -34,11 +34,11 @@ struct Reset {
 
 #[derive(Debug)]
 struct Gradients {
-    /// Of s, [D, B, H].
+    /// Gradient of s, [D, B, H].
     ds: BufferId,
-    /// Of R_n, [D, H, H].
+    /// Gradient of R_n, [D, H, H].
     dr_n: BufferId,
-    /// Of R·h' of a chunk, [steps, D, B, 4H].
+    /// Gradients of R·h' of a chunk, [steps, D, B, 4H].
     dg_r: BufferId,
     sent: SentBack,
 }
@@ -48,7 +48,7 @@ impl Reset {
         let (sizes, slot, hidden) = (pass.sizes, pass.sizes.slot() as u64, pass.sizes.hidden as u64);
         let s = match pass.train {
             true => pass.every_step(builder, "r·h", sizes.hidden)?,
-            false => StepTensor::One(pass.room(builder, "r·h", slot)?),
+            false => StepTensor::One(pass.buffer(builder, "r·h", slot)?),
         };
         let chunk = builder.chunk_steps(sizes.steps) as u64;
         let gradients = pass.in_training(|| {
@@ -59,10 +59,10 @@ impl Reset {
                 sent: SentBack::new(builder, sizes)?,
             })
         })?;
-        Ok(Reset { product: pass.product()?.clone(), s, rs: pass.room(builder, "R·s", slot)?, gradients })
+        Ok(Reset { product: pass.product()?.clone(), s, rs: pass.buffer(builder, "R·s", slot)?, gradients })
     }
 
-    /// The gate, and s = r ⊙ h'.
+    /// Computes the gate, and s = r ⊙ h'.
     fn gate(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step) {
         let (sizes, at) = (pass.sizes, step.steps.start);
         let gate = sizes.settings.gate;
@@ -84,7 +84,7 @@ impl Reset {
         builder.push(&kernel::RESET_FORWARD, None, &constants, &params, &[rh, pass.weights.bias, h, xw, s]);
     }
 
-    /// R_n·s.
+    /// Computes R_n·s.
     fn candidate_product(&self, builder: &mut Builder, pass: &ForwardPass, step: u32) {
         let LstmSizes { batch, hidden, directions, .. } = *pass.sizes;
         let (s, a_offset) = self.s.at(step);
@@ -103,7 +103,7 @@ impl Reset {
 }
 
 impl Gradients {
-    /// ds = dn·R_nᵀ.
+    /// Computes ds = dn·R_nᵀ.
     fn through_candidate(&self, builder: &mut Builder, pass: &BackwardPass, step: &StepGradient) {
         let LstmSizes { batch, hidden, .. } = *pass.sizes;
         for direction in pass.sizes.each_direction() {
@@ -133,7 +133,7 @@ impl Emit for Reset {
         builder.copy([1, 1, rows, units], (self.rs, 0), from, (xw, at + N), to, true);
     }
 
-    /// The reset gate's gradient, and what goes to h' by way of s.
+    /// Computes the reset gate's gradient, and that of h' by way of s.
     fn backward(&self, builder: &mut Builder, pass: &BackwardPass, step: &mut StepGradient) {
         let (sizes, Some(gradients)) = (pass.sizes, &self.gradients) else { return };
         let LstmSizes { batch, hidden, directions, .. } = *sizes;
@@ -142,7 +142,7 @@ impl Emit for Reset {
         let mut h = (history, h_out - sizes.h_slot());
         let drop = pass.trace.recurrent_drop;
         if let Some(drop) = drop {
-            builder.drop_rows(pass.words, [1, directions * batch, hidden], h, gradients.sent.masked, drop);
+            builder.drop_rows(pass.key_and_lengths, [1, directions * batch, hidden], h, gradients.sent.masked, drop);
             h = (gradients.sent.masked, 0);
         }
         let back = gradients.sent.before_mask(drop.is_some());
@@ -169,7 +169,7 @@ impl Emit for Reset {
         self.gradients.as_ref().map(|gradients| gradients.dg_r)
     }
 
-    /// dR_n[d] (+)= Σ over steps and rows of s[s, d, b]ᵀ·dn[s, d, b].
+    /// Computes dR_n[d] (+)= Σ over steps and rows of s[s, d, b]ᵀ·dn[s, d, b].
     fn weight_gradients(&self, builder: &mut Builder, pass: &BackwardPass, part: &GradientPart) {
         let (sizes, Some(gradients), StepTensor::Every(s)) = (pass.sizes, &self.gradients, &self.s) else { return };
         let LstmSizes { batch, hidden, .. } = *sizes;

@@ -1,4 +1,4 @@
-//! Sizes of a recurrent stack and a batch, and what follows from them.
+//! Sizes of a recurrent stack and a batch, and sizes derived from them.
 
 use super::stage::Stage;
 use super::{CELL, PRODUCT};
@@ -11,14 +11,14 @@ use crate::schedule::strategy::{Launch, Pass};
 /// Gates of a unit, and columns of its products.
 pub(super) const G: u32 = GATES as u32;
 
-/// Dropout probabilities, from 0 to below 1. All but zoneout leave inference as it is.
+/// Dropout probabilities, from 0 to below 1. Only zoneout changes inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drops {
-    /// Of outputs on their way to the next layer, at every step anew.
+    /// Of outputs between layers, drawn anew at every step.
     pub between: f64,
     /// Of a layer's inputs, the same at all steps of a sequence.
     pub input: f64,
-    /// Of the hidden state on its way to the recurrent product, the same at all steps of a sequence.
+    /// Of the hidden state before the recurrent product, the same at all steps of a sequence.
     pub recurrent: f64,
     /// Of recurrent weights, the same for the whole batch.
     pub weights: f64,
@@ -56,7 +56,7 @@ pub struct LstmSizes {
     pub hidden: u32,
     /// K, the width of the hidden state: H, or P where it is projected.
     pub width: u32,
-    /// Heads: groups of units that do not see each other.
+    /// Heads: groups of units without recurrent weights between them.
     pub heads: u32,
     /// Stages of a time step, in order.
     pub stages: Vec<&'static Stage>,
@@ -70,9 +70,9 @@ pub struct LstmSizes {
     pub ragged: bool,
     /// True if the only direction runs from the end of time to its start.
     pub backwards: bool,
-    /// True if the output stays in the order of the scan then.
+    /// True if, in that case, the output stays in the order of the scan.
     pub in_scan_order: bool,
-    /// True if the output past the end of a sequence is what the state history holds there, not 0.
+    /// True if the output past the end of a sequence repeats the last state instead of being 0.
     pub repeats_output: bool,
     /// Dropout probabilities.
     pub drops: Drops,
@@ -114,7 +114,7 @@ impl LstmSizes {
         self.stages.contains(&&PRODUCT)
     }
 
-    /// Hidden units that a unit sees, K / heads: rows of R.
+    /// Hidden units with recurrent weights to a unit, K / heads: rows of R.
     pub(super) fn seen(&self) -> u32 {
         if self.has_product() { self.width / self.heads } else { 0 }
     }
@@ -134,22 +134,22 @@ impl LstmSizes {
         self.width != self.hidden
     }
 
-    /// Reason why a step is not one dispatch; `None` if it is.
+    /// The reason why a step is not fused to one dispatch; `None` if it is.
     pub fn unfused(&self) -> Option<&'static str> {
         self.stages.iter().find_map(|stage| stage.reason)
     }
 
-    /// True if the scan makes all of a step, forward and backward.
+    /// True if the scan computes a whole step, forward and backward.
     pub(super) fn fused(&self) -> bool {
         self.unfused().is_none()
     }
 
-    /// True if the cell makes the recurrent product itself: no stage comes between the two.
+    /// True if the cell's kernel computes the recurrent product: no stage is between the two.
     pub(super) fn cell_multiplies(&self) -> bool {
         self.stages.windows(2).any(|pair| pair == [&PRODUCT, &CELL])
     }
 
-    /// True if the cell's hidden state is the step's: no stage comes after it.
+    /// True if the cell's hidden state is the step's: no stage follows.
     pub(super) fn cell_is_last(&self) -> bool {
         self.stages.last() == Some(&&CELL)
     }
@@ -159,17 +159,17 @@ impl LstmSizes {
         self.directions == 1 && (!self.backwards || self.in_scan_order)
     }
 
-    /// Ways in which states, and their gradients, may pass by the cell: 1 in rows that have ended, 2 by zoneout, 3 by both.
+    /// Reasons why states, and their gradients, may be carried past the cell: 1 rows that have ended, 2 zoneout, 3 both.
     pub(super) fn carries(&self) -> u32 {
         self.ragged as u32 | ((self.drops.zoneout_h > 0.0 || self.drops.zoneout_c > 0.0) as u32) << 1
     }
 
-    /// The same of the cell's own kernel.
+    /// The same for the cell's own kernel.
     pub(super) fn cell_carries(&self) -> u32 {
         if self.stages.iter().any(|stage| stage.carries_states) { 0 } else { self.carries() }
     }
 
-    /// True if backward sums what passes by the cell or by the normalisation of its state.
+    /// True if backward sums a gradient carried past the cell or past the normalisation of its state.
     pub(super) fn sums_past(&self) -> bool {
         self.carries() > 0 || self.stages.iter().any(|stage| stage.carries_states)
     }
@@ -192,10 +192,10 @@ impl LstmSizes {
         self.biases + self.cell.extra as u32
     }
 
-    /// Launch of the cell's kernel, by H, B, D and T. Steps that are not fused go one by one.
+    /// Launch of the cell's kernel, by H, B, D and T. Steps that are not fused run one at a time.
     pub(super) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
         let sizes = [self.hidden, self.batch, self.directions, self.steps];
-        // Units that a thread makes at once would have to be of one head.
+        // Units that a thread computes at once would have to be in one head.
         let plain = self.carries() == 0 && self.settings == Settings::default() && self.heads == 1;
         if self.fused() {
             return Launch::new(pass, sizes, plain, capabilities);
@@ -210,7 +210,7 @@ impl LstmSizes {
         (0..self.directions).map(move |index| Direction { index, reverse: index == 1 || backwards, steps })
     }
 
-    /// The order in which outputs of a direction lie.
+    /// The order in which outputs of a direction are stored.
     pub(super) fn output_order(&self, direction: Direction) -> Direction {
         Direction { reverse: direction.reverse && !self.in_scan_order, ..direction }
     }

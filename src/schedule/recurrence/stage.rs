@@ -14,24 +14,24 @@ use std::ops::Range;
 /// Plans a stage for a layer.
 type PlanStage = fn(&mut Builder, &ForwardPass) -> Result<Box<dyn Emit>>;
 
-/// A stage of a time step: what layers need to know of it before it is planned.
+/// A stage of a time step: its properties before it is planned.
 #[derive(Debug)]
 pub struct Stage {
     /// Name.
     pub name: &'static str,
-    /// Reason why a step with it cannot be one dispatch, for a plan's text; `None` if it can.
+    /// The reason why a step with this stage cannot be one dispatch, for a plan's text; `None` if it can.
     pub reason: Option<&'static str>,
-    /// Values of a unit and step that it saves for backward beside the cell's.
+    /// Values of a unit and step that it saves for backward, in addition to the cell's.
     pub planes: u32,
     /// True if backward through it needs R·h' of every step.
     pub reads_product: bool,
     /// True if it carries states past the cell, so that the cell's kernel does not.
     pub carries_states: bool,
-    /// Makes its buffers in a layer: scratch, what it saves and, in training, scratch of its gradient.
+    /// Declares its buffers in a layer: scratch, saved values and, in training, scratch of its gradient.
     pub plan: PlanStage,
 }
 
-/// Stages are known by their names.
+/// Stages are equal if their names are.
 impl PartialEq for Stage {
     fn eq(&self, other: &Stage) -> bool {
         self.name == other.name
@@ -45,27 +45,27 @@ impl Stage {
     }
 }
 
-/// Steps of one dispatch forward: many where a step is fused, else one.
+/// Steps of one dispatch forward: one, or many if steps are fused.
 pub struct Step {
     /// Steps of the scan.
     pub steps: Range<u32>,
     /// First step of their chunk.
     pub chunk_start: u32,
-    /// Number of the dispatch in the sequence.
-    pub turn: u32,
+    /// Index of the dispatch in the sequence.
+    pub dispatch: u32,
 }
 
-/// Steps of one dispatch backward, with the gradient on its way through the stages.
+/// Steps of one dispatch backward, with the gradient between two stages.
 pub struct StepGradient {
     /// Steps of the scan.
     pub steps: Range<u32>,
     /// First step of their chunk.
     pub chunk_start: u32,
-    /// Gradient of what the next stage made.
+    /// Gradient of the output of the stage that goes backward next.
     pub dy: OutputGradient,
-    /// True if a gradient lies in [`SentBack::to_h`] already.
+    /// True if [`SentBack::to_h`] already has a gradient.
     pub sent: bool,
-    /// True if a gradient lies in the buffer of [`SentBack::before_mask`] already.
+    /// True if the buffer of [`SentBack::before_mask`] already has a gradient.
     pub sent_before_mask: bool,
 }
 
@@ -84,72 +84,72 @@ pub struct GradientPart {
     pub steps: Range<u32>,
     /// First step of their chunk.
     pub chunk_start: u32,
-    /// True if no part of this pass came before.
+    /// True for the first part of a pass.
     pub first: bool,
 }
 
 /// Commands of a stage, planned for one layer.
 pub trait Emit: Debug {
-    /// Place of W·x of the chunk that begins with a step, where the stage changes it before the cell reads it.
+    /// Address of W·x of the chunk that begins with a step, if the stage changes it before the cell reads it.
     fn input_product(&self, _chunk_start: u32) -> Option<(BufferId, u32)> {
         None
     }
 
-    /// Follows the input product of a chunk.
+    /// Runs after the input product of a chunk.
     fn begin_chunk(&self, _builder: &mut Builder, _pass: &ForwardPass, _chunk: &Range<u32>) {}
 
-    /// Goes forward through a step.
+    /// Runs forward through a step.
     fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step);
 
-    /// Precedes backward through a layer.
+    /// Runs before the backward pass of a layer.
     fn begin_backward(&self, _builder: &mut Builder, _pass: &BackwardPass) {}
 
-    /// Precedes backward through a chunk's steps.
+    /// Runs before the backward pass of a chunk's steps.
     fn begin_chunk_backward(&self, _builder: &mut Builder, _pass: &BackwardPass, _chunk: &Range<u32>) {}
 
-    /// Goes backward through a step: from the gradient of what the stage made to that of what it read.
+    /// Runs backward through a step: from the gradient of the stage's output to that of its input.
     fn backward(&self, _builder: &mut Builder, _pass: &BackwardPass, _step: &mut StepGradient) {}
 
-    /// Sends gradients to the states before the step, after all stages have gone backward.
+    /// Adds gradients of the states before the step, after all stages have run backward.
     fn send_back(&self, _builder: &mut Builder, _pass: &BackwardPass, _step: &mut StepGradient) {}
 
-    /// Follows backward through a chunk's steps.
+    /// Runs after the backward pass of a chunk's steps.
     fn end_chunk_backward(&self, _builder: &mut Builder, _pass: &BackwardPass, _chunk: &Range<u32>) {}
 
-    /// Gradients of W·x of a chunk, [steps, D, B, 4H], where they are not those of the gates.
+    /// Gradients of W·x of a chunk, [steps, D, B, 4H], if they differ from those of the gates.
     fn input_gradients(&self) -> Option<BufferId> {
         None
     }
 
-    /// Gradients of R·h' of a chunk, [steps, D, B, 4H], where they are not those of the gates.
+    /// Gradients of R·h' of a chunk, [steps, D, B, 4H], if they differ from those of the gates.
     fn product_gradients(&self) -> Option<BufferId> {
         None
     }
 
-    /// Adds some steps to the gradients of the stage's own weights.
+    /// Adds the part of some steps to the gradients of the stage's weights.
     fn weight_gradients(&self, _builder: &mut Builder, _pass: &BackwardPass, _part: &GradientPart) {}
 
-    /// Sums what backward left for a direction's vectors of weights.
+    /// Sums the terms of the gradients of a direction's vectors of weights.
     fn vector_gradients(&self, _builder: &mut Builder, _pass: &BackwardPass, _direction: u32) {}
 
-    /// Follows backward through all steps.
+    /// Runs after the backward pass of all steps.
     fn end_backward(&self, _builder: &mut Builder, _pass: &BackwardPass) {}
 
     /// Adds the stage's part to the gradients of h_0 [D, B, K] and c_0 [D, B, H].
     fn initial_gradients(&self, _builder: &mut Builder, _pass: &BackwardPass, _states: [BufferId; 2]) {}
 }
 
-/// A tensor of every step, or of the one at hand.
+/// A tensor of every step, or of the current step alone.
 #[derive(Clone, Debug)]
 pub enum StepTensor {
     /// Saved for backward.
     Every(Sequence),
-    /// Written anew by each step.
+    /// Overwritten by each step.
     One(BufferId),
 }
 
 impl StepTensor {
-    /// Place of a step's elements.
+    /// Address of a step's elements.
     pub fn at(&self, step: u32) -> (BufferId, u32) {
         match self {
             StepTensor::Every(sequence) => sequence.at(step),
@@ -158,14 +158,14 @@ impl StepTensor {
     }
 }
 
-/// Scratch for gradients that steps send to the hidden state before them, where steps go stage by stage.
+/// Scratch for the gradients of the hidden state before a step, for steps that run stage by stage.
 #[derive(Clone, Copy, Debug)]
 pub struct SentBack {
     /// The sum, [D, B, K].
     pub to_h: BufferId,
-    /// Gradient of the masked hidden state, [D, B, K]; one element where no mask is.
+    /// Gradient of the masked hidden state, [D, B, K]; one element if there is no mask.
     before_mask: BufferId,
-    /// Room for masked hidden states or gradients, [D, B, K]; one element where no mask is.
+    /// Masked hidden states or gradients, [D, B, K]; one element if there is no mask.
     pub masked: BufferId,
 }
 
@@ -180,7 +180,7 @@ impl SentBack {
         })
     }
 
-    /// Buffer for gradients that go through the mask of h', where there is one.
+    /// Buffer for gradients of h' before they go through the mask, if there is one.
     pub fn before_mask(&self, masks: bool) -> BufferId {
         if masks { self.before_mask } else { self.to_h }
     }

@@ -1,6 +1,6 @@
-//! The hidden state of the output gate and the normalised cell state: h = o ⊙ tanh(LN(c)) (Ba, Kiros and Hinton 2016).
+//! The hidden state from the output gate and the normalised cell state: h = o ⊙ tanh(LN(c)) (Ba, Kiros and Hinton 2016).
 //!
-//! The cell leaves o in the place of h. This stage also carries both states where they pass by the cell.
+//! The cell leaves o in the place of h. This stage also carries both states past the cell.
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
@@ -11,10 +11,10 @@ use crate::kernel::{self, Carries, NoConstants, NormStateBackwardConstants, Norm
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 
-/// Added to the variance of what a step normalises.
+/// ε, added to the variance.
 pub(super) const EPSILON: f32 = 1e-5;
 
-/// Normalisation of the cell state on its way to h.
+/// Normalisation of the cell state before h.
 pub static STATE_NORM: Stage = Stage {
     reason: Some("products and cell state are normalised in each step"),
     carries_states: true,
@@ -23,14 +23,14 @@ pub static STATE_NORM: Stage = Stage {
 
 #[derive(Debug)]
 struct StateNorm {
-    /// Factors and what is added, [D, 2, H].
+    /// Scale and bias, [D, 2, H].
     weights: BufferId,
     gradients: Option<Gradients>,
 }
 
 #[derive(Debug)]
 struct Gradients {
-    /// Gradients of the output gate and, summed over time, of both weights, and room, [4, D, B, H].
+    /// Gradients of the output gate and, summed over time, of both weights, and scratch, [4, D, B, H].
     out: BufferId,
     sent: SentBack,
 }
@@ -52,7 +52,7 @@ impl Emit for StateNorm {
     fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step) {
         let sizes = pass.sizes;
         let (h, h_in) = pass.h_before(step.steps.start);
-        let c = pass.states.at(step.steps.start, step.turn, sizes.c_slot());
+        let c = pass.states.at(step.steps.start, step.dispatch, sizes.c_slot());
         let [zoneout_h, zoneout_c] = sizes.zoneout(pass.train);
         let output = sizes.settings.output;
         let params = kernel::NormStateForward {
@@ -64,7 +64,7 @@ impl Emit for StateNorm {
             step: builder.first_step() + step.steps.start,
             total_steps: sizes.steps,
             backwards: sizes.backwards as u32,
-            site: pass.zoneout_site,
+            site: pass.zoneout_stream,
             zoneout_h: zoneout_h.threshold,
             zoneout_c: zoneout_c.threshold,
             keep_h: zoneout_h.share,
@@ -75,10 +75,16 @@ impl Emit for StateNorm {
         };
         let (h_units, carries) = (sizes.hidden, Carries(sizes.carries()));
         let constants = NormStateForwardConstants { h: h_units, train: pass.train, carries, kind: output.kind };
-        builder.push(&kernel::NORM_STATE_FORWARD, None, &constants, &params, &[self.weights, h, c.buffer, pass.words]);
+        builder.push(
+            &kernel::NORM_STATE_FORWARD,
+            None,
+            &constants,
+            &params,
+            &[self.weights, h, c.buffer, pass.key_and_lengths],
+        );
     }
 
-    /// From the gradients of a step's states to those of its output gate and of the cell state that it made.
+    /// Computes the gradients of a step's output gate and cell state from those of the states after it.
     fn backward(&self, builder: &mut Builder, pass: &BackwardPass, step: &mut StepGradient) {
         let (sizes, Some(gradients)) = (pass.sizes, &self.gradients) else { return };
         let at = step.steps.start;
@@ -97,7 +103,7 @@ impl Emit for StateNorm {
             step: builder.first_step() + at,
             total_steps: sizes.steps,
             backwards: sizes.backwards as u32,
-            site: pass.trace.zoneout_site,
+            site: pass.trace.zoneout_stream,
             zoneout_h: zoneout_h.threshold,
             zoneout_c: zoneout_c.threshold,
             alpha: output.alpha,
@@ -108,7 +114,8 @@ impl Emit for StateNorm {
         };
         let (carries, kinds) = (Carries(sizes.carries()), sizes.settings.kinds());
         let constants = NormStateBackwardConstants { h: sizes.hidden, carries, kinds };
-        let buffers = [self.weights, c, saved, dh, pass.words, pass.scratch.sums, gradients.sent.to_h, gradients.out];
+        let buffers =
+            [self.weights, c, saved, dh, pass.key_and_lengths, pass.scratch.sums, gradients.sent.to_h, gradients.out];
         builder.push(&kernel::NORM_STATE_BACKWARD, None, &constants, &params, &buffers);
         step.sent = true;
         step.dy = OutputGradient::of_step((gradients.out, 0), at, [sizes.batch, sizes.hidden]);
@@ -129,7 +136,7 @@ impl Emit for StateNorm {
         }
     }
 
-    /// dc_0 has what passed by the normalisation.
+    /// Adds the gradient carried past the normalisation to dc_0.
     fn initial_gradients(&self, builder: &mut Builder, pass: &BackwardPass, [_, dc_0]: [BufferId; 2]) {
         builder.add_run(pass.sizes.c_slot(), (pass.scratch.sums, pass.past()), (dc_0, 0));
     }

@@ -1,13 +1,13 @@
-//! Trace of a pass forward: the states and activations that backward and readers need.
+//! Trace of a forward pass: the states and activations that the backward pass and readers need.
 
 use super::sizes::LstmSizes;
 use super::stage::Emit;
 use crate::error::Result;
 use crate::plan::{BufferId, Role};
-use crate::schedule::builder::{Builder, Drop};
+use crate::schedule::builder::{Builder, DropoutMask};
 use crate::schedule::sequence::Sequence;
 
-/// Trace of a layer's pass forward.
+/// Trace of a layer's forward pass.
 #[derive(Debug)]
 pub struct LayerTrace {
     /// Input of the product with W, in the order of time.
@@ -22,18 +22,18 @@ pub struct LayerTrace {
     pub c_last: (BufferId, u32),
     /// The layer's output in the order of time: a view of `h` for one direction.
     pub y: Option<Sequence>,
-    /// The recurrent weights that were used.
+    /// Recurrent weights after dropout.
     pub r: BufferId,
     /// Stages of a step, in order.
     pub(super) stages: Vec<Box<dyn Emit>>,
     /// Dropout of the input, from the layer below upward.
-    pub(super) input_drops: Vec<Drop>,
+    pub(super) input_drops: Vec<DropoutMask>,
     /// Dropout of the hidden state before the product.
-    pub(super) recurrent_drop: Option<Drop>,
+    pub(super) recurrent_drop: Option<DropoutMask>,
     /// Dropout of recurrent weights.
-    pub(super) weight_drop: Option<Drop>,
-    /// Place of zoneout's random bits.
-    pub(super) zoneout_site: u32,
+    pub(super) weight_drop: Option<DropoutMask>,
+    /// Stream of zoneout's random bits.
+    pub(super) zoneout_stream: u32,
 }
 
 /// Activations of every step that training saves.
@@ -45,15 +45,15 @@ pub struct SavedActivations {
     pub values: Sequence,
 }
 
-/// Places of the cell states and of the activations that steps save.
+/// Buffers of the cell states and of the activations that steps save.
 pub(super) enum CellStates {
-    /// Every step has its own.
+    /// A slot for every step.
     Training(SavedActivations),
-    /// Two slots of c that take turns; `unused` is bound where the kernel would save.
+    /// Two alternating slots of c; `unused` is bound in place of the saved values.
     Inference { c: BufferId, unused: BufferId },
 }
 
-/// Places of a step's cell states.
+/// Addresses of a step's cell states.
 pub(super) struct CellState {
     pub buffer: BufferId,
     /// First element of c'.
@@ -66,7 +66,7 @@ impl CellStates {
     pub fn new(builder: &mut Builder, sizes: &LstmSizes, name: &str, train: bool) -> Result<CellStates> {
         let [steps, batch, units] = [sizes.steps, sizes.batch, sizes.directions * sizes.hidden];
         if !train {
-            // The cell leaves there what is projected.
+            // The cell leaves the hidden state before its projection there.
             let unused = if sizes.projected() { sizes.slot() as u64 } else { 1 };
             return Ok(CellStates::Inference {
                 c: builder.buffer(format!("{name}.c"), 2 * sizes.c_slot() as u64, Role::Scratch)?,
@@ -81,20 +81,20 @@ impl CellStates {
         }))
     }
 
-    /// Slots of c' and c of a step, the first of the dispatch `turn`.
-    pub fn at(&self, step: u32, turn: u32, slot: u32) -> CellState {
+    /// Slots of c' and c of a step, the first of a dispatch.
+    pub fn at(&self, step: u32, dispatch: u32, slot: u32) -> CellState {
         match self {
             CellStates::Training(saved) => {
                 let (buffer, after) = saved.c.at(step);
                 CellState { buffer, before: after - slot, after }
             }
             CellStates::Inference { c, .. } => {
-                CellState { buffer: *c, before: turn % 2 * slot, after: (turn + 1) % 2 * slot }
+                CellState { buffer: *c, before: dispatch % 2 * slot, after: (dispatch + 1) % 2 * slot }
             }
         }
     }
 
-    /// Place of a step's saved values.
+    /// Address of a step's saved values.
     pub fn saved(&self, step: u32) -> (BufferId, u32) {
         match self {
             CellStates::Training(saved) => saved.values.at(step),

@@ -7,10 +7,10 @@ use crate::kernel::{self, NoConstants};
 use crate::plan::BufferId;
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
-use crate::schedule::strategy::MOST_TURNS;
+use crate::schedule::strategy::MOST_ITERATIONS;
 use std::ops::Range;
 
-/// Gates of a head below which all heads are one dispatch: most of a product's tile would stay empty.
+/// Columns of a head below which one dispatch takes all heads, since products would leave most of their tiles empty.
 const NARROW: u32 = 64;
 
 /// A sequence [steps, B, features] as the left side of an outer product.
@@ -23,7 +23,7 @@ struct Operand {
 }
 
 impl BackwardPass<'_> {
-    /// dW, dR and dX from the gate gradients of a chunk. The chunk with the last step comes first and overwrites.
+    /// Computes dW, dR and dX from the gate gradients of a chunk. The chunk with the last step comes first and overwrites them.
     pub(super) fn weight_gradients(&self, builder: &mut Builder, chunk: Range<u32>) {
         let (sizes, x, h) = (self.sizes, &self.trace.x, &self.trace.h);
         for direction in sizes.each_direction() {
@@ -45,7 +45,7 @@ impl BackwardPass<'_> {
         }
     }
 
-    /// dW of some steps.
+    /// Computes dW of some steps.
     fn input_weights(&self, builder: &mut Builder, part: &GradientPart) {
         let (x, direction) = (&self.trace.x, part.direction);
         let (buffer, at) = x.at(direction.time(part.steps.start));
@@ -54,7 +54,7 @@ impl BackwardPass<'_> {
         self.outer_product(builder, input, part, (self.dg_x, 0, self.sizes.columns()), to);
     }
 
-    /// dR of some steps, by the hidden states that products read: a product for each head.
+    /// Computes dR of some steps from the hidden states that the products read: a product for each head.
     fn recurrent_weights(&self, builder: &mut Builder, part: &GradientPart) {
         if !self.sizes.has_product() {
             return;
@@ -64,12 +64,12 @@ impl BackwardPass<'_> {
         at -= sizes.h_slot(); // h' of a step lies one slot before
         if let Some(drop) = self.trace.recurrent_drop {
             let shape = [part.steps.len() as u32, sizes.directions * sizes.batch, sizes.width];
-            builder.drop_rows(self.words, shape, (from, at), self.scratch.dropped, drop);
+            builder.drop_rows(self.key_and_lengths, shape, (from, at), self.scratch.dropped, drop);
             (from, at) = (self.scratch.dropped, 0);
         }
         let at = at + d * sizes.batch * sizes.width;
         let (units, columns) = (sizes.seen(), sizes.columns() / sizes.heads);
-        if sizes.heads > 1 && columns < NARROW && sizes.batch <= MOST_TURNS {
+        if sizes.heads > 1 && columns < NARROW && sizes.batch <= MOST_ITERATIONS {
             return self.head_weights(builder, (from, at, h.step), part);
         }
         for head in 0..sizes.heads {
@@ -81,11 +81,11 @@ impl BackwardPass<'_> {
         }
     }
 
-    /// dR of heads with few units, of all in one dispatch.
+    /// Computes dR of all heads in one dispatch, for heads with few units.
     fn head_weights(&self, builder: &mut Builder, (h, at, h_step): (BufferId, u32, u32), part: &GradientPart) {
         let (sizes, local) = (self.sizes, part.steps.start - part.chunk_start);
         let count = part.steps.len() as u32;
-        let most = MOST_TURNS / sizes.batch;
+        let most = MOST_ITERATIONS / sizes.batch;
         for first in (0..count).step_by(most as usize) {
             let params = kernel::HeadProduct {
                 steps: most.min(count - first),
@@ -104,7 +104,7 @@ impl BackwardPass<'_> {
         }
     }
 
-    /// dW[d] (+)= Σ over steps and rows of input[t, b]ᵀ·dg[s, d, b], for some columns from a first one on.
+    /// Computes dW[d] (+)= Σ over steps and rows of input[t, b]ᵀ·dg[s, d, b], for some columns.
     fn outer_product(
         &self,
         builder: &mut Builder,
@@ -131,7 +131,7 @@ impl BackwardPass<'_> {
         builder.matmul(product, input.buffer, dg, to);
     }
 
-    /// dx[time of s] (+)= dg[s, d]·W[d]ᵀ; two directions add to what was set to zero.
+    /// Computes dx[time of s] (+)= dg[s, d]·W[d]ᵀ; two directions add to a buffer of zeros.
     fn input_gradient(&self, builder: &mut Builder, dx: &Sequence, part: &GradientPart) {
         let (sizes, columns, direction) = (self.sizes, self.sizes.columns(), part.direction);
         let (to, c_offset) = dx.at(direction.time(part.steps.start));
@@ -157,7 +157,8 @@ impl BackwardPass<'_> {
         G * (local_step * sizes.slot() + direction.index * sizes.batch * sizes.hidden)
     }
 
-    /// Gradients of vectors from their sums over time, then of what was dropped or is no parameter, which is zero.
+    /// Computes the gradients of vectors from their sums over time; then applies the mask of dropped weights, and clears columns that
+    /// are no parameters.
     pub(super) fn parameter_gradients(&self, builder: &mut Builder) {
         let (sizes, stages) = (self.sizes, &self.trace.stages);
         (0..sizes.directions).for_each(|d| self.bias_gradients(builder, d));
@@ -168,7 +169,7 @@ impl BackwardPass<'_> {
         let recurrent_rows = sizes.directions * sizes.seen();
         if let Some(drop) = self.trace.weight_drop {
             let shape = [1, recurrent_rows, sizes.columns()];
-            builder.drop_rows(self.words, shape, (self.dr, 0), self.gradients.r, drop);
+            builder.drop_rows(self.key_and_lengths, shape, (self.dr, 0), self.gradients.r, drop);
         }
         let (cell, columns) = (sizes.cell, sizes.columns());
         let rows = sizes.directions * self.trace.x.features;
@@ -182,7 +183,7 @@ impl BackwardPass<'_> {
         }
     }
 
-    /// Gradients of a direction's biases, which are the same, and further parameters.
+    /// Computes the gradients of a direction's biases, which are equal, and of its further parameters.
     fn bias_gradients(&self, builder: &mut Builder, d: u32) {
         let (sizes, columns) = (self.sizes, self.sizes.columns());
         let mut at = d * sizes.parameters() * columns;
@@ -203,7 +204,7 @@ impl BackwardPass<'_> {
         }
     }
 
-    /// Sets the gradients of columns that a cell does not have to zero.
+    /// Sets the gradients of columns that the cell does not have to zero.
     fn clear(&self, builder: &mut Builder, of: BufferId, (at, rows, stride): (u32, u32, u32), gates: &[usize]) {
         for gate in (0..G).filter(|&gate| !gates.contains(&(gate as usize))) {
             let to = [0, 0, stride as i32, G as i32];

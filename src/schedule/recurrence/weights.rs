@@ -7,13 +7,13 @@ use crate::plan::BufferId;
 pub struct LayerWeights {
     /// [D, I, 4H]: columns hold the four gates of a unit side by side.
     pub w: BufferId,
-    /// [D, K / heads, 4H]; one unused element where nothing sees the hidden state.
+    /// [D, K / heads, 4H]; one unused element if the cell has no recurrent product.
     pub r: BufferId,
-    /// [D, biases + further parameters, 4H]; one unused element where there are none.
+    /// [D, biases + further parameters, 4H]; one unused element if there are none.
     pub bias: BufferId,
-    /// [D, P, H], where the hidden state is projected.
+    /// [D, P, H], if the hidden state is projected.
     pub projection: Option<BufferId>,
-    /// Of the normalisations of products and cell state.
+    /// Weights of the normalisations of products and cell state.
     pub norm: Option<Norms>,
 }
 
@@ -24,6 +24,6 @@ pub struct Norms {
     pub x: BufferId,
     /// Factors of R·h', [D, 4H].
     pub h: BufferId,
-    /// Factors of the cell state and what is added to it, [D, 2, H].
+    /// Scale and bias of the cell state, [D, 2, H].
     pub c: BufferId,
 }

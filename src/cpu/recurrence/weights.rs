@@ -1,0 +1,142 @@
+//! Recurrent weights as tiles read them, and the product of a tile's rows with them.
+
+use crate::cpu::Team;
+use crate::cpu::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
+use crate::cpu::product::{group, multiply, single, single_packed};
+use crate::real::Real;
+use crate::simd::Work;
+use pulp::Simd;
+use std::ops::Range;
+
+/// Product of a tile's rows and its columns of the weights: out [rows, columns], rounded up to whole panels.
+pub(super) struct Product<'a, F> {
+    /// [rows, terms].
+    pub(super) state: &'a [F],
+    /// Scratch space of the same size.
+    pub(super) grouped: &'a mut [F],
+    pub(super) terms: usize,
+    pub(super) weights: Side<'a, F>,
+    pub(super) out: &'a mut [F],
+    pub(super) columns: usize,
+}
+
+impl<F: Real> Work for Product<'_, F> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Product { state, grouped, terms, weights, out, columns } = self;
+        let panels = match weights {
+            Side::Rows(rows, stride) => return single(simd, state, (rows, stride), false, &mut out[..columns]),
+            Side::Panels(panels) => panels,
+            Side::Blocks(blocks) => {
+                let rows = state.chunks_exact(terms).zip(out.chunks_exact_mut(columns.next_multiple_of(COLUMNS)));
+                return rows.for_each(|(state, out)| blocks.multiply(simd, state, &mut out[..columns]));
+            }
+        };
+        if state.len() == terms {
+            return single_packed(simd, state, panels.data, &mut out[..columns.next_multiple_of(COLUMNS)]);
+        }
+        let rows = state.len() / terms;
+        group(rows, terms, |m| &state[m * terms..], grouped);
+        let columns = columns.next_multiple_of(COLUMNS);
+        for panel in 0..panels.count {
+            multiply(simd, grouped, terms, panels.panel(panel), &mut out[panel * COLUMNS..], columns);
+        }
+    }
+}
+
+/// Some columns of the weights.
+#[derive(Clone, Copy)]
+pub(super) enum Side<'a, F> {
+    /// Row-major, with the stride of their rows: for a single row of the batch.
+    Rows(&'a [F], usize),
+    /// Packed.
+    Panels(Panels<'a, F>),
+    /// Columns of a block-diagonal matrix.
+    Blocks(Blocks<'a, F>),
+}
+
+/// Some columns of a block-diagonal matrix, stored as its blocks, [terms, columns] each, side by side.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<'a, F> {
+    /// Elements from the first column on.
+    pub(super) data: &'a [F],
+    /// Stride of a term.
+    pub(super) stride: usize,
+    /// Index of the first column.
+    pub(super) first: usize,
+    pub(super) terms: usize,
+    pub(super) columns: usize,
+}
+
+impl<F: Real> Blocks<'_, F> {
+    /// Multiplies a row [blocks · terms] by the columns.
+    #[inline(always)]
+    pub(super) fn multiply<S: Simd>(&self, simd: S, row: &[F], out: &mut [F]) {
+        let (mut at, end) = (self.first, self.first + out.len());
+        while at < end {
+            let block = at / self.columns;
+            let own = at - self.first..end.min((block + 1) * self.columns) - self.first;
+            at += own.len();
+            let (row, data) = (&row[block * self.terms..][..self.terms], &self.data[own.start..]);
+            single(simd, row, (data, self.stride), false, &mut out[own]);
+        }
+    }
+}
+
+/// The weights [terms, columns] of each direction as tiles read them: packed, or row-major for a single row, for which packing
+/// does not pay. Those of several heads are blocks of `terms` terms side by side.
+pub(super) struct Weights<'a, F> {
+    pub(super) data: &'a [F],
+    pub(super) packed: bool,
+    pub(super) terms: usize,
+    pub(super) columns: usize,
+    pub(super) heads: usize,
+}
+
+/// Addresses of the weights of all directions.
+pub(super) fn matrices(directions: usize, terms: usize, columns: usize) -> Matrices {
+    let apart = (terms * columns) as i64;
+    Matrices { count: directions, first: 0, apart, terms, columns, k: Axis::plain(columns), n: 1 }
+}
+
+impl<'a, F: Real> Weights<'a, F> {
+    /// Elements of scratch space for packing.
+    pub(super) fn room(directions: usize, terms: usize, columns: usize, heads: usize, batch: usize) -> usize {
+        if batch == 1 || heads > 1 { 0 } else { directions * packed_len(terms, columns) }
+    }
+
+    /// Packs the weights in `room`, unless it is empty.
+    pub(super) fn new(
+        team: &Team,
+        data: &'a [F],
+        terms: usize,
+        columns: usize,
+        heads: usize,
+        room: &'a mut [F],
+    ) -> Self {
+        if room.is_empty() {
+            return Weights { data, packed: false, terms, columns, heads };
+        }
+        let own = matrices(1, terms, columns);
+        for (direction, room) in room.chunks_exact_mut(packed_len(terms, columns)).enumerate() {
+            pack_all(team, data, Matrices { first: direction as i64 * own.apart, ..own }, room);
+        }
+        Weights { data: room, packed: true, terms, columns, heads }
+    }
+
+    /// Some columns of a direction.
+    pub(super) fn side(&self, direction: usize, columns: Range<usize>) -> Side<'a, F> {
+        if self.packed {
+            let len = packed_len(self.terms, self.columns);
+            let own = packed_len(self.terms, columns.start)..packed_len(self.terms, columns.end);
+            return Side::Panels(Panels::packed(&self.data[direction * len..][own], self.terms));
+        }
+        let first = direction * self.terms * self.columns;
+        let data = &self.data[first..first + self.terms * self.columns][columns.start..];
+        if self.heads == 1 {
+            return Side::Rows(data, self.columns);
+        }
+        let (first, stride, columns) = (columns.start, self.columns, self.columns / self.heads);
+        Side::Blocks(Blocks { data, stride, first, terms: self.terms, columns })
+    }
+}

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use wgpu_lstm::{Dense, Dropout, Lstm, Sequential};
 /// let model = Sequential::new(3).add(Lstm::new(16)).add(Dropout::new(0.3)).add(Dense::new(2));
+/// assert_eq!(Dropout::new(0.3).probability(), 0.3);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dropout {

@@ -20,10 +20,12 @@ const MOST_ROWS: u32 = 1 << 15;
 /// ```
 /// use ndarray::array;
 /// use wgpu_lstm::{Device, Embedding, Lstm, Sequential};
-/// let mut model = Sequential::new(1).add(Embedding::new(26, 8)).add(Lstm::new(16)).build(&Device::cpu(), 0)?;
+/// let model = Sequential::new(1).add(Embedding::new(26, 8)).add(Lstm::new(16)).build(&Device::cpu(), 0)?;
 /// let words = array![[[7.0], [4.0], [11.0], [11.0], [14.0]]]; // [B, T, 1]
 /// assert_eq!(model.predict(words.view())?.shape(), [1, 16]);
 /// assert!(model.predict(array![[[26.0]]].view()).is_err());
+/// let table = Embedding::new(26, 8);
+/// assert_eq!((table.entries(), table.features(), table.masks_zero()), (26, 8, false));
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +55,7 @@ impl Embedding {
     /// use ndarray::array;
     /// use wgpu_lstm::{Device, Embedding, Lstm, Sequential};
     /// let layers = Sequential::new(1).add(Embedding::new(27, 8).mask_zero(true)).add(Lstm::new(16));
-    /// let mut model = layers.build(&Device::cpu(), 0)?;
+    /// let model = layers.build(&Device::cpu(), 0)?;
     /// let (padded, alone) = (array![[[8.0], [9.0], [0.0]]], array![[[8.0], [9.0]]]); // [B, T, 1]
     /// assert_eq!(model.predict(padded.view())?, model.predict(alone.view())?);
     /// # Ok::<(), wgpu_lstm::Error>(())

@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use ndarray::array;
 /// use wgpu_lstm::{Device, Lstm, Masking, Sequential};
-/// let mut model = Sequential::new(1).add(Masking::new(-1.0)).add(Lstm::new(8)).build(&Device::cpu(), 0)?;
+/// let model = Sequential::new(1).add(Masking::new(-1.0)).add(Lstm::new(8)).build(&Device::cpu(), 0)?;
 /// let (padded, alone) = (array![[[0.5], [0.2], [-1.0]]], array![[[0.5], [0.2]]]); // [B, T, I]
 /// assert_eq!(model.predict(padded.view())?, model.predict(alone.view())?);
 /// assert!(model.predict(array![[[-1.0], [0.5]]].view()).is_err());
+/// assert_eq!(Masking::new(-1.0).value(), -1.0);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

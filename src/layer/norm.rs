@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use wgpu_lstm::{Dense, LayerNorm, Lstm, Sequential};
 /// let model = Sequential::new(3).add(Lstm::new(16)).add(LayerNorm::new()).add(Dense::new(2));
+/// assert_eq!(LayerNorm::new().eps(), 1e-5);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerNorm {

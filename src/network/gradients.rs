@@ -1,8 +1,9 @@
 //! A single layer with all its gradients.
 
+use super::Batch;
 use super::node::Node;
-use super::pass::{ForwardResult, Gradients, backward, declare, forward};
-use super::plan::{Batch, declare_states, describe, place, places, split_time};
+use super::pass::{ForwardResult, Gradients, backward, forward};
+use super::place::{declare, declare_states, describe, place, places, split_time};
 use crate::error::{Error, Result};
 use crate::layer::StateGradients;
 use crate::plan::{BufferId, Capabilities, Plan, Role};

@@ -11,15 +11,18 @@
 //! # Ok::<(), wgpu_lstm::Error>(())
 //! ```
 
+mod batch;
 mod gradients;
 mod node;
 mod pass;
+mod place;
 mod plan;
 mod segments;
 mod update;
 
+pub use batch::{Batch, Purpose};
 pub use gradients::{GradientPlan, gradients};
 pub(crate) use node::check_carried;
 pub use node::{Node, Source};
-pub use plan::{Batch, NetworkPlan, Purpose, network};
+pub use plan::{NetworkPlan, network};
 pub(crate) use segments::check_segments;

@@ -1,18 +1,10 @@
 //! Forward and backward passes through nodes.
 
-use super::node::Node;
+use super::place::{Placed, declare};
 use crate::error::{Error, Result};
-use crate::layer::{DeviceTensor, Inputs, Output, Place, Site, StateGradients, Trace, Upstream};
+use crate::layer::{DeviceTensor, Inputs, Output, Place, StateGradients, Trace, Upstream};
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
-
-/// A node with its site in a plan and its weights.
-#[derive(Clone)]
-pub(super) struct Placed<'a> {
-    pub node: &'a Node,
-    pub site: Site,
-    pub weights: Vec<BufferId>,
-}
 
 /// A weight with its gradient.
 pub(super) struct Trained {
@@ -45,16 +37,6 @@ pub(super) struct Gradients {
     pub trained: Vec<Trained>,
     /// Gradient of the input; `None` if the caller does not need it or if there is none.
     pub dx: Option<Sequence>,
-}
-
-/// Declares the tensors of a node's table, or their gradients (`prefix` "grad ", [`Role::Gradient`]).
-pub(super) fn declare(plan: &mut Builder, node: &Node, prefix: &str, role: Role) -> Result<Vec<BufferId>> {
-    let declare = |tensor: DeviceTensor| {
-        let name = format!("{prefix}{}", tensor.name);
-        // Gradients may have been declared before the pass that fills them.
-        plan.find(&name).map_or_else(|| plan.buffer(name, tensor.len, role), Ok)
-    };
-    node.parameters().into_iter().map(declare).collect()
 }
 
 /// Plans the forward pass of nodes, from the given initial states of each node, or from zero.

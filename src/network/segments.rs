@@ -2,9 +2,11 @@
 //! start of each segment only, and the backward pass repeats the forward pass of a segment first (Chen et al. 2016, Gruslys et
 //! al. 2016). All segments share the buffers of one.
 
+use super::Purpose;
 use super::node::{Node, Source, check_carried};
-use super::pass::{ForwardResult, Gradients, Placed, Trained, backward, forward};
-use super::plan::{Purpose, leave, place, places, target};
+use super::pass::{ForwardResult, Gradients, Trained, backward, forward};
+use super::place::{Placed, leave, place, places};
+use super::update::target;
 use crate::error::{Error, Result};
 use crate::layer::{Place, StateGradients};
 use crate::plan::{BufferId, Role};

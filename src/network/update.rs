@@ -5,11 +5,23 @@ use crate::error::{Error, Result};
 use crate::kernel::{self, HYPER, LossConstants, NoConstants};
 use crate::layer::Vectors;
 use crate::plan::{BufferId, Role};
-use crate::schedule::{Builder, Direction, Sequence};
+use crate::schedule::{Builder, Direction, Sequence, size};
 use crate::train::{Action, Clip, Loss, Regulariser, Rule, Update};
 
 /// Name of the buffer of the rows' factors, [T, B] or [1, B], in weighted plans.
 pub const ROW_WEIGHTS: &str = "row weights";
+
+/// Declares the target [T or 1, B, features] of predictions of these sizes, and their loss.
+pub(super) fn target<'a>(
+    plan: &mut Builder,
+    kind: &'a Loss,
+    [steps, batch, width]: [u32; 3],
+    weighted: bool,
+) -> Result<(Sequence, Losses<'a>)> {
+    let features = size("the number of target features", kind.target_width(width as usize)?)?;
+    let target = plan.sequence("target", [steps, batch, features], 0, Role::Input)?;
+    Ok((target, Losses::new(plan, kind, [steps, batch, width], weighted)?))
+}
 
 /// A loss, planned for one part of time after another.
 pub(super) struct Losses<'a> {

@@ -1,0 +1,67 @@
+//! Batches, and the purposes of plans for them.
+
+use crate::train::{Loss, Update};
+
+/// Purpose of a plan.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
+    /// The output alone, from zero states.
+    Predict,
+    /// The output, from given states, which the final states overwrite.
+    Stream,
+    /// The output and its loss.
+    Evaluate {
+        /// The loss.
+        loss: &'a Loss,
+        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        weighted: bool,
+    },
+    /// The loss, the gradients and the optimiser's step.
+    Train {
+        /// The loss.
+        loss: &'a Loss,
+        /// The optimiser, with clipping and regularisers.
+        update: &'a Update,
+        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        weighted: bool,
+    },
+}
+
+/// The sizes of a batch.
+///
+/// ```
+/// use wgpu_lstm::network::Batch;
+/// let batch = Batch::new(32, 100).ragged(true); // B = 32 sequences of up to T = 100 steps
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub(super) rows: usize,
+    pub(super) steps: usize,
+    pub(super) ragged: bool,
+    pub(super) stateful: bool,
+    pub(super) segment: Option<usize>,
+}
+
+impl Batch {
+    /// B sequences of T steps.
+    pub fn new(rows: usize, steps: usize) -> Batch {
+        Batch { rows, steps, ragged: false, stateful: false, segment: None }
+    }
+
+    /// Gives each sequence a length of its own, which the host writes to [`NetworkPlan::words`].
+    pub fn ragged(self, ragged: bool) -> Batch {
+        Batch { ragged, ..self }
+    }
+
+    /// Continues from another batch: recurrent layers begin with the states in [`NetworkPlan::states`] and leave their final states
+    /// there. No gradient flows through them (Williams and Peng 1990). [`Purpose::Stream`] is always stateful.
+    pub fn stateful(self, stateful: bool) -> Batch {
+        Batch { stateful, ..self }
+    }
+
+    /// Sets the steps of a segment: training keeps states at the starts of segments only, and repeats the forward pass between them;
+    /// see [`TimeCheckpoints`](crate::TimeCheckpoints). Segments of T steps or more are plain training.
+    pub fn segment(self, steps: Option<usize>) -> Batch {
+        Batch { segment: steps, ..self }
+    }
+}

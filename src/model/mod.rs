@@ -957,7 +957,7 @@ fn not_compiled() -> Error {
 pub(crate) fn check_divides(name: &str, count: usize, batch_size: usize) -> Result<()> {
     if batch_size == 0 || !count.is_multiple_of(batch_size) {
         return Err(Error::Config(format!(
-            "{name} has {count} sequences, which is no multiple of the batch size {batch_size}; states that are carried from \
+            "{name} has {count} sequences, which do not divide into batches of {batch_size}; states that are carried from \
              batch to batch need batches of the same size"
         )));
     }

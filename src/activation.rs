@@ -71,7 +71,7 @@ pub enum Activation {
     /// eˣ over the sum of eˣ of a row, the last axis: probabilities that add up to 1. Of dense layers only, as
     /// [Keras's softmax](https://keras.io/api/layers/activations/#softmax-function) and
     /// [`torch.nn.Softmax(dim=-1)`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html). The cross-entropy losses
-    /// take what goes into it: train with [`Linear`](Activation::Linear) there.
+    /// take its argument (logits) instead: train with [`Linear`](Activation::Linear).
     Softmax,
     /// The logarithm of [`Softmax`](Activation::Softmax). Of dense layers only.
     LogSoftmax,
@@ -130,7 +130,7 @@ impl Activation {
         matches!(self, Activation::Softmax | Activation::LogSoftmax)
     }
 
-    /// Refuses parameters that are not finite, and those for which the slope cannot be told from the output.
+    /// Refuses parameters that are not finite, and those for which the derivative is no function of the output.
     pub(crate) fn validate(self, place: &str) -> Result<()> {
         let Shape { kind, alpha, beta } = self.shape();
         let refuse = |expected: &str| {
@@ -234,7 +234,7 @@ impl Shape {
         }
     }
 
-    /// Value and derivative from what [`Shape::activated`] saved.
+    /// Value and derivative from the number that [`Shape::activated`] saved.
     #[inline(always)]
     pub(crate) fn restored<N: Number>(self, saved: N) -> Restored<N> {
         match self.kind {
@@ -244,8 +244,8 @@ impl Shape {
         }
     }
 
-    /// [`Shape::restored`] behind a bound of what goes in, where the derivative is 0 if the bound has cut. Where saved numbers equal
-    /// the bound's by rounding alone, the derivative is 0 in any case or the sum lies on the bound.
+    /// [`Shape::restored`] for an argument clamped to ±clip, with a derivative of 0 where the clip was active. If a saved number equals
+    /// the bound's by rounding alone, the derivative is 0 in any case or the argument is on the bound.
     #[inline(always)]
     pub(crate) fn restored_within<N: Number>(self, clip: f32, saved: N) -> Restored<N> {
         let restored = self.restored(saved);
@@ -254,7 +254,7 @@ impl Shape {
         }
         let (zero, slope) = (saved.nothing(), restored.slope);
         let slope = match self.kind {
-            // Both slopes fall with |x|, and their values have no room near 1.
+            // Both derivatives fall with |x|; the values cannot tell, since f32 has too few digits near 1.
             SIGMOID | TANH => self.restored(self.activated(saved.constant(clip)).saved).slope.below(slope, slope, zero),
             _ => {
                 let (one, other) = (self.of(saved.constant(clip)), self.of(saved.constant(-clip)));

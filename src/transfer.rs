@@ -72,8 +72,13 @@ pub(crate) async fn download(
     Ok(())
 }
 
-/// The key of random bits and the lengths of sequences (T without), as a plan's buffer `words` holds them.
-pub(crate) fn words(key: [u32; 2], lengths: Option<&[usize]>, batch: usize, steps: usize) -> Result<Vec<f32>> {
+/// The key of random bits and the lengths of sequences (T without), as in a plan's buffer "words".
+pub(crate) fn key_and_lengths(
+    key: [u32; 2],
+    lengths: Option<&[usize]>,
+    batch: usize,
+    steps: usize,
+) -> Result<Vec<f32>> {
     if let Some(lengths) = lengths {
         if lengths.len() != batch {
             return Err(Error::Shape(format!("{} lengths were given for B = {batch} sequences", lengths.len())));

@@ -271,7 +271,7 @@ fn options_that_exclude_each_other_are_refused() {
         (lstm().dropout(0.5), "between layers"),
         (lstm().reverse(true).bidirectional(true), "exclude each other"),
         (lstm().go_backwards(true).layers(2), "one layer"),
-        (lstm().merge(Merge::Sum), "where there are two"),
+        (lstm().merge(Merge::Sum), "if there are two"),
         (lstm().gate_activation(Activation::Elu { alpha: -1.0 }), "at least 0"),
         (lstm().gate_activation(Activation::Softmax), "the gate activation is Softmax"),
         (lstm().candidate_activation(Activation::LogSoftmax), "the candidate activation is LogSoftmax"),

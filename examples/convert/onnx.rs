@@ -1,7 +1,7 @@
 //! Files of ONNX. A graph that is a chain of layers becomes a model that was seen to give the same; of any other, the recurrent nodes
 //! that are named do.
 
-use crate::onnx_chain::{self, Part};
+use crate::onnx_chain::{self, LayerWithParameters};
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, ArrayView3};
 use std::collections::BTreeMap;
@@ -45,14 +45,14 @@ pub fn read(path: &Path, nodes: &[String], device: &Device) -> Result<Model> {
 /// name and features.
 fn stack(
     graph: &Graph,
-    embedding: Option<Part>,
+    embedding: Option<LayerWithParameters>,
     names: &[String],
     device: &Device,
-    after: impl Fn(&str, usize) -> Result<(bool, Vec<Part>)>,
+    after: impl Fn(&str, usize) -> Result<(bool, Vec<LayerWithParameters>)>,
 ) -> Result<Model> {
     let mut below = embedding.as_ref().map(|table| table.parameters["weight"].shape()[1]);
     let mut input = 1; // an index
-    let mut parts: Vec<Part> = embedding.into_iter().collect();
+    let mut parts: Vec<LayerWithParameters> = embedding.into_iter().collect();
     for name in names {
         let layer = graph.lift(name)?;
         let parameters = layer.parameters()?;
@@ -66,13 +66,13 @@ fn stack(
             input = takes;
         }
         below = Some(layer.config().output());
-        parts.push(Part { layer: layer.config().clone().return_sequences(true).into(), parameters });
+        parts.push(LayerWithParameters { layer: layer.config().clone().return_sequences(true).into(), parameters });
     }
     let (takes_state, above) = match (names.last(), below) {
         (Some(top), Some(features)) => after(top, features)?,
         _ => (false, Vec::new()),
     };
-    if let (true, Some(Part { layer: Layer::Lstm(lstm), .. })) = (takes_state, parts.last_mut()) {
+    if let (true, Some(LayerWithParameters { layer: Layer::Lstm(lstm), .. })) = (takes_state, parts.last_mut()) {
         *lstm = lstm.clone().return_sequences(false);
     }
     parts.extend(above);

@@ -9,7 +9,7 @@ use wgpu_lstm::format::onnx::{Graph, GraphNode, Port, Size, Value};
 use wgpu_lstm::{Activation, Dense, Embedding, Layer, LayerNorm, Model, Pool};
 
 /// A layer and its parameters.
-pub struct Part {
+pub struct LayerWithParameters {
     pub layer: Layer,
     pub parameters: BTreeMap<String, ArrayD<f32>>,
 }
@@ -19,7 +19,7 @@ fn required(graph: &Graph) -> impl Iterator<Item = &Port> {
 }
 
 /// The table that the graph's input picks from, where it does.
-pub fn embedding(graph: &Graph) -> Result<Option<Part>> {
+pub fn embedding(graph: &Graph) -> Result<Option<LayerWithParameters>> {
     // They may be cast, and lose an axis of 1, first.
     let mut indices: HashSet<String> = required(graph).map(|input| input.name.clone()).collect();
     for node in graph.nodes() {
@@ -31,7 +31,10 @@ pub fn embedding(graph: &Graph) -> Result<Option<Part>> {
                 let weight = graph.constant(table)?.to_f32();
                 let &[entries, features] = weight.shape() else { return Ok(None) };
                 let layer = Embedding::new(entries, features).into();
-                return Ok(Some(Part { layer, parameters: BTreeMap::from([("weight".into(), weight)]) }));
+                return Ok(Some(LayerWithParameters {
+                    layer,
+                    parameters: BTreeMap::from([("weight".into(), weight)]),
+                }));
             }
             _ => {}
         }
@@ -41,8 +44,13 @@ pub fn embedding(graph: &Graph) -> Result<Option<Part>> {
 
 /// Layers after the recurrent node of this name, which gives so many features, and true if they take the node's final state.
 /// `picks`: whether operators that pick, pick the last step; they may pick directions.
-pub fn after(graph: &Graph, recurrent: &str, mut features: usize, picks: bool) -> Result<(bool, Vec<Part>)> {
-    let mut parts: Vec<Part> = Vec::new();
+pub fn after(
+    graph: &Graph,
+    recurrent: &str,
+    mut features: usize,
+    picks: bool,
+) -> Result<(bool, Vec<LayerWithParameters>)> {
+    let mut parts: Vec<LayerWithParameters> = Vec::new();
     let mut states = HashSet::new();
     let (mut takes_state, mut active) = (false, false);
     // Names of what comes out of the chain so far.
@@ -71,11 +79,11 @@ pub fn after(graph: &Graph, recurrent: &str, mut features: usize, picks: bool) -
             "Shape" => continue,
             "Gather" | "Slice" | "Split" => {
                 if picks && parts.is_empty() && !takes_state {
-                    parts.push(Part { layer: Pool::Last.into(), parameters: BTreeMap::new() });
+                    parts.push(LayerWithParameters { layer: Pool::Last.into(), parameters: BTreeMap::new() });
                 }
             }
-            "ReduceMean" => parts.push(Part { layer: Pool::Mean.into(), parameters: BTreeMap::new() }),
-            "ReduceMax" => parts.push(Part { layer: Pool::Max.into(), parameters: BTreeMap::new() }),
+            "ReduceMean" => parts.push(LayerWithParameters { layer: Pool::Mean.into(), parameters: BTreeMap::new() }),
+            "ReduceMax" => parts.push(LayerWithParameters { layer: Pool::Max.into(), parameters: BTreeMap::new() }),
             "MatMul" | "Gemm" => {
                 let weight = constant()?
                     .into_dimensionality::<Ix2>()
@@ -90,11 +98,11 @@ pub fn after(graph: &Graph, recurrent: &str, mut features: usize, picks: bool) -
                     BTreeMap::from([("weight".to_string(), weight.as_standard_layout().to_owned().into_dyn())]);
                 let layer = Dense::new(features).bias(bias.is_some()).into();
                 parameters.extend(bias.map(|bias| ("bias".to_string(), bias)));
-                parts.push(Part { layer, parameters });
+                parts.push(LayerWithParameters { layer, parameters });
             }
             "Add" => {
                 let bias = constant()?;
-                let Some(Part { layer: Layer::Dense(dense), parameters }) = parts.last_mut() else {
+                let Some(LayerWithParameters { layer: Layer::Dense(dense), parameters }) = parts.last_mut() else {
                     bail!(cannot(&node, "it follows no product"));
                 };
                 ensure!(!parameters.contains_key("bias"), cannot(&node, "the product has a bias"));
@@ -104,11 +112,11 @@ pub fn after(graph: &Graph, recurrent: &str, mut features: usize, picks: bool) -
             "LayerNormalization" => {
                 let (weight, bias) = (constant()?, constant()?);
                 let parameters = BTreeMap::from([("weight".into(), weight), ("bias".into(), bias)]);
-                parts.push(Part { layer: LayerNorm::new().into(), parameters });
+                parts.push(LayerWithParameters { layer: LayerNorm::new().into(), parameters });
             }
             op => {
                 let activation = activation(op).with_context(|| cannot(&node, "no layer does that"))?;
-                let Some(Part { layer: Layer::Dense(dense), .. }) = parts.last_mut() else {
+                let Some(LayerWithParameters { layer: Layer::Dense(dense), .. }) = parts.last_mut() else {
                     bail!(cannot(&node, "it follows no product"));
                 };
                 ensure!(!active, cannot(&node, "it follows another activation"));

@@ -29,7 +29,7 @@ pub const QUANTILES: [f64; 3] = [0.1, 0.5, 0.9];
 
 /// Settings that are saved with the model, so that it can be used again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Settings {
+pub struct ForecastSettings {
     pub column: String,
     /// The columns that it sees beside that one.
     #[serde(default)]
@@ -77,7 +77,7 @@ pub struct Forecasts {
 /// A model with what it needs to read a series.
 pub struct Forecaster {
     model: Model,
-    pub settings: Settings,
+    pub settings: ForecastSettings,
 }
 
 impl Forecaster {
@@ -85,7 +85,7 @@ impl Forecaster {
     pub fn new(arguments: &Arguments, series: &Series, train: usize, device: &Device) -> Result<Forecaster> {
         let features = series.features();
         let (lookback, horizon) = (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7));
-        let settings = Settings {
+        let settings = ForecastSettings {
             column: series.column.clone(),
             others: series.others.iter().map(|column| column.name.clone()).collect(),
             quantiles: if arguments.intervals { quantiles().to_vec() } else { Vec::new() },
@@ -116,10 +116,10 @@ impl Forecaster {
         let advice = "--load takes what this example saved, model.safetensors";
         ensure!(known, "\"{}\" is {file_type}, no forecaster; {advice}", path.display());
         let model = Model::load(path, device)?;
-        let settings: Settings = model
+        let settings: ForecastSettings = model
             .extra("forecast")
             .with_context(|| format!("\"{}\" holds a model that is no forecaster; {advice}", path.display()))?;
-        let Settings { lookback, horizon, ref others, quantiles: ref given, ref scaler, .. } = settings;
+        let ForecastSettings { lookback, horizon, ref others, quantiles: ref given, ref scaler, .. } = settings;
         let outputs = model.config().output();
         ensure!(
             given.is_empty() || *given == quantiles(),
@@ -176,7 +176,7 @@ impl Forecaster {
 
     /// Rows from `start` on that the model was trained on.
     pub fn seen(&self, series: &Series, start: usize) -> Seen {
-        let Settings { ref trained, trained_rows, .. } = self.settings;
+        let ForecastSettings { ref trained, trained_rows, .. } = self.settings;
         let Some(Trained { dates, checksum: sum }) = trained else {
             return Seen::Unknown("the model's file does not say which rows it was trained on");
         };
@@ -201,7 +201,7 @@ impl Forecaster {
 
     /// Trains on the first `train` rows; returns the seconds it took.
     pub fn train(&mut self, arguments: &Arguments, series: &Series, train: usize) -> Result<f64> {
-        let Settings { lookback, horizon, ref quantiles, ref scaler, .. } = self.settings;
+        let ForecastSettings { lookback, horizon, ref quantiles, ref scaler, .. } = self.settings;
         let scaled = scaler.transform(series.features().slice(s![..train, ..]))?;
         let windows = Windows::new(lookback, horizon).target(&[0]).cut(scaled.view())?;
         let loss = match quantiles.is_empty() {
@@ -220,7 +220,7 @@ impl Forecaster {
 
     /// Forecasts of what follows each row of `first`.
     pub fn forecast(&mut self, series: &Series, first: &[usize]) -> Result<Forecasts> {
-        let Settings { lookback, ref quantiles, ref scaler, .. } = self.settings;
+        let ForecastSettings { lookback, ref quantiles, ref scaler, .. } = self.settings;
         let scaled = scaler.transform(series.features().view())?;
         let windows: Vec<ArrayView2<f32>> =
             first.iter().map(|&first| scaled.slice(s![first - lookback..first, ..])).collect();
@@ -240,7 +240,7 @@ impl Forecaster {
     }
 }
 
-impl Settings {
+impl ForecastSettings {
     /// Numbers that the model gives for a window: for each row ahead its quantiles.
     fn outputs(&self) -> usize {
         self.horizon * self.quantiles.len().max(1)

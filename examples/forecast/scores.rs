@@ -92,8 +92,8 @@ fn smallest(values: impl Iterator<Item = f64>) -> f64 {
     if smallest.is_finite() { smallest } else { 0.0 }
 }
 
-/// A part of a table: its title, and for each forecast its name, its values for each row ahead and their average.
-type Part<'a> = (&'a str, Vec<(&'a str, &'a [f64], f64)>);
+/// A section of a table: its title, and for each forecast its name, its values for each row ahead and their average.
+type TableSection<'a> = (&'a str, Vec<(&'a str, &'a [f64], f64)>);
 
 /// A table of errors.
 pub fn table(all: &[Scores]) -> String {
@@ -114,7 +114,7 @@ pub fn band_table(all: &[BandScores]) -> String {
 
 /// A line for each forecast, a column for each row ahead (some of them, where there are many). Numbers as large as `scale`
 /// have three digits, averages four.
-fn lines(parts: &[Part], scale: f64) -> String {
+fn lines(parts: &[TableSection], scale: f64) -> String {
     let values = || parts.iter().flat_map(|(_, forecasts)| forecasts);
     let horizon = values().next().map_or(0, |(_, values, _)| values.len());
     let mut shown: Vec<usize> = (0..horizon).collect();

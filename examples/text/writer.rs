@@ -17,7 +17,7 @@ const RATE: f64 = 4e-3;
 
 /// Settings that are saved with the model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Settings {
+struct WriterSettings {
     alphabet: Alphabet,
     /// Older files do not have it.
     #[serde(default)]
@@ -53,14 +53,14 @@ impl Writer {
             .add(Dense::new(alphabet.len()))
             .build(device, arguments.seed)?;
         let trained = Some(Trained { characters: text.len(), checksum: checksum(text) });
-        model.set_extra("text", &Settings { alphabet: alphabet.clone(), trained: trained.clone() })?;
+        model.set_extra("text", &WriterSettings { alphabet: alphabet.clone(), trained: trained.clone() })?;
         Ok(Writer { model, alphabet, trained })
     }
 
     /// A saved model.
     pub fn load(path: &Path, device: &Device) -> Result<Writer> {
         let mut model = Model::load(path, device)?;
-        let Settings { alphabet, trained } = model.extra("text")?;
+        let WriterSettings { alphabet, trained } = model.extra("text")?;
         let known = model.config().output();
         ensure!(
             known == alphabet.len(),
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!((writer.seen(&text), writer.seen(&text[1..]), writer.seen(&text[..5])), (Some(8), None, None));
         writer.trained = None;
         assert_eq!(writer.seen(&text), None);
-        let old: Settings = serde_json::from_str(r#"{"alphabet":"abc"}"#).unwrap();
+        let old: WriterSettings = serde_json::from_str(r#"{"alphabet":"abc"}"#).unwrap();
         assert!(old.trained.is_none());
     }
 

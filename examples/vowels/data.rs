@@ -8,7 +8,7 @@ use std::path::Path;
 use wgpu_lstm::data::Scaler;
 
 /// Utterances, padded to a common length.
-pub struct Part {
+pub struct Utterances {
     /// [N, T, 12]; zeros past the end of each utterance.
     pub x: Array3<f32>,
     /// Steps of each, `[N]`.
@@ -19,7 +19,7 @@ pub struct Part {
 
 /// The training and the test part, as they are published. Features are standardised by mean and deviation of the training
 /// part's steps.
-pub fn load(path: &Path) -> Result<[Part; 2]> {
+pub fn load(path: &Path) -> Result<[Utterances; 2]> {
     let mut archive = Archive::open(path)?;
     let mut part = |name: &str| -> Result<(Array2<f32>, Vec<usize>, Vec<usize>)> {
         let steps: Array2<i16> = archive.array(name)?;
@@ -32,7 +32,9 @@ pub fn load(path: &Path) -> Result<[Part; 2]> {
     let (train, test) = (part("train")?, part("test")?);
     let place = |name: &str| format!("array \"{name}\" of \"{}\"", path.display());
     let scaler = Scaler::standard(train.0.view()).with_context(|| place("train"))?;
-    let padded = |name: &str, (steps, lengths, speakers): (Array2<f32>, Vec<usize>, Vec<usize>)| -> Result<Part> {
+    let padded = |name: &str,
+                  (steps, lengths, speakers): (Array2<f32>, Vec<usize>, Vec<usize>)|
+     -> Result<Utterances> {
         let scaled = scaler.transform(steps.view()).with_context(|| place(name))?;
         let (y, place) = (place(&format!("{name}_y")), place(&format!("{name}_len")));
         let sum: usize = lengths.iter().sum();
@@ -50,7 +52,7 @@ pub fn load(path: &Path) -> Result<[Part; 2]> {
             x.slice_mut(s![n, ..length, ..]).assign(&scaled.slice(s![first..first + length, ..]));
             first += length;
         }
-        Ok(Part { x, lengths, speakers: speakers.into_iter().map(|speaker| speaker - 1).collect() })
+        Ok(Utterances { x, lengths, speakers: speakers.into_iter().map(|speaker| speaker - 1).collect() })
     };
     Ok([padded("train", train)?, padded("test", test)?])
 }
@@ -81,7 +83,7 @@ mod tests {
         }
     }
 
-    fn read(file: &Arrays) -> Result<[Part; 2]> {
+    fn read(file: &Arrays) -> Result<[Utterances; 2]> {
         let path = tempfile::NamedTempFile::new()?;
         let mut writer = NpzWriter::new(File::create(path.path())?);
         writer.add_array("train", &file.train)?;

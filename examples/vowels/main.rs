@@ -13,7 +13,7 @@ mod npy;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use data::Part;
+use data::Utterances;
 use ndarray::Array2;
 use std::io::Write;
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ fn run(out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn judge(model: &mut wgpu_lstm::Model, test: &Part) -> Result<ConfusionMatrix> {
+fn judge(model: &mut wgpu_lstm::Model, test: &Utterances) -> Result<ConfusionMatrix> {
     let scores = model.predict_ragged(test.x.view(), &test.lengths)?;
     let told = classes(scores.view())?;
     Ok(ConfusionMatrix::new(told.view(), test.speakers.view(), SPEAKERS)?)

@@ -44,7 +44,7 @@ fn activation_slope(kind: u32, alpha: f32, beta: f32, y: f32) -> f32 {
     }
 }
 
-// An activation in a cell's forward step, with what its backward step needs.
+// An activation in a cell's forward step, with the number that its backward step needs.
 fn activated(kind: u32, alpha: f32, beta: f32, x: f32) -> Activated {
     if kind == 2u {
         return sigmoid_activated(x);

@@ -3,7 +3,7 @@
 //! One generic kernel serves all of them: f32 and f64, any strides, rows and terms in two levels. Libraries were measured
 //! before it was written (one AVX2 core, 256 terms, 1,024 columns): rten-gemm with packed weights comes within a tenth of
 //! it from 16 rows on and is half as fast at one row; gemm and matrixmultiply, which pack at every call, are as fast or a
-//! tenth slower at thousands of rows and half as fast or less at 32 and below, which is what a time step is.
+//! tenth slower at thousands of rows and half as fast or less at 32 and below, which a time step has.
 
 use super::Args;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack, packed_len};

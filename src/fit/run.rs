@@ -5,7 +5,7 @@ use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::model::{Given, Model, check_divides};
+use crate::model::{BatchInputs, Model, check_divides};
 use crate::train::Schedule;
 use crate::transfer::{finite, not_empty};
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
@@ -312,7 +312,7 @@ impl Run<'_, '_> {
         });
         let lengths =
             fit.lengths.as_ref().map(|all| rows.iter().map(|&n| steps_within(all[n], steps)).collect::<Vec<_>>());
-        let given = Given {
+        let given = BatchInputs {
             x: x.view(),
             y: Some(y.view()),
             lengths: lengths.as_deref(),

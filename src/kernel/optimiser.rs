@@ -126,7 +126,7 @@ struct AdamShare<'a, F> {
     scale: F,
     gradient: &'a [F],
     weight: &'a mut [F],
-    /// Empty where there is no mean of gradients.
+    /// Empty if there is no mean of gradients.
     m: &'a mut [F],
     v: &'a mut [F],
 }

@@ -28,7 +28,7 @@ params! {
         alpha: f32,
         /// β of the gates' activation.
         beta: f32,
-        /// Bounds what goes into the activation.
+        /// Bound of the activation's argument.
         clip: f32,
     }
 }
@@ -101,7 +101,7 @@ params! {
         h_offset: u32,
         /// Gate gradients of the step, [D, B, 4H], in two buffers.
         dg_offset: u32,
-        /// 1: a clip bounds what goes into the activation.
+        /// 1: a clip bounds the activation's argument.
         clipped: u32,
         /// α of the gates' activation.
         alpha: f32,

@@ -59,9 +59,9 @@ params! {
         output_alpha: f32,
         /// β of the output's activation.
         output_beta: f32,
-        /// Bounds what goes into the activations of gates and candidate.
+        /// Bound of the arguments of the activations of gates and candidate.
         clip: f32,
-        /// Bounds the cell state.
+        /// Bound of the cell state.
         cell_clip: f32,
     }
 }
@@ -217,9 +217,9 @@ params! {
         output_alpha: f32,
         /// β of the output's activation.
         output_beta: f32,
-        /// Bounds what goes into the activations of gates and candidate.
+        /// Bound of the arguments of the activations of gates and candidate.
         clip: f32,
-        /// Bounds the cell state.
+        /// Bound of the cell state.
         cell_clip: f32,
     }
 }

@@ -197,7 +197,7 @@ impl Lstm {
         tensors
     }
 
-    /// R, block-diagonal where there are heads: [heads, G·H/heads, H/heads]; with as many heads as units and one gate, `[H]`.
+    /// R; block-diagonal with several heads: [heads, G·H/heads, H/heads]; with as many heads as units and one gate, `[H]`.
     fn recurrent_tensor(&self, tensor: DeviceTensor) -> DeviceTensor {
         let (gates, heads) = (self.spec().recurrent_gates, self.head_count());
         let units = self.hidden / heads;

@@ -9,7 +9,7 @@ use crate::layer::{Gru, HostTensor, IndRnn, Lstm, MinLstm, Rnn, SLstm};
 use crate::memory;
 use crate::network::{Batch, GradientPlan, NetworkPlan, Node, Purpose, gradients, network};
 use crate::plan::{BufferId, Capabilities, Plan};
-use crate::transfer::{Order, download, finite, not_empty, shaped, upload, words, write};
+use crate::transfer::{Order, download, finite, key_and_lengths, not_empty, shaped, upload, write};
 use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Lstm {
         wait::block_on(LstmLayer::with_parameters(self, device, input, parameters))
     }
 
-    /// The plan of a forward pass over B sequences of T steps, for looking at.
+    /// The plan of a forward pass over B sequences of T steps, for inspection.
     ///
     /// # Errors
     /// A size that is 0, or sizes that do not fit the capabilities.
@@ -56,7 +56,7 @@ impl Lstm {
     }
 }
 
-/// Building, for layers that are an [`Lstm`] of another cell.
+/// Implements `build` and `build_with` for layers that wrap an [`Lstm`] of another cell.
 macro_rules! build {
     ($($name:ident),*) => {
         $(impl $name {
@@ -69,7 +69,7 @@ macro_rules! build {
                 Lstm::from(self).build(device, input, seed)
             }
 
-            /// Puts a layer on a device with parameters that are given; see [`Lstm::build_with`].
+            /// Puts a layer with the given parameters on a device; see [`Lstm::build_with`].
             ///
             /// # Errors
             /// As [`Lstm::build_with`].
@@ -91,10 +91,10 @@ build!(Gru, Rnn, IndRnn, MinLstm, SLstm);
 /// Hidden and cell states, in PyTorch's order (layer 0 forward, layer 0 reverse, layer 1 ...).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LstmState {
-    /// Hidden state, [L·D, B, K]; K is H, or P where it is projected.
+    /// Hidden state, [L·D, B, K]; K is H, or P if it is projected.
     pub h: Array3<f32>,
-    /// Cell state, [L·D, B, H]; [L·D, B, 0] for a cell that has none, such as a GRU. [L·S·D, B, H] for a cell of S states beside h:
-    /// for each layer the states in their order, of an sLSTM c, n and m, each with all directions.
+    /// Cell state, [L·D, B, H]; [L·D, B, 0] for a cell that has none, such as a GRU. [L·S·D, B, H] for a cell with S states beside h:
+    /// for each layer its states in order (c, n and m for an sLSTM), each with all directions.
     pub c: Array3<f32>,
 }
 
@@ -124,10 +124,10 @@ impl LstmState {
     }
 }
 
-/// What a forward pass returns. The default is empty, for [`LstmLayer::forward_into`].
+/// Result of a forward pass. The default is empty, for [`LstmLayer::forward_into`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LstmOutput {
-    /// Hidden states of the top layer, [B, T, D·K] ([T, B, D·K] where time-major).
+    /// Hidden states of the top layer, [B, T, D·K] ([T, B, D·K] if time-major).
     pub output: Array3<f32>,
     /// Final states (h_n, c_n) of all layers and directions.
     pub state: LstmState,
@@ -136,18 +136,18 @@ pub struct LstmOutput {
 /// All gradients of an LSTM.
 #[derive(Clone, Debug)]
 pub struct LstmGradients {
-    /// Of the input, shaped like it.
+    /// Gradient of the input, in its shape.
     pub x: Array3<f32>,
-    /// Of the initial states.
+    /// Gradient of the initial states.
     pub initial: LstmState,
-    /// Of every parameter, by PyTorch's name (`weight_ih_l0`, ...) and in its shape.
+    /// Gradient of every parameter, by PyTorch's name (`weight_ih_l0`, ...) and in its shape.
     pub parameters: BTreeMap<String, ArrayD<f32>>,
 }
 
 /// An LSTM with its weights on a device; made by [`Lstm::build`].
 ///
-/// A plan is compiled for each pair (T, B) and kept, the 8 used last of them ([`LstmLayer::plan_cache`]). Calls of several threads
-/// run at the same time, each with buffers of its own; [`LstmLayer::set_parameters`] waits for those that run.
+/// A plan is compiled for each pair (T, B); the 8 most recently used are kept ([`LstmLayer::plan_cache`]). Calls from several threads
+/// run at the same time, each with its own buffers; [`LstmLayer::set_parameters`] waits for them.
 #[derive(Debug)]
 pub struct LstmLayer {
     node: Node,
@@ -160,7 +160,7 @@ pub struct LstmLayer {
     gradients: Plans<Ragged, GradientPlan>,
 }
 
-/// Whether sequences have lengths.
+/// True if sequences have lengths.
 type Ragged = bool;
 
 impl LstmLayer {
@@ -201,14 +201,14 @@ impl LstmLayer {
         LstmLayer { time_major, ..self }
     }
 
-    /// What random bits of dropout depend on, usually a seed and the step of training; only [`LstmLayer::gradients`] drops
-    /// anything. (0, 0) at first.
+    /// Sets the key of dropout's random bits, usually a seed and the training step; (0, 0) by default. Only
+    /// [`LstmLayer::gradients`] applies dropout.
     pub fn random_key(self, key: [u32; 2]) -> LstmLayer {
         LstmLayer { key, ..self }
     }
 
-    /// Keeps the compiled plans of at most so many pairs (T, B), 8 by default, of each of the two kinds of calls, forward and
-    /// gradients; see [`Model::plan_cache`](crate::Model::plan_cache).
+    /// Keeps the compiled plans of at most `most` pairs (T, B), 8 by default, for forward and gradients each; see
+    /// [`Model::plan_cache`](crate::Model::plan_cache).
     pub fn plan_cache(mut self, most: usize) -> LstmLayer {
         self.forward.set_most(most);
         self.gradients.set_most(most);
@@ -223,7 +223,7 @@ impl LstmLayer {
     /// All parameters by PyTorch's names, in its shapes.
     ///
     /// # Errors
-    /// A device that failed.
+    /// A device failure.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn parameters(&self) -> Result<BTreeMap<String, ArrayD<f32>>> {
         Ok(arrays(wait::block_on(self.parameters.export())?))
@@ -232,7 +232,7 @@ impl LstmLayer {
     /// Replaces all parameters, given by PyTorch's names and in its shapes.
     ///
     /// # Errors
-    /// A tensor that is missing, too many, of another shape or not finite; then nothing is changed.
+    /// A tensor that is missing, unknown, of another shape or not finite; the parameters are then unchanged.
     ///
     /// ```
     /// use wgpu_lstm::{Device, Lstm};
@@ -246,8 +246,8 @@ impl LstmLayer {
         self.parameters.import(hosts(parameters)?)
     }
 
-    /// A stateful session of B streams, all states 0, that shares the layer's parameters: fed step by step, with the states kept on
-    /// the device. Its input and output are batch-first.
+    /// A stateful session of B streams, with states of 0, that shares the layer's parameters: it is fed step by step, and keeps the
+    /// states on the device. Its input and output are batch-first.
     ///
     /// # Errors
     /// A layer that runs backwards, which needs the whole sequence; states that the device cannot bind.
@@ -279,7 +279,7 @@ impl LstmLayer {
     /// Runs sequences x [B, T, I] from given states (zeros by default).
     ///
     /// # Errors
-    /// Shapes that do not fit, sizes that the device cannot hold, a device that failed.
+    /// Shapes that do not fit, sizes that the device cannot hold, a device failure.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn forward(&self, x: ArrayView3<f32>, initial: Option<&LstmState>) -> Result<LstmOutput> {
         wait::block_on(self.forward_async(x, initial))
@@ -293,7 +293,8 @@ impl LstmLayer {
     }
 
     /// Runs sequences of different lengths, padded to a common T: row b ends before step `lengths[b]`, which may be 0. Its
-    /// output after that is 0 ([`Lstm::repeat_output`] changes that), its final state that of its last step; the reverse direction starts at its own end. As
+    /// output after that is 0 (unless [`Lstm::repeat_output`] is set), and its final state is that of its last step; the reverse
+    /// direction starts at the end of each sequence. As
     /// [PyTorch's packed sequences](https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_padded_sequence.html),
     /// in any order.
     ///
@@ -321,8 +322,8 @@ impl LstmLayer {
         Ok(into)
     }
 
-    /// [`LstmLayer::forward`] into arrays of an earlier call, which are kept where their shapes fit: small layers take
-    /// less time than fresh memory does.
+    /// [`LstmLayer::forward`] into arrays of an earlier call, which are reused if their shapes fit: allocation takes longer than a
+    /// small layer.
     ///
     /// # Errors
     /// As [`LstmLayer::forward`].
@@ -354,11 +355,11 @@ impl LstmLayer {
         let (x, steps, batch) = self.check_input(x)?;
         self.check_state("initial", initial, batch)?;
         let ragged = lengths.is_some();
-        let words = words(self.key, lengths, batch, steps)?;
+        let key_and_lengths = key_and_lengths(self.key, lengths, batch, steps)?;
         let lease = self.forward_plan(ragged, steps, batch).await?;
         let Compiled { plan, executable } = &*lease;
         if let (true, Some(buffer)) = (ragged, plan.words) {
-            executable.write((buffer, 0), &words)?;
+            executable.write((buffer, 0), &key_and_lengths)?;
         }
         upload(executable, &plan.x, x)?;
         self.write_states(executable, &plan.states, initial, batch, false)?;
@@ -370,8 +371,8 @@ impl LstmLayer {
         self.read_states(executable, &plan.states, batch, &mut into.state).await
     }
 
-    /// Gradients of Σ output ⊙ d_output + Σ h_n ⊙ d_final.h + Σ c_n ⊙ d_final.c for sequences x [B, T, I]: what
-    /// backward returns for a loss with these gradients.
+    /// Gradients of Σ output ⊙ d_output + Σ h_n ⊙ d_final.h + Σ c_n ⊙ d_final.c for sequences x [B, T, I]: the result of the
+    /// backward pass for a loss with these gradients of the outputs.
     ///
     /// # Errors
     /// As [`LstmLayer::forward`].
@@ -396,8 +397,8 @@ impl LstmLayer {
         wait::block_on(self.gradients_async(x, None, initial, d_output, d_final))
     }
 
-    /// [`LstmLayer::gradients`] for sequences of different lengths, as [`LstmLayer::forward_ragged`] has them. Gradients of
-    /// outputs past a sequence's end are not looked at, unless outputs are repeated there; those of inputs there are 0.
+    /// [`LstmLayer::gradients`] for sequences of different lengths, as in [`LstmLayer::forward_ragged`]. Gradients of outputs past
+    /// a sequence's end are ignored, unless outputs are repeated there; gradients of inputs there are 0.
     ///
     /// # Errors
     /// As [`LstmLayer::forward_ragged`].
@@ -434,11 +435,11 @@ impl LstmLayer {
         self.check_state("initial", initial, batch)?;
         self.check_state("d_final", d_final, batch)?;
         let ragged = lengths.is_some();
-        let words = words(self.key, lengths, batch, steps)?;
+        let key_and_lengths = key_and_lengths(self.key, lengths, batch, steps)?;
         let lease = self.gradient_plan(ragged, steps, batch).await?;
         let Compiled { plan, executable } = &*lease;
         if let Some(buffer) = plan.words {
-            executable.write((buffer, 0), &words)?;
+            executable.write((buffer, 0), &key_and_lengths)?;
         }
         upload(executable, &plan.x, x)?;
         upload(executable, &plan.dy, d_output)?;
@@ -481,7 +482,7 @@ impl LstmLayer {
         Ok(self.gradients.lend(key, Compiled { plan, executable }))
     }
 
-    /// Runs a plan; false if the parameters changed meanwhile, so that it has to run again.
+    /// Runs a plan; returns false if the parameters changed meanwhile, so that it has to run again.
     async fn run(&self, executable: &Executable) -> Result<bool> {
         wait::yield_now().await;
         if wait::is_blocking().await {
@@ -492,18 +493,18 @@ impl LstmLayer {
         Ok(self.parameters.version() == before)
     }
 
-    /// Runs a plan while the parameters cannot change.
+    /// Runs a plan with the parameters locked.
     fn run_at_once(&self, executable: &Executable) -> Result<()> {
         let _unchanged = self.parameters.read();
         executable.run()
     }
 
-    /// [B, T, ·] or [T, B, ·], as the caller has it, to [T, B, ·].
+    /// The caller's array, [B, T, ·] or [T, B, ·], as [T, B, ·].
     fn time_first<'a>(&self, array: ArrayView3<'a, f32>) -> ArrayView3<'a, f32> {
         if self.time_major { array } else { array.permuted_axes([1, 0, 2]) }
     }
 
-    /// Which axis the caller has first.
+    /// Order of the first two axes in the caller's arrays.
     fn order(&self) -> Order {
         if self.time_major { Order::Time } else { Order::Batch }
     }
@@ -540,8 +541,8 @@ impl LstmLayer {
         Ok(())
     }
 
-    /// Writes states, zeros where there are none. A cell whose state is the hidden state gets that twice, but its gradient
-    /// once.
+    /// Writes states, or zeros if there are none. For a cell whose state is the hidden state, h is written to both buffers, but its
+    /// gradient to one.
     fn write_states(
         &self,
         executable: &Executable,
@@ -598,7 +599,7 @@ impl LstmLayer {
     }
 }
 
-/// The layer as a node. Its name is no part of PyTorch's.
+/// The layer as a node, named "lstm".
 fn node(config: &Lstm, input: usize) -> Node {
     Node::new("lstm", input, Lstm { return_sequences: true, ..config.clone() })
 }

@@ -6,26 +6,25 @@ use crate::lock::lock;
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard};
 
-/// Sizes that are kept unless the user says otherwise: a fit with a last, smaller batch and validation uses four.
+/// Default number of sizes that are kept: a fit with a last, smaller batch and validation uses four.
 const MOST: usize = 8;
 
 /// Purpose, T and B of a plan.
 type Key<K> = (K, usize, usize);
 
-/// A plan and its executable, which has buffers of its own beside the weights.
+/// A plan and its executable, which has its own buffers except for the weights.
 #[derive(Debug)]
 pub(crate) struct Compiled<P> {
     pub plan: P,
     pub executable: Executable,
 }
 
-/// Compiled plans of a kind P, by purpose K, T and B. A run takes one out and gives it back when it ends, so that runs of several
-/// threads go on at the same time; the lock is held for neither. The sizes used least recently are dropped where there are too
-/// many.
+/// Compiled plans of type P, by purpose K, T and B: an LRU cache. A run takes one out and gives it back when it ends, so that
+/// several threads run at the same time; no run holds the lock. Beyond the limit, the least recently used sizes are dropped.
 #[derive(Debug)]
 pub(crate) struct Plans<K, P> {
     most: usize,
-    /// Executables of the same sizes that are kept: threads that can run at once.
+    /// Executables of the same sizes that are kept: the number of threads that can run at once.
     spare: usize,
     /// Least recently used first; runs at the same time leave several of the same sizes.
     idle: Mutex<Vec<(Key<K>, Compiled<P>)>>,
@@ -36,25 +35,25 @@ impl<K: Copy + PartialEq, P> Plans<K, P> {
         Plans { most: MOST, spare: *PROCESSORS, idle: Mutex::default() }
     }
 
-    /// No plans yet, with the same option.
+    /// An empty cache with the same limit.
     pub fn new_like(&self) -> Self {
         Plans { most: self.most, ..Plans::new() }
     }
 
-    /// Keeps the plans of at most so many sizes.
+    /// Keeps the plans of at most `most` sizes.
     pub fn set_most(&mut self, most: usize) {
         self.most = most;
         self.trim(&mut self.idle());
     }
 
-    /// Takes out an executable that no run has.
+    /// Takes out an idle executable.
     pub fn take(&self, key: Key<K>) -> Option<Compiled<P>> {
         let mut idle = self.idle();
         let at = idle.iter().rposition(|(of, _)| *of == key)?;
         Some(idle.remove(at).1)
     }
 
-    /// Lends out an executable, which is kept when the run ends.
+    /// Lends an executable to a run, after which it returns to the cache.
     pub fn lend(&self, key: Key<K>, compiled: Compiled<P>) -> Lease<'_, K, P> {
         Lease { plans: self, key, compiled: Some(compiled) }
     }
@@ -72,7 +71,7 @@ impl<K: Copy + PartialEq, P> Plans<K, P> {
         self.trim(&mut idle);
     }
 
-    /// Drops the sizes used least recently, all executables of theirs.
+    /// Drops the least recently used sizes with all of their executables.
     fn trim(&self, idle: &mut Vec<(Key<K>, Compiled<P>)>) {
         let mut recent: Vec<Key<K>> = Vec::new();
         for (key, _) in idle.iter().rev() {
@@ -90,12 +89,12 @@ impl<K: Copy + PartialEq, P> Plans<K, P> {
     }
 }
 
-/// A compiled plan while a run has it.
+/// A compiled plan on loan to a run.
 #[derive(Debug)]
 pub(crate) struct Lease<'a, K: Copy + PartialEq, P> {
     plans: &'a Plans<K, P>,
     key: Key<K>,
-    /// There until the lease ends.
+    /// `Some` until the lease ends.
     compiled: Option<Compiled<P>>,
 }
 
@@ -116,7 +115,7 @@ impl<K: Copy + PartialEq, P> Deref for Lease<'_, K, P> {
 
 impl<K: Copy + PartialEq, P> Drop for Lease<'_, K, P> {
     fn drop(&mut self) {
-        // A run that panicked may have left its buffers anyhow.
+        // A run that panicked may have left its buffers in any state.
         if let (Some(compiled), false) = (self.compiled.take(), std::thread::panicking()) {
             self.plans.keep(self.key, compiled);
         }
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
     use crate::{Device, plan::Role, schedule::Builder};
 
-    /// A compiled plan with a mark to know it by.
+    /// A compiled plan with a mark that identifies it.
     fn compiled(mark: u32) -> Compiled<u32> {
         let device = Device::cpu();
         let mut plan = Builder::new("fill", device.capabilities().clone());

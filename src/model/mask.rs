@@ -1,4 +1,4 @@
-//! Lengths of sequences, given or told from values that stand for padding.
+//! Lengths of sequences: given, or from the values that mark padding.
 
 use super::{Sequential, check_lengths};
 use crate::error::{Error, Result};
@@ -6,13 +6,12 @@ use crate::memory;
 use ndarray::{ArrayView3, CowArray, Ix3, s};
 
 impl Sequential {
-    /// The value that all features of a padded step have, where the model knows one.
+    /// The value of all features of a padded step, if the model masks padding.
     pub(crate) fn mask(&self) -> Option<f32> {
         self.layers.first()?.operator().padding()
     }
 
-    /// Lengths of the sequences of x [N, T, I]: those that its padding gives, or those given. Where there are both, they must be the
-    /// same.
+    /// Lengths of the sequences of x [N, T, I]: from its padding, or given. If there are both, they must agree.
     pub(crate) fn lengths(
         &self,
         name: &str,
@@ -42,7 +41,7 @@ impl Sequential {
         (0..count).map(length).collect::<Result<Vec<_>>>().map(Some)
     }
 
-    /// x [B, T, I] as the layers above a masking layer see it: 0 in padded steps.
+    /// x [B, T, I] for the layers above a masking layer: 0 in padded steps.
     pub(super) fn blanked<'a>(
         &self,
         x: ArrayView3<'a, f32>,

@@ -1,4 +1,4 @@
-//! Sequential models: built, trained, evaluated, used and saved as a Keras user expects.
+//! Sequential models: build, train, evaluate, predict and save, as in Keras.
 
 mod bare;
 mod cache;
@@ -26,7 +26,7 @@ use crate::memory;
 use crate::network::{Batch, NetworkPlan, Node, Purpose, check_carried, check_segments, network};
 use crate::plan::{BufferId, Plan, Role};
 use crate::train::{Clip, Loss, Optimiser, TimeCheckpoints, Update};
-use crate::transfer::{Order, download, finite, not_empty, upload, words};
+use crate::transfer::{Order, download, finite, key_and_lengths, not_empty, upload};
 use crate::wait;
 use cache::{Compiled, Lease, Plans};
 use ndarray::{Array3, ArrayD, ArrayView, ArrayView2, ArrayView3, Axis, Dimension, Ix3, s};
@@ -35,39 +35,39 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::sync::Arc;
 
-/// How a model learns.
+/// Training of a compiled model: loss, optimiser and its state.
 #[derive(Clone, Debug)]
 struct Training {
     loss: Loss,
     update: Update,
-    /// Whether the host weighs rows.
+    /// True if the host weights rows.
     weighted: bool,
-    /// What random bits depend on, beside the step.
+    /// Seed of the random bits, which depend on it and on the step.
     seed: u32,
-    /// Steps done.
+    /// Number of steps taken.
     steps: u64,
-    /// How far fits have come.
+    /// Progress of fits.
     progress: Progress,
-    /// The optimiser's memory, by buffer name.
+    /// State of the optimiser, by buffer name.
     memory: HashMap<String, Tensor>,
-    /// What is kept of the steps of a sequence.
+    /// Checkpoints along time.
     checkpoints: TimeCheckpoints,
-    /// States of recurrent layers that batches hand on, by B and buffer name.
+    /// States of recurrent layers that are carried from batch to batch, by B and buffer name.
     states: HashMap<(usize, String), Tensor>,
     /// Losses of the last steps, on the device.
     log: Tensor,
     pace: fit::Pace,
-    /// Held by all clones that have these tensors; whoever writes to them must hold it alone.
+    /// Reference count of the clones that share these tensors; only a sole owner may write to them.
     sharing: Arc<()>,
 }
 
 impl Training {
-    /// True if a clone has the same tensors.
+    /// True if a clone shares the tensors.
     fn is_shared(&mut self) -> bool {
         Arc::get_mut(&mut self.sharing).is_none()
     }
 
-    /// Copies the tensors where a clone has the same; true if it did.
+    /// Copies the tensors if a clone shares them; returns true if so.
     async fn detach(&mut self, device: &Device) -> Result<bool> {
         if !self.is_shared() {
             return Ok(false);
@@ -85,14 +85,14 @@ impl Training {
     }
 }
 
-/// Losses that the device keeps until the host looks.
+/// Number of losses that the device keeps until the host reads them.
 const LOG: u64 = fit::MOST_STEPS as u64;
 
 /// A model on a device.
 ///
-/// Several threads can share a model: what does not change it takes `&self`, and their calls run at the same time, each with buffers
-/// of its own. A clone is a model of its own that predicts, and trains on, as this one would now; the two share the memory of
-/// weights and optimiser until either is trained or given other weights.
+/// Several threads can share a model: methods that do not change it take `&self`, and their calls run at the same time, each with
+/// its own buffers. A clone is an independent model that predicts, and continues to train, as this one would; the two share the
+/// memory of weights and optimiser until either is trained or gets other weights.
 ///
 /// ```
 /// use ndarray::Array3;
@@ -149,18 +149,18 @@ impl Clone for Model {
     }
 }
 
-/// What plans are for.
+/// Purpose of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum PlanPurpose {
     Predict,
     Evaluate,
     Train,
 }
 
-/// Plans that a model keeps, beside their sizes.
+/// Key of a cached plan, beside its sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
-    kind: Kind,
+    purpose: PlanPurpose,
     ragged: bool,
     stateful: bool,
 }
@@ -179,12 +179,12 @@ impl Model {
         }
     }
 
-    /// The layers it was built from.
+    /// The layers that it was built from.
     pub fn config(&self) -> &Sequential {
         &self.config
     }
 
-    /// Its layers from first to last, with the names under which their parameters are (lstm, lstm_1, dense, ...).
+    /// Its layers from first to last, with their names, which are the prefixes of their parameters (lstm, lstm_1, dense, ...).
     ///
     /// ```
     /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
@@ -196,13 +196,13 @@ impl Model {
         self.layers.iter().map(|plan| (plan.name.as_str(), &plan.layer))
     }
 
-    /// Where it runs.
+    /// The device that it runs on.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Chooses loss and optimiser (an [`Optimiser`], or an [`Update`] with more) for [`Model::fit`]; the
-    /// optimiser starts anew.
+    /// Sets loss and optimiser (an [`Optimiser`], or an [`Update`] with clipping and regularisers) for [`Model::fit`]; the
+    /// optimiser's state is reset.
     ///
     /// # Errors
     /// Settings out of range, or that do not fit the model's output or its parameters.
@@ -222,7 +222,7 @@ impl Model {
         let activation = activations.unwrap_or_default();
         if loss.takes_logits() && activation != Activation::Linear {
             return Err(Error::Config(format!(
-                "{} takes logits, but what makes the output is the activation {activation}; use Linear, or leave it out",
+                "{} takes logits, but the model's output goes through the activation {activation}; use Linear, or leave it out",
                 loss.name(),
             )));
         }
@@ -241,7 +241,7 @@ impl Model {
             pace: fit::Pace::new(),
             sharing: Arc::default(),
         });
-        self.plans.forget(|Key { kind, .. }| kind != Kind::Predict);
+        self.plans.forget(|Key { purpose, .. }| purpose != PlanPurpose::Predict);
         Ok(())
     }
 
@@ -256,11 +256,11 @@ impl Model {
         let tensors: Vec<_> = self.layers.iter().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
         training.update = update;
-        self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+        self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
         Ok(())
     }
 
-    /// Chooses what training keeps of the steps of a sequence; see [`TimeCheckpoints`]. Call it after [`Model::compile`].
+    /// Sets the checkpoints along time (gradient checkpointing); see [`TimeCheckpoints`]. Call it after [`Model::compile`].
     ///
     /// # Errors
     /// Segments of 0 steps; a layer that needs the whole sequence (two directions, one that runs backwards, pooling), named; a model
@@ -281,10 +281,10 @@ impl Model {
             check_segments(&self.layers)?;
         }
         if checkpoints == TimeCheckpoints::Every(0) {
-            return Err(Error::Config("time is to be checkpointed every 0 steps; it must be at least 1".into()));
+            return Err(Error::Config("checkpoints along time are set to every 0 steps; use at least 1".into()));
         }
         training.checkpoints = checkpoints;
-        self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+        self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
         Ok(())
     }
 
@@ -317,23 +317,24 @@ impl Model {
         self.training.as_ref().map(|training| training.update.optimiser.lr).ok_or_else(not_compiled)
     }
 
-    /// Whether the steps to come weigh their rows.
+    /// Turns weights of rows on or off for the next steps.
     pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if std::mem::replace(&mut training.weighted, weighted) != weighted {
-            self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
         }
         Ok(())
     }
 
-    /// Sets what random bits of the steps to come depend on.
+    /// Sets the seed of the random bits of the next steps.
     pub(crate) fn set_seed(&mut self, seed: u64) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         training.seed = seed as u32 ^ (seed >> 32) as u32;
         Ok(())
     }
 
-    /// Sets the states that training carries from batch to batch to zero, as Keras's `reset_states`; see [`Fit::stateful`](crate::Fit::stateful).
+    /// Sets the states that training carries from batch to batch to zero, as Keras's `reset_states`; see
+    /// [`Fit::stateful`](crate::Fit::stateful).
     ///
     /// # Errors
     /// A model that was not compiled.
@@ -341,22 +342,22 @@ impl Model {
         self.clear(|training| &mut training.states)
     }
 
-    /// Sets some of the tensors to zero that training keeps from step to step.
+    /// Sets some of the tensors that training keeps from step to step to zero.
     fn clear<K>(&mut self, of: fn(&mut Training) -> &mut HashMap<K, Tensor>) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         let is_shared = training.is_shared();
         let tensors = of(training);
         if is_shared {
-            // The next step makes new ones, zeroed.
+            // The next step allocates new ones, zeroed.
             tensors.clear();
-            self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
         } else {
             tensors.values().for_each(Tensor::clear);
         }
         Ok(())
     }
 
-    /// Refuses layers whose states cannot be carried from one part of a sequence to the next.
+    /// Refuses models whose states cannot be carried from one part of a sequence to the next.
     pub(crate) fn check_carried(&self) -> Result<()> {
         if !self.layers.iter().any(Node::is_recurrent) {
             return Err(Error::Config("the model has no recurrent layer, so there is no state to carry".into()));
@@ -364,17 +365,17 @@ impl Model {
         check_carried(&self.layers, "carry its state from batch to batch")
     }
 
-    /// How far fits have come.
+    /// Progress of fits.
     pub(crate) fn progress(&self) -> Result<&Progress> {
         self.training.as_ref().map(|training| &training.progress).ok_or_else(not_compiled)
     }
 
-    /// The same, to say how far a fit has come.
+    /// Progress of fits, to be updated.
     pub(crate) fn progress_mut(&mut self) -> Result<&mut Progress> {
         self.training.as_mut().map(|training| &mut training.progress).ok_or_else(not_compiled)
     }
 
-    /// What it was compiled to make small.
+    /// The loss that it was compiled with.
     pub(crate) fn loss(&self) -> Result<&Loss> {
         self.training.as_ref().map(|training| &training.loss).ok_or_else(not_compiled)
     }
@@ -384,9 +385,9 @@ impl Model {
     ///
     /// # Errors
     /// Shapes that do not fit, numbers that are not finite (named by their position), settings out of range, a loss or weights
-    /// that become NaN or infinite ([`Error::Diverged`], with the step; not an error if a callback has weights to go back to,
-    /// as [`EarlyStopping`](crate::EarlyStopping) has), whatever a callback returns. After divergence the optimiser's memory, its
-    /// count of steps and carried states are zero, so that finite weights can be trained on.
+    /// that become NaN or infinite ([`Error::Diverged`], with the step; not an error if a callback can restore earlier weights,
+    /// as [`EarlyStopping`](crate::EarlyStopping) does), errors of callbacks. After divergence the optimiser's state, its
+    /// count of steps and carried states are zero, so that finite weights can be trained further.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn fit<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>, fit: Fit<'_>) -> Result<History> {
         wait::block_on(self.fit_async(x, y, fit))
@@ -413,8 +414,8 @@ impl Model {
         wait::block_on(self.evaluate_async(x, y, None))
     }
 
-    /// [`Model::evaluate`] of sequences that end before step `lengths[n]`, as [`Fit::lengths`] has them: steps past their ends do
-    /// not count.
+    /// [`Model::evaluate`] for sequences that end before step `lengths[n]`, as in [`Fit::lengths`]: steps past their ends do not
+    /// count.
     ///
     /// # Errors
     /// As [`Model::fit`].
@@ -429,8 +430,8 @@ impl Model {
         wait::block_on(self.evaluate_async(x, y, Some(lengths)))
     }
 
-    /// [`Model::evaluate`] in batches of `batch_size` that go on from one another, as [`Fit::stateful`] trains: the states begin
-    /// at zero and are carried from batch to batch. [`Model::stream`] predicts so.
+    /// [`Model::evaluate`] in batches of `batch_size`, each of which continues from the states of the one before, as
+    /// [`Fit::stateful`] trains: the states begin at zero and are carried from batch to batch. [`Model::stream`] predicts so.
     ///
     /// # Errors
     /// As [`Model::fit`]; a batch size that does not divide N.
@@ -469,7 +470,7 @@ impl Model {
         self.evaluate_in(x, y, lengths, None).await
     }
 
-    /// The loss, in batches of this size that hand their states on, or in batches that do not.
+    /// The loss, in batches of `stateful` sequences that carry their states, or in independent batches.
     async fn evaluate_in(
         &self,
         x: ArrayView3<'_, f32>,
@@ -484,7 +485,7 @@ impl Model {
         let mut lease: Option<Lease<'_, _, _>> = None;
         for range in batches(count, stateful.unwrap_or_else(|| batch_size(steps))) {
             let rows = s![range.clone(), .., ..];
-            let given = Given {
+            let given = BatchInputs {
                 x: x.slice(rows),
                 y: Some(y.slice(rows)),
                 lengths: lengths.as_ref().map(|all| &all[range.clone()]),
@@ -492,11 +493,11 @@ impl Model {
                 stateful: stateful.is_some(),
             };
             let counted = given.rows(self.returns_sequences());
-            // Batches of the same size go on with the same states.
+            // Batches of the same size continue with the same states.
             let compiled = match lease.take() {
-                Some(lease) if lease.key() == given.key(Kind::Evaluate) => lease,
+                Some(lease) if lease.key() == given.key(PlanPurpose::Evaluate) => lease,
                 _ => {
-                    let compiled = self.compiled(Kind::Evaluate, &given).await?;
+                    let compiled = self.compiled(PlanPurpose::Evaluate, &given).await?;
                     zero_states(&compiled)?;
                     compiled
                 }
@@ -519,8 +520,8 @@ impl Model {
         wait::block_on(self.predict_async(x, None))
     }
 
-    /// [`Model::predict`] for sequences that end before step `lengths[n]`: recurrent layers and pooling see no step after that.
-    /// Outputs of recurrent layers past a sequence's end are 0; what a dense layer makes of that stands in the output.
+    /// [`Model::predict`] for sequences that end before step `lengths[n]`: recurrent layers and pooling ignore later steps. Outputs
+    /// of recurrent layers past a sequence's end are 0; dense layers above them map these zeros to the output.
     ///
     /// # Errors
     /// As [`Model::predict`]; lengths that are too many, too few or beyond T.
@@ -546,14 +547,14 @@ impl Model {
         let lengths = self.config.lengths("x", &x, lengths)?;
         let mut parts: Vec<Array3<f32>> = Vec::new();
         for range in batches(count, batch_size(steps)) {
-            let given = Given {
+            let given = BatchInputs {
                 x: x.slice(s![range.clone(), .., ..]),
                 y: None,
                 lengths: lengths.as_ref().map(|all| &all[range.clone()]),
                 weights: None,
                 stateful: false,
             };
-            let compiled = self.compiled(Kind::Predict, &given).await?;
+            let compiled = self.compiled(PlanPurpose::Predict, &given).await?;
             self.run(&compiled, &given).await?;
             let mut y = Array3::default((0, 0, 0));
             download(&compiled.executable, &compiled.plan.y, range.len(), Order::Batch, &mut y).await?;
@@ -577,20 +578,20 @@ impl Model {
         Stream::new(&self.config, &self.layers, &self.device, self.parameters.for_stream(), batch).await
     }
 
-    /// The plan of a training step for B sequences of T steps, for looking at.
+    /// The plan of a training step for B sequences of T steps, for inspection.
     ///
     /// # Errors
     /// Sizes that the device cannot hold; a model that was not compiled.
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
         let ragged = self.config.mask().is_some();
-        let purpose = self.purpose(Kind::Train, ragged)?;
-        let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(Kind::Train, steps));
+        let purpose = self.purpose(PlanPurpose::Train, ragged)?;
+        let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(PlanPurpose::Train, steps));
         Ok(network(&self.layers, sizes, purpose, self.device.capabilities())?.plan)
     }
 
-    /// Keeps the compiled plans of at most so many sizes, 8 by default: purpose (predict, evaluate, train), T, B, with lengths or
-    /// without. Those used least recently make room. A plan that is not kept is compiled anew when its sizes come again; one that
-    /// is kept has its buffers on the device, for each thread that used it at the same time.
+    /// Keeps the compiled plans of at most `most` sizes, 8 by default: purpose (predict, evaluate, train), T, B, with or without
+    /// lengths. The least recently used are dropped, and compiled again when their sizes return. A plan that is kept has its
+    /// buffers on the device, for each thread that used it at the same time.
     ///
     /// ```
     /// use ndarray::Array3;
@@ -611,7 +612,7 @@ impl Model {
         summary::table(&self.layers, &self.parameters)
     }
 
-    /// Parameters in all.
+    /// Number of parameters.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.count("")
     }
@@ -619,7 +620,7 @@ impl Model {
     /// Keeps a value to be saved with the model, under a name: a scaler, the lookback, names of columns.
     ///
     /// # Errors
-    /// A value that JSON cannot hold.
+    /// A value that JSON cannot represent.
     ///
     /// ```
     /// use wgpu_lstm::{Dense, Device, Sequential};
@@ -637,7 +638,7 @@ impl Model {
     /// A value kept with [`Model::set_extra`].
     ///
     /// # Errors
-    /// No value of that name, or one of another kind.
+    /// No value of that name, or one of another type.
     pub fn extra<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
         let value = self.extra.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.extra.keys().map(String::as_str).collect();
@@ -658,7 +659,7 @@ impl Model {
     /// All parameters by name (`lstm.weight_ih_l0`, `dense.weight`, ...), in PyTorch's shapes.
     ///
     /// # Errors
-    /// A device that failed.
+    /// A device failure.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn parameters(&self) -> Result<BTreeMap<String, ArrayD<f32>>> {
         let array = |host: HostTensor| Some((host.name, ArrayD::from_shape_vec(host.shape, host.values).ok()?));
@@ -668,7 +669,7 @@ impl Model {
     /// Replaces all parameters, given by name and in PyTorch's shapes.
     ///
     /// # Errors
-    /// A tensor that is missing, too many, of another shape or not finite; then nothing is changed.
+    /// A tensor that is missing, unknown, of another shape or not finite; the parameters are then unchanged.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn set_parameters(&mut self, parameters: BTreeMap<String, ArrayD<f32>>) -> Result<()> {
         wait::block_on(self.set_parameters_async(parameters))
@@ -699,15 +700,15 @@ impl Model {
     }
 
     /// One optimiser step on a batch; the loss goes to the log.
-    pub(crate) async fn train_step(&mut self, given: &Given<'_>, slot: usize) -> Result<()> {
+    pub(crate) async fn train_step(&mut self, given: &BatchInputs<'_>, slot: usize) -> Result<()> {
         if self.parameters.detach(&self.device).await? {
             self.plans.forget(|_| true);
         }
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if training.detach(&self.device).await? {
-            self.plans.forget(|Key { kind, .. }| kind == Kind::Train);
+            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
         }
-        let key = given.key(Kind::Train);
+        let key = given.key(PlanPurpose::Train);
         let compiled = match self.plans.take(key) {
             Some(compiled) => compiled,
             None => {
@@ -721,7 +722,7 @@ impl Model {
         let executable = &compiled.executable;
         let done = executable.run_slices(executable.traceless()).await?;
         {
-            // From here on the step is taken whole: streams see none of it or all, and a future dropped before has changed nothing.
+            // From here on the step is atomic: streams see all of it or none, and a future dropped before this point has no effect.
             let _changing = self.parameters.change();
             executable.run_range(done..executable.plan().commands.len())?;
         }
@@ -733,14 +734,14 @@ impl Model {
         Ok(())
     }
 
-    /// Runs a plan that changes nothing of the model on a batch.
-    async fn run(&self, compiled: &Compiled<NetworkPlan>, given: &Given<'_>) -> Result<()> {
+    /// Runs a plan that does not change the model on a batch.
+    async fn run(&self, compiled: &Compiled<NetworkPlan>, given: &BatchInputs<'_>) -> Result<()> {
         self.hand_over(compiled, given, 0).await?;
         compiled.executable.run_async().await
     }
 
-    /// Hands a batch to a plan; `step` is that of training.
-    async fn hand_over(&self, compiled: &Compiled<NetworkPlan>, given: &Given<'_>, step: u64) -> Result<()> {
+    /// Uploads a batch to a plan's buffers; `step` is the training step.
+    async fn hand_over(&self, compiled: &Compiled<NetworkPlan>, given: &BatchInputs<'_>, step: u64) -> Result<()> {
         wait::yield_now().await;
         let Compiled { plan, executable } = compiled;
         let (batch, steps, _) = given.x.dim();
@@ -760,7 +761,7 @@ impl Model {
         }
         if let Some(buffer) = plan.words {
             let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
-            executable.write((buffer, 0), &words(key, given.lengths, batch, steps)?)?;
+            executable.write((buffer, 0), &key_and_lengths(key, given.lengths, batch, steps)?)?;
         }
         Ok(())
     }
@@ -770,31 +771,31 @@ impl Model {
         self.training.as_ref().ok_or_else(not_compiled)?.log.read(0..count as u64).await
     }
 
-    fn purpose(&self, kind: Kind, ragged: bool) -> Result<Purpose<'_>> {
+    fn purpose(&self, purpose: PlanPurpose, ragged: bool) -> Result<Purpose<'_>> {
         let training = self.training.as_ref().ok_or_else(not_compiled);
-        // Steps past the ends of sequences have no weight.
+        // Steps past the ends of sequences have weight 0.
         let ends = ragged && self.returns_sequences();
-        Ok(match kind {
-            Kind::Predict => Purpose::Predict,
-            Kind::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
-            Kind::Train => {
+        Ok(match purpose {
+            PlanPurpose::Predict => Purpose::Predict,
+            PlanPurpose::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
+            PlanPurpose::Train => {
                 let Training { loss, update, weighted, .. } = training?;
                 Purpose::Train { loss, update, weighted: *weighted || ends }
             }
         })
     }
 
-    /// Steps of a segment, where time is checkpointed.
-    fn segment(&self, kind: Kind, steps: usize) -> Option<usize> {
-        match (kind, &self.training) {
-            (Kind::Train, Some(training)) => training.checkpoints.segment(steps),
+    /// Steps of a segment, if training has checkpoints along time.
+    fn segment(&self, purpose: PlanPurpose, steps: usize) -> Option<usize> {
+        match (purpose, &self.training) {
+            (PlanPurpose::Train, Some(training)) => training.checkpoints.segment(steps),
             _ => None,
         }
     }
 
-    /// A compiled plan that changes nothing of the model.
-    async fn compiled(&self, kind: Kind, given: &Given<'_>) -> Result<Lease<'_, Key, NetworkPlan>> {
-        let key = given.key(kind);
+    /// A compiled plan that does not change the model.
+    async fn compiled(&self, purpose: PlanPurpose, given: &BatchInputs<'_>) -> Result<Lease<'_, Key, NetworkPlan>> {
+        let key = given.key(purpose);
         let compiled = match self.plans.take(key) {
             Some(compiled) => compiled,
             None => self.make_ready(key, self.plan(key)?).await?,
@@ -802,14 +803,14 @@ impl Model {
         Ok(self.plans.lend(key, compiled))
     }
 
-    fn plan(&self, (Key { kind, ragged, stateful }, steps, batch): (Key, usize, usize)) -> Result<NetworkPlan> {
-        let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful).segment(self.segment(kind, steps));
-        let plan = network(&self.layers, sizes, self.purpose(kind, ragged)?, self.device.capabilities())?;
+    fn plan(&self, (Key { purpose, ragged, stateful }, steps, batch): (Key, usize, usize)) -> Result<NetworkPlan> {
+        let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful).segment(self.segment(purpose, steps));
+        let plan = network(&self.layers, sizes, self.purpose(purpose, ragged)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         Ok(plan)
     }
 
-    /// Makes the tensors that a training plan keeps from step to step, where they are not there yet.
+    /// Allocates the tensors that a training plan keeps from step to step, unless they exist.
     async fn remember(&mut self, plan: &Plan, batch: usize) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {
@@ -828,10 +829,10 @@ impl Model {
 
     async fn make_ready(
         &self,
-        (Key { kind, .. }, _, batch): (Key, usize, usize),
+        (Key { purpose, .. }, _, batch): (Key, usize, usize),
         plan: NetworkPlan,
     ) -> Result<Compiled<NetworkPlan>> {
-        let training = self.training.as_ref().filter(|_| kind == Kind::Train);
+        let training = self.training.as_ref().filter(|_| purpose == PlanPurpose::Train);
         let shared = |name: &str| {
             let memory = training.and_then(|training| {
                 let state = || training.states.get(&(batch, name.to_string()));
@@ -881,8 +882,8 @@ impl Model {
     }
 }
 
-/// A batch as the host has it.
-pub(crate) struct Given<'a> {
+/// Inputs of a batch on the host.
+pub(crate) struct BatchInputs<'a> {
     /// [B, T, I].
     pub x: ArrayView3<'a, f32>,
     /// [B, T or 1, F].
@@ -891,18 +892,18 @@ pub(crate) struct Given<'a> {
     pub lengths: Option<&'a [usize]>,
     /// [B, T or 1].
     pub weights: Option<ArrayView2<'a, f32>>,
-    /// Whether it goes on from the states that the batch before it left.
+    /// True if it continues from the states of the batch before.
     pub stateful: bool,
 }
 
-impl Given<'_> {
+impl BatchInputs<'_> {
     /// Purpose, T and B of its plan.
-    fn key(&self, kind: Kind) -> (Key, usize, usize) {
+    fn key(&self, purpose: PlanPurpose) -> (Key, usize, usize) {
         let (batch, steps, _) = self.x.dim();
-        (Key { kind, ragged: self.lengths.is_some(), stateful: self.stateful }, steps, batch)
+        (Key { purpose, ragged: self.lengths.is_some(), stateful: self.stateful }, steps, batch)
     }
 
-    /// Rows of the output that count: the steps that there are, if it is `whole` sequences, else one a sequence.
+    /// Number of the output's rows that count: steps before the ends of sequences if it has `whole` sequences, else one a sequence.
     pub fn rows(&self, whole: bool) -> usize {
         let (batch, steps, _) = self.x.dim();
         match self.lengths {
@@ -912,7 +913,7 @@ impl Given<'_> {
         }
     }
 
-    /// The factor of each row's loss, [T or 1, B]: its weight over the number of terms, nothing past the end of a sequence.
+    /// The factor of each row's loss, [T or 1, B]: its weight over the number of terms, 0 past the end of a sequence.
     fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Result<Vec<f32>> {
         let steps = plan.y.steps as usize;
         let terms = loss.terms(self.rows(whole) as u64, plan.y.features as u64);
@@ -927,7 +928,7 @@ impl Given<'_> {
     }
 }
 
-/// Sets the states that a plan of its own carries from batch to batch to zero.
+/// Sets the states that a plan carries from batch to batch in its own buffers to zero.
 fn zero_states(compiled: &Compiled<NetworkPlan>) -> Result<()> {
     for (k, buffer) in compiled.plan.plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::State) {
         compiled.executable.write((BufferId(k), 0), &memory::zeros(buffer.len as usize, &buffer.name)?)?;
@@ -937,10 +938,10 @@ fn zero_states(compiled: &Compiled<NetworkPlan>) -> Result<()> {
 
 /// Refuses lengths that do not fit.
 fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
-    words([0; 2], lengths, count, steps).map(drop)
+    key_and_lengths([0; 2], lengths, count, steps).map(drop)
 }
 
-/// Parts of an array, one after another along the first axis.
+/// Concatenates arrays along the first axis.
 fn joined(parts: &[Array3<f32>]) -> Result<Array3<f32>> {
     let (_, steps, features) = parts.first().map_or((0, 0, 0), |part| part.dim());
     let count = parts.iter().map(|part| part.dim().0).sum();
@@ -952,12 +953,12 @@ fn not_compiled() -> Error {
     Error::Config("the model has no loss and no optimiser yet; call compile first".into())
 }
 
-/// Refuses a batch size that leaves a last, smaller batch: its states would belong to other sequences.
+/// Refuses a batch size that does not divide the number of sequences: a last, smaller batch would get states of other sequences.
 pub(crate) fn check_divides(name: &str, count: usize, batch_size: usize) -> Result<()> {
     if batch_size == 0 || !count.is_multiple_of(batch_size) {
         return Err(Error::Config(format!(
-            "{name} has {count} sequences, which batches of {batch_size} do not divide; carried from batch to batch, a state \
-             stays with its place in the batch"
+            "{name} has {count} sequences, which do not divide into batches of {batch_size}; states that are carried from \
+             batch to batch need batches of the same size"
         )));
     }
     Ok(())

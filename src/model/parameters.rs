@@ -11,7 +11,7 @@ use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// All device tensors of some layers, with the names that plans use.
+/// All device tensors of some layers, by the names that plans use.
 #[derive(Debug)]
 pub(crate) struct Parameters(Vec<(DeviceTensor, Tensor)>);
 
@@ -28,7 +28,7 @@ impl Parameters {
         Ok(Parameters(tensors))
     }
 
-    /// Allocates the parameters of layers and fills them with what is given, as [`Parameters::import`] takes it.
+    /// Allocates the parameters of layers and fills them with given values, as [`Parameters::import`] takes them.
     pub async fn given(device: &Device, nodes: &[Node], given: Vec<HostTensor>) -> Result<Parameters> {
         let mut tensors = Vec::new();
         for spec in nodes.iter().flat_map(Node::parameters) {
@@ -40,7 +40,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// The same numbers in tensors of their own.
+    /// A copy with its own tensors.
     async fn copied(&self, device: &Device) -> Result<Parameters> {
         let mut tensors = Vec::new();
         for (spec, tensor) in &self.0 {
@@ -54,12 +54,12 @@ impl Parameters {
         self.0.iter().find(|(spec, _)| spec.name == name).map(|(_, tensor)| tensor.clone())
     }
 
-    /// Numbers in all.
+    /// Number of parameters.
     pub fn count(&self, prefix: &str) -> u64 {
         self.0.iter().filter(|(spec, _)| spec.name.starts_with(prefix)).map(|(spec, _)| spec.count()).sum()
     }
 
-    /// Everything, in PyTorch's names and layout.
+    /// All parameters, in PyTorch's names and layout.
     pub async fn export(&self) -> Result<Vec<HostTensor>> {
         let mut all = Vec::new();
         for (spec, tensor) in &self.0 {
@@ -80,7 +80,7 @@ impl Parameters {
         Ok(true)
     }
 
-    /// Replaces everything, or nothing: every tensor must be there, with its shape, finite, and none may be left over.
+    /// Replaces all parameters or, on an error, none: every tensor must be given, in its shape and finite, and no others.
     pub fn import(&self, mut given: Vec<HostTensor>) -> Result<()> {
         let mut packed = Vec::new();
         for (spec, tensor) in &self.0 {
@@ -126,25 +126,25 @@ impl Parameters {
     }
 }
 
-/// The parameters of a model or layer. Its streams hold the same, and see them as they are when they are fed; its clones share the
-/// tensors until one of them writes.
+/// The parameters of a model or layer. Its streams share them, and use their values at each call of feed; its clones share the
+/// tensors until one of them writes (copy on write).
 #[derive(Debug)]
 pub(crate) struct SharedParameters(Arc<RwLock<Current>>);
 
-/// Held for reading while a stream or a bare layer runs, and for writing while the parameters change, so that no run sees some of
-/// them before and some after.
+/// Locked for reading while a stream or a bare layer runs, and for writing while the parameters change, so that no run mixes
+/// parameters from before and after a change.
 #[derive(Debug)]
 pub(crate) struct Current {
     parameters: Arc<Parameters>,
     pub version: Version,
 }
 
-/// Counts changes of parameters.
+/// Version of parameters: counts of their changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// Times that the tensors were replaced by others, to which plans must be bound anew.
+    /// Number of times that the tensors were replaced, after which plans must be bound again.
     pub tensors: u64,
-    /// Times that the numbers in them changed.
+    /// Number of times that the values changed.
     pub numbers: u64,
 }
 
@@ -156,41 +156,41 @@ impl SharedParameters {
         })))
     }
 
-    /// The same parameters for a stream, which sees every change.
+    /// The parameters for a stream, which follows every change.
     pub fn for_stream(&self) -> SharedParameters {
         SharedParameters(self.0.clone())
     }
 
-    /// The same numbers for a clone, which sees no change.
+    /// The parameters for a clone, which follows no change.
     pub fn for_clone(&self) -> SharedParameters {
         SharedParameters(Arc::new(RwLock::new(Current { parameters: self.now(), version: Version::default() })))
     }
 
-    /// Keeps the parameters from changing.
+    /// Locks the parameters against changes.
     pub fn read(&self) -> RwLockReadGuard<'_, Current> {
         // Tensors are replaced whole; numbers are numbers whatever panicked.
         read(&self.0)
     }
 
-    /// Keeps the parameters from being read by streams while their numbers change.
+    /// Locks the parameters against reads by streams, for a change of their values.
     pub fn change(&self) -> RwLockWriteGuard<'_, Current> {
         let mut current = write(&self.0);
         current.version.numbers += 1;
         current
     }
 
-    /// Count of their changes.
+    /// The version of the parameters.
     pub fn version(&self) -> Version {
         self.read().version
     }
 
-    /// True if a clone has the same tensors.
+    /// True if a clone shares the tensors.
     pub fn is_shared(&self) -> bool {
         let mut current = write(&self.0);
         Arc::get_mut(&mut current.parameters).is_none()
     }
 
-    /// Copies the tensors where a clone has the same; true if it did.
+    /// Copies the tensors if a clone shares them; returns true if so.
     pub async fn detach(&self, device: &Device) -> Result<bool> {
         let shared = self.is_shared();
         if shared {
@@ -199,7 +199,7 @@ impl SharedParameters {
         Ok(shared)
     }
 
-    /// Puts other tensors in the place of these.
+    /// Replaces the tensors by others.
     pub fn replace(&self, parameters: Parameters) {
         let mut current = self.change();
         current.parameters = Arc::new(parameters);
@@ -211,12 +211,12 @@ impl SharedParameters {
         self.read().parameters.tensor(name)
     }
 
-    /// Numbers of the tensors whose names begin so.
+    /// Number of parameters in the tensors whose names begin with a prefix.
     pub fn count(&self, prefix: &str) -> u64 {
         self.read().parameters.count(prefix)
     }
 
-    /// Everything, in PyTorch's names and layout.
+    /// All parameters, in PyTorch's names and layout.
     pub async fn export(&self) -> Result<Vec<HostTensor>> {
         self.now().export().await
     }
@@ -226,7 +226,7 @@ impl SharedParameters {
         self.now().are_finite().await
     }
 
-    /// Replaces everything, or nothing, as [`Parameters::import`].
+    /// Replaces all parameters or none, as [`Parameters::import`].
     pub fn import(&self, given: Vec<HostTensor>) -> Result<()> {
         self.change().parameters.import(given)
     }
@@ -236,7 +236,7 @@ impl SharedParameters {
     }
 }
 
-/// Values of gradient or parameter buffers read by a function, as host tensors.
+/// Reads gradient or parameter buffers with a function, and returns them as host tensors.
 pub(crate) async fn read_parts<F, R>(nodes: &[Node], read: F) -> Result<Vec<HostTensor>>
 where
     F: Fn(String, u64) -> R,

@@ -1,4 +1,4 @@
-//! Divergence found and ended, and what else a fit asks of a model.
+//! Detection of divergence and recovery from it, and other parts of a model that a fit needs.
 
 use super::{Model, not_compiled};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ impl Model {
         self.parameters.are_finite().await
     }
 
-    /// True if the optimiser's memory is finite.
+    /// True if the optimiser's state is finite.
     pub(crate) async fn memory_is_finite(&self) -> Result<bool> {
         for tensor in self.training.as_ref().ok_or_else(not_compiled)?.memory.values() {
             if !is_finite(&tensor.read_all().await?) {
@@ -21,12 +21,12 @@ impl Model {
         Ok(true)
     }
 
-    /// The steps that the host queues.
+    /// Pace of the steps that the host queues.
     pub(crate) fn pace(&mut self) -> Result<&mut Pace> {
         self.training.as_mut().map(|training| &mut training.pace).ok_or_else(not_compiled)
     }
 
-    /// Has the optimiser begin anew, with its learning rate: no memory, no steps, and no states that batches hand on.
+    /// Resets the optimiser except for its learning rate: its state, its count of steps, and the states carried from batch to batch.
     pub(crate) fn restart_optimiser(&mut self) -> Result<()> {
         self.reset_states()?;
         self.clear(|training| &mut training.memory)?;
@@ -34,7 +34,7 @@ impl Model {
         Ok(())
     }
 
-    /// Loss, optimiser without its learning rate, and checkpoints of time, as files have them.
+    /// Loss, optimiser without its learning rate, and checkpoints along time, as in files.
     pub(crate) fn training_settings(&self) -> Result<(String, String, String)> {
         let training = self.training.as_ref().ok_or_else(not_compiled)?;
         let broken = |error: serde_json::Error| Error::Config(format!("the training's settings: {error}"));

@@ -14,7 +14,7 @@ use ndarray::{ArrayD, ArrayView3};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// Layers one after another: what a [`Model`] is built from.
+/// Layers one after another, from which a [`Model`] is built.
 ///
 /// ```
 /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
@@ -84,7 +84,7 @@ impl Sequential {
         self.given(device, hosts(parameters)?).await
     }
 
-    /// The same, for readers of files.
+    /// [`Sequential::build_with`], for readers of files.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn with_parameters(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
         wait::block_on(self.given(device, parameters))
@@ -111,7 +111,7 @@ impl Sequential {
         self.layers.iter().fold(self.input, |input, layer| layer.output(input))
     }
 
-    /// Refuses what is no index of the first layer's table, where it has one.
+    /// Refuses inputs that are no index into the first layer's table, if it has one.
     pub(crate) fn check_indices(&self, name: &str, x: &ArrayView3<f32>) -> Result<()> {
         let Some(entries) = self.layers.first().and_then(|layer| layer.operator().index_limit()) else { return Ok(()) };
         let good = |x: f32| x >= 0.0 && x < entries as f32 && x.fract() == 0.0;

@@ -12,8 +12,8 @@ use crate::transfer::{Order, download, finite, not_empty, upload};
 use crate::wait;
 use ndarray::{Array3, ArrayView3};
 
-/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, K and H long; for a cell of several states beside
-/// h, those one after the other in the place of c. A GRU has its state in both.
+/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, of K and H numbers. A cell with several states
+/// beside h has them one after the other in the place of c; a GRU has its state in both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamState {
     /// Hidden states.
@@ -22,10 +22,10 @@ pub struct StreamState {
     pub c: Vec<Vec<f32>>,
 }
 
-/// A session that remembers: feed it one step or a chunk at a time for B streams; the states stay on the device.
-/// Feeding a sequence in pieces gives what feeding it at once gives. Made by [`Model::stream`](crate::Model::stream)
-/// or [`LstmLayer::stream`](crate::LstmLayer::stream); it shares the parameters of that model or layer, as they are when it is fed, and
-/// not those of its clones.
+/// Stateful inference: takes one step or several at a time for B streams, and keeps their states on the device. Feeding a sequence in
+/// parts gives the same output as feeding it at once. Made by [`Model::stream`](crate::Model::stream) or
+/// [`LstmLayer::stream`](crate::LstmLayer::stream). It shares the parameters of that model or layer, with their values at each call
+/// of [`Stream::feed`], and not those of its clones.
 ///
 /// ```
 /// use ndarray::Array3;
@@ -48,20 +48,20 @@ pub struct Stream {
     parameters: SharedParameters,
     /// The version of the tensors that the plans are bound to.
     tensors: u64,
-    /// Of each LSTM layer.
+    /// States of each LSTM layer.
     states: Vec<State>,
     plans: Plans<(), NetworkPlan>,
 }
 
 #[derive(Debug)]
 struct State {
-    h: Held,
-    c: Held,
+    h: StateTensor,
+    c: StateTensor,
 }
 
-/// A tensor [planes, B, width] and the name that plans know it by.
+/// A tensor [planes, B, width], with its name in plans.
 #[derive(Debug)]
-struct Held {
+struct StateTensor {
     name: String,
     tensor: Tensor,
     planes: usize,
@@ -69,8 +69,8 @@ struct Held {
     width: usize,
 }
 
-impl Held {
-    /// Numbers of a stream.
+impl StateTensor {
+    /// Number of elements of a stream.
     fn len(&self) -> usize {
         self.planes * self.width
     }
@@ -105,19 +105,19 @@ impl Stream {
         batch: usize,
     ) -> Result<Stream> {
         check_carried(layers, "stream; use predict")?;
-        // The plan names the states.
+        // The plan has the names of the states.
         let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let mut states = Vec::new();
         let slots = layers.iter().flat_map(|node| node.layer.operator().states());
         let slots: Vec<StateSlot> = slots.collect();
         for (&[h, c], &[_, of_c]) in plan.states.as_chunks().0.iter().zip(slots.as_chunks().0) {
-            let held = async |id: BufferId, planes: usize| {
+            let tensor = async |id: BufferId, planes: usize| {
                 let Buffer { name, len, .. } = &plan.plan.buffers[id.0];
                 let tensor = device.tensor(name, *len).await?;
                 let width = *len as usize / batch / planes;
-                Ok::<_, Error>(Held { name: name.clone(), tensor, planes, batch, width })
+                Ok::<_, Error>(StateTensor { name: name.clone(), tensor, planes, batch, width })
             };
-            states.push(State { h: held(h, 1).await?, c: held(c, of_c.planes).await? });
+            states.push(State { h: tensor(h, 1).await?, c: tensor(c, of_c.planes).await? });
         }
         let tensors = parameters.version().tensors;
         Ok(Stream {
@@ -136,7 +136,7 @@ impl Stream {
     /// step.
     ///
     /// # Errors
-    /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device that failed.
+    /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device failure.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn feed(&mut self, x: ArrayView3<f32>) -> Result<Array3<f32>> {
         wait::block_on(self.feed_async(x))
@@ -161,8 +161,8 @@ impl Stream {
             .find(|&(_, &length)| length < steps)
         {
             return Err(Error::Config(format!(
-                "the stream's input is masked at [stream, step] = [{stream}, {step}]; a stream has no padding, feed only steps \
-                 that count"
+                "the stream's input is masked at [stream, step] = [{stream}, {step}]; a stream has no padding, feed only \
+                 unmasked steps"
             )));
         }
         let lease = loop {
@@ -178,7 +178,7 @@ impl Stream {
             let Compiled { plan, executable } = &compiled;
             upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
             let done = executable.run_slices(executable.traceless()).await?;
-            // All of it is to run with the same parameters, and the states are to go on once.
+            // The whole run uses the same parameters, and advances the states once.
             let current = self.parameters.read();
             if current.version.tensors == tensors {
                 let done = if current.version.numbers == numbers { done } else { 0 };
@@ -196,19 +196,19 @@ impl Stream {
         let plan = network(&self.layers, Batch::new(self.batch, steps), Purpose::Stream, self.device.capabilities())?;
         let shared = |name: &str| {
             let mut states = self.states.iter().flat_map(|state| [&state.h, &state.c]);
-            let state = states.find(|held| held.name == name).map(|held| held.tensor.clone());
+            let state = states.find(|state| state.name == name).map(|state| state.tensor.clone());
             state.or_else(|| self.parameters.tensor(name))
         };
         let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
         Ok(Compiled { plan, executable })
     }
 
-    /// Keeps the compiled plans of at most so many chunk lengths T, 8 by default; see [`Model::plan_cache`](crate::Model::plan_cache).
+    /// Keeps the compiled plans of at most `most` values of T, 8 by default; see [`Model::plan_cache`](crate::Model::plan_cache).
     pub fn plan_cache(&mut self, most: usize) {
         self.plans.set_most(most);
     }
 
-    /// Streams B.
+    /// Number of streams, B.
     pub fn batch(&self) -> usize {
         self.batch
     }
@@ -216,7 +216,7 @@ impl Stream {
     /// The state of one stream.
     ///
     /// # Errors
-    /// An index beyond B; a device that failed.
+    /// An index beyond B; a device failure.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn state(&self, stream: usize) -> Result<StreamState> {
         wait::block_on(self.state_async(stream))
@@ -239,7 +239,7 @@ impl Stream {
     /// An index beyond B; sizes that are not the model's; numbers that are not finite.
     pub fn set_state(&mut self, stream: usize, given: &StreamState) -> Result<()> {
         self.check(stream)?;
-        let widths = |held: fn(&State) -> &Held| self.states.iter().map(|state| held(state).len()).collect();
+        let widths = |tensor: fn(&State) -> &StateTensor| self.states.iter().map(|state| tensor(state).len()).collect();
         let expected: [Vec<usize>; 2] = [widths(|state| &state.h), widths(|state| &state.c)];
         for ((kind, values), expected) in [("h", &given.h), ("c", &given.c)].into_iter().zip(expected) {
             let sizes: Vec<usize> = values.iter().map(Vec::len).collect();
@@ -264,7 +264,9 @@ impl Stream {
     /// # Errors
     /// An index beyond B.
     pub fn reset(&mut self, stream: usize) -> Result<()> {
-        let zeros = |held: fn(&State) -> &Held| self.states.iter().map(|state| vec![0.0; held(state).len()]).collect();
+        let zeros = |tensor: fn(&State) -> &StateTensor| {
+            self.states.iter().map(|state| vec![0.0; tensor(state).len()]).collect()
+        };
         let zeros = StreamState { h: zeros(|state| &state.h), c: zeros(|state| &state.c) };
         self.set_state(stream, &zeros)
     }

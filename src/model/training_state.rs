@@ -1,4 +1,4 @@
-//! The state of training as plain data, as files keep it.
+//! The state of training as plain data, for files.
 
 use super::{Model, not_compiled};
 use crate::device::{Device, Tensor};
@@ -11,26 +11,26 @@ use crate::wait;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// Settings and progress of training, and the numbers that the device keeps from step to step.
+/// Settings and progress of training, and the tensors that the device keeps from step to step.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TrainingState {
     pub loss: Loss,
     pub update: Update,
-    /// Optimiser steps done.
+    /// Number of optimiser steps.
     pub steps: u64,
     pub progress: Progress,
     #[serde(default)]
     pub checkpoints: TimeCheckpoints,
-    /// The optimiser's memory by name, "<kind> <buffer>".
+    /// The optimiser's state by name, "<kind> <buffer>".
     #[serde(skip)]
     pub memory: BTreeMap<String, Vec<f32>>,
-    /// States that batches hand on, by B and buffer name.
+    /// States that are carried from batch to batch, by B and buffer name.
     #[serde(skip)]
     pub carried: BTreeMap<(usize, String), Vec<f32>>,
 }
 
 impl TrainingState {
-    /// Refuses what no training can have come to.
+    /// Refuses a state that no training can reach.
     pub fn validate(&self) -> Result<()> {
         check_count("the steps of the optimiser", self.steps)?;
         self.progress.validate()
@@ -52,7 +52,7 @@ impl Model {
         })
     }
 
-    /// Goes on from a state of training. Its settings must be those that the model was compiled with.
+    /// Continues from a state of training. Its settings must be those that the model was compiled with.
     pub(crate) fn restore_training(&mut self, state: TrainingState) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         training.memory = upload_all(&self.device, state.memory, |name| name)?;
@@ -61,14 +61,14 @@ impl Model {
         Ok(())
     }
 
-    /// Elements of an optimiser's memory of this name, "<kind> <buffer>", if the model has such a parameter.
+    /// Number of elements of an optimiser's state of this name, "<kind> <buffer>", if the model has such a parameter.
     pub(crate) fn optimiser_memory_len(&self, name: &str) -> Option<u64> {
         name.split_once(' ').and_then(|(_, buffer)| self.parameters.tensor(buffer)).map(|tensor| tensor.len)
     }
 
-    /// True if batches of `batch` sequences hand on a state of this name and length.
+    /// True if batches of `batch` sequences carry a state of this name and length.
     pub(crate) fn has_carried_state(&self, batch: usize, name: &str, len: u64) -> Result<bool> {
-        // A state has at least a number for each sequence.
+        // A state has at least one element for each sequence.
         if batch as u64 > len {
             return Ok(false);
         }

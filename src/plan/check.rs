@@ -8,9 +8,9 @@ use std::collections::HashSet;
 type Range = std::ops::Range<u64>;
 
 impl Plan {
-    /// Checks that every command binds what its kernel expects, that a buffer is bound once, that nothing lies outside
-    /// its buffer, that sizes keep the device's limits, and that nothing is read before it was written. Blocks with
-    /// strides count as written from their first element to their last.
+    /// Checks that every command has its kernel's bindings and binds a buffer once, that all accesses are inside their buffers, that
+    /// sizes are within the device's limits, and that no element is read before it is written. Blocks with strides count as
+    /// written from their first element to their last.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
         self.check_buffers(capabilities)?;
         let mut written: Vec<Ranges> = self.buffers.iter().map(Ranges::new).collect();

@@ -1,6 +1,6 @@
 //! Plans: lists of kernel calls over named buffers, made by the scheduler and run by an executor.
 //!
-//! A plan knows nothing of a device. It can be checked ([`Plan::check`]), printed (its `Display` shows kernels,
+//! A plan is independent of a device. It can be checked ([`Plan::check`]), printed (its `Display` shows kernels,
 //! dispatches, FLOPs, bytes, buffers and the strategy chosen) and run on either executor, in whole or in part.
 //!
 //! ```
@@ -22,11 +22,11 @@ pub use strategy::Strategy;
 /// Limits and properties of a device, as the scheduler needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Largest buffer that a kernel can bind, in bytes. What is larger is split along time.
+    /// Largest buffer that a kernel can bind, in bytes. Larger tensors are split along time.
     pub max_binding_bytes: u64,
     /// Workgroups along one dimension of a dispatch.
     pub max_groups: u64,
-    /// Threads that keep the device busy; above that, a thread may take more work to reuse what it has loaded.
+    /// Threads that keep the device busy; with more, a thread may take more work to reuse its loads.
     pub busy_threads: u64,
     /// Most hidden units of a layer that runs as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
     pub whole_sequence_units: u32,
@@ -38,7 +38,7 @@ pub struct Capabilities {
     pub strategy: Option<Strategy>,
     /// True if time steps read the recurrent weights in f16.
     pub half_weights: bool,
-    /// Memory that a plan may use in all, in bytes; `None` where the device does not say.
+    /// Memory that a plan may use, in bytes; `None` if it is unknown.
     pub memory_bytes: Option<u64>,
 }
 
@@ -115,9 +115,9 @@ pub struct Command {
 /// A list of commands and the buffers they use. It reads like [`PlanContents`].
 ///
 /// The scheduler's own plans are *trusted*: GPUs run them without wgpu's checks of every index and loop, since
-/// [`Plan::check`] has held what each command touches against its buffers. What a command touches is computed from its
-/// parameters, by formulas that are right for the parameters that the scheduler makes. Hence a plan loses that trust as soon
-/// as something in it is reached for writing, and a plan of a [`Builder`](crate::schedule::Builder) does not have it.
+/// [`Plan::check`] has compared the elements that each command touches with its buffers. They are computed from the command's
+/// parameters, by formulas that hold for the parameters that the scheduler chooses. Hence a plan is no longer trusted after
+/// mutable access to its contents, and a plan of a [`Builder`](crate::schedule::Builder) never is.
 ///
 /// ```
 /// use wgpu_lstm::{Capabilities, Lstm};
@@ -136,7 +136,7 @@ pub struct Plan {
 /// Contents of a [`Plan`].
 #[derive(Clone, Debug, Default)]
 pub struct PlanContents {
-    /// A line on its purpose, for people.
+    /// A line on its purpose.
     pub title: String,
     /// The strategy of the recurrence, and the reason for it.
     pub strategy: String,
@@ -157,7 +157,7 @@ impl Deref for Plan {
 }
 
 impl DerefMut for Plan {
-    /// Takes the plan's trust away.
+    /// Mutable access; the plan is no longer trusted.
     fn deref_mut(&mut self) -> &mut PlanContents {
         self.trusted = false;
         &mut self.contents
@@ -165,8 +165,7 @@ impl DerefMut for Plan {
 }
 
 impl Plan {
-    /// True if the scheduler made the plan and nobody has changed it since. Others run with checks of every index on GPUs,
-    /// which cost time.
+    /// True if the scheduler made the plan and it is unchanged. GPUs run other plans with checks of every index, which cost time.
     pub fn is_trusted(&self) -> bool {
         self.trusted
     }
@@ -175,12 +174,12 @@ impl Plan {
         self.trusted = trusted;
     }
 
-    /// Makes a plan run without checks of indices and loops, like one of the scheduler. For tests and measurements of
+    /// Trusts the plan: it runs without checks of indices and loops, like one of the scheduler. For tests and measurements of
     /// kernels.
     ///
     /// # Safety
-    /// Every command's constants and parameters are such as the scheduler makes for buffers of these lengths. Otherwise a
-    /// kernel may read and write memory that is not its buffers'.
+    /// Every command's constants and parameters must be as the scheduler chooses them for buffers of these lengths. Otherwise a
+    /// kernel may read and write memory outside of its buffers.
     ///
     /// ```
     /// use wgpu_lstm::{Capabilities, plan::Role, schedule::Builder};

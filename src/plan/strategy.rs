@@ -1,4 +1,4 @@
-//! The ways through time.
+//! Strategies of the recurrence.
 
 use super::Capabilities;
 
@@ -14,15 +14,15 @@ use super::Capabilities;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// One dispatch a step: its workgroups share out hidden units and batch rows. For any size.
+    /// One dispatch a step, whose workgroups divide the hidden units and batch rows. For any size.
     PerStep,
     /// One dispatch a chunk of time: a workgroup carries some batch rows, with all hidden units, through its steps.
-    /// Workgroups do not need each other. For layers whose recurrent weights a core keeps close.
+    /// Workgroups are independent of each other. For layers whose recurrent weights fit a core's cache.
     WholeSequence,
 }
 
 impl Strategy {
-    /// All, for options.
+    /// All strategies.
     pub const ALL: [Strategy; 2] = [Strategy::PerStep, Strategy::WholeSequence];
 
     /// Name in plans and options.
@@ -33,8 +33,8 @@ impl Strategy {
         }
     }
 
-    /// The one for a layer of H hidden units and T steps: what the capabilities ask for, else by size. A single step has
-    /// nothing to carry.
+    /// Chooses the strategy for a layer of H hidden units and T steps: that of the capabilities, else by size. A single step
+    /// runs per step.
     pub fn choose(hidden: u32, steps: u32, capabilities: &Capabilities) -> Strategy {
         capabilities.strategy.unwrap_or(if steps > 1 && hidden <= capabilities.whole_sequence_units {
             Strategy::WholeSequence

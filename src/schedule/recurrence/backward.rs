@@ -187,7 +187,7 @@ impl<'a> BackwardPass<'a> {
         }
         self.last_states(builder, upstream);
         if let (Some(dx), 2) = (self.dx, self.sizes.directions) {
-            // Which direction reaches a time first depends on its chunk, so both add.
+            // The direction that reaches a time first depends on the chunk, so both add.
             for (k, &buffer) in dx.chunks.iter().enumerate() {
                 builder.fill(buffer, 0..dx.chunk_range(k).len() as u32 * dx.step, 0.0);
             }

@@ -107,7 +107,7 @@ impl ForwardPass<'_> {
     }
 }
 
-/// The last hidden states of all directions side by side, [1, B, D·K]: what Keras returns without `return_sequences`.
+/// The last hidden states of all directions side by side, [1, B, D·K], as Keras returns them without `return_sequences`.
 pub fn last_step(builder: &mut Builder, sizes: &LstmSizes, trace: &LayerTrace) -> Result<Sequence> {
     let (batch, width, directions) = (sizes.batch, sizes.width, sizes.directions);
     let (buffer, at) = trace.h_last;

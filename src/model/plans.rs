@@ -1,0 +1,128 @@
+//! Plans of a model: made for the sizes of a batch, compiled, and run with its inputs.
+
+use super::Model;
+use super::batch::BatchInputs;
+use super::cache::{Compiled, Lease};
+use super::training::{Training, not_compiled};
+use crate::error::Result;
+use crate::network::{Batch, NetworkPlan, Purpose, network};
+use crate::transfer::{key_and_lengths, upload};
+use crate::wait;
+
+/// Purpose of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PlanPurpose {
+    Predict,
+    Evaluate,
+    Train,
+}
+
+/// Key of a cached plan, beside its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) purpose: PlanPurpose,
+    pub(super) ragged: bool,
+    pub(super) stateful: bool,
+}
+
+impl Model {
+    /// Runs a plan that does not change the model on a batch.
+    pub(super) async fn run(&self, compiled: &Compiled<NetworkPlan>, given: &BatchInputs<'_>) -> Result<()> {
+        self.hand_over(compiled, given, 0).await?;
+        compiled.executable.run_async().await
+    }
+
+    /// Uploads a batch to a plan's buffers; `step` is the training step.
+    pub(super) async fn hand_over(
+        &self,
+        compiled: &Compiled<NetworkPlan>,
+        given: &BatchInputs<'_>,
+        step: u64,
+    ) -> Result<()> {
+        wait::yield_now().await;
+        let Compiled { plan, executable } = compiled;
+        let (batch, steps, _) = given.x.dim();
+        let whole = self.returns_sequences();
+        let x = self.config.blanked(given.x, given.lengths)?;
+        upload(executable, &plan.x, x.view().permuted_axes([1, 0, 2]))?;
+        if let (Some(target), Some(y)) = (&plan.target, given.y) {
+            upload(executable, target, y.permuted_axes([1, 0, 2]))?;
+        }
+        if let Some(training) = &self.training {
+            if let Some(buffer) = plan.row_weights {
+                executable.write((buffer, 0), &given.factors(&training.loss, plan, whole)?)?;
+            }
+            if let Some(hyper) = plan.hyper {
+                executable.write((hyper, 0), &training.update.optimiser.hyper(step))?;
+            }
+        }
+        if let Some(buffer) = plan.words {
+            let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
+            executable.write((buffer, 0), &key_and_lengths(key, given.lengths, batch, steps)?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn purpose(&self, purpose: PlanPurpose, ragged: bool) -> Result<Purpose<'_>> {
+        let training = self.training.as_ref().ok_or_else(not_compiled);
+        // Steps past the ends of sequences have weight 0.
+        let ends = ragged && self.returns_sequences();
+        Ok(match purpose {
+            PlanPurpose::Predict => Purpose::Predict,
+            PlanPurpose::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
+            PlanPurpose::Train => {
+                let Training { loss, update, weighted, .. } = training?;
+                Purpose::Train { loss, update, weighted: *weighted || ends }
+            }
+        })
+    }
+
+    /// Steps of a segment, if training has checkpoints along time.
+    pub(super) fn segment(&self, purpose: PlanPurpose, steps: usize) -> Option<usize> {
+        match (purpose, &self.training) {
+            (PlanPurpose::Train, Some(training)) => training.checkpoints.segment(steps),
+            _ => None,
+        }
+    }
+
+    /// A compiled plan that does not change the model.
+    pub(super) async fn compiled(
+        &self,
+        purpose: PlanPurpose,
+        given: &BatchInputs<'_>,
+    ) -> Result<Lease<'_, Key, NetworkPlan>> {
+        let key = given.key(purpose);
+        let compiled = match self.plans.take(key) {
+            Some(compiled) => compiled,
+            None => self.make_ready(key, self.plan(key)?).await?,
+        };
+        Ok(self.plans.lend(key, compiled))
+    }
+
+    pub(super) fn plan(
+        &self,
+        (Key { purpose, ragged, stateful }, steps, batch): (Key, usize, usize),
+    ) -> Result<NetworkPlan> {
+        let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful).segment(self.segment(purpose, steps));
+        let plan = network(&self.layers, sizes, self.purpose(purpose, ragged)?, self.device.capabilities())?;
+        log::debug!("{}", plan.plan);
+        Ok(plan)
+    }
+
+    pub(super) async fn make_ready(
+        &self,
+        (Key { purpose, .. }, _, batch): (Key, usize, usize),
+        plan: NetworkPlan,
+    ) -> Result<Compiled<NetworkPlan>> {
+        let training = self.training.as_ref().filter(|_| purpose == PlanPurpose::Train);
+        let shared = |name: &str| {
+            let memory = training.and_then(|training| {
+                let state = || training.states.get(&(batch, name.to_string()));
+                training.memory.get(name).or_else(state).cloned()
+            });
+            memory.or_else(|| self.parameters.tensor(name))
+        };
+        let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
+        Ok(Compiled { plan, executable })
+    }
+}

@@ -1,0 +1,346 @@
+//! Training of a model: settings, states and steps.
+
+use super::Model;
+use super::batch::BatchInputs;
+use super::plans::{Key, PlanPurpose};
+use crate::activation::Activation;
+use crate::device::{Device, Tensor};
+use crate::error::{Error, Result};
+use crate::fit::{self, Fit, History, Progress};
+use crate::network::{Batch, Node, check_carried, check_segments, network};
+use crate::plan::{Plan, Role};
+use crate::train::{Clip, Loss, Optimiser, TimeCheckpoints, Update};
+use crate::wait;
+use ndarray::{ArrayView, ArrayView3, Dimension};
+use std::collections::{HashMap, hash_map::Entry};
+use std::sync::Arc;
+
+/// Number of losses that the device keeps until the host reads them.
+const LOG: u64 = fit::MOST_STEPS as u64;
+
+/// Training of a compiled model: loss, optimiser and its state.
+#[derive(Clone, Debug)]
+pub(super) struct Training {
+    pub(super) loss: Loss,
+    pub(super) update: Update,
+    /// True if the host weights rows.
+    pub(super) weighted: bool,
+    /// Seed of the random bits, which depend on it and on the step.
+    pub(super) seed: u32,
+    /// Number of steps taken.
+    pub(super) steps: u64,
+    /// Progress of fits.
+    pub(super) progress: Progress,
+    /// State of the optimiser, by buffer name.
+    pub(super) memory: HashMap<String, Tensor>,
+    /// Checkpoints along time.
+    pub(super) checkpoints: TimeCheckpoints,
+    /// States of recurrent layers that are carried from batch to batch, by B and buffer name.
+    pub(super) states: HashMap<(usize, String), Tensor>,
+    /// Losses of the last steps, on the device.
+    pub(super) log: Tensor,
+    pub(super) pace: fit::Pace,
+    /// Reference count of the clones that share these tensors; only a sole owner may write to them.
+    pub(super) sharing: Arc<()>,
+}
+
+impl Training {
+    /// True if a clone shares the tensors.
+    pub(super) fn is_shared(&mut self) -> bool {
+        Arc::get_mut(&mut self.sharing).is_none()
+    }
+
+    /// Copies the tensors if a clone shares them; returns true if so.
+    pub(super) async fn detach(&mut self, device: &Device) -> Result<bool> {
+        if !self.is_shared() {
+            return Ok(false);
+        }
+        let (mut memory, mut states) = (HashMap::new(), HashMap::new());
+        for (name, tensor) in &self.memory {
+            memory.insert(name.clone(), device.copied(name, tensor).await?);
+        }
+        for (key, tensor) in &self.states {
+            states.insert(key.clone(), device.copied(&key.1, tensor).await?);
+        }
+        let log = device.copied("losses", &self.log).await?;
+        (self.memory, self.states, self.log, self.sharing) = (memory, states, log, Arc::default());
+        Ok(true)
+    }
+}
+
+impl Model {
+    /// Sets loss and optimiser (an [`Optimiser`], or an [`Update`] with clipping and regularisers) for [`Model::fit`]; the
+    /// optimiser's state is reset.
+    ///
+    /// # Errors
+    /// Settings out of range, or that do not fit the model's output or its parameters.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn compile(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
+        wait::block_on(self.compile_async(loss, update))
+    }
+
+    /// [`Model::compile`] for places that cannot block.
+    pub async fn compile_async(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
+        let update = update.into();
+        let tensors: Vec<_> = self.layers.iter().flat_map(Node::parameters).collect();
+        update.validate(&tensors)?;
+        loss.validate()?;
+        loss.target_width(self.config.output())?;
+        let activations = self.config.layers.iter().rev().find_map(|layer| layer.operator().output_activation());
+        let activation = activations.unwrap_or_default();
+        if loss.takes_logits() && activation != Activation::Linear {
+            return Err(Error::Config(format!(
+                "{} takes logits, but the model's output goes through the activation {activation}; use Linear, or leave it out",
+                loss.name(),
+            )));
+        }
+        let log = self.device.tensor("losses", LOG).await?;
+        self.training = Some(Training {
+            loss,
+            update,
+            weighted: false,
+            seed: 0,
+            steps: 0,
+            progress: Progress::default(),
+            memory: HashMap::new(),
+            checkpoints: TimeCheckpoints::Off,
+            states: HashMap::new(),
+            log,
+            pace: fit::Pace::new(),
+            sharing: Arc::default(),
+        });
+        self.plans.forget(|Key { purpose, .. }| purpose != PlanPurpose::Predict);
+        Ok(())
+    }
+
+    /// Scales the gradients of all layers together down to at most this norm before each step, as
+    /// `torch.nn.utils.clip_grad_norm_` does; `None` switches it off. Call it after [`Model::compile`].
+    ///
+    /// # Errors
+    /// A norm that is not above 0; a model that was not compiled.
+    pub fn clip_norm(&mut self, norm: Option<f32>) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
+        let tensors: Vec<_> = self.layers.iter().flat_map(Node::parameters).collect();
+        update.validate(&tensors)?;
+        training.update = update;
+        self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+        Ok(())
+    }
+
+    /// Sets the checkpoints along time (gradient checkpointing); see [`TimeCheckpoints`]. Call it after [`Model::compile`].
+    ///
+    /// # Errors
+    /// Segments of 0 steps; a layer that needs the whole sequence (two directions, one that runs backwards, pooling), named; a model
+    /// without a recurrent layer, or that was not compiled.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Loss, Lstm, Optimiser, Sequential, TimeCheckpoints};
+    /// let mut model = Sequential::new(3).add(Lstm::new(32)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// let plain = model.training_plan(16, 1024)?.bytes();
+    /// model.checkpoint_time(TimeCheckpoints::SquareRoot)?;
+    /// assert!(model.training_plan(16, 1024)?.bytes() < plain / 10);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn checkpoint_time(&mut self, checkpoints: TimeCheckpoints) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if checkpoints != TimeCheckpoints::Off {
+            check_segments(&self.layers)?;
+        }
+        if checkpoints == TimeCheckpoints::Every(0) {
+            return Err(Error::Config("checkpoints along time are set to every 0 steps; use at least 1".into()));
+        }
+        training.checkpoints = checkpoints;
+        self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+        Ok(())
+    }
+
+    /// Sets the learning rate for the steps to come.
+    ///
+    /// # Errors
+    /// A rate that is negative or not finite; a model that was not compiled.
+    pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        let optimiser = Optimiser { lr: rate, ..training.update.optimiser.clone() };
+        optimiser.validate()?;
+        training.update.optimiser = optimiser;
+        Ok(())
+    }
+
+    /// The learning rate of the next step.
+    ///
+    /// # Errors
+    /// A model that was not compiled.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Loss, Optimiser, Sequential};
+    /// let mut model = Sequential::new(3).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// model.set_learning_rate(model.learning_rate()? / 10.0)?;
+    /// assert_eq!(model.learning_rate()?, 1e-4);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn learning_rate(&self) -> Result<f64> {
+        self.training.as_ref().map(|training| training.update.optimiser.lr).ok_or_else(not_compiled)
+    }
+
+    /// Turns weights of rows on or off for the next steps.
+    pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if std::mem::replace(&mut training.weighted, weighted) != weighted {
+            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+        }
+        Ok(())
+    }
+
+    /// Sets the seed of the random bits of the next steps.
+    pub(crate) fn set_seed(&mut self, seed: u64) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        training.seed = seed as u32 ^ (seed >> 32) as u32;
+        Ok(())
+    }
+
+    /// Sets the states that training carries from batch to batch to zero, as Keras's `reset_states`; see
+    /// [`Fit::stateful`](crate::Fit::stateful).
+    ///
+    /// # Errors
+    /// A model that was not compiled.
+    pub fn reset_states(&mut self) -> Result<()> {
+        self.clear(|training| &mut training.states)
+    }
+
+    /// Sets some of the tensors that training keeps from step to step to zero.
+    pub(super) fn clear<K>(&mut self, of: fn(&mut Training) -> &mut HashMap<K, Tensor>) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        let is_shared = training.is_shared();
+        let tensors = of(training);
+        if is_shared {
+            // The next step allocates new ones, zeroed.
+            tensors.clear();
+            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+        } else {
+            tensors.values().for_each(Tensor::clear);
+        }
+        Ok(())
+    }
+
+    /// Refuses models whose states cannot be carried from one part of a sequence to the next.
+    pub(crate) fn check_carried(&self) -> Result<()> {
+        if !self.layers.iter().any(Node::is_recurrent) {
+            return Err(Error::Config("the model has no recurrent layer, so there is no state to carry".into()));
+        }
+        check_carried(&self.layers, "carry its state from batch to batch")
+    }
+
+    /// Progress of fits.
+    pub(crate) fn progress(&self) -> Result<&Progress> {
+        self.training.as_ref().map(|training| &training.progress).ok_or_else(not_compiled)
+    }
+
+    /// Progress of fits, to be updated.
+    pub(crate) fn progress_mut(&mut self) -> Result<&mut Progress> {
+        self.training.as_mut().map(|training| &mut training.progress).ok_or_else(not_compiled)
+    }
+
+    /// The loss that it was compiled with.
+    pub(crate) fn loss(&self) -> Result<&Loss> {
+        self.training.as_ref().map(|training| &training.loss).ok_or_else(not_compiled)
+    }
+
+    /// Trains on x [N, T, I] and y: [N, F] (or `[N]` where F is 1) for a model that returns the last step, [N, T, F] for
+    /// one that returns sequences.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, numbers that are not finite (named by their position), settings out of range, a loss or weights
+    /// that become NaN or infinite ([`Error::Diverged`], with the step; not an error if a callback can restore earlier weights,
+    /// as [`EarlyStopping`](crate::EarlyStopping) does), errors of callbacks. After divergence the optimiser's state, its
+    /// count of steps and carried states are zero, so that finite weights can be trained further.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn fit<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>, fit: Fit<'_>) -> Result<History> {
+        wait::block_on(self.fit_async(x, y, fit))
+    }
+
+    /// [`Model::fit`] for places that cannot block.
+    pub async fn fit_async<D: Dimension>(
+        &mut self,
+        x: ArrayView3<'_, f32>,
+        y: ArrayView<'_, f32, D>,
+        fit: Fit<'_>,
+    ) -> Result<History> {
+        let y = self.target(y)?;
+        fit::fit(self, x, y, fit).await
+    }
+
+    /// The plan of a training step for B sequences of T steps, for inspection.
+    ///
+    /// # Errors
+    /// Sizes that the device cannot hold; a model that was not compiled.
+    pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
+        let ragged = self.config.mask().is_some();
+        let purpose = self.purpose(PlanPurpose::Train, ragged)?;
+        let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(PlanPurpose::Train, steps));
+        Ok(network(&self.layers, sizes, purpose, self.device.capabilities())?.plan)
+    }
+
+    /// One optimiser step on a batch; the loss goes to the log.
+    pub(crate) async fn train_step(&mut self, given: &BatchInputs<'_>, slot: usize) -> Result<()> {
+        if self.parameters.detach(&self.device).await? {
+            self.plans.forget(|_| true);
+        }
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if training.detach(&self.device).await? {
+            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+        }
+        let key = given.key(PlanPurpose::Train);
+        let compiled = match self.plans.take(key) {
+            Some(compiled) => compiled,
+            None => {
+                let plan = self.plan(key)?;
+                self.remember(&plan.plan, key.2).await?;
+                self.make_ready(key, plan).await?
+            }
+        };
+        let step = self.training.as_ref().ok_or_else(not_compiled)?.steps + 1;
+        self.hand_over(&compiled, given, step).await?;
+        let executable = &compiled.executable;
+        let done = executable.run_slices(executable.traceless()).await?;
+        {
+            // From here on the step is atomic: streams see all of it or none, and a future dropped before this point has no effect.
+            let _changing = self.parameters.change();
+            executable.run_range(done..executable.plan().commands.len())?;
+        }
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        training.steps = step;
+        let loss = compiled.plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
+        compiled.executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
+        drop(self.plans.lend(key, compiled));
+        Ok(())
+    }
+
+    /// Allocates the tensors that a training plan keeps from step to step, unless they exist.
+    pub(super) async fn remember(&mut self, plan: &Plan, batch: usize) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::Optimiser) {
+            if !training.memory.contains_key(&buffer.name) {
+                let tensor = self.device.tensor(&buffer.name, buffer.len).await?;
+                training.memory.insert(buffer.name.clone(), tensor);
+            }
+        }
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::State) {
+            if let Entry::Vacant(place) = training.states.entry((batch, buffer.name.clone())) {
+                place.insert(self.device.tensor(&buffer.name, buffer.len).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first losses of the log.
+    pub(crate) async fn step_losses(&self, count: usize) -> Result<Vec<f32>> {
+        self.training.as_ref().ok_or_else(not_compiled)?.log.read(0..count as u64).await
+    }
+}
+
+pub(super) fn not_compiled() -> Error {
+    Error::Config("the model has no loss and no optimiser yet; call compile first".into())
+}

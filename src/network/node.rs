@@ -69,22 +69,36 @@ impl Node {
     }
 }
 
-/// Refuses nodes out of order and layers with too few or too many inputs.
+/// Refuses nodes out of order, layers whose inputs are not what they take, and outputs that are not used.
 pub(super) fn check_order(nodes: &[Node]) -> Result<()> {
+    let Some(Node { input: features, .. }) = nodes.first() else { return Ok(()) };
     for (at, node) in nodes.iter().enumerate() {
+        let Node { name, input, .. } = node;
         let takes = node.layer.operator().inputs();
         if node.sources.len() != takes {
-            return Err(Error::Config(format!(
-                "{} reads {} tensors; its layer takes {takes}",
-                node.name,
-                node.sources.len()
-            )));
+            return Err(Error::Config(format!("{name} reads {} tensors; its layer takes {takes}", node.sources.len())));
         }
-        if let Some(late) = node.reads(at).flatten().find(|&index| index >= at) {
-            return Err(Error::Config(format!("{} reads node {late}, which does not come before it", node.name)));
+        for source in node.reads(at) {
+            let (below, gives) = match source {
+                Some(index) if index >= at => {
+                    return Err(Error::Config(format!("{name} reads node {index}, which does not come before it")));
+                }
+                Some(index) => (nodes[index].name.as_str(), nodes[index].layer.output(nodes[index].input)),
+                None => ("the network's input", *features),
+            };
+            if gives != *input {
+                return Err(Error::Config(format!("{name} takes {input} features, but {below} has {gives}")));
+            }
         }
     }
-    Ok(())
+    let is_read = |index| nodes.iter().enumerate().any(|(at, node)| node.reads(at).any(|source| source == Some(index)));
+    match (0..nodes.len() - 1).find(|&index| !is_read(index)) {
+        Some(index) => Err(Error::Config(format!(
+            "no node reads the output of {}; the output of a network is that of its last node",
+            nodes[index].name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses layers that need the whole sequence, since a part of a sequence could not continue from the states of the part before;

@@ -17,18 +17,24 @@ pub(super) struct Placed<'a> {
 /// Nodes with their sites, for a batch of these sizes.
 pub(super) fn place<'a>(
     nodes: impl IntoIterator<Item = &'a Node>,
-    [batch, mut steps]: [u32; 2],
+    [batch, steps]: [u32; 2],
     ragged: bool,
     train: bool,
 ) -> Vec<Placed<'a>> {
-    let each = |node: &'a Node| {
-        let placed = Placed { node, site: node.site([batch, steps], ragged, train), weights: Vec::new() };
-        if node.layer.operator().ends_sequence() {
-            steps = 1;
-        }
-        placed
-    };
-    nodes.into_iter().map(each).collect()
+    let mut placed: Vec<Placed> = Vec::new();
+    for (at, node) in nodes.into_iter().enumerate() {
+        let below = node.reads(at).next().flatten().map(|index: usize| &placed[index]);
+        let steps = below.map_or(steps, Placed::output_steps);
+        placed.push(Placed { node, site: node.site([batch, steps], ragged, train), weights: Vec::new() });
+    }
+    placed
+}
+
+impl Placed<'_> {
+    /// T, or 1 if a layer up to here ended the sequence.
+    fn output_steps(&self) -> u32 {
+        if self.node.layer.operator().ends_sequence() { 1 } else { self.site.steps }
+    }
 }
 
 /// Sets chunks of time so that the largest tensor can be bound.

@@ -127,12 +127,12 @@ fn plain_recurrent_layers_are_those_of_pytorch(device: &Device) {
     let expected = fixture("file_pytorch_rnn_expected.safetensors");
     let x = expected.array3("x");
     let files = [
-        ("file_pytorch_rnn_module.pt", ["relu", "tanh", "cell"], "relu"),
-        ("file_pytorch_rnn_state_dict.pt", ["relu:rnn(relu)", "tanh:rnn", "cell:rnn(relu)"], "relu:rnn(relu)"),
+        ("file_pytorch_rnn_module.pt", ["encoder", "decoder", "cell"], "encoder"),
+        ("file_pytorch_rnn_state_dict.pt", ["encoder:rnn(relu)", "decoder:rnn", "cell:rnn(relu)"], "encoder:rnn(relu)"),
     ];
     for (file, layers, below) in files {
         let weights = open(file);
-        for (prefix, name) in layers.into_iter().zip(["relu", "tanh", "cell"]) {
+        for (prefix, name) in layers.into_iter().zip(["encoder", "decoder", "cell"]) {
             let layer = weights.layer(Some(prefix), device).unwrap();
             let out = layer.forward(x.view(), None).unwrap();
             let own = |what: &str| &expected.tensors[&format!("{name}.{what}")];
@@ -149,16 +149,16 @@ fn plain_recurrent_layers_are_those_of_pytorch(device: &Device) {
 fn nonlinearities_of_rnns_are_found_or_named() {
     let (module, state) = (open("file_pytorch_rnn_module.pt"), open("file_pytorch_rnn_state_dict.pt"));
     let found = |weights: &Weights, prefix: &str| weights.recurrent(Some(prefix)).unwrap().to_string();
-    assert_eq!(found(&module, "relu"), "RNN (ReLU), I = 3, H = 4, L = 2, D = 2");
-    assert_eq!(found(&state, "relu"), "RNN (tanh), I = 3, H = 4, L = 2, D = 2");
-    assert_eq!(found(&state, "relu:rnn(relu)"), found(&module, "relu"));
-    assert_eq!(found(&module, "relu.:RNN(Tanh)"), found(&state, "relu"));
-    assert_eq!(found(&module, "tanh"), "RNN (tanh), I = 3, H = 5, L = 1, D = 1, no bias");
+    assert_eq!(found(&module, "encoder"), "RNN (ReLU), I = 3, H = 4, L = 2, D = 2");
+    assert_eq!(found(&state, "encoder"), "RNN (tanh), I = 3, H = 4, L = 2, D = 2");
+    assert_eq!(found(&state, "encoder:rnn(relu)"), found(&module, "encoder"));
+    assert_eq!(found(&module, "encoder.:RNN(Tanh)"), found(&state, "encoder"));
+    assert_eq!(found(&module, "decoder"), "RNN (tanh), I = 3, H = 5, L = 1, D = 1, no bias");
     assert_eq!(found(&module, "cell:rnn"), "RNNCell (ReLU), I = 3, H = 6, L = 1, D = 1");
-    says(state.sequential(&["relu:gru"]), &["no GRU", "an RNN (tanh), I = 3"]);
-    says(state.sequential(&["relu:rnn(elu)"]), &["tanh or relu"]);
-    let relu = Module::Rnn { prefix: "relu".into(), nonlinearity: Some(Activation::Relu) };
-    assert_eq!(state.sequential(&[relu]).unwrap(), module.sequential(&["relu"]).unwrap());
+    says(state.sequential(&["encoder:gru"]), &["no GRU", "an RNN (tanh), I = 3"]);
+    says(state.sequential(&["encoder:rnn(elu)"]), &["tanh or relu"]);
+    let relu = Module::Rnn { prefix: "encoder".into(), nonlinearity: Some(Activation::Relu) };
+    assert_eq!(state.sequential(&[relu]).unwrap(), module.sequential(&["encoder"]).unwrap());
     // Beside a layer of another cell, and with weights that are computed
     let lstm = zeros(&[("l.weight_ih_l0", &[8, 3]), ("l.weight_hh_l0", &[8, 2])]);
     says(lstm.sequential(&["l:rnn"]), &["no RNN", "an LSTM, I = 3"]);

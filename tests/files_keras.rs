@@ -267,7 +267,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("../keras_rnn/simple.keras", option(2, "units"), json!(2), &["simple_rnn_1/cell/vars/0", "[4, 2]"]),
         (
             "../keras_rnn/simple_masked.keras",
-            option(2, "go_backwards"),
+            option(4, "go_backwards"),
             json!(true),
             &["SimpleRNN", "backwards", "masked"],
         ),

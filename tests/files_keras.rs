@@ -11,8 +11,8 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use wgpu_lstm::format::keras;
 use wgpu_lstm::{
-    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, LayerNorm, Lstm, Masking, Merge, Model, Pool,
-    Sequential,
+    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, IndRnn, LayerNorm, Lstm, Masking, Merge, MinLstm,
+    Model, Pool, Rnn, SLstm, Sequential,
 };
 
 fn folder() -> PathBuf {
@@ -57,7 +57,15 @@ fn keras2_files_predict_what_keras_predicts(device: &Device) {
     all_predict_the_same("keras2", device, 8);
 }
 
-on_both!(keras3_files_predict_what_keras_predicts, keras2_files_predict_what_keras_predicts);
+fn simple_rnns_predict_what_keras_predicts(device: &Device) {
+    all_predict_the_same("keras_rnn", device, 5);
+}
+
+on_both!(
+    simple_rnns_predict_what_keras_predicts,
+    keras3_files_predict_what_keras_predicts,
+    keras2_files_predict_what_keras_predicts
+);
 
 /// The model of `make_files_keras.py` and `make_files_keras2.py` by that name, built here.
 fn everything(keras3: bool) -> Sequential {
@@ -194,7 +202,13 @@ fn what_is_not_supported_is_refused_by_name() {
         ("everything.keras", layer(10) + "/class_name", json!("Lambda"), &["Lambda"]),
         ("everything.keras", option(2, "merge_mode"), Value::Null, &["Bidirectional", "merge_mode", "None"]),
         ("everything.keras", option(2, "merge_mode"), json!("max"), &["merge_mode", "max"]),
-        ("everything.keras", option(2, "layer/class_name"), json!("SimpleRNN"), &["SimpleRNN"]),
+        ("everything.keras", option(2, "layer/class_name"), json!("SimpleRNN"), &["SimpleRNN", "recurrent_activation"]),
+        (
+            "everything.keras",
+            option(2, "layer/class_name"),
+            json!("ConvLSTM1D"),
+            &["forward ConvLSTM1D", "SimpleRNN are"],
+        ),
         ("everything.keras", option(2, "layer/config/go_backwards"), json!(true), &["forward", "go_backwards"]),
         ("everything.keras", option(2, "backward_layer/config/units"), json!(4), &["backward", "differs"]),
         ("everything.keras", option(3, "layer/class_name"), json!("LSTM"), &["TimeDistributed", "LSTM"]),
@@ -238,7 +252,31 @@ fn what_is_not_supported_is_refused_by_name() {
             json!("dropout"),
             &["circle"],
         ),
-        ("cells.keras", option(1, "cell/class_name"), json!("SimpleRNNCell"), &["SimpleRNNCell"]),
+        (
+            "cells.keras",
+            option(1, "cell/class_name"),
+            json!("SimpleRNNCell"),
+            &["SimpleRNNCell", "recurrent_activation"],
+        ),
+        ("../keras_rnn/simple.keras", option(1, "return_state"), json!(true), &["SimpleRNN", "return_state"]),
+        ("../keras_rnn/simple.keras", option(1, "stateful"), json!(true), &["SimpleRNN", "stateful"]),
+        ("../keras_rnn/simple.keras", option(1, "activation"), json!("gelu"), &["SimpleRNN", "activation", "gelu"]),
+        ("../keras_rnn/simple.keras", option(1, "unit_forget_bias"), json!(true), &["SimpleRNN", "unit_forget_bias"]),
+        ("../keras_rnn/simple.keras", option(1, "reset_after"), json!(true), &["SimpleRNN", "reset_after"]),
+        ("../keras_rnn/simple.keras", option(2, "use_bias"), json!(false), &["simple_rnn_1/cell/vars/2", "no layer"]),
+        ("../keras_rnn/simple.keras", option(2, "units"), json!(2), &["simple_rnn_1/cell/vars/0", "[4, 2]"]),
+        (
+            "../keras_rnn/simple_masked.keras",
+            option(4, "go_backwards"),
+            json!(true),
+            &["SimpleRNN", "backwards", "masked"],
+        ),
+        (
+            "../keras_rnn/simple_cells.keras",
+            option(1, "cell/config/cells/1/class_name"),
+            json!("GRUCell"),
+            &["GRUCell"],
+        ),
         ("cells.keras", option(2, "cell/config/cells/1/class_name"), json!("Residual"), &["Residual"]),
         ("cells.keras", option(1, "cell/config/reset_after"), json!(false), &["vars/2", "[2, "]),
         ("means.keras", option(2, "data_format"), json!("channels_first"), &["channels_last", "data_format"]),
@@ -515,6 +553,22 @@ fn writable() -> Vec<(&'static str, Sequential)> {
                 .add(Gru::new(4).reset_after(false).bidirectional(true).merge(Merge::Sum).return_sequences(true))
                 .add(Gru::keras(3).activation(Activation::Softsign).gate_activation(hard).recurrent_dropout(0.1)),
         ),
+        (
+            "simple",
+            Sequential::new(4)
+                .add(Rnn::new(3).layers(2).return_sequences(true).input_dropout(0.1).recurrent_dropout(0.2))
+                .add(Rnn::keras(3).bidirectional(true).merge(Merge::Sum).return_sequences(true))
+                .add(Rnn::keras(4).bias(Bias::None).go_backwards(true).return_sequences(true))
+                .add(Rnn::new(3).reverse(true).activation(Activation::Relu)),
+        ),
+        (
+            "masked simple",
+            Sequential::new(4)
+                .add(Masking::new(-1.5))
+                .add(Rnn::new(3).return_sequences(true).repeat_output(true))
+                .add(Rnn::new(4).return_sequences(true))
+                .add(Pool::Last),
+        ),
         ("many", (0..40).fold(Sequential::new(4), |model, _| model.add(Lstm::keras(3).return_sequences(true)))),
     ]
 }
@@ -526,7 +580,7 @@ fn input(config: &str) -> Array3<f32> {
         "masked words" => {
             Array3::from_shape_fn((3, 6, 1), |(n, t, _)| if t > 2 * n + 1 { 0.0 } else { (n + t + 1) as f32 }.min(6.0))
         }
-        "masked" | "masked repeats" | "masked last" | "masked max" => {
+        "masked" | "masked simple" | "masked repeats" | "masked last" | "masked max" => {
             let mut x = draw.array3((3, 6, 4));
             x.slice_mut(s![1, 2.., ..]).fill(-1.5);
             x.slice_mut(s![2, 5.., ..]).fill(-1.5);
@@ -570,6 +624,12 @@ fn what_keras_does_not_have_is_not_written() {
         (Sequential::new(3).add(Lstm::new(4).cell(Cell::Article)), "article"),
         (Sequential::new(3).add(Lstm::new(4).output_activation(Activation::Relu)), "two activations"),
         (Sequential::new(3).add(Lstm::new(4).gate_activation(Activation::KERAS2_HARD_SIGMOID)), "HardSigmoid"),
+        (Sequential::new(3).add(Rnn::new(4).clip(1.0)), "clip of its gates"),
+        (Sequential::new(3).add(Rnn::new(4).heads(2)), "heads"),
+        (Sequential::new(3).add(IndRnn::new(4)), "heads"),
+        (Sequential::new(3).add(MinLstm::new(4)), "another cell"),
+        (Sequential::new(3).add(SLstm::new(4)), "another cell"),
+        (Sequential::new(3).add(Rnn::new(4).activation(Activation::KERAS2_HARD_SIGMOID)), "HardSigmoid"),
         (Sequential::new(3).add(whole().reverse(true)), "reverse"),
         (Sequential::new(3).add(whole().bidirectional(true)).add(Pool::Last), "last step"),
         (Sequential::new(3).add(Masking::new(0.0)).add(whole()).add(Pool::Max), "GlobalMaxPooling1D"),
@@ -626,6 +686,7 @@ const DAMAGED: &[&str] = &[
     "keras/means.keras",
     "keras/functional.keras",
     "keras/masked_functional.h5",
+    "keras_rnn/simple.h5",
     "keras/everything.weights.h5",
     "keras2/cudnn.h5",
     "keras2/everything.keras",

@@ -9,8 +9,8 @@ use ndarray::{Array3, ArrayD};
 use std::path::PathBuf;
 use wgpu_lstm::format::pytorch::{Module, Weights};
 use wgpu_lstm::{
-    Activation, Bias, Cell, Dense, Device, Embedding, Error, Gru, LayerNorm, Lstm, LstmLayer, Merge, Model, Pool,
-    Sequential,
+    Activation, Bias, Cell, Dense, Device, Embedding, Error, Gru, IndRnn, LayerNorm, Lstm, LstmLayer, Merge, MinLstm,
+    Model, Pool, Rnn, SLstm, Sequential,
 };
 
 /// The network's files, and what their names begin with.
@@ -122,7 +122,56 @@ fn outputs_are_those_of_pytorch(device: &Device) {
     }
 }
 
-on_both!(outputs_are_those_of_pytorch, layers_of_computed_parameters, modules_as_the_caller_names_them);
+/// A state dict does not say which nonlinearity an RNN has, a module saved whole does.
+fn plain_recurrent_layers_are_those_of_pytorch(device: &Device) {
+    let expected = fixture("file_pytorch_rnn_expected.safetensors");
+    let x = expected.array3("x");
+    let files = [
+        ("file_pytorch_rnn_module.pt", ["encoder", "decoder", "cell"], "encoder"),
+        ("file_pytorch_rnn_state_dict.pt", ["encoder:rnn(relu)", "decoder:rnn", "cell:rnn(relu)"], "encoder:rnn(relu)"),
+    ];
+    for (file, layers, below) in files {
+        let weights = open(file);
+        for (prefix, name) in layers.into_iter().zip(["encoder", "decoder", "cell"]) {
+            let layer = weights.layer(Some(prefix), device).unwrap();
+            let out = layer.forward(x.view(), None).unwrap();
+            let own = |what: &str| &expected.tensors[&format!("{name}.{what}")];
+            close(&format!("{file}: {prefix} output"), &out.output, own("output"), 1e-6, 1e-6);
+            close(&format!("{file}: {prefix} h_n"), &out.state.h, own("h_n"), 1e-6, 1e-6);
+        }
+        let model = weights.model(&[below, "head"], device).unwrap();
+        let y = model.predict(x.view()).unwrap();
+        close(&format!("{file}: model"), &y, &expected.tensors["model.output"], 2e-6, 2e-6);
+    }
+}
+
+#[test]
+fn nonlinearities_of_rnns_are_found_or_named() {
+    let (module, state) = (open("file_pytorch_rnn_module.pt"), open("file_pytorch_rnn_state_dict.pt"));
+    let found = |weights: &Weights, prefix: &str| weights.recurrent(Some(prefix)).unwrap().to_string();
+    assert_eq!(found(&module, "encoder"), "RNN (ReLU), I = 3, H = 4, L = 2, D = 2");
+    assert_eq!(found(&state, "encoder"), "RNN (tanh), I = 3, H = 4, L = 2, D = 2");
+    assert_eq!(found(&state, "encoder:rnn(relu)"), found(&module, "encoder"));
+    assert_eq!(found(&module, "encoder.:RNN(Tanh)"), found(&state, "encoder"));
+    assert_eq!(found(&module, "decoder"), "RNN (tanh), I = 3, H = 5, L = 1, D = 1, no bias");
+    assert_eq!(found(&module, "cell:rnn"), "RNNCell (ReLU), I = 3, H = 6, L = 1, D = 1");
+    says(state.sequential(&["encoder:gru"]), &["no GRU", "an RNN (tanh), I = 3"]);
+    says(state.sequential(&["encoder:rnn(elu)"]), &["tanh or relu"]);
+    let relu = Module::Rnn { prefix: "encoder".into(), nonlinearity: Some(Activation::Relu) };
+    assert_eq!(state.sequential(&[relu]).unwrap(), module.sequential(&["encoder"]).unwrap());
+    // Beside a layer of another cell, and with weights that are computed
+    let lstm = zeros(&[("l.weight_ih_l0", &[8, 3]), ("l.weight_hh_l0", &[8, 2])]);
+    says(lstm.sequential(&["l:rnn"]), &["no RNN", "an LSTM, I = 3"]);
+    let dropped = zeros(&[("r.module.weight_ih_l0", &[2, 3]), ("r.weight_hh_l0_raw", &[2, 2])]);
+    assert_eq!(found(&dropped, "r.module"), "RNN (tanh), I = 3, H = 2, L = 1, D = 1, no bias");
+}
+
+on_both!(
+    plain_recurrent_layers_are_those_of_pytorch,
+    outputs_are_those_of_pytorch,
+    layers_of_computed_parameters,
+    modules_as_the_caller_names_them
+);
 
 #[test]
 fn numbers_of_every_type_and_stride() {
@@ -162,8 +211,8 @@ fn layers_that_do_not_fit_are_named() {
     refused(&[ih], &["lacks tensor lstm.weight_hh_l0"]);
     refused(&[hh], &["lacks tensor lstm.weight_ih_l0"]);
     refused(&[ih, ("lstm.weight_hh_l0", &[16])], &["lstm.weight_hh_l0", "[16]", "a matrix"]);
-    refused(&[ih, ("lstm.weight_hh_l0", &[2, 2])], &["lstm.weight_hh_l0", "[2, 2]", "plain RNN", "not supported"]);
-    refused(&[ih, ("lstm.weight_hh_l0", &[7, 2])], &["lstm.weight_hh_l0", "[7, 2]", "4H rows"]);
+    refused(&[ih, ("lstm.weight_hh_l0", &[2, 2])], &["lstm.weight_ih_l0", "[8, 3]", "[2, 3] was expected of this RNN"]);
+    refused(&[ih, ("lstm.weight_hh_l0", &[7, 2])], &["lstm.weight_hh_l0", "[7, 2]", "4H rows", "H of an RNN"]);
     refused(&[("lstm.weight_ih_l0", &[6, 3]), hh], &["lstm.weight_ih_l0", "[6, 3]", "[8, 3] was expected"]);
     refused(&[ih, hh, ("lstm.bias_ih_l0", &[8])], &["lacks tensor lstm.bias_hh_l0 of shape [8]"]);
     refused(&[ih, hh, ("lstm.bias_ih_l0", &[8]), ("lstm.bias_hh_l0", &[6])], &["lstm.bias_hh_l0", "[6]", "[8]"]);
@@ -586,10 +635,14 @@ fn layers_that_were_written_are_the_same() {
         Lstm::keras(4).build(&device, 3, 1).unwrap(),
         Gru::new(4).layers(2).build(&device, 3, 1).unwrap(),
         Gru::new(4).bidirectional(true).bias(Bias::Single).build(&device, 3, 1).unwrap(),
+        Rnn::new(4).layers(2).bidirectional(true).build(&device, 3, 1).unwrap(),
+        Rnn::keras(4).activation(Activation::Relu).build(&device, 3, 1).unwrap(),
     ];
     for layer in layers {
         layer.save_pytorch(&file).unwrap();
-        let again = Weights::open(&file).unwrap().layer(None, &device).unwrap();
+        let relu = *layer.config() == Rnn::keras(4).activation(Activation::Relu).into();
+        let prefix = relu.then_some(":rnn(relu)"); // which is no part of the file
+        let again = Weights::open(&file).unwrap().layer(prefix, &device).unwrap();
         // A single bias becomes two, of which one is 0: the same sums.
         assert_eq!(outputs(&again, 3), outputs(&layer, 3), "{:?}", layer.config());
     }
@@ -611,11 +664,18 @@ fn what_pytorch_lacks_is_not_written() {
         Lstm::new(4).reverse(true),
         Lstm::new(4).go_backwards(true),
         Lstm::new(4).zoneout(0.1, 0.1),
+        IndRnn::new(4).into(),
+        MinLstm::new(4).into(),
+        SLstm::new(4).into(),
+        Rnn::new(4).clip(3.0).into(),
+        Rnn::new(4).heads(2).into(),
+        Rnn::new(4).activation(Activation::Softsign).into(),
     ] {
+        let kind = lstm.equations().spec().kind;
         let layer = lstm.clone().build(&Device::cpu(), 3, 0).unwrap();
         says(layer.save_pytorch(&file), &["layer.safetensors", "PyTorch's layers lack"]);
         let model = Sequential::new(3).add(lstm).build(&Device::cpu(), 0).unwrap();
-        says(model.save_pytorch(&file), &["cannot hold lstm"]);
+        says(model.save_pytorch(&file), &[&format!("cannot hold {kind}")]);
         assert!(!file.exists());
     }
 }
@@ -628,12 +688,13 @@ fn models_that_were_written_are_the_same() {
         .add(Lstm::new(4).layers(2).return_sequences(true))
         .add(LayerNorm::new())
         .add(Gru::new(5).return_sequences(true))
+        .add(Rnn::new(3).return_sequences(true))
         .add(Dense::new(2))
         .build(&Device::cpu(), 3)
         .unwrap();
     model.save_pytorch(&pytorch).unwrap();
     let weights = Weights::open(&pytorch).unwrap();
-    let again = weights.model(&["lstm", "layer_norm", "gru", "dense"], &Device::cpu()).unwrap();
+    let again = weights.model(&["lstm", "layer_norm", "gru", "rnn", "dense"], &Device::cpu()).unwrap();
     let x: Array3<f32> = Draw::new(7).array3((2, 5, 3));
     let y = model.predict(x.view()).unwrap();
     assert_eq!(again.predict(x.view()).unwrap(), y);

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use wgpu_lstm::format::onnx::{self, Graph, Value};
 use wgpu_lstm::{
-    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, LayerNorm, Lstm, LstmState, Masking, Merge, Model,
-    Pool, Sequential,
+    Activation, Bias, Cell, Dense, Device, Dropout, Embedding, Gru, IndRnn, LayerNorm, Lstm, LstmState, Masking, Merge,
+    MinLstm, Model, Pool, Rnn, SLstm, Sequential,
 };
 
 /// f32 throughout; sums of some dozens of terms.
@@ -88,10 +88,10 @@ fn check(name: &str, device: &Device) {
     }
 }
 
-/// All LSTM and GRU cases of the onnx package: weights, states and lengths are graph inputs.
+/// All LSTM, GRU and RNN cases of the onnx package: weights, states and lengths are graph inputs.
 fn node_cases(device: &Device) {
     let names = names("node_");
-    assert_eq!(names.len(), 12);
+    assert_eq!(names.len(), 18);
     names.iter().for_each(|name| check(name, device));
 }
 
@@ -126,6 +126,12 @@ fn lifted_layers(device: &Device) {
         close(name, &out.output, &expected.to_owned(), VALUES, VALUES);
         close(name, &out.state.c, outputs["Y_c"].array::<f32>().unwrap(), VALUES, VALUES);
     }
+    let rnn = load("graph_rnn_reverse", device).lift("the_rnn").unwrap();
+    assert_eq!(*rnn.config(), Lstm::from(Rnn::new(4).activation(Activation::Relu).reverse(true)));
+    let [inputs, outputs] = values("graph_rnn_reverse");
+    let x = inputs["X"].array::<f32>().unwrap().view().into_dimensionality::<ndarray::Ix3>().unwrap();
+    let out = rnn.forward(x.permuted_axes([1, 0, 2]), None).unwrap();
+    close("graph_rnn_reverse", &out.state.h, outputs["Y_h"].array::<f32>().unwrap(), VALUES, VALUES);
     // Of a graph inside of If, by the end of the name and by all of it
     let [inputs, outputs] = values("graph_inner");
     let graph = load("graph_inner", device);
@@ -200,6 +206,30 @@ fn models(device: &Device) -> Vec<(&'static str, Model)> {
                 ),
             ),
         ),
+        (
+            "rnn",
+            build(
+                Sequential::new(3)
+                    .add(Rnn::new(4).layers(2).bidirectional(true).return_sequences(true))
+                    .add(Rnn::keras(3).activation(Activation::Relu))
+                    .add(Dense::new(2)),
+            ),
+        ),
+        (
+            "rnn_options",
+            build(
+                Sequential::new(3).add(
+                    Rnn::new(4)
+                        .bidirectional(true)
+                        .bias(Bias::None)
+                        .merge(Merge::Sum)
+                        .clip(0.6)
+                        .activation(Activation::LeakyRelu { alpha: 0.2 })
+                        .return_sequences(true),
+                ),
+            ),
+        ),
+        ("rnn_reverse", build(Sequential::new(3).add(Rnn::new(4).reverse(true).activation(Activation::Linear)))),
         ("softmax", build(Sequential::new(3).add(Lstm::new(4)).add(Dense::new(3).activation(Activation::Softmax)))),
         (
             "logsoftmax",
@@ -290,6 +320,8 @@ fn written_layers(device: &Device) {
         (Lstm::new(4).bias(Bias::None), true),
         (Gru::new(4).layers(2).bidirectional(true).into(), true),
         (Gru::new(4).into(), false),
+        (Rnn::new(4).layers(2).bidirectional(true).into(), true),
+        (Rnn::new(4).activation(Activation::Softsign).into(), false),
     ];
     for (config, with_states) in configs {
         let layer = config.clone().build(device, 3, 1).unwrap();
@@ -377,6 +409,10 @@ fn what_onnx_has_no_operator_for_is_refused_by_name() {
         (Sequential::new(3).add(Masking::new(0.0)).add(Lstm::new(4)), "padding"),
         (Sequential::new(1).add(Embedding::new(5, 3).mask_zero(true)).add(Lstm::new(4)), "padding"),
         (Sequential::new(3).add(Lstm::new(4).layer_norm(true)), "layer normalisation"),
+        (Sequential::new(3).add(Rnn::new(4).heads(2)), "RNN has no heads"),
+        (Sequential::new(3).add(IndRnn::new(4)), "RNN has no heads"),
+        (Sequential::new(3).add(MinLstm::new(4)), "min_lstm cell"),
+        (Sequential::new(3).add(SLstm::new(4)), "s_lstm cell"),
     ] {
         let error = onnx::save(&layers.build(&device, 0).unwrap(), path.path()).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("cannot be written as ONNX"), "{error}");
@@ -599,6 +635,9 @@ fn what_is_not_supported_is_named() {
     says(fails(&[node("Squeeze", &["x"], &["y"], &[ints("axes", &[0])])]), &["attribute axes", "opset 17"]);
     says(fails(&[node("LSTM", &["x", "x", "x"], &["y"], &[int("output_sequence", 1)])]), &["LSTM", "output_sequence"]);
     says(fails(&[node("LSTM", &["x", "x"], &["y"], &[])]), &["input R is missing"]);
+    says(fails(&[node("RNN", &["x", "x", "x"], &["y"], &[int("input_forget", 1)])]), &["RNN", "input_forget"]);
+    says(fails(&[node("RNN", &["x", "x", "x"], &["", "", "y"], &[])]), &["RNN", "outputs"]);
+    says(fails(&[node("RNN", &["x"; 7], &["y"], &[])]), &["RNN", "7 inputs, expected at most 6"]);
     says(fails(&[node("Cast", &["x"], &["y"], &[int("to", 10)])]), &["Cast", "FLOAT16"]);
     says(fails(&[node("Cast", &["x"], &["y"], &[int("to", 99)])]), &["number 99"]);
     says(fails(&[node("Split", &["x"], &["y", "z"], &[int("axis", 1)])]), &["Split", "cannot be split"]);

@@ -41,8 +41,8 @@ struct Arguments {
     #[arg(long = "to", value_enum, value_name = "FORMAT")]
     format: Option<Format>,
     /// Of weights without an architecture (PyTorch): the modules from first to last, by prefix, with what they are where two readings are
-    /// possible, and functions between them, as in emb:embedding,rnn,last,relu,fc,softmax [default: the recurrent layer]; of ONNX: names
-    /// of recurrent nodes [default: the whole graph]
+    /// possible, and functions between them, as in emb:embedding,rnn,last,relu,fc,softmax; encoder:rnn(relu) is an nn.RNN with ReLU
+    /// [default: the recurrent layer]; of ONNX: names of recurrent nodes [default: the whole graph]
     #[arg(long, value_delimiter = ',', value_name = "PREFIX,...")]
     layers: Vec<String>,
     /// Device to compare on

@@ -42,7 +42,7 @@ struct Arguments {
     /// File for the outputs
     #[arg(long, value_name = "FILE.npz", required_unless_present = "list")]
     output: Option<PathBuf>,
-    /// Layer to run where the file has several: the prefix of its tensors' names
+    /// Layer to run where the file has several: the prefix of its tensors' names; PREFIX:rnn(relu) for an nn.RNN with ReLU
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     /// Steps of each sequence, integers [B]

@@ -41,6 +41,10 @@ CASES = [
     ("keras/masked_largest.keras", "words.keras"),
     ("keras2/masked_sequences.h5", "older.keras"),
     ("keras/means.keras", "means.safetensors"),
+    ("keras_rnn/simple.keras", "simple.onnx"),
+    ("keras_rnn/simple_directions.keras", "directions.onnx"),
+    ("keras_rnn/simple_masked.keras", "simple_masked.keras"),
+    ("onnx/pytorch_rnn_linear_script_12.onnx", "rnn.keras"),
 ]
 
 

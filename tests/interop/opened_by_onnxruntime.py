@@ -63,7 +63,7 @@ def reference(model, inputs):
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         several = attributes.get("direction", b"forward") != b"forward"
         special = "activations" in attributes or "clip" in attributes or "input_forget" in attributes
-        if node.op_type in ("LSTM", "GRU") and (several or special):
+        if node.op_type in ("LSTM", "GRU", "RNN") and (several or special):
             return None
     return ReferenceEvaluator(model).run(None, inputs)
 

@@ -5,7 +5,7 @@ use super::chain::{Link, MOST};
 use super::settings::{LayerConfig, class};
 use super::weights::{Form, Source};
 use crate::activation::Activation;
-use crate::layer::{Bias, Dense, Dropout, Embedding, Gru, Layer, LayerNorm, Lstm, Masking, Merge, Pool};
+use crate::layer::{Bias, Dense, Dropout, Embedding, Gru, Layer, LayerNorm, Lstm, Masking, Merge, Pool, Rnn};
 use serde_json::{Map, Value};
 
 /// The network so far.
@@ -116,7 +116,7 @@ impl Network {
         self.expect(&settings, link.class)?;
         self.check_mask(&settings, link)?;
         match link.class {
-            "LSTM" | "GRU" | "CuDNNLSTM" | "CuDNNGRU" => {
+            "LSTM" | "GRU" | "SimpleRNN" | "CuDNNLSTM" | "CuDNNGRU" => {
                 let unit = unit(&settings, link.class, self.version.keras3)?;
                 let lstm = self.sequence_options(&settings, unit.lstm)?;
                 settings.done()?;
@@ -242,6 +242,7 @@ impl Network {
             "Embedding" => Some((Flow::Indices, "indices [B, T]")),
             "LSTM"
             | "GRU"
+            | "SimpleRNN"
             | "CuDNNLSTM"
             | "CuDNNGRU"
             | "RNN"
@@ -261,7 +262,8 @@ impl Network {
 
     /// Refuses layers that look at a mask but get another than the one that belongs to their input.
     fn check_mask(&self, settings: &LayerConfig, link: &Link) -> Result<()> {
-        let looks = matches!(link.class, "LSTM" | "GRU" | "RNN" | "Bidirectional" | "GlobalAveragePooling1D");
+        let looks =
+            matches!(link.class, "LSTM" | "GRU" | "SimpleRNN" | "RNN" | "Bidirectional" | "GlobalAveragePooling1D");
         match link.masked.filter(|&masked| looks && masked != self.masked) {
             None => Ok(()),
             Some(true) => settings.refuse("is given a mask, but no layer below it makes one for its input"),
@@ -333,8 +335,8 @@ impl Network {
             let mut options = options.clone();
             let runs = options.insert("go_backwards".into(), false.into());
             let settings = LayerConfig::new(of, &options)?;
-            if !matches!(class, "LSTM" | "GRU" | "CuDNNLSTM" | "CuDNNGRU") {
-                return settings.refuse("is not supported there; LSTM and GRU are");
+            if !matches!(class, "LSTM" | "GRU" | "SimpleRNN" | "CuDNNLSTM" | "CuDNNGRU") {
+                return settings.refuse("is not supported there; LSTM, GRU and SimpleRNN are");
             }
             if runs.is_some_and(|runs| runs != backwards) {
                 return settings.refuse(format!("has go_backwards = {}, which is not supported", !backwards));
@@ -403,7 +405,8 @@ impl Network {
             let kind = match *class {
                 "LSTMCell" => "LSTM",
                 "GRUCell" => "GRU",
-                _ => return below.refuse("is not supported there; LSTMCell and GRUCell are"),
+                "SimpleRNNCell" => "SimpleRNN",
+                _ => return below.refuse("is not supported there; LSTMCell, GRUCell and SimpleRNNCell are"),
             };
             let unit = unit(&below, kind, self.version.keras3)?;
             below.done()?;
@@ -463,20 +466,23 @@ fn inner<'a>(settings: &LayerConfig<'a>, key: &'a str) -> Result<(&'a str, &'a M
     }
 }
 
-/// Units, activations, biases and dropout of an LSTM or GRU.
+/// Units, activations, biases and dropout of an LSTM, GRU or SimpleRNN.
 fn unit(settings: &LayerConfig, class: &str, keras3: bool) -> Result<Unit> {
     let units = settings.size("units")?;
     let cudnn = class.starts_with("CuDNN");
     let bias = cudnn || settings.flag("use_bias", true)?;
-    let (activation, gate) = if cudnn {
-        (Activation::Tanh, Activation::Sigmoid)
-    } else {
-        (self::activation(settings, "activation", keras3)?, self::activation(settings, "recurrent_activation", keras3)?)
+    let single = if bias { Bias::Single } else { Bias::None };
+    let activation = if cudnn { Activation::Tanh } else { self::activation(settings, "activation", keras3)? };
+    // A SimpleRNN has no gate.
+    let gate = match class {
+        "SimpleRNN" | "CuDNNLSTM" | "CuDNNGRU" => Activation::Sigmoid,
+        _ => self::activation(settings, "recurrent_activation", keras3)?,
     };
-    let forget = settings.flag("unit_forget_bias", true)?;
-    let (lstm, form) = if class.ends_with("LSTM") {
-        let bias = if bias { Bias::Single } else { Bias::None };
-        (Lstm::keras(units).bias(bias).unit_forget_bias(forget), Form::Lstm)
+    let (lstm, form) = if class == "SimpleRNN" {
+        (Rnn::keras(units).bias(single).into(), Form::Rnn)
+    } else if class.ends_with("LSTM") {
+        let forget = settings.flag("unit_forget_bias", true)?;
+        (Lstm::keras(units).bias(single).unit_forget_bias(forget), Form::Lstm)
     } else {
         // Files older than the option have a reset gate before the product.
         let after = cudnn || settings.flag("reset_after", false)?;

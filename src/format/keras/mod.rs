@@ -2,7 +2,7 @@
 //! zip), `.weights.h5` (weights alone), and the older `.h5` of Keras 1 and 2, which Keras 3 still writes.
 //!
 //! **Read** are Sequential models, and functional ones that are one straight chain, of InputLayer, Embedding, Masking, LSTM, GRU,
-//! CuDNNLSTM, CuDNNGRU, RNN of LSTMCell, GRUCell or a stack of them, Bidirectional, Dense, TimeDistributed(Dense), Dropout,
+//! SimpleRNN, CuDNNLSTM, CuDNNGRU, RNN of LSTMCell, GRUCell, SimpleRNNCell or a stack of them, Bidirectional, Dense, TimeDistributed(Dense), Dropout,
 //! LayerNormalization, Activation (right after a Dense), Flatten (of vectors), GlobalAveragePooling1D and GlobalMaxPooling1D, in
 //! float32. They predict what Keras predicts, for any T, in masked steps, too: there, recurrent layers repeat their last output unless
 //! `zero_output_for_mask` is set (see [`Lstm::repeat_output`](crate::Lstm::repeat_output)). A layer or an option beyond that is an error that names it; what only matters for training from

@@ -82,7 +82,8 @@ pub(super) fn outline(plans: &[Node]) -> Vec<KerasLayer> {
             // The layer below returns its last step alone.
             Layer::Pool(Pool::Last) if at > 0 && gives_last(&plans[at - 1].layer) => {}
             Layer::Pool(Pool::Last) => {
-                let why = "takes the last step, which Keras has as an option of an LSTM or GRU that runs forward right below it";
+                let why = "takes the last step, which Keras has as an option of an LSTM, GRU or SimpleRNN that runs forward right \
+                           below it";
                 add("Lambda", Err(why.into()), vec![]);
             }
         }
@@ -120,6 +121,7 @@ fn recurrent(
     let (class, form) = match lstm.cell {
         Cell::Gru => ("GRU", Form::Gru),
         Cell::GruResetBefore => ("GRU", Form::GruResetBefore),
+        Cell::Rnn => ("SimpleRNN", Form::Rnn),
         // Those that Keras does not have are refused with their options.
         _ => ("LSTM", Form::Lstm),
     };
@@ -151,7 +153,7 @@ fn recurrent(
                 _ => "concat",
             };
             let options = options.map(|mut options| {
-                options["name"] = class.to_lowercase().into();
+                options["name"] = snake(class).into();
                 json!({"merge_mode": merge, "layer": serialized(class, options)})
             });
             let source = |direction, path: &str| Source::new(at, level, direction, path, form);
@@ -194,7 +196,9 @@ fn options(lstm: &Lstm) -> Result<Value> {
     } = &lstm.options;
     match lstm {
         _ if lstm.cell == Cell::Article => no("the article's cell"),
-        _ if lstm.cell != Cell::Standard && !lstm.is_gru() => no("another cell than an LSTM's or a GRU's"),
+        _ if !matches!(lstm.cell, Cell::Standard | Cell::Rnn) && !lstm.is_gru() => {
+            no("another cell than an LSTM's, a GRU's or a SimpleRNN's")
+        }
         _ if *heads > 1 => no("heads of recurrent weights"),
         _ if projection.is_some() => no("a projection"),
         _ if *layer_norm => no("layer normalisation inside"),
@@ -202,7 +206,7 @@ fn options(lstm: &Lstm) -> Result<Value> {
         _ if *coupled => no("coupled gates"),
         _ if clip.is_some() => no("a clip of its gates"),
         _ if cell_clip.is_some() => no("a clip of its cell state"),
-        _ if !lstm.is_gru() && activation != output_activation => {
+        _ if lstm.cell == Cell::Standard && activation != output_activation => {
             no("two activations, of the candidate and of the cell state")
         }
         _ if *weight_dropout > 0.0 => no("dropout of recurrent weights"),
@@ -212,14 +216,16 @@ fn options(lstm: &Lstm) -> Result<Value> {
             let mut options = json!({
                 "units": lstm.hidden,
                 "activation": keras_name(*activation)?,
-                "recurrent_activation": keras_name(*gate_activation)?,
                 "use_bias": lstm.bias.count() > 0,
                 "dropout": input_dropout,
                 "recurrent_dropout": recurrent_dropout,
             });
+            if lstm.cell != Cell::Rnn {
+                options["recurrent_activation"] = keras_name(*gate_activation)?.into();
+            }
             if lstm.is_gru() {
                 options["reset_after"] = (lstm.cell == Cell::Gru).into();
-            } else {
+            } else if lstm.cell == Cell::Standard {
                 options["unit_forget_bias"] = (*forget_bias).into();
             }
             Ok(options)

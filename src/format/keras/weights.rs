@@ -27,6 +27,8 @@ pub(super) enum Form {
     Gru,
     /// The same with bias `[3u]`, of a GRU whose reset gate comes before the product.
     GruResetBefore,
+    /// kernel [I, u], recurrent [u, u], bias `[u]`, of a SimpleRNN.
+    Rnn,
     /// kernel [I, units], bias `[units]`.
     Dense,
     /// gamma `[F]` if it scales, beta `[F]` if it centers.
@@ -52,7 +54,9 @@ impl Source {
     /// Number of arrays for a layer.
     pub fn count(&self, layer: &Layer) -> usize {
         match (self.form, layer) {
-            (Form::Lstm | Form::Gru | Form::GruResetBefore, Layer::Lstm(lstm)) => 2 + (lstm.bias.count() > 0) as usize,
+            (Form::Lstm | Form::Gru | Form::GruResetBefore | Form::Rnn, Layer::Lstm(lstm)) => {
+                2 + (lstm.bias.count() > 0) as usize
+            }
             (Form::Dense, Layer::Dense(dense)) => 1 + dense.bias as usize,
             (Form::Norm { scale, center }, _) => scale as usize + center as usize,
             _ => 1,
@@ -87,7 +91,7 @@ impl Source {
             (Form::Embedding, Layer::Embedding(embedding)) => {
                 vec![next("embeddings")?.of(&[embedding.entries, embedding.features])?.named(name("weight"))]
             }
-            (Form::Lstm | Form::Gru | Form::GruResetBefore, Layer::Lstm(lstm)) => {
+            (Form::Lstm | Form::Gru | Form::GruResetBefore | Form::Rnn, Layer::Lstm(lstm)) => {
                 let order = self.gates();
                 let (gates, units) = (order.len(), lstm.hidden);
                 // A level above the first takes what the one below gives.
@@ -96,8 +100,8 @@ impl Source {
                 let kernel = next("kernel")?.of(&[inputs, columns])?;
                 let recurrent = next("recurrent kernel")?.of(&[units, columns])?;
                 let bias = if lstm.bias.count() > 0 { Some(next("bias")?) } else { None };
-                let cudnn =
-                    self.form != Form::GruResetBefore && bias.as_ref().is_some_and(|bias| bias.shape == [2 * columns]);
+                let cudnn = matches!(self.form, Form::Lstm | Form::Gru)
+                    && bias.as_ref().is_some_and(|bias| bias.shape == [2 * columns]);
                 let tensor = |kind: &str, shape: Vec<usize>, values: Vec<f32>| HostTensor {
                     name: name(&format!("{kind}_l{}{}", self.level, self.direction)),
                     shape,
@@ -169,7 +173,7 @@ impl Source {
                 let HostTensor { shape, values, .. } = get("weight")?;
                 vec![array(shape, values)]
             }
-            (Form::Lstm | Form::Gru | Form::GruResetBefore, Layer::Lstm(lstm)) => {
+            (Form::Lstm | Form::Gru | Form::GruResetBefore | Form::Rnn, Layer::Lstm(lstm)) => {
                 let order = self.gates();
                 let (gates, units) = (order.len(), lstm.hidden);
                 let columns = gates * units;
@@ -192,15 +196,15 @@ impl Source {
                 let mut all = vec![kernel("weight_ih")?, kernel("weight_hh")?];
                 match (self.form, lstm.bias.count()) {
                     (_, 0) => {}
-                    (Form::Lstm | Form::GruResetBefore, 1) => all.push(array(vec![columns], vector("bias_ih")?)),
-                    (Form::Lstm | Form::GruResetBefore, _) => {
-                        let both = vector("bias_ih")?.iter().zip(vector("bias_hh")?).map(|(a, b)| a + b).collect();
-                        all.push(array(vec![columns], both));
-                    }
-                    (_, biases) => {
+                    (Form::Gru, biases) => {
                         let mut both = vector("bias_ih")?;
                         both.extend(if biases == 2 { vector("bias_hh")? } else { vec![0.0; columns] });
                         all.push(array(vec![2, columns], both));
+                    }
+                    (_, 1) => all.push(array(vec![columns], vector("bias_ih")?)),
+                    (_, _) => {
+                        let both = vector("bias_ih")?.iter().zip(vector("bias_hh")?).map(|(a, b)| a + b).collect();
+                        all.push(array(vec![columns], both));
                     }
                 }
                 all
@@ -211,7 +215,11 @@ impl Source {
 
     /// Keras's place of each of our gates: i, f, g, o are i, f, c, o; r, z, n are the second, first and third of z, r, h.
     fn gates(&self) -> &'static [usize] {
-        if matches!(self.form, Form::Gru | Form::GruResetBefore) { &[1, 0, 2] } else { &[0, 1, 2, 3] }
+        match self.form {
+            Form::Gru | Form::GruResetBefore => &[1, 0, 2],
+            Form::Rnn => &[0],
+            _ => &[0, 1, 2, 3],
+        }
     }
 }
 
@@ -260,6 +268,8 @@ mod tests {
             ("GRU", "gru"),
             ("LSTMCell", "lstm_cell"),
             ("GRUCell", "gru_cell"),
+            ("SimpleRNN", "simple_rnn"),
+            ("SimpleRNNCell", "simple_rnn_cell"),
             ("RNN", "rnn"),
             ("Dense", "dense"),
             ("Bidirectional", "bidirectional"),

@@ -1,8 +1,8 @@
-//! [ONNX](https://onnx.ai/onnx/) files: graphs made of LSTM, GRU and what surrounds them in exports of PyTorch and Keras run
+//! [ONNX](https://onnx.ai/onnx/) files: graphs made of LSTM, GRU, RNN and what surrounds them in exports of PyTorch and Keras run
 //! here; from any other graph the recurrent nodes can be lifted as layers; models are written for other runtimes.
 //!
 //! Recurrent nodes run on the device, everything else on the host. Operator sets 7 to 28 of the default domain are read.
-//! Supported, with all their attributes but those of training: LSTM, GRU, Add, Cast, Clip, Concat, Constant, ConstantOfShape, Div,
+//! Supported, with all their attributes but those of training: LSTM, GRU, RNN, Add, Cast, Clip, Concat, Constant, ConstantOfShape, Div,
 //! Dropout, Elu, Expand, Flatten, Gather, Gemm, HardSigmoid, Identity, LayerNormalization, LeakyRelu, LogSoftmax, MatMul, Mul,
 //! ReduceMax, ReduceMean, ReduceProd, ReduceSum, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Softplus, Softsign, Split, Squeeze, Sub, Tanh,
 //! ThresholdedRelu, Transpose, Unsqueeze, on f32, f64, i32, i64 and bool. What else a graph holds is named when it is asked to
@@ -82,7 +82,7 @@ pub struct RecurrentNode {
     /// Its name, as [`Graph::lift`] takes it: that of its first output where it has none; of a node in a graph inside of a node, it
     /// begins with that node's name and attribute.
     pub name: String,
-    /// LSTM or GRU.
+    /// LSTM, GRU or RNN.
     pub op: &'static str,
     /// Features that it takes, where its weights are constant.
     pub input: Option<usize>,

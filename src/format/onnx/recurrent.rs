@@ -1,7 +1,7 @@
-//! LSTM and GRU nodes: their attributes and inputs as layers of this crate, which run on the device.
+//! LSTM, GRU and RNN nodes: their attributes and inputs as layers of this crate, which run on the device.
 //!
-//! [LSTM](https://onnx.ai/onnx/operators/onnx__LSTM.html) and [GRU](https://onnx.ai/onnx/operators/onnx__GRU.html) have D
-//! directions and G gates (4 or 3): X [T, B, I], W [D, G·H, I], R [D, G·H, H], B [D, 2·G·H], sequence_lens `[B]`, initial_h
+//! [LSTM](https://onnx.ai/onnx/operators/onnx__LSTM.html), [GRU](https://onnx.ai/onnx/operators/onnx__GRU.html) and
+//! [RNN](https://onnx.ai/onnx/operators/onnx__RNN.html) have D directions and G gates (4, 3 or 1): X [T, B, I], W [D, G·H, I], R [D, G·H, H], B [D, 2·G·H], sequence_lens `[B]`, initial_h
 //! and initial_c [D, B, H], P [D, 3H]; Y [T, D, B, H], Y_h and Y_c [D, B, H]. With `layout` 1 the batch comes first.
 
 use super::activation::Named;
@@ -44,6 +44,7 @@ fn engine(error: Error) -> Wrong {
 pub(super) enum RecurrentOp {
     Lstm,
     Gru,
+    Rnn,
 }
 
 impl RecurrentOp {
@@ -51,6 +52,7 @@ impl RecurrentOp {
         match op {
             "LSTM" => Some(RecurrentOp::Lstm),
             "GRU" => Some(RecurrentOp::Gru),
+            "RNN" => Some(RecurrentOp::Rnn),
             _ => None,
         }
     }
@@ -59,6 +61,7 @@ impl RecurrentOp {
         match self {
             RecurrentOp::Lstm => "LSTM",
             RecurrentOp::Gru => "GRU",
+            RecurrentOp::Rnn => "RNN",
         }
     }
 
@@ -67,8 +70,26 @@ impl RecurrentOp {
         match self {
             RecurrentOp::Lstm => &[0, 2, 3, 1],
             RecurrentOp::Gru => &[1, 0, 2],
+            RecurrentOp::Rnn => &[0],
         }
     }
+
+    /// Activations of a direction: f, g, h of an LSTM, f, g of a GRU, f of an RNN, each by its place in a layer.
+    pub fn activations(self) -> &'static [Place] {
+        match self {
+            RecurrentOp::Lstm => &[Place::Gate, Place::Candidate, Place::Output],
+            RecurrentOp::Gru => &[Place::Gate, Place::Candidate],
+            RecurrentOp::Rnn => &[Place::Candidate],
+        }
+    }
+}
+
+/// Places of activations in a recurrent layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Gate,
+    Candidate,
+    Output,
 }
 
 /// The index of each peephole i, f, o in a file's order i, o, f.
@@ -100,7 +121,7 @@ pub(super) type Inputs<'a> = [Option<&'a Arc<Value>>];
 #[derive(Clone, Debug, PartialEq)]
 struct Direction {
     reverse: bool,
-    /// f, g, h of an LSTM; f, g of a GRU; `None` for the defaults.
+    /// As many as [`RecurrentOp::activations`]; `None` for the defaults.
     activations: Option<Vec<crate::Activation>>,
 }
 
@@ -149,7 +170,7 @@ impl Recurrent {
                 return Err(format!("attribute direction is \"{other}\"; forward, reverse, bidirectional are known"));
             }
         };
-        let each = if kind == RecurrentOp::Lstm { 3 } else { 2 };
+        let each = kind.activations().len();
         let activations = activations(a, each * reverse.len())?;
         let of = |k: usize| activations.as_ref().map(|all| all[k * each..(k + 1) * each].to_vec());
         let directions =
@@ -194,11 +215,12 @@ impl Recurrent {
         let one = |direction: &Direction| {
             let mut lstm = Lstm::new(hidden).bias(if self.bias { Bias::Double } else { Bias::None });
             lstm = lstm.cell(cell_of(self.kind, self.reset_after));
-            if let Some(activations) = &direction.activations {
-                lstm = lstm.gate_activation(activations[0]).candidate_activation(activations[1]);
-                if let Some(&output) = activations.get(2) {
-                    lstm = lstm.output_activation(output);
-                }
+            for (place, &activation) in self.kind.activations().iter().zip(direction.activations.iter().flatten()) {
+                lstm = match place {
+                    Place::Gate => lstm.gate_activation(activation),
+                    Place::Candidate => lstm.candidate_activation(activation),
+                    Place::Output => lstm.output_activation(activation),
+                };
             }
             if let Some(clip) = self.clip {
                 lstm = lstm.clip(clip);
@@ -409,6 +431,7 @@ fn cell_of(kind: RecurrentOp, reset_after: bool) -> Cell {
         (RecurrentOp::Lstm, _) => Cell::Standard,
         (RecurrentOp::Gru, true) => Cell::Gru,
         (RecurrentOp::Gru, false) => Cell::GruResetBefore,
+        (RecurrentOp::Rnn, _) => Cell::Rnn,
     }
 }
 
@@ -418,6 +441,7 @@ pub(super) fn node_of(cell: Cell) -> Outcome<(RecurrentOp, bool)> {
         Cell::Standard => Ok((RecurrentOp::Lstm, false)),
         Cell::Gru => Ok((RecurrentOp::Gru, true)),
         Cell::GruResetBefore => Ok((RecurrentOp::Gru, false)),
+        Cell::Rnn => Ok((RecurrentOp::Rnn, false)),
         Cell::Article => Err("ONNX has no operator for the article's cell".into()),
         cell => Err(format!("a layer of the {} cell cannot be written", cell.spec().name)),
     }

@@ -4,7 +4,7 @@
 use super::activation::written;
 use super::call::Outcome;
 use super::proto::*;
-use super::recurrent::{self, RecurrentOp};
+use super::recurrent::{self, Place, RecurrentOp};
 use super::tensor;
 use super::value::{Element, Value};
 use crate::activation::Activation;
@@ -28,7 +28,7 @@ const IR_VERSION: i64 = 8;
 const LARGEST: usize = i32::MAX as usize;
 
 /// Writes a model: its input is "input" [B, T, I], its output "output" [B, T, F] or [B, F], with any B and T. Recurrent layers
-/// become LSTM and GRU nodes; dropout, which does nothing outside of training, is left out. The file is written beside its place
+/// become LSTM, GRU and RNN nodes; dropout, which does nothing outside of training, is left out. The file is written beside its place
 /// and renamed.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub fn save(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     writer.finish(path, inputs, vec![port(OUTPUT, output)])
 }
 
-/// Writes a bare LSTM or GRU: "input" [B, T, I] to "output" [B, T, D·H], "h_n" [L·D, B, H] and, of an LSTM, "c_n" [L·D, B, H],
+/// Writes a bare LSTM, GRU or RNN: "input" [B, T, I] to "output" [B, T, D·H], "h_n" [L·D, B, H] and, of an LSTM, "c_n" [L·D, B, H],
 /// from initial states of 0. Batch-first, whatever the layer is.
 ///
 /// # Errors
@@ -457,15 +457,17 @@ fn attributes(lstm: &Lstm) -> Outcome<Vec<AttributeProto>> {
         (false, false) => "forward",
     };
     let mut all = vec![int("hidden_size", lstm.hidden as i64), text("direction", direction)];
-    let mut each = vec![gate_activation, activation];
-    if kind == RecurrentOp::Gru {
-        all.push(int("linear_before_reset", reset_after.into()));
-    } else {
-        each.push(output_activation);
-        all.extend(coupled.then(|| int("input_forget", 1)));
-    }
+    all.extend((kind == RecurrentOp::Gru).then(|| int("linear_before_reset", reset_after.into())));
+    all.extend(coupled.then(|| int("input_forget", 1))); // of an LSTM
     all.extend(clip.map(|clip| float("clip", clip)));
-    if each.iter().zip([Activation::Sigmoid, Activation::Tanh, Activation::Tanh]).any(|(&own, usual)| own != usual) {
+    // Each with the operator's default
+    let each = kind.activations().iter().map(|place| match place {
+        Place::Gate => (gate_activation, Activation::Sigmoid),
+        Place::Candidate => (activation, Activation::Tanh),
+        Place::Output => (output_activation, Activation::Tanh),
+    });
+    let (each, usual): (Vec<_>, Vec<_>) = each.unzip();
+    if each != usual {
         // A cell's activation has a name even where it is none.
         let nothing = ("Affine", Some(1.0), Some(0.0));
         let named = each.iter().map(|&activation| written(activation).unwrap_or(nothing));

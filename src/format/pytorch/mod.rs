@@ -52,6 +52,8 @@ pub use module::Module;
 pub use recurrent::Recurrent;
 
 use super::number::Number;
+use crate::activation::Activation;
+use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::layer::HostTensor;
 use crate::memory;
@@ -80,6 +82,8 @@ pub struct Weights {
     by_name: HashMap<String, usize>,
     /// Parameters that follow from tensors; they are taken before tensors of their names.
     derived: BTreeMap<String, Derived>,
+    /// The `nonlinearity` of modules in a module saved whole, by prefix.
+    nonlinearities: HashMap<String, String>,
     /// Contents of the file that are no tensors, to follow a message on what it lacks.
     about: String,
 }
@@ -123,11 +127,11 @@ impl Weights {
         let contents = match Container::of(&bytes).map_err(refuse)? {
             Container::Zip => container::zip(&bytes).and_then(|saved| state::contents(&saved)),
             Container::Legacy => container::legacy(&bytes).and_then(|saved| state::contents(&saved)),
-            Container::Safetensors => safetensors(&bytes).map(|tensors| Contents { tensors, quantised: None }),
+            Container::Safetensors => safetensors(&bytes).map(|tensors| Contents { tensors, ..Contents::default() }),
         }
         .map_err(refuse)?;
         let about = contents.about_quantised();
-        let tensors = contents.tensors;
+        let Contents { tensors, nonlinearities, .. } = contents;
         let mut by_name = HashMap::new();
         let mut elements = 0usize;
         for (index, tensor) in tensors.iter().enumerate() {
@@ -146,7 +150,7 @@ impl Weights {
             }
         }
         let derived = derived::find(&tensors);
-        Ok(Weights { path: path.into(), bytes, tensors, by_name, derived, about })
+        Ok(Weights { path: path.into(), bytes, tensors, by_name, derived, nonlinearities, about })
     }
 
     /// All tensors, in the file's order, then parameters that are computed from them and of which the file has no copy.
@@ -337,24 +341,29 @@ impl Weights {
         self.groups().into_keys().collect()
     }
 
-    /// The recurrent layer under a prefix (a last dot may be left out); without one, the only one that there is.
+    /// The recurrent layer under a prefix (a last dot may be left out); without one, the only one that there is. Of an nn.RNN
+    /// `prefix:rnn(relu)` says the nonlinearity, which only a module saved whole has in the file; see [`Module::Rnn`].
     ///
     /// # Errors
     /// None or several, with their prefixes; a tensor that is missing, too many or of another shape than follows from the others.
     pub fn recurrent(&self, prefix: Option<&str>) -> Result<Recurrent> {
-        let mut groups = self.groups();
-        let prefix = match (prefix, groups.keys().next()) {
-            (Some(prefix), _) => prefix.strip_suffix('.').unwrap_or(prefix),
-            (None, Some(&only)) if groups.len() == 1 => only,
+        let groups = self.groups();
+        match (prefix, groups.keys().next()) {
+            (Some(text), _) => match Module::parse(text, |prefix| self.holds(prefix)) {
+                Ok(Module::Rnn { prefix, nonlinearity }) => self.recurrent_with(&prefix, nonlinearity),
+                _ => self.recurrent_with(text.strip_suffix('.').unwrap_or(text), None),
+            },
+            (None, Some(only)) if groups.len() == 1 => self.recurrent_with(only, None),
             (None, _) => {
                 let held = self.held(&groups);
-                return Err(self.refuse(if groups.is_empty() {
-                    held
-                } else {
-                    format!("{held}; name one by its prefix")
-                }));
+                Err(self.refuse(if groups.is_empty() { held } else { format!("{held}; name one by its prefix") }))
             }
-        };
+        }
+    }
+
+    /// The recurrent layer under a prefix; of an RNN, with the nonlinearity that is asked for, or else the file's.
+    fn recurrent_with(&self, prefix: &str, nonlinearity: Option<Activation>) -> Result<Recurrent> {
+        let mut groups = self.groups();
         self.no_adapter(prefix)?;
         let Some(own) = groups.remove(prefix) else {
             return Err(self.refuse(format!("has no recurrent layer under \"{prefix}\"; it {}", self.held(&groups))));
@@ -362,7 +371,11 @@ impl Weights {
         for kind in own.keys() {
             self.readable(&under(prefix, kind)).map_err(|reason| self.refuse(reason))?;
         }
-        let found = find(prefix, &own).map_err(|reason| self.refuse(reason))?;
+        let mut found = find(prefix, &own).map_err(|reason| self.refuse(reason))?;
+        if found.config.cell == Cell::Rnn {
+            let activation = nonlinearity.map_or_else(|| self.nonlinearity(prefix), Ok)?;
+            found.config = found.config.candidate_activation(activation);
+        }
         let needed: Vec<String> = found.tensors().iter().map(|(_, kind, _)| under(prefix, kind)).collect();
         let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
         let start = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
@@ -378,6 +391,14 @@ impl Weights {
             ))),
             None => Ok(found),
         }
+    }
+
+    /// The nonlinearity of the RNN under a prefix; tanh where the file does not say it.
+    fn nonlinearity(&self, prefix: &str) -> Result<Activation> {
+        let Some(word) = self.nonlinearities.get(prefix) else { return Ok(Activation::Tanh) };
+        module::nonlinearity(word).ok_or_else(|| {
+            self.refuse(format!("has an RNN under \"{prefix}\" of nonlinearity \"{word}\"; tanh and relu are read"))
+        })
     }
 
     fn held(&self, groups: &BTreeMap<&str, Shapes>) -> String {

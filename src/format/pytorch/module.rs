@@ -13,6 +13,7 @@ use crate::layer::{LayerNorm, Pool};
 /// | `rnn` | [`Module::Named`] | what lies under `rnn.`, where names and shapes allow one reading only |
 /// | `emb:embedding` | [`Module::Embedding`] | `nn.Embedding` |
 /// | `rnn:lstm`, `rnn:gru` | [`Module::Lstm`], [`Module::Gru`] | `nn.LSTM`, `nn.GRU`, `nn.LSTMCell`, `nn.GRUCell` |
+/// | `rnn:rnn`, `rnn:rnn(relu)` | [`Module::Rnn`] | `nn.RNN`, `nn.RNNCell`, with `nonlinearity="relu"` |
 /// | `fc:linear` | [`Module::Linear`] | `nn.Linear` |
 /// | `norm:layernorm`, `norm:layernorm(1e-6)` | [`Module::LayerNorm`] | `nn.LayerNorm(F)`, with `eps=1e-6` |
 /// | `last` | [`Pool::Last`] | `y[:, -1]` of an output `y` [B, T, F] |
@@ -56,6 +57,14 @@ pub enum Module {
     Lstm(String),
     /// The `nn.GRU` or `nn.GRUCell` of this prefix; it gives its output sequence.
     Gru(String),
+    /// The `nn.RNN` or `nn.RNNCell` of this prefix; it gives its output sequence.
+    Rnn {
+        /// Prefix of its tensors' names.
+        prefix: String,
+        /// PyTorch's `nonlinearity`, [`Activation::Tanh`] or [`Activation::Relu`]; `None` for what the file says, or tanh: only a
+        /// module saved whole says it.
+        nonlinearity: Option<Activation>,
+    },
     /// The `nn.Linear` of this prefix, with or without a bias; also an embedding's weight that a decoder shares.
     Linear(String),
     /// The `nn.LayerNorm` over the last axis of this prefix, with or without a bias.
@@ -102,7 +111,7 @@ impl From<Activation> for Module {
 }
 
 /// Words of modules that have weights, for messages.
-const OF_WEIGHTS: &str = "embedding, lstm, gru, linear and layernorm";
+const OF_WEIGHTS: &str = "embedding, lstm, gru, rnn, linear and layernorm";
 /// Words of functions, for messages.
 pub(super) const FUNCTIONS: &str = "last, mean, max, sum, final, relu, sigmoid, tanh, hardsigmoid, softsign, softplus, elu, leakyrelu, \
                                     threshold, softmax, logsoftmax and dropout";
@@ -155,6 +164,15 @@ fn word_and_number(text: &str) -> (String, Option<Result<f32, String>>) {
     (word.trim().replace('_', "").to_ascii_lowercase(), number)
 }
 
+/// An nn.RNN's nonlinearity by PyTorch's word for it.
+pub(super) fn nonlinearity(word: &str) -> Option<Activation> {
+    match word {
+        "tanh" => Some(Activation::Tanh),
+        "relu" => Some(Activation::Relu),
+        _ => None,
+    }
+}
+
 /// The function of a word; None where it is no function's.
 fn function(text: &str) -> Option<Result<Module, String>> {
     let (word, number) = word_and_number(text);
@@ -193,6 +211,14 @@ fn function(text: &str) -> Option<Result<Module, String>> {
 
 /// The module of a prefix and a word; None where the word says none.
 fn of_weights(prefix: &str, text: &str) -> Option<Result<Module, String>> {
+    let lower = text.to_ascii_lowercase();
+    if let Some(word) = lower.strip_prefix("rnn(").and_then(|rest| rest.strip_suffix(')')) {
+        let nonlinearity = nonlinearity(word.trim());
+        return Some(match nonlinearity {
+            Some(_) => Ok(Module::Rnn { prefix: prefix.into(), nonlinearity }),
+            None => Err(format!("cannot be read by \"{prefix}:{text}\": an nn.RNN has the nonlinearity tanh or relu")),
+        });
+    }
     let (word, number) = word_and_number(text);
     let module = match word.as_str() {
         "layernorm" => {
@@ -202,6 +228,7 @@ fn of_weights(prefix: &str, text: &str) -> Option<Result<Module, String>> {
         "embedding" => Module::Embedding(prefix.into()),
         "lstm" => Module::Lstm(prefix.into()),
         "gru" => Module::Gru(prefix.into()),
+        "rnn" => Module::Rnn { prefix: prefix.into(), nonlinearity: None },
         "linear" => Module::Linear(prefix.into()),
         _ => return None,
     };
@@ -233,6 +260,8 @@ mod tests {
             ("leaky_relu(0.2)", Activation::LeakyRelu { alpha: 0.2 }.into()),
             ("threshold(0.5)", Activation::ThresholdedRelu { alpha: 0.5 }.into()),
             ("n:layernorm(1e-6)", Module::LayerNorm { prefix: "n".into(), epsilon: 1e-6 }),
+            ("r:rnn", Module::Rnn { prefix: "r".into(), nonlinearity: None }),
+            ("r:RNN(ReLU)", Module::Rnn { prefix: "r".into(), nonlinearity: Some(Activation::Relu) }),
             ("n:LayerNorm", Module::LayerNorm { prefix: "n".into(), epsilon: 1e-5 }),
             ("dropout", Module::Dropout),
             ("dropout(0.5)", Module::Dropout),
@@ -248,6 +277,7 @@ mod tests {
             ("elu(x)", "\"x\" is no number"),
             ("threshold", "takes a number"),
             ("e:embedding(3)", "takes no number"),
+            ("r:rnn(elu)", "tanh or relu"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

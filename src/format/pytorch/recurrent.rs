@@ -1,5 +1,6 @@
 //! Recurrent layers by the names and shapes of their tensors.
 
+use crate::activation::Activation;
 use crate::cell::Cell;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::layer::HostTensor;
@@ -11,9 +12,13 @@ use std::collections::{BTreeMap, HashSet};
 
 /// A recurrent layer that was found by the names and shapes of its tensors: an
 /// [`nn.LSTM`](https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html), an
-/// [`nn.GRU`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html), or one of their cells. Its `Display` says what it is.
+/// [`nn.GRU`](https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html), an
+/// [`nn.RNN`](https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html), or one of their cells. Its `Display` says what it is.
 ///
-/// Dropout between layers is no part of a state dict; here it is 0, which is what inference has.
+/// Dropout between layers is no part of a state dict; here it is 0, which is what inference has. Nor is the `nonlinearity` of an
+/// nn.RNN: it is tanh, unless the file is a module saved whole, which says it, or the caller does ([`Weights::recurrent`]).
+///
+/// [`Weights::recurrent`]: super::Weights::recurrent
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrent {
     pub(super) prefix: String,
@@ -29,7 +34,7 @@ impl Recurrent {
         &self.prefix
     }
 
-    /// Sizes, layers, directions, projection and biases; of [`Cell::Gru`] for a GRU.
+    /// Sizes, layers, directions, projection and biases; of [`Cell::Gru`] for a GRU, of [`Cell::Rnn`] for an RNN.
     pub fn config(&self) -> &Lstm {
         &self.config
     }
@@ -54,17 +59,25 @@ impl Recurrent {
 impl std::fmt::Display for Recurrent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Lstm { cell, hidden, layers, bias, options, .. } = &self.config;
-        let kind = match (cell, self.cell) {
-            (Cell::Gru, false) => "GRU",
-            (Cell::Gru, true) => "GRUCell",
-            (_, false) => "LSTM",
-            (_, true) => "LSTMCell",
-        };
-        write!(f, "{kind}, I = {}, H = {hidden}, L = {layers}, D = {}", self.input, self.config.directions())?;
+        f.write_str(class(*cell))?;
+        f.write_str(if self.cell { "Cell" } else { "" })?;
+        if *cell == Cell::Rnn {
+            f.write_str(if options.activation == Activation::Relu { " (ReLU)" } else { " (tanh)" })?;
+        }
+        write!(f, ", I = {}, H = {hidden}, L = {layers}, D = {}", self.input, self.config.directions())?;
         if let Some(projection) = options.projection {
             write!(f, ", P = {projection}")?;
         }
         f.write_str(if *bias == Bias::None { ", no bias" } else { "" })
+    }
+}
+
+/// PyTorch's class of a cell, without its module.
+pub(super) fn class(cell: Cell) -> &'static str {
+    match cell {
+        Cell::Gru => "GRU",
+        Cell::Rnn => "RNN",
+        _ => "LSTM",
     }
 }
 
@@ -127,15 +140,17 @@ pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
         let (projection, hidden) = matrix("weight_hr")?;
         (Lstm::new(hidden).projection(projection), hidden)
     } else {
-        let config = Lstm::new(width);
-        (if rows == width.saturating_mul(3) { config.cell(Cell::Gru) } else { config }, width)
+        let cell = match (rows / width, rows % width) {
+            (1, 0) => Cell::Rnn,
+            (3, 0) => Cell::Gru,
+            _ => Cell::Standard,
+        };
+        (Lstm::new(width).cell(cell), width)
     };
-    let gates = if config.cell == Cell::Gru { 3 } else { 4 };
-    if hidden.checked_mul(gates) != Some(rows) {
+    if hidden.checked_mul(config.cell.spec().recurrent_gates.len()) != Some(rows) {
         let name = under(prefix, &kind("weight_hh"));
-        let plain = if rows == width { "; it is of a plain RNN, which is not supported" } else { "" };
         return Err(format!(
-            "has tensor {name} of shape {:?}; 4H rows of an LSTM or 3H of a GRU were expected, H = {hidden}{plain}",
+            "has tensor {name} of shape {:?}; 4H rows of an LSTM, 3H of a GRU or H of an RNN were expected, H = {hidden}",
             [rows, width]
         ));
     }
@@ -168,10 +183,11 @@ pub(super) fn find(prefix: &str, own: &Shapes) -> Result<Recurrent, String> {
     }
 }
 
-/// Options of a layer that PyTorch's `nn.LSTM` and `nn.GRU` do not have, in words.
+/// Options of a layer that PyTorch's `nn.LSTM`, `nn.GRU` and `nn.RNN` do not have, in words.
 #[cfg(not(target_arch = "wasm32"))]
 fn lacking(lstm: &Lstm) -> Vec<&'static str> {
     let plain = Options::default();
+    let rnn = lstm.cell == Cell::Rnn;
     // Fields are all named, so that none is forgotten that comes later. What acts in training alone, and where weights start, is no
     // matter here.
     let Options {
@@ -200,8 +216,8 @@ fn lacking(lstm: &Lstm) -> Vec<&'static str> {
     [
         (lstm.cell == Cell::Article, "the article's cell"),
         (
-            !matches!(lstm.cell, Cell::Standard | Cell::Article) && !lstm.is_gru(),
-            "another cell than an LSTM's or a GRU's",
+            !matches!(lstm.cell, Cell::Standard | Cell::Article | Cell::Rnn) && !lstm.is_gru(),
+            "another cell than an LSTM's, a GRU's or an RNN's",
         ),
         (*heads > 1, "heads of recurrent weights"),
         (lstm.cell == Cell::GruResetBefore, "a reset gate before the product"),
@@ -211,7 +227,8 @@ fn lacking(lstm: &Lstm) -> Vec<&'static str> {
         (clip.is_some(), "a clip of its gates"),
         (cell_clip.is_some(), "a clip of its cell state"),
         (*gate_activation != plain.gate_activation, "another gate activation than sigmoid"),
-        (*activation != plain.activation, "another activation than tanh"),
+        (*activation != plain.activation && !rnn, "another activation than tanh"),
+        (rnn && !matches!(activation, Activation::Tanh | Activation::Relu), "another activation than tanh or ReLU"),
         (*output_activation != plain.output_activation, "another output activation than tanh"),
         (*merge != plain.merge, "directions that are merged otherwise than side by side"),
         (*reverse, "reverse"),
@@ -223,7 +240,7 @@ fn lacking(lstm: &Lstm) -> Vec<&'static str> {
     .collect()
 }
 
-/// A layer's tensors as `nn.LSTM` or `nn.GRU` take them, from those of the crate.
+/// A layer's tensors as `nn.LSTM`, `nn.GRU` or `nn.RNN` take them, from those of the crate.
 ///
 /// # Errors
 /// An option that PyTorch's layers do not have.
@@ -232,7 +249,8 @@ pub(super) fn for_pytorch(lstm: &Lstm, tensors: Vec<HostTensor>) -> Result<Vec<H
     let lacking = lacking(lstm);
     if !lacking.is_empty() {
         return Err(format!(
-            "has {}, which PyTorch's layers lack; nn.LSTM and nn.GRU have layers, directions, biases and, of an LSTM, a projection",
+            "has {}, which PyTorch's layers lack; nn.LSTM, nn.GRU and nn.RNN have layers, directions, biases and, of an LSTM, a \
+             projection",
             lacking.join(", ")
         ));
     }

@@ -2,7 +2,7 @@
 
 use super::Weights;
 use super::module::{FUNCTIONS, Module};
-use super::recurrent::{Recurrent, parted, under};
+use super::recurrent::{Recurrent, class, parted, under};
 use crate::activation::Activation;
 use crate::cell::Cell;
 use crate::error::Result;
@@ -150,8 +150,8 @@ impl Weights {
                         (_, Found::Pool(pool)) => layers.push(((*pool).into(), None)),
                         _ => {
                             return Err(self.refuse(
-                                "cannot give a final state (\"final\"): there is no nn.LSTM or nn.GRU right before it; \"last\" takes \
-                                 the last step of any sequence"
+                                "cannot give a final state (\"final\"): there is no nn.LSTM, nn.GRU or nn.RNN right before it; \"last\" \
+                                 takes the last step of any sequence"
                                     .into(),
                             ));
                         }
@@ -211,6 +211,7 @@ impl Weights {
             | Module::Embedding(prefix)
             | Module::Lstm(prefix)
             | Module::Gru(prefix)
+            | Module::Rnn { prefix, .. }
             | Module::Linear(prefix)
             | Module::LayerNorm { prefix, .. } => prefix.clone(),
             Module::Pool(Pool::Last) => "last".into(),
@@ -225,21 +226,22 @@ impl Weights {
 
     /// A module as the file has it; `None` for the identity.
     fn found(&self, module: &Module) -> Result<Option<Found>> {
-        let recurrent = |prefix: &str, gru: bool| {
-            let found = self.recurrent(Some(prefix))?;
-            match (found.config.cell == Cell::Gru, gru) {
-                (true, false) => Err(self.refuse(format!("has no LSTM under \"{prefix}\"; it is a {found}"))),
-                (false, true) => Err(self.refuse(format!("has no GRU under \"{prefix}\"; it is an {found}"))),
-                _ => Ok(Found::Recurrent(found)),
+        let recurrent = |prefix: &str, cell: Cell, nonlinearity: Option<Activation>| {
+            let found = self.recurrent_with(trimmed(prefix), nonlinearity)?;
+            if found.config.cell == cell {
+                return Ok(Found::Recurrent(found));
             }
+            let article = if found.config.cell == Cell::Gru { "a" } else { "an" };
+            Err(self.refuse(format!("has no {} under \"{prefix}\"; it is {article} {found}", class(cell))))
         };
         Ok(Some(match module {
             Module::Dropout => return Ok(None),
             Module::Pool(pool) => Found::Pool(*pool),
             Module::Final => Found::Final,
             Module::Activation(activation) => Found::Activation(*activation),
-            Module::Lstm(prefix) => recurrent(trimmed(prefix), false)?,
-            Module::Gru(prefix) => recurrent(trimmed(prefix), true)?,
+            Module::Lstm(prefix) => recurrent(prefix, Cell::Standard, None)?,
+            Module::Gru(prefix) => recurrent(prefix, Cell::Gru, None)?,
+            Module::Rnn { prefix, nonlinearity } => recurrent(prefix, Cell::Rnn, *nonlinearity)?,
             Module::Embedding(prefix) => {
                 let prefix = trimmed(prefix);
                 match self.plain(prefix, "nn.Embedding")? {
@@ -272,9 +274,9 @@ impl Weights {
     /// The module under a prefix, where there is one reading; of a matrix without a bias neighbours say more.
     fn guessed(&self, prefix: &str) -> Result<Found> {
         if self.groups().contains_key(prefix) {
-            let found = self.recurrent(Some(prefix))?;
+            let found = self.recurrent_with(prefix, None)?;
             if self.shape(&under(prefix, "weight")).is_some() {
-                let kind = if found.config.cell == Cell::Gru { "gru" } else { "lstm" };
+                let kind = class(found.config.cell).to_ascii_lowercase();
                 return Err(self.refuse(format!(
                     "has a recurrent module and a weight under \"{prefix}\"; say \"{prefix}:{kind}\" or \"{prefix}:linear\""
                 )));

@@ -21,6 +21,8 @@ const TENSOR: usize = 8;
 pub(super) struct Contents {
     /// All tensors, in the file's order. Of a checkpoint that has a `state_dict` they are those of it.
     pub tensors: Vec<Tensor>,
+    /// The `nonlinearity` of modules that say one, by their names.
+    pub nonlinearities: HashMap<String, String>,
     /// Place of the first weights that are packed for PyTorch's quantised kernels, and what holds them.
     pub quantised: Option<(String, String)>,
 }
@@ -146,6 +148,10 @@ impl Walk<'_> {
         self.spend(1 + attributes.len(), name)?;
         if self.pickle.entry(state, "_parameters").is_none() {
             return Ok(());
+        }
+        if let Some(word) = self.pickle.entry(state, "nonlinearity").and_then(|word| self.pickle.text(word)) {
+            // Of a word of any length, which modules may share, as much as a message shows
+            self.found.nonlinearities.insert(name.into(), word.chars().take(20).collect());
         }
         for table in ["_parameters", "_buffers", "_modules"] {
             if let Some(entries) = self.pickle.entry(state, table).and_then(|table| self.pickle.dict(table)) {

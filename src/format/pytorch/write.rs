@@ -11,7 +11,8 @@ use std::path::Path;
 impl LstmLayer {
     /// Writes a safetensors file whose tensors
     /// [`nn.LSTM.load_state_dict`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.load_state_dict)
-    /// (`nn.GRU`'s for a GRU) takes, for a module of the same sizes. A single bias becomes two, of which the second is 0.
+    /// (`nn.GRU`'s for a GRU, `nn.RNN`'s for an RNN) takes, for a module of the same sizes; an nn.RNN's `nonlinearity` is no part of
+    /// it. A single bias becomes two, of which the second is 0.
     ///
     /// ```python
     /// lstm = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)

@@ -54,7 +54,7 @@ fn keras3_files_predict_what_keras_predicts(device: &Device) {
 }
 
 fn keras2_files_predict_what_keras_predicts(device: &Device) {
-    all_predict_the_same("keras2", device, 8);
+    all_predict_the_same("keras2", device, 9);
 }
 
 fn simple_rnns_predict_what_keras_predicts(device: &Device) {

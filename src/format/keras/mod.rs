@@ -9,8 +9,8 @@
 //! here on (initialisers, regularisers, constraints, `trainable`, the optimiser) is not taken over. [`describe`] lists what a file
 //! holds and what of it is not supported.
 //!
-//! **Written** is `.keras`, for Keras 3. It has one bias for each gate of an LSTM, so two of PyTorch's are added. A stack becomes
-//! several layers, with Dropout between them where the stack drops. What Keras does not have (projection, peepholes, zoneout, ...)
+//! **Written** is `.keras`, for Keras 3. It has one bias for each gate of an LSTM and one for a SimpleRNN, so two of PyTorch's are added.
+//! A stack becomes several layers, with Dropout between them where the stack drops. What Keras does not have (projection, peepholes, zoneout, ...)
 //! is an error that names it.
 //!
 //! Files are not trusted: nothing in them is executed, and every size is held against the bytes that are there. Weights unpack to at

@@ -1,8 +1,9 @@
 //! Weights of [PyTorch](https://docs.pytorch.org/docs/stable/notes/serialization.html): what `torch.save` writes (zip archives,
 //! and pickles as before PyTorch 1.6), Lightning's checkpoints, and safetensors.
 //!
-//! Such files hold tensors by name and no architecture. [`Weights`] finds the recurrent layers among them by names and shapes, and
-//! gives them as layers or, with the modules around them, as a model ([`Module`] says how modules are named):
+//! Such files hold tensors by name and no architecture. [`Weights`] finds the recurrent layers among them by names and shapes
+//! (nn.LSTM, nn.GRU, nn.RNN and their cells), and gives them as layers or, with the modules around them, as a model ([`Module`] says
+//! how modules are named):
 //!
 //! ```
 //! use ndarray::Array3;

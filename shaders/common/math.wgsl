@@ -1,6 +1,6 @@
 // σ and tanh, accurate in both tails: computed, and saved by cells, from the small side (near a limit, the distance from it), since
 // f32 has too few digits near 1.
-// Twin of src/saturating.rs, which says more.
+// Twin of src/real/saturating.rs, which says more.
 
 // An activation in a forward step, and as the backward step restores it from `saved`.
 struct Activated {

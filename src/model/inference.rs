@@ -24,8 +24,8 @@ impl Model {
         wait::block_on(self.evaluate_async(x, y, None))
     }
 
-    /// [`Model::evaluate`] for sequences that end before step `lengths[n]`, as in [`Fit::lengths`]: steps past their ends do not
-    /// count.
+    /// [`Model::evaluate`] for sequences that end before step `lengths[n]`, as in [`Fit::lengths`](crate::Fit::lengths): steps past
+    /// their ends do not count.
     ///
     /// # Errors
     /// As [`Model::fit`].
@@ -41,7 +41,8 @@ impl Model {
     }
 
     /// [`Model::evaluate`] in batches of `batch_size`, each of which continues from the states of the one before, as
-    /// [`Fit::stateful`] trains: the states begin at zero and are carried from batch to batch. [`Model::stream`] predicts so.
+    /// [`Fit::stateful`](crate::Fit::stateful) trains: the states begin at zero and are carried from batch to batch.
+    /// [`Model::stream`] predicts so.
     ///
     /// # Errors
     /// As [`Model::fit`]; a batch size that does not divide N.

@@ -13,7 +13,7 @@ pub enum Purpose<'a> {
     Evaluate {
         /// The loss.
         loss: &'a Loss,
-        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`](super::NetworkPlan::row_weights).
         weighted: bool,
     },
     /// The loss, the gradients and the optimiser's step.
@@ -22,7 +22,7 @@ pub enum Purpose<'a> {
         loss: &'a Loss,
         /// The optimiser, with clipping and regularisers.
         update: &'a Update,
-        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`].
+        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`](super::NetworkPlan::row_weights).
         weighted: bool,
     },
 }
@@ -53,7 +53,7 @@ impl Batch {
         Batch { ragged, ..self }
     }
 
-    /// Continues from another batch: recurrent layers begin with the states in [`NetworkPlan::states`] and leave their final states
+    /// Continues from another batch: recurrent layers begin with the states in [`NetworkPlan::states`](super::NetworkPlan::states) and leave their final states
     /// there. No gradient flows through them (Williams and Peng 1990). [`Purpose::Stream`] is always stateful.
     pub fn stateful(self, stateful: bool) -> Batch {
         Batch { stateful, ..self }

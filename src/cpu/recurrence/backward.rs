@@ -11,7 +11,6 @@ use crate::cpu::{Args, Pick};
 use crate::kernel::{self, Call, ScanBackwardConstants, widened};
 use crate::random::bits;
 use crate::real::Real;
-use crate::simd::dispatch;
 use std::ops::Range;
 
 /// Inputs of a backward pass that all tiles share.
@@ -77,14 +76,8 @@ impl<F: Real> BackwardPass<'_, F> {
             let later = step + 1 < steps || p.has_next == 1;
             if let (true, Some(weights)) = (later, weights) {
                 // Gradient through the later step's product.
-                dispatch(Product {
-                    state: own.dg,
-                    grouped: own.grouped,
-                    terms: gates,
-                    weights,
-                    out: own.dh,
-                    columns: count,
-                });
+                Product { state: own.dg, grouped: own.grouped, terms: gates, weights, out: own.dh, columns: count }
+                    .compute();
             } else {
                 own.dh.fill(F::zero());
             }

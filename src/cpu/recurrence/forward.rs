@@ -11,7 +11,6 @@ use crate::cpu::{Args, Pick};
 use crate::kernel::{self, Call, ScanForwardConstants, widened};
 use crate::random::bits;
 use crate::real::Real;
-use crate::simd::dispatch;
 use std::ops::Range;
 
 /// Inputs of a forward pass that all tiles share.
@@ -81,14 +80,15 @@ impl<F: Real> ForwardPass<'_, F> {
         own.rh.fill(F::zero());
         for step in 0..steps {
             if let Some(weights) = weights {
-                dispatch(Product {
+                Product {
                     state: own.h,
                     grouped: own.grouped,
                     terms: width,
                     weights,
                     out: own.rh,
                     columns: columns.len(),
-                });
+                }
+                .compute();
             }
             for (row, b) in rows.clone().enumerate() {
                 let at = ((step * directions + direction) * batch + b) * xw_row;

@@ -132,26 +132,16 @@ impl Operator for Dense {
             let ((from, a_offset), (to, c_offset)) = (x.at(part.start), y.at(part.start));
             let rows = part.len() as u32 * site.batch;
             let product = kernel::Matmul {
-                m: rows,
-                n: output,
-                k: input,
-                accumulate: 0,
                 m_split: site.batch,
-                k_split: input,
                 a_offset,
                 a_m_hi: x.step as i32,
                 a_m_lo: x.row as i32,
-                a_k_hi: 0,
-                a_k_lo: 1,
-                b_offset: 0,
-                b_k_hi: 0,
                 b_k_lo: 1,
                 b_n: input as i32,
                 c_offset,
                 c_m_hi: y.step as i32,
                 c_m_lo: y.row as i32,
-                part: 0,
-                c_part: 0,
+                ..kernel::Matmul::plain(rows, output, input)
             };
             plan.matmul(product, from, weights[0], to);
             let bias = self.bias.then_some(weights[1]);
@@ -189,26 +179,16 @@ impl Trace for DenseTrace {
             apply_backward(plan, self.layer.activation, [rows, output], (made, y_at), (to, dy_at));
             let accumulate = (index > 0 || plan.adds()) as u32;
             let dw = kernel::Matmul {
-                m: output,
-                n: input,
-                k: rows,
                 accumulate,
-                m_split: output,
                 k_split: site.batch,
                 a_offset: dy_at,
-                a_m_hi: 0,
                 a_m_lo: 1,
                 a_k_hi: dy.step as i32,
                 a_k_lo: dy.row as i32,
                 b_offset: x_at,
                 b_k_hi: x.step as i32,
                 b_k_lo: x.row as i32,
-                b_n: 1,
-                c_offset: 0,
-                c_m_hi: 0,
-                c_m_lo: input as i32,
-                part: 0,
-                c_part: 0,
+                ..kernel::Matmul::plain(output, input, rows)
             };
             plan.matmul(dw, to, from, gradients[0]);
             if self.layer.bias {
@@ -219,26 +199,14 @@ impl Trace for DenseTrace {
             if let Some(dx) = dx.first() {
                 let (target, c_offset) = dx.at(part.start);
                 let product = kernel::Matmul {
-                    m: rows,
-                    n: input,
-                    k: output,
-                    accumulate: 0,
                     m_split: site.batch,
-                    k_split: output,
                     a_offset: dy_at,
                     a_m_hi: dy.step as i32,
                     a_m_lo: dy.row as i32,
-                    a_k_hi: 0,
-                    a_k_lo: 1,
-                    b_offset: 0,
-                    b_k_hi: 0,
-                    b_k_lo: input as i32,
-                    b_n: 1,
                     c_offset,
                     c_m_hi: dx.step as i32,
                     c_m_lo: dx.row as i32,
-                    part: 0,
-                    c_part: 0,
+                    ..kernel::Matmul::plain(rows, input, output)
                 };
                 plan.matmul(product, to, weights[0], target);
             }

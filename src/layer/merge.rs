@@ -6,7 +6,7 @@ use crate::kernel::{self, MergeConstants};
 use crate::plan::Role;
 use crate::schedule::{Builder, Sequence};
 
-/// Merges two directions [.., 2K] to [.., K].
+/// Merges two directions [.., 2K] to [.., K], unless they stay side by side.
 pub(super) fn merge(builder: &mut Builder, name: &str, how: Merge, x: &Sequence, batch: u32) -> Result<Sequence> {
     let Some(kind) = how.kernel() else { return Ok(x.clone()) };
     let width = x.features / 2;
@@ -29,6 +29,7 @@ pub(super) fn unmerge(
     batch: u32,
 ) -> Result<Sequence> {
     let Some(kind) = how.kernel() else { return Ok(dy.clone()) };
+    builder.section(format!("{name} merge backward"));
     let width = dy.features;
     let dx = builder.sequence(&format!("{name}.d merged"), [x.steps, batch, 2 * width], 0, Role::Scratch)?;
     for part in x.parts(&dx) {

@@ -6,7 +6,7 @@
 use super::merge::{merge, unmerge};
 use super::operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Trace, Upstream};
 use super::tensor::{DeviceTensor, Initial, Layout, Parameter};
-use super::{Init, Lstm, Merge};
+use super::{Init, Lstm};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::plan::{BufferId, Capabilities, Strategy};
@@ -118,10 +118,7 @@ impl Operator for Lstm {
             Some(y) => y.clone(),
             None => recurrence::last_step(plan, &sizes, top)?,
         };
-        let y = match self.options.merge {
-            Merge::Concat => apart.clone(),
-            how => merge(plan, &site.name, how, &apart, site.batch)?,
-        };
+        let y = merge(plan, &site.name, self.options.merge, &apart, site.batch)?;
         Ok(Output::new(y, RecurrentTrace { layer: self.clone(), sizes, layers, apart }))
     }
 }
@@ -155,65 +152,49 @@ impl Lstm {
     /// Device tensors of layer `k` of the stack, in the order of [`Lstm::stack_weights`].
     fn layer_tensors(&self, name: &str, k: usize, input: usize) -> Vec<DeviceTensor> {
         let (cell, hidden) = (self.spec(), self.hidden);
-        // A device tensor holds the parameters of each direction: kind, columns, inputs.
-        let gates = |tensor: &str, kinds: &[(&str, &'static [usize], Option<usize>)]| {
+        // A device tensor holds the parameters of each direction: kind, shape, layout.
+        let tensor = |tensor: &str, kinds: &[(&str, Vec<usize>, Layout)]| {
             let parameters = self.each_direction().flat_map(|direction| {
-                kinds.iter().map(move |&(kind, columns, inputs)| {
-                    let shape: Vec<usize> = [columns.len() * hidden].into_iter().chain(inputs).collect();
-                    let initial = self.initial(kind, &shape);
+                kinds.iter().map(move |(kind, shape, layout)| {
                     let name = format!("{name}.{kind}_l{k}{direction}");
-                    Parameter { name, shape, layout: Layout::Gates(columns), initial }
+                    Parameter { name, shape: shape.clone(), layout: *layout, initial: self.initial(kind, shape) }
                 })
             });
             DeviceTensor::new(format!("{name}.l{k}.{tensor}"), parameters.collect())
         };
-        let plain = |tensor: &str, kinds: &[(&str, Vec<usize>)]| {
-            let parameters = self.each_direction().flat_map(|direction| {
-                kinds.iter().map(move |(kind, shape)| {
-                    let name = format!("{name}.{kind}_l{k}{direction}");
-                    Parameter { name, shape: shape.clone(), layout: Layout::Plain, initial: self.initial(kind, shape) }
-                })
-            });
-            DeviceTensor::new(format!("{name}.l{k}.{tensor}"), parameters.collect())
-        };
-        let mut vectors = vec![("bias_ih", cell.input_gates, None), ("bias_hh", cell.recurrent_gates, None)];
+        let vector = |kind, gates: &'static [usize]| (kind, vec![gates.len() * hidden], Layout::Gates(gates));
+        let plain = |kind, shape| (kind, shape, Layout::Plain);
+        let mut vectors = vec![vector("bias_ih", cell.input_gates), vector("bias_hh", cell.recurrent_gates)];
         vectors.truncate(self.bias.count());
         if cell.extra {
-            vectors.push(("peephole", PEEPHOLES, None));
+            vectors.push(vector("peephole", PEEPHOLES));
         }
-        let mut tensors = vec![
-            gates("w", &[("weight_ih", cell.input_gates, Some(input))]),
-            self.recurrent_tensor(gates("r", &[("weight_hh", cell.recurrent_gates, Some(self.width()))])),
-            gates("bias", &vectors),
-        ];
+        let w = ("weight_ih", vec![cell.input_gates.len() * hidden, input], Layout::Gates(cell.input_gates));
+        let r = self.recurrent_weights().map(|(shape, layout)| ("weight_hh", shape, layout));
+        let mut tensors = vec![tensor("w", &[w]), tensor("r", r.as_slice()), tensor("bias", &vectors)];
         if self.options.layer_norm {
-            tensors.push(gates("norm x", &[("norm_ih", GATES, None)]));
-            tensors.push(gates("norm h", &[("norm_hh", GATES, None)]));
-            tensors.push(plain("norm c", &[("norm_c_weight", vec![hidden]), ("norm_c_bias", vec![hidden])]));
+            tensors.push(tensor("norm x", &[vector("norm_ih", GATES)]));
+            tensors.push(tensor("norm h", &[vector("norm_hh", GATES)]));
+            let both = [plain("norm_c_weight", vec![hidden]), plain("norm_c_bias", vec![hidden])];
+            tensors.push(tensor("norm c", &both));
         }
         if let Some(projection) = self.options.projection {
-            tensors.push(plain("projection", &[("weight_hr", vec![projection, hidden])]));
+            tensors.push(tensor("projection", &[plain("weight_hr", vec![projection, hidden])]));
         }
         tensors
     }
 
-    /// R; block-diagonal with several heads: [heads, G·H/heads, H/heads]; with as many heads as units and one gate, `[H]`.
-    fn recurrent_tensor(&self, tensor: DeviceTensor) -> DeviceTensor {
+    /// Shape and layout of R, if the cell has one: [G·H, K]; with several heads block-diagonal, [heads, G·H/heads, H/heads]; with as
+    /// many heads as units and one gate, `[H]`.
+    fn recurrent_weights(&self) -> Option<(Vec<usize>, Layout)> {
         let (gates, heads) = (self.spec().recurrent_gates, self.head_count());
         let units = self.hidden / heads;
-        let DeviceTensor { name, mut parameters, .. } = tensor;
-        if gates.is_empty() {
-            parameters.clear();
+        match (gates.len() * units, heads) {
+            (0, _) => None,
+            (rows, 1) => Some((vec![rows, self.width()], Layout::Gates(gates))),
+            (1, _) => Some((vec![heads], Layout::Heads { gates, units, heads })),
+            (rows, _) => Some((vec![heads, rows, units], Layout::Heads { gates, units, heads })),
         }
-        for parameter in parameters.iter_mut().filter(|_| heads > 1) {
-            parameter.layout = Layout::Heads { gates, units, heads };
-            parameter.shape = match gates.len() * units {
-                1 => vec![heads],
-                rows => vec![heads, rows, units],
-            };
-            parameter.initial = self.initial("weight_hh", &parameter.shape);
-        }
-        DeviceTensor::new(name, parameters)
     }
 
     /// Initial values of a kind of parameter.
@@ -271,11 +252,7 @@ struct RecurrentTrace {
 impl Trace for RecurrentTrace {
     fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>> {
         let Upstream { dy, weights, gradients, states, wants_dx } = upstream;
-        let mut dy = dy.clone();
-        if self.layer.options.merge != Merge::Concat {
-            plan.section(format!("{} merge backward", site.name));
-            dy = unmerge(plan, &site.name, self.layer.options.merge, &self.apart, &dy, site.batch)?;
-        }
+        let dy = unmerge(plan, &site.name, self.layer.options.merge, &self.apart, dy, site.batch)?;
         let dy = match self.layer.return_sequences {
             true => recurrence::Upstream::Whole(dy),
             false => recurrence::Upstream::Last(dy),

@@ -88,7 +88,9 @@ pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequenti
 /// by this path.
 pub use ndarray;
 pub use plan::{Capabilities, Strategy};
-pub use train::{Clip, Curve, Loss, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay};
+pub use train::{
+    Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
+};
 
 /// The code of `docs/guide/`, run as documentation tests.
 #[cfg(doctest)]

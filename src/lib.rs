@@ -94,3 +94,15 @@ pub use plan::{Capabilities, Strategy};
 pub use train::{
     Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
 };
+
+/// The code of `docs/guide/`, run as documentation tests.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/guide/background_fit.md")]
+    mod background_fit {}
+    #[cfg(feature = "pytorch")]
+    #[doc = include_str!("../docs/guide/pytorch_to_stream.md")]
+    mod pytorch_to_stream {}
+    #[doc = include_str!("../docs/guide/serving.md")]
+    mod serving {}
+}

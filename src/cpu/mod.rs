@@ -13,7 +13,7 @@ mod team;
 mod workers;
 
 pub use buffer::{Buffer, Shared};
-pub(crate) use product::matmul;
+pub(crate) use product::{batch_matmul, matmul};
 pub(crate) use recurrence::{KeyAndLengths, scan_backward, scan_forward, time};
 pub(crate) use team::WORTH_A_THREAD;
 pub use team::{Team, Threads};

@@ -70,10 +70,18 @@ pub enum Bound<'a, F> {
 }
 
 impl<F> Bound<'_, F> {
-    fn buffer(&self) -> &Buffer<F> {
+    pub(crate) fn buffer(&self) -> &Buffer<F> {
         match self {
             Bound::Read(buffer) => buffer,
             Bound::Write(buffer) => buffer,
+        }
+    }
+
+    /// The same for the time of a call.
+    pub(crate) fn again(&mut self) -> Bound<'_, F> {
+        match self {
+            Bound::Read(buffer) => Bound::Read(buffer),
+            Bound::Write(buffer) => Bound::Write(buffer),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Start with `recurrence/forward.rs`: it is the algorithm.
 
+mod batch_product;
 mod builder;
 pub(crate) mod recurrence;
 mod sequence;

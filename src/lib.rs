@@ -80,8 +80,8 @@ pub use fit::{
 };
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Add, Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool,
-    Rnn, SLstm,
+    Add, Attention, AttentionPool, AttentionScore, Average, Bias, Concat, Dense, Dropout, Embedding, Gru, IndRnn, Init,
+    Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Pool, Repeat, Rnn, SLstm,
 };
 pub use model::{
     Decode, Decoder, Decoding, Evaluate, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model,

@@ -13,6 +13,7 @@
 //! }
 //! ```
 
+mod batch_norm;
 mod call;
 mod carries;
 mod declare;
@@ -35,10 +36,16 @@ mod region;
 mod regularisation;
 mod reset;
 mod scan;
+mod shift;
 mod softmax;
+mod window_pool;
 
 pub(crate) use self::half::widened;
 pub use self::half::{HALF, Half};
+pub use batch_norm::{
+    BATCH_MOMENTS, BATCH_NORM_BACKWARD, BATCH_NORM_FORWARD, BATCH_NORM_SUMS, BATCH_NORM_UPDATE, BatchMoments,
+    BatchMomentsConstants, BatchNormBackward, BatchNormConstants, BatchNormForward, BatchNormSums, BatchNormUpdate,
+};
 pub use call::Call;
 pub use carries::Carries;
 pub use declare::{Constant, Constants, NoConstants, Params};
@@ -67,7 +74,12 @@ pub use scan::{
     SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, ScanBackward, ScanBackwardConstants,
     ScanForward, ScanForwardConstants,
 };
+pub use shift::{RowShift, SHIFT, Shift, ShiftConstants, ShiftLimit, same_padding};
 pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
+pub use window_pool::{
+    WINDOW_POOL_BACKWARD, WINDOW_POOL_FORWARD, WindowPoolBackward, WindowPoolConstants, WindowPoolForward,
+    WindowPoolKind,
+};
 
 use crate::cell::CellSpec;
 use crate::cpu::Args;
@@ -191,10 +203,18 @@ pub static KERNELS: &[&Kernel] = &[
     &TRIM,
     &POOL_FORWARD,
     &POOL_BACKWARD,
+    &WINDOW_POOL_FORWARD,
+    &WINDOW_POOL_BACKWARD,
+    &SHIFT,
     &MERGE_FORWARD,
     &MERGE_BACKWARD,
     &NORM_FORWARD,
     &NORM_BACKWARD,
+    &BATCH_MOMENTS,
+    &BATCH_NORM_FORWARD,
+    &BATCH_NORM_SUMS,
+    &BATCH_NORM_BACKWARD,
+    &BATCH_NORM_UPDATE,
     &NORM_STATE_FORWARD,
     &NORM_STATE_BACKWARD,
     &RESET_FORWARD,

@@ -80,8 +80,8 @@ pub use fit::{
 };
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Add, Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool,
-    Rnn, SLstm,
+    Add, BatchNorm, Bias, Conv1d, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge,
+    MinLstm, Padding, Pool, Rnn, SLstm, WindowPool, ZeroPad,
 };
 pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequential, Stream, StreamState};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types

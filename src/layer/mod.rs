@@ -3,6 +3,8 @@
 
 mod activation;
 mod add;
+mod batch_norm;
+mod conv;
 mod dense;
 mod dropout;
 mod embedding;
@@ -16,13 +18,20 @@ mod min_lstm;
 mod newtype;
 mod norm;
 mod operator;
+mod padding;
 mod pool;
 mod recurrent;
 mod rnn;
 mod s_lstm;
+mod shift;
+mod taps;
 mod tensor;
+mod window_pool;
+mod zero_pad;
 
 pub use add::Add;
+pub use batch_norm::BatchNorm;
+pub use conv::Conv1d;
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
@@ -36,10 +45,13 @@ pub use masking::Masking;
 pub use min_lstm::MinLstm;
 pub use norm::LayerNorm;
 pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Trace, Upstream};
+pub use padding::Padding;
 pub use pool::Pool;
 pub use rnn::Rnn;
 pub use s_lstm::SLstm;
 pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
+pub use window_pool::WindowPool;
+pub use zero_pad::ZeroPad;
 
 use crate::activation::Activation;
 use serde::{Deserialize, Serialize};
@@ -100,6 +112,14 @@ layers! {
         Activation,
         /// The sum of several inputs.
         Add,
+        /// A convolution along time.
+        Conv1d,
+        /// Pooling of windows of time.
+        WindowPool,
+        /// Zeros before and after a sequence.
+        ZeroPad,
+        /// Batch normalisation.
+        BatchNorm,
     }
 }
 

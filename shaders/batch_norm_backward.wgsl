@@ -1,5 +1,5 @@
-// dx = weight / sqrt(variance + ε) · (dy − mean(dy) − normalised x · mean(dy·normalised x)), with means over the steps of the batch;
-// 0 past the end of a row's sequence.
+// dx = weight / sqrt(variance + ε) · (dy − mean(dy) − normalised x · mean(dy·normalised x)), with means over the steps of the batch.
+// Rows past the end of their sequence do not count in the moments, so theirs is weight / sqrt(variance + ε) · dy.
 
 struct Params {
     steps: u32,
@@ -31,12 +31,12 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     }
     let f = i % p.features;
     let row = i / p.features;
-    if RAGGED == 1u && p.time + row / p.batch >= words[2u + row % p.batch] {
-        dx[p.dx_offset + i] = 0.0;
-        return;
-    }
     let scale = inverseSqrt(moments[1u + p.features + f] + p.epsilon);
     let normal = (x[p.x_offset + i] - moments[1u + f]) * scale;
     let mean = vec2f(sums[f], sums[p.features + f]) / moments[0];
-    dx[p.dx_offset + i] = weight[f] * scale * (dy[p.dy_offset + i] - mean.y - normal * mean.x);
+    var through = mean.y + normal * mean.x;
+    if RAGGED == 1u && p.time + row / p.batch >= words[2u + row % p.batch] {
+        through = 0.0;
+    }
+    dx[p.dx_offset + i] = weight[f] * scale * (dy[p.dy_offset + i] - through);
 }

@@ -1,25 +1,20 @@
-// Sums over the steps of a batch: dy·normalised x, the gradient of the weight, and dy, that of the bias. Rows past the end of their
-// sequence do not count. A workgroup takes 16 features with 16 threads each; the threads' parts are added in a fixed order.
+// Sums over rows: dy·normalised x, the gradient of the weight, and dy, that of the bias. A workgroup takes 16 features with 16
+// threads each; the threads' parts are added in a fixed order.
 
 struct Params {
-    steps: u32,
-    batch: u32,
+    rows: u32,
     features: u32,
     x_offset: u32,
     dy_offset: u32,
-    time: u32,
     epsilon: f32,
     accumulate: u32,
 }
 
-override RAGGED: u32;
-
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> words: array<u32>;      // [2 + B]: key of random bits, lengths
-@group(0) @binding(2) var<storage, read> moments: array<f32>;    // [1 + 2·features]: number of steps, means, variances
-@group(0) @binding(3) var<storage, read> x: array<f32>;          // [steps, B, features] from x_offset
-@group(0) @binding(4) var<storage, read> dy: array<f32>;         // [steps, B, features] from dy_offset
-@group(0) @binding(5) var<storage, read_write> sums: array<f32>; // [2, features]: dy·normalised x, dy
+@group(0) @binding(1) var<storage, read> moments: array<f32>;    // [1 + 2·features]: number of steps, means, variances
+@group(0) @binding(2) var<storage, read> x: array<f32>;          // [rows, features] from x_offset
+@group(0) @binding(3) var<storage, read> dy: array<f32>;         // [rows, features] from dy_offset
+@group(0) @binding(4) var<storage, read_write> sums: array<f32>; // [2, features]: dy·normalised x, dy
 
 var<workgroup> along: array<f32, 256>;    // [16 threads, 16 features]
 var<workgroup> straight: array<f32, 256>; // [16 threads, 16 features]
@@ -32,10 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     if f < p.features {
         let mean = moments[1u + f];
         let scale = inverseSqrt(moments[1u + p.features + f] + p.epsilon);
-        for (var row = local.y; row < p.steps * p.batch; row += 16u) {
-            if RAGGED == 1u && p.time + row / p.batch >= words[2u + row % p.batch] {
-                continue;
-            }
+        for (var row = local.y; row < p.rows; row += 16u) {
             let d = dy[p.dy_offset + row * p.features + f];
             sum += vec2f(d * (x[p.x_offset + row * p.features + f] - mean) * scale, d);
         }

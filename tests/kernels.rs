@@ -605,8 +605,8 @@ fn batch_norm(all: &mut Vec<Case>, round: usize, [steps, batch, features]: [u32;
     let forward = kernel::BatchNormForward { rows, features, x_offset: 3, y_offset: 2, epsilon };
     all.push(case(&kernel::BATCH_NORM_FORWARD, NoConstants, forward));
     let constants = kernel::BatchNormConstants { ragged };
-    let sums = kernel::BatchNormSums { steps, batch, features, x_offset: 3, dy_offset: 1, time, epsilon, accumulate };
-    all.push(case(&kernel::BATCH_NORM_SUMS, constants, sums));
+    let sums = kernel::BatchNormSums { rows, features, x_offset: 3, dy_offset: 1, epsilon, accumulate };
+    all.push(case(&kernel::BATCH_NORM_SUMS, NoConstants, sums));
     let backward =
         kernel::BatchNormBackward { steps, batch, features, x_offset: 3, dy_offset: 1, dx_offset: 2, time, epsilon };
     all.push(case(&kernel::BATCH_NORM_BACKWARD, constants, backward));

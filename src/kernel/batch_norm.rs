@@ -138,9 +138,13 @@ kernel! {
     }
 }
 
-/// Mean of a feature, and 1 / sqrt(variance + ε).
-fn of_feature<F: Real>(moments: &[F], features: usize, f: usize, epsilon: f32) -> (F, F) {
-    (moments[1 + f], (moments[1 + features + f] + F::of(epsilon)).sqrt().recip())
+/// The means, and 1 / sqrt(variance + ε) of each feature in `scales`.
+fn moments_of<'a, F: Real>(moments: &'a [F], epsilon: f32, scales: &mut [F]) -> &'a [F] {
+    let (means, variances) = moments[1..].split_at(scales.len());
+    for (scale, &variance) in scales.iter_mut().zip(variances) {
+        *scale = (variance + F::of(epsilon)).sqrt().recip();
+    }
+    means
 }
 
 /// Twin of `shaders/batch_norm_forward.wgsl`.
@@ -151,32 +155,26 @@ fn batch_norm_forward<F: Real>(call: &Call, args: &mut Args<F>) {
         return;
     }
     let ([weight, bias, moments, x], [y], scales) = args.parts(n);
-    for (f, scale) in scales.iter_mut().enumerate() {
-        *scale = of_feature(moments, n, f, p.epsilon).1;
-    }
+    let means = moments_of(moments, p.epsilon, scales);
     let rows = x[p.x_offset as usize..].chunks_exact(n).take(p.rows as usize);
     for (x, y) in rows.zip(y[p.y_offset as usize..].chunks_exact_mut(n)) {
         for f in 0..n {
-            y[f] = weight[f] * (x[f] - moments[1 + f]) * scales[f] + bias[f];
+            y[f] = weight[f] * (x[f] - means[f]) * scales[f] + bias[f];
         }
     }
 }
 
 params! {
-    /// Sums over the steps of a batch, [2, features]: dy · normalised x, the gradient of the weight, and dy, that of the bias.
+    /// Sums over the rows of a chunk, [2, features]: dy · normalised x, the gradient of the weight, and dy, that of the bias.
     BatchNormSums {
-        /// Steps of this chunk.
-        steps: u32,
-        /// B.
-        batch: u32,
+        /// Rows.
+        rows: u32,
         /// Features of a row.
         features: u32,
-        /// First element of x [steps, B, features].
+        /// First element of x [rows, features].
         x_offset: u32,
-        /// First element of dy [steps, B, features].
+        /// First element of dy [rows, features].
         dy_offset: u32,
-        /// Time of the first step.
-        time: u32,
         /// Added to the variance.
         epsilon: f32,
         /// 1: add to the sums; 0: overwrite them.
@@ -184,60 +182,55 @@ params! {
     }
 }
 
-constants! {
-    /// Constants of [`BATCH_NORM_SUMS`] and [`BATCH_NORM_BACKWARD`].
-    BatchNormConstants {
-        /// True if sequences have lengths.
-        ragged: bool,
-    }
-}
-
 kernel! {
     /// Gradients of weight and bias of batch normalisation.
-    BATCH_NORM_SUMS = batch_norm_sums(BatchNormSums, BatchNormConstants) {
-        bindings: [read words, read moments, read x, read dy, write sums],
+    BATCH_NORM_SUMS = batch_norm_sums(BatchNormSums, NoConstants) {
+        bindings: [read moments, read x, read dy, write sums],
         workgroup: [16, 16, 1],
         groups: |p| [p.features.div_ceil(16) as u64, 1, 1],
-        flops: |p| 5 * p.steps as u64 * p.batch as u64 * p.features as u64,
-        touches: |p, c| [
-            Touch::reads(Region::span(2, c.ragged as u32, p.batch)),
+        flops: |p| 5 * p.rows as u64 * p.features as u64,
+        touches: |p| [
             Touch::reads(Region::span(1, 2, p.features)),
-            Touch::reads(Region::span(p.x_offset, p.steps * p.batch, p.features)),
-            Touch::reads(Region::span(p.dy_offset, p.steps * p.batch, p.features)),
+            Touch::reads(Region::span(p.x_offset, p.rows, p.features)),
+            Touch::reads(Region::span(p.dy_offset, p.rows, p.features)),
             Touch::updates(Region::span(0, 2, p.features), p.accumulate == 1),
         ],
     }
 }
 
+/// Rows whose sums are added up before they are added to those of other rows, so that long sums keep their digits.
+const BLOCK: usize = 64;
+
 /// Twin of `shaders/batch_norm_sums.wgsl`.
 fn batch_norm_sums<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: BatchNormSums = call.params();
-    let BatchNormConstants { ragged } = call.constants();
-    let (batch, n) = (p.batch as usize, p.features as usize);
-    if !args.reserve(2 * n) {
+    let n = p.features as usize;
+    if !args.reserve(3 * n) {
         return;
     }
-    let ([key_and_lengths, moments, x, dy], [sums], of_step) = args.parts(2 * n);
+    let ([moments, x, dy], [sums], scratch) = args.parts(3 * n);
+    let (scales, of_block) = scratch.split_at_mut(n);
+    let means = moments_of(moments, p.epsilon, scales);
     if p.accumulate == 0 {
         sums[..2 * n].fill(F::zero());
     }
-    for step in 0..p.steps as usize {
-        of_step.fill(F::zero());
-        for row in (0..batch).filter(|&row| holds(ragged, key_and_lengths, row, p.time + step as u32)) {
-            let at = (step * batch + row) * n;
+    let len = p.rows as usize * n;
+    let (x, dy) = (&x[p.x_offset as usize..][..len], &dy[p.dy_offset as usize..][..len]);
+    for (x, dy) in x.chunks(BLOCK * n).zip(dy.chunks(BLOCK * n)) {
+        of_block.fill(F::zero());
+        let (along, straight) = of_block.split_at_mut(n);
+        for (x, dy) in x.chunks_exact(n).zip(dy.chunks_exact(n)) {
             for f in 0..n {
-                let (mean, scale) = of_feature(moments, n, f, p.epsilon);
-                let dy = dy[p.dy_offset as usize + at + f];
-                of_step[f] += dy * (x[p.x_offset as usize + at + f] - mean) * scale;
-                of_step[n + f] += dy;
+                along[f] += dy[f] * (x[f] - means[f]) * scales[f];
+                straight[f] += dy[f];
             }
         }
-        sums.iter_mut().zip(&*of_step).for_each(|(total, &sum)| *total += sum);
+        sums.iter_mut().zip(&*of_block).for_each(|(total, &sum)| *total += sum);
     }
 }
 
 params! {
-    /// Gradient of x through the moments of its batch.
+    /// Gradient of x, through the moments of its batch where it counts in them.
     BatchNormBackward {
         /// Steps of this chunk.
         steps: u32,
@@ -255,6 +248,14 @@ params! {
         time: u32,
         /// Added to the variance.
         epsilon: f32,
+    }
+}
+
+constants! {
+    /// Constants of [`BATCH_NORM_BACKWARD`].
+    BatchNormConstants {
+        /// True if sequences have lengths.
+        ragged: bool,
     }
 }
 
@@ -288,20 +289,20 @@ impl BatchNormBackward {
 fn batch_norm_backward<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: BatchNormBackward = call.params();
     let BatchNormConstants { ragged } = call.constants();
-    let ([key_and_lengths, weight, moments, sums, x, dy], [dx], _) = args.parts(0);
-    let (batch, n, count) = (p.batch as usize, p.features as usize, moments[0]);
+    let (batch, n) = (p.batch as usize, p.features as usize);
+    if !args.reserve(n) {
+        return;
+    }
+    let ([key_and_lengths, weight, moments, sums, x, dy], [dx], scales) = args.parts(n);
+    let (means, count) = (moments_of(moments, p.epsilon, scales), moments[0]);
     for (step, row) in (0..p.steps as usize).flat_map(|step| (0..batch).map(move |row| (step, row))) {
         let at = (step * batch + row) * n;
         let dx = &mut dx[p.dx_offset as usize + at..][..n];
-        if !holds(ragged, key_and_lengths, row, p.time + step as u32) {
-            dx.fill(F::zero());
-            continue;
-        }
+        let counts = holds(ragged, key_and_lengths, row, p.time + step as u32);
         for (f, dx) in dx.iter_mut().enumerate() {
-            let (mean, scale) = of_feature(moments, n, f, p.epsilon);
-            let normal = (x[p.x_offset as usize + at + f] - mean) * scale;
-            let centred = dy[p.dy_offset as usize + at + f] - sums[n + f] / count - normal * (sums[f] / count);
-            *dx = weight[f] * scale * centred;
+            let normal = (x[p.x_offset as usize + at + f] - means[f]) * scales[f];
+            let through = if counts { sums[n + f] / count + normal * (sums[f] / count) } else { F::zero() };
+            *dx = weight[f] * scales[f] * (dy[p.dy_offset as usize + at + f] - through);
         }
     }
 }

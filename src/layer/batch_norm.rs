@@ -204,16 +204,13 @@ impl Trace for BatchNormalised {
         let BatchNormalised { layer: BatchNorm { epsilon, momentum, unbiased }, ref x, moments } = *self;
         let (batch, features) = (site.batch, x.features);
         plan.section(format!("{} backward", site.name));
-        let words = plan.words(site.batch)?;
-        let constants = BatchNormConstants { ragged: site.ragged };
         // Gradients of the weight and the bias by this use of them alone, as dx needs them.
         let sums = plan.buffer(format!("{}.sums", site.name), 2 * features as u64, Role::Scratch)?;
         for (index, range) in dispatches(x, batch).into_iter().enumerate() {
             let ((of, x_offset), (from, dy_offset)) = (x.at(range.start), dy.at(range.start));
-            let (steps, time, accumulate) = (range.len() as u32, range.start, (index > 0) as u32);
-            let params =
-                kernel::BatchNormSums { steps, batch, features, x_offset, dy_offset, time, epsilon, accumulate };
-            plan.push(&kernel::BATCH_NORM_SUMS, None, &constants, &params, &[words, moments, of, from, sums]);
+            let (rows, accumulate) = (range.len() as u32 * batch, (index > 0) as u32);
+            let params = kernel::BatchNormSums { rows, features, x_offset, dy_offset, epsilon, accumulate };
+            plan.push(&kernel::BATCH_NORM_SUMS, None, &NoConstants, &params, &[moments, of, from, sums]);
         }
         for (k, &gradient) in gradients[..2].iter().enumerate() {
             let line = [0, 0, 0, 1];
@@ -222,21 +219,15 @@ impl Trace for BatchNormalised {
         }
         let mut all = Vec::new();
         if wants_dx {
+            let words = plan.words(batch)?;
+            let constants = BatchNormConstants { ragged: site.ragged };
             let dx = plan.sequence(&format!("{}.dx", site.name), [x.steps, batch, features], 0, Role::Scratch)?;
             for range in x.parts(&dx) {
                 let ((of, x_offset), (from, dy_offset), (to, dx_offset)) =
                     (x.at(range.start), dy.at(range.start), dx.at(range.start));
                 let (steps, time) = (range.len() as u32, range.start);
-                let params = kernel::BatchNormBackward {
-                    steps,
-                    batch,
-                    features,
-                    x_offset,
-                    dy_offset,
-                    dx_offset,
-                    time,
-                    epsilon,
-                };
+                let params =
+                    kernel::BatchNormBackward { steps, batch, features, x_offset, dy_offset, dx_offset, time, epsilon };
                 let buffers = [words, weights[0], moments, sums, of, from, to];
                 plan.push(&kernel::BATCH_NORM_BACKWARD, None, &constants, &params, &buffers);
             }

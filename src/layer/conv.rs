@@ -261,7 +261,8 @@ impl Operator for Conv1d {
         let y = plan.sequence(&format!("{}.y", site.name), [steps, site.batch, features], 0, Role::Scratch)?;
         let (read, taps) = match self.pads_rows(site) {
             true => {
-                let steps = size("the number of padded steps", (steps as usize - 1) * self.stride + self.windows().reach)?;
+                let steps =
+                    size("the number of padded steps", (steps as usize - 1) * self.stride + self.windows().reach)?;
                 let shape = [steps, site.batch, x.features];
                 let padded = plan.sequence(&format!("{}.padded", site.name), shape, 0, Role::Scratch)?;
                 shift(plan, site, (x, 0), (&padded, 0), self.shift(site, false))?;

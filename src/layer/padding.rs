@@ -43,7 +43,9 @@ impl Windows {
         size(&format!("{name}: the steps that a window reaches over"), self.reach)?;
         size(&format!("{name}: the stride"), self.stride)?;
         match self.padding {
-            Padding::Both(padding) => size(&format!("{name}: the padding and a step"), padding.saturating_add(1)).map(drop),
+            Padding::Both(padding) => {
+                size(&format!("{name}: the padding and a step"), padding.saturating_add(1)).map(drop)
+            }
             _ => Ok(()),
         }
     }
@@ -122,7 +124,11 @@ mod tests {
             (windows(3, 1, Padding::Both(4)), 1, 7, 4),
             (windows(3, 1, Padding::Both(4)), 0, 0, 4),
         ] {
-            assert_eq!((given.output_steps(steps), given.left(steps as u32)), (expected, left), "{given:?}, T = {steps}");
+            assert_eq!(
+                (given.output_steps(steps), given.left(steps as u32)),
+                (expected, left),
+                "{given:?}, T = {steps}"
+            );
         }
     }
 }

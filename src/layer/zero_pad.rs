@@ -98,9 +98,15 @@ impl Operator for ZeroPad {
 }
 
 impl Trace for ZeroPad {
-    fn backward(&self, plan: &mut Builder, site: &Site, Upstream { dy, .. }: Upstream) -> Result<Vec<crate::schedule::Sequence>> {
+    fn backward(
+        &self,
+        plan: &mut Builder,
+        site: &Site,
+        Upstream { dy, .. }: Upstream,
+    ) -> Result<Vec<crate::schedule::Sequence>> {
         plan.section(format!("{} backward", site.name));
-        let dx = plan.sequence(&format!("{}.dx", site.name), [site.steps, site.batch, dy.features], 0, Role::Scratch)?;
+        let dx =
+            plan.sequence(&format!("{}.dx", site.name), [site.steps, site.batch, dy.features], 0, Role::Scratch)?;
         shift(plan, site, (dy, 0), (&dx, 0), self.shift(site, true))?;
         Ok(vec![dx])
     }

@@ -65,7 +65,9 @@ pub(super) fn outline(plans: &[Node]) -> Vec<KerasLayer> {
             Layer::Add(_) => {
                 add("Add", Err("takes several inputs, which a Sequential of Keras cannot give".into()), vec![])
             }
-            Layer::Conv1d(_) => add("Conv1D", Err("is a convolution, which is not written to Keras's files".into()), vec![]),
+            Layer::Conv1d(_) => {
+                add("Conv1D", Err("is a convolution, which is not written to Keras's files".into()), vec![])
+            }
             Layer::WindowPool(_) => {
                 add("MaxPooling1D", Err("pools windows of time, which is not written to Keras's files".into()), vec![]);
             }

@@ -88,4 +88,6 @@ pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequenti
 /// by this path.
 pub use ndarray;
 pub use plan::{Capabilities, Strategy};
-pub use train::{Clip, Curve, Loss, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay};
+pub use train::{
+    Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
+};

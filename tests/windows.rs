@@ -7,9 +7,15 @@ use common::{Draw, close, fixture, fixture_names};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, s};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use wgpu_lstm::Machine;
+use wgpu_lstm::network::{Batch, Node, Purpose, network};
+use wgpu_lstm::plan::{BufferId, Plan, Role};
+use wgpu_lstm::real::Real;
+use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{
-    Activation, BatchNorm, Conv1d, Dense, Device, Fit, Layer, Loss, Lstm, Model, Optimiser, Padding, Pool, Sequential,
-    WindowPool, ZeroPad,
+    Activation, BatchNorm, Capabilities, Conv1d, Dense, Device, Fit, Gru, Layer, Loss, Lstm, Model, Optimiser, Padding,
+    Pool, Sequential, Update, WindowPool, ZeroPad,
 };
 
 const INPUT: usize = 4;
@@ -35,6 +41,18 @@ mod equations {
                 let both = other["both"].as_u64().unwrap() as usize;
                 (both, (steps + 2 * both - reach) / stride + 1)
             }
+        }
+    }
+
+    /// Output steps.
+    pub fn steps(layer: &Layer, steps: usize) -> usize {
+        let settings = serde_json::to_value(layer).unwrap();
+        let number = |name: &str| settings[name].as_u64().unwrap() as usize;
+        match layer {
+            Layer::Conv1d(_) => padding(&settings, (number("size") - 1) * number("dilation") + 1, steps).1,
+            Layer::WindowPool(_) => padding(&settings, number("size"), steps).1,
+            Layer::ZeroPad(_) => number("left") + steps + number("right"),
+            _ => steps,
         }
     }
 
@@ -97,7 +115,19 @@ mod equations {
     }
 }
 
-/// The parameters of the layer of that index.
+/// The names that layers have in a sequential model.
+fn names(layers: &[Layer]) -> Vec<String> {
+    let name = |k: usize| {
+        let kind = layers[k].kind();
+        match layers[..k].iter().filter(|layer| layer.kind() == kind).count() {
+            0 => kind.to_string(),
+            before => format!("{kind}_{before}"),
+        }
+    };
+    (0..layers.len()).map(name).collect()
+}
+
+/// The parameters of the layer of that name.
 fn parameters_of(model: &Model, layer: &str) -> equations::Parameters {
     let own = model.parameters().unwrap().into_iter();
     own.filter_map(|(name, values)| {
@@ -149,10 +179,7 @@ fn layers_equal_equations(device: &Device) {
         let what = format!("{layers:?}");
         let (lengths, steps) = ([19, 23, 17, 20], 23);
         let x = draw.array3((lengths.len(), steps, INPUT));
-        let mut stack = Sequential::new(INPUT);
-        for (k, layer) in layers.iter().enumerate() {
-            stack = stack.named(format!("layer{k}"), layer.clone());
-        }
+        let stack = layers.iter().fold(Sequential::new(INPUT), |stack, layer| stack.add(layer.clone()));
         let mut model = stack.build(device, case).unwrap();
         let numbers = model.parameters().unwrap().into_iter().map(|(name, values)| {
             let positive = name.ends_with("running_var");
@@ -165,8 +192,8 @@ fn layers_equal_equations(device: &Device) {
         for (row, &length) in lengths.iter().enumerate() {
             let own = x.slice(s![row, ..length, ..]);
             let mut expected = own.mapv(f64::from);
-            for (k, layer) in layers.iter().enumerate() {
-                expected = equations::layer(layer, &parameters_of(&model, &format!("layer{k}")), &expected);
+            for (layer, name) in layers.iter().zip(names(&layers)) {
+                expected = equations::layer(layer, &parameters_of(&model, &name), &expected);
             }
             let expected = expected.mapv(|value| value as f32);
             let given = together.index_axis(Axis(0), row);
@@ -250,3 +277,170 @@ fn only_training_moves_running_statistics(device: &Device) {
         assert_ne!(before[name], after[name], "{name}");
     }
 }
+
+/// A plan that trains, in f64, with numbers that depend on names and times only.
+struct Training {
+    plan: Arc<Plan>,
+    machine: Machine<f64>,
+    /// Commands before the optimiser.
+    end: usize,
+    loss: BufferId,
+    split: bool,
+}
+
+fn numbers(name: &str, len: usize) -> Vec<f64> {
+    let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte as u64));
+    let values = Draw::new(seed).vec(len).into_iter().map(|value| 0.8 * value as f64);
+    if name.ends_with("running_var") { values.map(|value| 0.3 + value.abs()).collect() } else { values.collect() }
+}
+
+impl Training {
+    fn new(layers: &[Layer], steps: usize, lengths: Option<&[usize]>, limit: u64) -> Option<Training> {
+        let (mut nodes, mut input) = (Vec::new(), INPUT);
+        for (k, layer) in layers.iter().enumerate() {
+            nodes.push(Node::new(format!("layer{k}"), input, layer.clone()));
+            input = layer.output(input);
+        }
+        let update = Update::new(Optimiser::sgd(0.1, 0.0));
+        let weighted = lengths.is_some();
+        let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted };
+        let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
+        let network = network(&nodes[..], Batch::new(3, steps).ragged(weighted), purpose, &capabilities).ok()?;
+        let plan = Arc::new(network.plan.clone());
+        let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
+        let along = |sequence: &Sequence, name: &str| {
+            let all = numbers(name, (sequence.steps * sequence.step) as usize);
+            for (t, step) in all.chunks(sequence.step as usize).enumerate() {
+                let (buffer, at) = sequence.at(t as u32);
+                machine.write((buffer, at as u64), step);
+            }
+        };
+        along(network.x(), "x");
+        along(network.target().unwrap(), "target");
+        for (k, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight) {
+            machine.write((BufferId(k), 0), &numbers(&buffer.name, buffer.len as usize));
+        }
+        if let Some(lengths) = lengths {
+            // Axes are numbered as they are made along the chain.
+            let (mut axes, mut current) = (vec![lengths.to_vec()], lengths.to_vec());
+            for layer in layers {
+                let next: Vec<usize> = current.iter().map(|&length| equations::steps(layer, length)).collect();
+                if next != current {
+                    axes.push(next.clone());
+                }
+                current = next;
+            }
+            for &(axis, id) in &network.words {
+                let lengths = axes[axis].iter().map(|&length| f64::of_word(length as u32));
+                machine
+                    .write((id, 0), &[f64::of_word(7), f64::of_word(1)].into_iter().chain(lengths).collect::<Vec<_>>());
+            }
+            let y = network.y();
+            let on = |t: u32, row: usize| y.steps == 1 || (t as usize) < current[row];
+            let all: Vec<bool> =
+                (0..y.steps).flat_map(|t| (0..3).map(move |row| (t, row))).map(|(t, row)| on(t, row)).collect();
+            let terms = all.iter().filter(|&&on| on).count() as f64 * y.features as f64;
+            let weights: Vec<f64> = all.iter().map(|&on| if on { 1.0 / terms } else { 0.0 }).collect();
+            machine.write((network.outputs[0].row_weights.unwrap(), 0), &weights);
+        }
+        let is_optimiser = |section: &String| section.starts_with("optimiser");
+        let end = plan.commands.iter().position(|command| is_optimiser(&plan.sections[command.section])).unwrap();
+        Some(Training { machine, end, loss: network.loss.unwrap(), split: network.x().chunks.len() > 1, plan })
+    }
+
+    fn loss(&self) -> f64 {
+        self.machine.run(0..self.end).unwrap();
+        self.machine.read((self.loss, 0), 1)[0]
+    }
+
+    /// Gradients of all weights against central differences.
+    fn check(&self, what: &str) {
+        for (k, buffer) in self.plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight) {
+            let (id, name, len) = (BufferId(k), &buffer.name, buffer.len);
+            let Some(gradient) = self.plan.find(&format!("grad {name}")) else { continue };
+            if self.plan.commands[..self.end].iter().all(|command| !command.buffers.contains(&gradient)) {
+                assert!(name.ends_with("bias") || name.contains("running"), "{what}: {name} has no gradient");
+                continue;
+            }
+            self.loss();
+            let given = self.machine.read((gradient, 0), len);
+            let values = self.machine.read((id, 0), len);
+            for at in (0..values.len()).step_by(1 + values.len() / 40) {
+                let step = 1e-6;
+                let moved = |by: f64| {
+                    self.machine.write((id, at as u64), &[values[at] + by]);
+                    self.loss()
+                };
+                let expected = (moved(step) - moved(-step)) / (2.0 * step);
+                self.machine.write((id, at as u64), &[values[at]]);
+                // 1e-9 absolute: the rounding of a difference over 2e-6
+                let difference = (given[at] - expected).abs();
+                assert!(
+                    difference <= 1e-9 + 1e-6 * expected.abs(),
+                    "{what}: gradient of {name}[{at}] is {}, expected {expected}",
+                    given[at]
+                );
+            }
+        }
+    }
+}
+
+fn trained_stacks() -> Vec<Vec<Layer>> {
+    let tanh = |units| Dense::new(units).activation(Activation::Tanh).into();
+    let conv = |filters, size, padding| Conv1d::new(filters, size).padding(padding).activation(Activation::Tanh);
+    let lstm = || Lstm::new(3).return_sequences(true).into();
+    vec![
+        vec![tanh(4), conv(4, 3, Padding::Valid).into(), lstm(), Dense::new(2).into()],
+        vec![tanh(4), conv(4, 3, Padding::Same).stride(2).groups(2).into(), Dense::new(2).into()],
+        vec![tanh(4), conv(2, 4, Padding::Same).dilation(2).bias(false).into(), Lstm::new(3).into()],
+        vec![
+            tanh(4),
+            conv(4, 3, Padding::Causal).dilation(2).into(),
+            BatchNorm::new().epsilon(1e-2).into(),
+            Activation::Sigmoid.into(),
+            WindowPool::max(2).into(),
+            Lstm::new(3).into(),
+        ],
+        vec![conv(4, 4, Padding::Causal).stride(3).into(), conv(3, 1, Padding::Valid).into()],
+        vec![tanh(4), WindowPool::mean(3).stride(2).padding(Padding::Same).into(), Dense::new(2).into()],
+        vec![tanh(3), WindowPool::mean(4).stride(1).padding(Padding::Both(2)).count_padding(true).into(), lstm()],
+        vec![tanh(3), ZeroPad::new(2, 1).into(), conv(3, 2, Padding::Same).dilation(3).into(), BatchNorm::new().into()],
+        vec![
+            tanh(4),
+            conv(4, 3, Padding::Both(2)).stride(2).into(),
+            WindowPool::max(3).stride(1).padding(Padding::Same).into(),
+            Gru::new(3).into(),
+        ],
+        vec![tanh(3), conv(3, 3, Padding::Both(7)).into(), BatchNorm::keras().into(), Dense::new(2).into()],
+        vec![tanh(3), Conv1d::new(3, 2).activation(Activation::Softmax).into(), Pool::Mean.into()],
+        vec![Lstm::new(4).into(), BatchNorm::new().into(), tanh(2)],
+        vec![tanh(4), BatchNorm::new().into(), Pool::Max.into(), Dense::new(2).into()],
+    ]
+}
+
+#[test]
+fn gradients_of_windows() {
+    for layers in trained_stacks() {
+        for lengths in [None, Some(&[11, 6, 9][..])] {
+            let mut whole = None;
+            let mut split = 0;
+            for limit in [1 << 27, 400, 600, 900, 1300] {
+                let what = format!("{layers:?}, lengths {lengths:?}, limit {limit}");
+                let Some(training) = Training::new(&layers, 11, lengths, limit) else {
+                    assert!(limit < 1 << 27, "{what}");
+                    continue;
+                };
+                let loss = training.loss();
+                let whole = *whole.get_or_insert(loss);
+                assert!((loss - whole).abs() <= 1e-13, "{what}: the loss is {loss}, in one part {whole}");
+                if limit == 1 << 27 || (training.split && split < 2) {
+                    training.check(&what);
+                }
+                split += training.split as usize;
+            }
+            assert!(split > 0, "{layers:?}: time is never split");
+        }
+    }
+}
+
+on_both!(layers_equal_equations, streams_carry_tails, only_training_moves_running_statistics);

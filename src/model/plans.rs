@@ -52,8 +52,8 @@ impl Model {
             if let Some(buffer) = plan.row_weights {
                 executable.write((buffer, 0), &given.factors(&training.loss, plan, whole)?)?;
             }
-            if let Some(hyper) = plan.hyper {
-                executable.write((hyper, 0), &training.update.optimiser.hyper(step))?;
+            for hyper in &plan.hyper {
+                executable.write((hyper.buffer(), 0), &hyper.numbers(&training.update.optimiser, step))?;
             }
         }
         if let Some(buffer) = plan.words {

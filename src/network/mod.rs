@@ -26,3 +26,4 @@ pub(crate) use node::check_carried;
 pub use node::{Node, Source};
 pub use plan::{NetworkPlan, network};
 pub(crate) use segments::check_segments;
+pub use update::Hyper;

@@ -4,7 +4,7 @@ use super::node::{Node, check_carried, check_order};
 use super::pass::{ForwardResult, backward, forward};
 use super::place::{declare, declare_states, describe, leave, place, places, split_time};
 use super::segments::{self, Segmented};
-use super::update::{self, target};
+use super::update::{self, Hyper, target};
 use super::{Batch, Purpose};
 use crate::error::Result;
 use crate::plan::{BufferId, Capabilities, Plan, Role};
@@ -28,8 +28,8 @@ pub struct NetworkPlan {
     pub loss: Option<BufferId>,
     /// States of every recurrent layer, [D, B, units] each, if the plan reads and writes them: h and c of one layer after the other.
     pub states: Vec<BufferId>,
-    /// Numbers that the host gives the optimiser at each step.
-    pub hyper: Option<BufferId>,
+    /// Numbers that the host gives the optimiser at each step, for each group of parameters; none if the plan trains nothing.
+    pub hyper: Vec<Hyper>,
     /// 32-bit words that the host writes: the key of the random bits (2), for training with dropout, then the lengths of the sequences
     /// (B), if they have lengths.
     pub words: Option<BufferId>,
@@ -102,8 +102,8 @@ pub fn network(
         }
     };
     let hyper = match purpose {
-        Purpose::Train { update, .. } => Some(update::update(plan, update, &trained)?),
-        _ => None,
+        Purpose::Train { update, .. } => update::update(plan, update, &trained)?,
+        _ => Vec::new(),
     };
     let (words, row_weights) = (plan.find("words"), plan.find(update::ROW_WEIGHTS));
     let states = states.into_iter().flatten().collect();

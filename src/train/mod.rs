@@ -3,6 +3,7 @@
 mod count;
 mod loss;
 mod optimiser;
+mod pattern;
 mod regulariser;
 mod schedule;
 mod time_checkpoints;
@@ -15,4 +16,5 @@ pub(crate) use regulariser::Action;
 pub use regulariser::Regulariser;
 pub use schedule::{Curve, Schedule};
 pub use time_checkpoints::TimeCheckpoints;
+pub(crate) use update::Group;
 pub use update::{Clip, Update};

@@ -83,7 +83,10 @@ pub use layer::{
     Add, Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool,
     Rnn, SLstm,
 };
-pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequential, Stream, StreamState};
+pub use model::{
+    LstmGradients, LstmLayer, LstmOutput, LstmState, Model, OtherShape, PartialLoad, Sequential, Stepper, Stream,
+    StreamState,
+};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;

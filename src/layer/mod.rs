@@ -39,7 +39,7 @@ pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients,
 pub use pool::Pool;
 pub use rnn::Rnn;
 pub use s_lstm::SLstm;
-pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
+pub(crate) use tensor::{DeviceTensor, HostTensor, Initial, Parameter, Vectors};
 
 use crate::activation::Activation;
 use serde::{Deserialize, Serialize};

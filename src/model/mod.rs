@@ -6,9 +6,11 @@ mod cache;
 mod inference;
 mod mask;
 mod parameters;
+mod partial;
 mod plans;
 mod recovery;
 mod sequential;
+mod stepper;
 mod stream;
 mod summary;
 mod training;
@@ -17,7 +19,9 @@ mod training_state;
 
 pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};
 pub(crate) use batch::{BatchInputs, check_divides};
+pub use partial::{OtherShape, PartialLoad};
 pub use sequential::Sequential;
+pub use stepper::Stepper;
 pub use stream::{Stream, StreamState};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use training_state::TrainingState;

@@ -14,6 +14,7 @@
 mod batch;
 mod gradients;
 mod node;
+mod optimiser_step;
 mod pass;
 mod place;
 mod plan;
@@ -24,6 +25,7 @@ pub use batch::{Batch, Purpose};
 pub use gradients::{GradientPlan, gradients};
 pub(crate) use node::check_carried;
 pub use node::{Node, Source};
+pub(crate) use optimiser_step::{StepPlan, optimiser_step};
 pub use plan::{NetworkPlan, network};
 pub(crate) use segments::check_segments;
 pub use update::Hyper;

@@ -7,7 +7,8 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
 
 /// A weight with its gradient.
-pub(super) struct Trained {
+#[derive(Debug)]
+pub(crate) struct Trained {
     /// The weight.
     pub weight: BufferId,
     /// Its gradient.

@@ -1,7 +1,7 @@
 //! Loss, penalties, clipping, the optimiser's step and bounds of norms.
 
 use super::pass::Trained;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{self, HYPER, LossConstants, NoConstants};
 use crate::layer::Vectors;
 use crate::plan::{BufferId, Role};
@@ -157,9 +157,6 @@ fn declare_groups(builder: &mut Builder, groups: &[Group]) -> Result<(Vec<Buffer
 /// at each step.
 pub(super) fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Result<Vec<Hyper>> {
     let Update { optimiser, clip, regularisers, .. } = update;
-    if regularisers.iter().any(|one| !weights.iter().any(|trained| one.acts_on(&trained.tensor))) {
-        return Err(Error::Plan("a regulariser acts on no buffer of the plan".into()));
-    }
     let (trained, groups): (Vec<&Trained>, Vec<Group>) =
         weights.iter().filter_map(|trained| Some((trained, update.group(&trained.tensor)?))).unzip();
     if !regularisers.is_empty() {

@@ -91,4 +91,6 @@ pub use model::{
 /// by this path.
 pub use ndarray;
 pub use plan::{Capabilities, Strategy};
-pub use train::{Clip, Curve, Loss, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay};
+pub use train::{
+    Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
+};

@@ -49,7 +49,7 @@ fn output(device: &Device, stack: &Stack, key: [u32; 2]) -> Vec<Vec<f32>> {
         input = layer.output(input);
     }
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
-    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
     let network = network(&layers, Batch::new(B, T), purpose, device.capabilities()).unwrap();
     let executable = device.compile(network.plan.clone()).unwrap();
     let put = |name: &str, values: &[f32]| executable.write((network.plan.find(name).unwrap(), 0), values).unwrap();
@@ -67,11 +67,11 @@ fn output(device: &Device, stack: &Stack, key: [u32; 2]) -> Vec<Vec<f32>> {
     }
     let x = |at: usize| (stack.x)(at / (B * F), at / F % B, at % F);
     put("x", &(0..T * B * F).map(x).collect::<Vec<f32>>());
-    if network.words.is_some() {
+    if !network.words.is_empty() {
         put("words", &key.map(f32::from_bits));
     }
     executable.run().unwrap();
-    let (y, width) = (&network.y, network.y.features as usize);
+    let (y, width) = (network.y(), network.y().features as usize);
     let step = |t: u32| {
         let (buffer, at) = y.at(t);
         executable.read((buffer, at.into()), (B * width) as u64).unwrap()
@@ -309,7 +309,7 @@ fn backward_drops_what_forward_dropped(device: &Device) {
         Node::new("above", UNITS, Dense::new(UNITS).bias(false)),
     ];
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
-    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
     let network = network(&layers, Batch::new(1, 1), purpose, device.capabilities()).unwrap();
     let executable = device.compile(network.plan.clone()).unwrap();
     let find = |name: &str| (network.plan.find(name).unwrap(), 0);
@@ -320,7 +320,7 @@ fn backward_drops_what_forward_dropped(device: &Device) {
     executable.write(find("target"), &[-1.0; UNITS]).unwrap(); // no loss is without a slope
     executable.write(find("words"), &KEY.map(f32::from_bits)).unwrap();
     executable.run().unwrap();
-    let (buffer, at) = network.y.at(0);
+    let (buffer, at) = network.y().at(0);
     let y = executable.read((buffer, at.into()), UNITS as u64).unwrap();
     let gradient = executable.read(find("grad below.weight"), UNITS as u64).unwrap();
     let zero = |values: &[f32]| values.iter().map(|&value| value == 0.0).collect::<Vec<bool>>();
@@ -356,13 +356,13 @@ mod on_adapter_and_cpu {
             let layers = [Node::new("lstm", 3, layer)];
             let gradients = |device: &Device| {
                 let update = Update::new(Optimiser::sgd(0.1, 0.0));
-                let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+                let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
                 let network = network(&layers, Batch::new(3, 4), purpose, device.capabilities()).unwrap();
                 let executable = device.compile(network.plan.clone()).unwrap();
                 let mut draw = Draw::new(2);
                 for buffer in network.plan.buffers.iter().filter(|b| matches!(b.role, Role::Input | Role::Weight)) {
                     let id = network.plan.find(&buffer.name).unwrap();
-                    let values = match Some(id) == network.words {
+                    let values = match Some(id) == network.key_and_lengths() {
                         true => KEY.map(f32::from_bits).to_vec(),
                         false => draw.vec(buffer.len as usize),
                     };

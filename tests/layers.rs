@@ -49,9 +49,10 @@ fn gradients_of(nodes: &[Node], ragged: bool, limit: u64) {
     let what = format!("{layers:?}, ragged {ragged}, limit {limit}");
     let (batch, steps) = (3, 5);
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
-    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
     let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
     let network = network(nodes, Batch::new(batch, steps).ragged(ragged), purpose, &capabilities).expect(&what);
+    let words = network.key_and_lengths();
     let plan = Arc::new(network.plan);
     // Everything before the optimiser.
     let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
@@ -66,7 +67,7 @@ fn gradients_of(nodes: &[Node], ragged: bool, limit: u64) {
         if buffer.name.starts_with('x') && what.contains("Embedding") {
             values.iter_mut().for_each(|value| *value = (value.abs() * 4.0).floor());
         }
-        if Some(BufferId(k)) == network.words {
+        if Some(BufferId(k)) == words {
             let words = [7, 1, 5, 0, 3];
             values = words.map(f64::of_word).to_vec();
         }
@@ -135,12 +136,13 @@ fn gradients_of_stacks() {
 /// Nodes that read several others, and outputs that several read: their gradients add up.
 fn branches() -> Vec<Node> {
     let node = |k: usize, input, layer: Layer, sources: &[Source]| Node {
+        inputs: vec![input; sources.len()],
         sources: sources.to_vec(),
         ..Node::new(format!("layer{k}"), input, layer)
     };
     let dense = |units| Dense::new(units).activation(Activation::Tanh);
     vec![
-        node(0, INPUT, dense(4).into(), &[Source::Input]),
+        node(0, INPUT, dense(4).into(), &[Source::Input(0)]),
         node(1, 4, Lstm::new(4).return_sequences(true).into(), &[Source::Previous]),
         node(2, 4, Add::new(2).into(), &[Source::Node(0), Source::Node(1)]),
         node(
@@ -149,7 +151,7 @@ fn branches() -> Vec<Node> {
             Gru::new(4).return_sequences(true).bidirectional(true).merge(Merge::Sum).into(),
             &[Source::Previous],
         ),
-        node(4, INPUT, dense(4).into(), &[Source::Input]),
+        node(4, INPUT, dense(4).into(), &[Source::Input(0)]),
         // One of them twice
         node(5, 4, Add::new(5).into(), &[2, 3, 4, 0, 4].map(Source::Node)),
         node(6, 4, Activation::Relu.into(), &[Source::Previous]),

@@ -9,7 +9,7 @@ mod common;
 use common::{Draw, close, fixture};
 use ndarray::{Array1, Array2, Array3};
 use wgpu_lstm::Machine;
-use wgpu_lstm::network::{Batch, NetworkPlan, Node, Purpose, network};
+use wgpu_lstm::network::{Batch, NetworkPlan, Node, PlanOutput, Purpose, network};
 use wgpu_lstm::plan::BufferId;
 use wgpu_lstm::{Capabilities, Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
 
@@ -29,7 +29,7 @@ fn losses() -> Vec<(&'static str, Loss)> {
 /// The loss of a dense layer's output for T steps, B rows.
 fn plan(loss: &Loss, (steps, batch, width): (usize, usize, usize), weighted: bool, device: &Device) -> NetworkPlan {
     let layers = [Node::new("dense", width, Dense::new(width))];
-    let purpose = Purpose::Evaluate { loss, weighted };
+    let purpose = Purpose::Evaluate { loss: &loss.clone().into(), weighted };
     network(&layers, Batch::new(batch, steps), purpose, device.capabilities()).unwrap()
 }
 
@@ -46,8 +46,9 @@ fn evaluated(
     weights: Option<&[f32]>,
 ) -> (f32, Vec<f32>) {
     let width = prediction.dim().2;
-    let NetworkPlan { plan, x, target: truth, loss: out, row_weights, .. } =
-        plan(loss, prediction.dim(), weights.is_some(), device);
+    let network = plan(loss, prediction.dim(), weights.is_some(), device);
+    let (x, PlanOutput { target: truth, row_weights, .. }) = (network.x().clone(), network.outputs[0].clone());
+    let NetworkPlan { plan, loss: out, .. } = network;
     let dense = plan.find("dense.weight").unwrap();
     let executable = device.compile(plan).unwrap();
     executable.write((dense, 0), &identity(width)).unwrap();
@@ -166,7 +167,7 @@ fn chunks_of_time_change_nothing() {
     let mut split = 0;
     for (name, loss) in losses() {
         let [prediction, target] = ["prediction", "target"].map(|part| fixture.array3(&format!("{name}.{part}")));
-        split += (plan(&loss, prediction.dim(), true, &small).x.chunks.len() > 1) as usize;
+        split += (plan(&loss, prediction.dim(), true, &small).x().chunks.len() > 1) as usize;
         let factors: Vec<f32> = (0..12).map(|row| row as f32).collect();
         let [whole, parts] =
             [&Device::cpu(), &small].map(|device| evaluated(device, &loss, &prediction, &target, Some(&factors)));
@@ -182,8 +183,9 @@ fn gradients_are_those_of_the_value() {
     let wide = |array: &[f32]| array.iter().map(|&value| value as f64).collect::<Vec<_>>();
     for (name, loss) in losses() {
         let [prediction, target] = ["prediction", "target"].map(|part| fixture.array3(&format!("{name}.{part}")));
-        let NetworkPlan { plan, x, target: truth, loss: out, .. } =
-            plan(&loss, prediction.dim(), false, &Device::cpu());
+        let network = plan(&loss, prediction.dim(), false, &Device::cpu());
+        let (x, truth) = (network.x().clone(), network.target().cloned());
+        let NetworkPlan { plan, loss: out, .. } = network;
         let dense = plan.find("dense.weight").unwrap();
         let gradient = plan.find("dprediction").unwrap();
         let commands = plan.commands.len();

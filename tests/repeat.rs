@@ -100,7 +100,7 @@ mod on_adapter_and_cpu {
     fn a_plan_can_change_devices_at_any_command() {
         let layers = [Node::new("lstm", 3, Lstm::new(5).bidirectional(true)), Node::new("dense", 10, Dense::new(2))];
         let update = Update::new(Optimiser::adam(0.01)).clip(Clip::Norm(0.1));
-        let purpose = Purpose::Train { loss: &Loss::MeanAbsoluteError, update: &update, weighted: false };
+        let purpose = Purpose::Train { loss: &Loss::MeanAbsoluteError.into(), update: &update, weighted: false };
         let network = network(&layers, Batch::new(3, 4), purpose, adapter().capabilities()).unwrap();
         let plan = &network.plan;
         let fresh = |device: &Device| {

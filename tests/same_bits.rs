@@ -143,14 +143,13 @@ fn plans(rows: &mut BTreeMap<String, u64>) {
             for ragged in [false, true] {
                 let batch = Batch::new(3, 9).ragged(ragged);
                 let name = format!("{name} {device} ragged {ragged}");
-                let loss = Loss::MeanSquaredError;
-                let train = Purpose::Train { loss: &loss, update: &update, weighted: ragged };
+                let train = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: ragged };
                 for (purpose, batch, what) in [
-                    (Purpose::Predict, batch, "predict"),
-                    (Purpose::Stream, batch, "stream"),
-                    (train, batch, "train"),
-                    (train, batch.segment(Some(4)), "segments"),
-                    (train, batch.stateful(true), "stateful"),
+                    (Purpose::Predict, batch.clone(), "predict"),
+                    (Purpose::Stream, batch.clone(), "stream"),
+                    (train, batch.clone(), "train"),
+                    (train, batch.clone().segment(Some(4)), "segments"),
+                    (train, batch.clone().stateful(true), "stateful"),
                 ] {
                     if let Ok(made) = network(&layers, batch, purpose, capabilities) {
                         plan(rows, &format!("{name} {what}"), &made.plan);

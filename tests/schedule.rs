@@ -15,7 +15,7 @@ fn layers(lstm: Lstm, input: usize) -> Vec<Node> {
 
 fn training_plan(lstm: Lstm, batch: usize, steps: usize, capabilities: &Capabilities) -> Result<Plan, Error> {
     let update = Update::new(Optimiser::adam(1e-3)).clip(Clip::Norm(1.0));
-    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
     Ok(network(&layers(lstm, 5), Batch::new(batch, steps), purpose, capabilities)?.plan)
 }
 
@@ -277,7 +277,7 @@ fn memory_of_a_training_step_follows_the_formula() {
         let lstm = || Lstm::new(hidden as usize).layers(layers as usize).cell(cell).return_sequences(true);
         let layer = |name: &str| Node::new(name, input as usize, lstm());
         let update = Update::new(Optimiser::adam(1e-3));
-        let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+        let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
         let bytes = |steps| {
             let network =
                 network(&[layer("lstm")], Batch::new(batch as usize, steps), purpose, &Capabilities::default())
@@ -415,7 +415,7 @@ fn only_unchanged_plans_of_the_scheduler_are_trusted() {
     let capabilities = Capabilities::default();
     let update = Update::new(Optimiser::adam(1e-3));
     let layers = [Node::new("lstm", 3, Lstm::new(4)), Node::new("dense", 4, Dense::new(2))];
-    let train = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let train = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
     for purpose in [Purpose::Predict, train] {
         let plan = network(&layers, Batch::new(2, 3), purpose, &capabilities).unwrap().plan;
         assert!(plan.is_trusted() && plan.clone().is_trusted());

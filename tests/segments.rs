@@ -63,7 +63,7 @@ fn stacks() -> Vec<Vec<Layer>> {
 
 fn training(layers: &[Node], sizes: Batch, weighted: bool, capabilities: &Capabilities) -> NetworkPlan {
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
-    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted };
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted };
     network(layers, sizes, purpose, capabilities).unwrap()
 }
 
@@ -109,9 +109,9 @@ fn gradients_are_those_of_the_plan_that_keeps_everything() {
         let layers = stack(layers);
         for (ragged, stateful) in [(false, false), (true, false), (true, true)] {
             let sizes = Batch::new(3, steps).ragged(ragged).stateful(stateful);
-            let (expected, plain) = results(&layers, sizes, ragged);
+            let (expected, plain) = results(&layers, sizes.clone(), ragged);
             for segment in [1, 3, 4, 10, 11, 50] {
-                let (given, plan) = results(&layers, sizes.segment(Some(segment)), ragged);
+                let (given, plan) = results(&layers, sizes.clone().segment(Some(segment)), ragged);
                 let what = format!("{what}, ragged {ragged}, stateful {stateful}, segments of {segment}");
                 assert_eq!(given.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{what}");
                 let mut moved = 0.0f64;
@@ -141,13 +141,13 @@ fn small_devices_get_shorter_segments() {
     for max_binding_bytes in [700, 900, 1300] {
         let small = Capabilities { max_binding_bytes, ..Capabilities::default() };
         let network = training(&layers, Batch::new(3, 11).segment(Some(8)), false, &small);
-        assert!(network.x.chunks.len() > 1);
-        let plan = Arc::new(network.plan);
+        assert!(network.x().chunks.len() > 1);
+        let plan = Arc::new(network.plan.clone());
         let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
         for (k, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight) {
             machine.write((BufferId(k), 0), &numbers(&buffer.name, buffer.len, false));
         }
-        for (sequence, name) in [(&network.x, "x"), (network.target.as_ref().unwrap(), "target")] {
+        for (sequence, name) in [(network.x(), "x"), (network.target().unwrap(), "target")] {
             let all = numbers(name, 11 * sequence.step as u64, false);
             for (t, step) in all.chunks(sequence.step as usize).enumerate() {
                 let (buffer, at) = sequence.at(t as u32);

@@ -200,12 +200,13 @@ fn gradients_of_a_window() {
         Node::new("dense", 3, Dense::new(2)),
     ];
     let update = Update::new(Optimiser::sgd(0.1, 0.0));
-    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError, update: &update, weighted: false };
+    let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted: false };
     for (ragged, max_binding_bytes) in [(false, 1 << 27), (true, 1 << 27), (true, 700)] {
         let what = format!("ragged {ragged}, bindings of {max_binding_bytes} bytes");
         let sizes = Batch::new(2, 5).ragged(ragged).stateful(true);
         let network = network(&layers, sizes, purpose, &Capabilities { max_binding_bytes, ..Capabilities::default() });
         let network = network.unwrap();
+        let words = network.key_and_lengths();
         let plan = Arc::new(network.plan);
         let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser"));
         let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
@@ -216,7 +217,7 @@ fn gradients_of_a_window() {
             let buffer = &plan.buffers[id.0];
             let values = numbers(buffer.len);
             match buffer.role {
-                _ if Some(id) == network.words => machine.write((id, 0), &[7, 1, 2, 5].map(f64::of_word)),
+                _ if Some(id) == words => machine.write((id, 0), &[7, 1, 2, 5].map(f64::of_word)),
                 Role::Input => machine.write((id, 0), &values),
                 Role::Weight => {
                     machine.write((id, 0), &values);

@@ -187,7 +187,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
     let adam = Update::new(Optimiser::adam(1e-3));
     let purpose = match mode {
         Mode::Forward | Mode::Stream => Purpose::Stream,
-        Mode::Train => Purpose::Train { loss: &Loss::MeanSquaredError, update: &adam, weighted: false },
+        Mode::Train => Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &adam, weighted: false },
     };
     let plan = network(&layers, Batch::new(b, t).ragged(case.variant.ragged), purpose, device.capabilities())?.plan;
     log::info!("{plan}");

@@ -16,7 +16,7 @@ impl Operator for Activation {
         format!("Activation({})", format!("{self:?}").to_lowercase())
     }
 
-    fn validate(&self, name: &str, _: usize) -> Result<()> {
+    fn validate(&self, name: &str, _: &[usize]) -> Result<()> {
         Activation::validate(*self, &format!("{name}: the activation"))
     }
 
@@ -25,8 +25,8 @@ impl Operator for Activation {
     }
 
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
-        size("the number of input features", site.input)?;
-        Ok(vec![site.step(site.input)])
+        size("the number of input features", site.input())?;
+        Ok(vec![site.step(site.input())])
     }
 
     /// Computes y = activation(x) in a copy, since x can be a state history that its recurrent layer reads again.

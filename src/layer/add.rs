@@ -42,11 +42,18 @@ impl Operator for Add {
         format!("Add({})", self.inputs)
     }
 
-    fn validate(&self, name: &str, input: usize) -> Result<()> {
+    fn validate(&self, name: &str, inputs: &[usize]) -> Result<()> {
         if self.inputs == 0 {
             return Err(Error::Config(format!("{name}: it adds up 0 tensors; it must have at least 1")));
         }
-        size("the number of input features", input).map(drop)
+        size("the number of input features", inputs[0])?;
+        match inputs.iter().find(|&&other| other != inputs[0]) {
+            Some(other) => Err(Error::Config(format!(
+                "{name} adds tensors of {} and {other} features; all of them must have the same",
+                inputs[0]
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn inputs(&self) -> usize {
@@ -58,7 +65,7 @@ impl Operator for Add {
     }
 
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
-        Ok(vec![site.step(site.input)])
+        Ok(vec![site.step(site.input())])
     }
 
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {

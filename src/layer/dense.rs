@@ -86,13 +86,13 @@ impl Operator for Dense {
         format!("Dense({}, {})", self.units, self.activation.to_string().to_lowercase())
     }
 
-    fn validate(&self, name: &str, input: usize) -> Result<()> {
+    fn validate(&self, name: &str, inputs: &[usize]) -> Result<()> {
         self.activation.validate(&format!("{name}: the activation"))?;
-        size("the number of input features", input)?;
+        size("the number of input features", inputs[0])?;
         size("the number of dense units", self.units).map(drop)
     }
 
-    fn output(&self, _: usize) -> usize {
+    fn output(&self, _: &[usize]) -> usize {
         self.units
     }
 
@@ -101,7 +101,8 @@ impl Operator for Dense {
     }
 
     /// Weight [units, input] and bias `[units]`, whose tensor is empty if there is none.
-    fn parameters(&self, name: &str, input: usize) -> Vec<DeviceTensor> {
+    fn parameters(&self, name: &str, inputs: &[usize]) -> Vec<DeviceTensor> {
+        let input = inputs[0];
         let [of_weight, of_bias] = match self.init {
             Init::PyTorch => [(); 2].map(|()| Initial::Uniform(1.0 / (input as f64).sqrt())),
             Init::Keras => [Initial::Glorot { fan_in: input, fan_out: self.units }, Initial::Constant(0.0)],
@@ -121,11 +122,11 @@ impl Operator for Dense {
     }
 
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
-        Ok(vec![site.step(site.input.max(self.units))])
+        Ok(vec![site.step(site.input().max(self.units))])
     }
 
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, weights, .. }: Inputs) -> Result<Output> {
-        let (x, input, output) = (&x[0], site.input as u32, self.units as u32);
+        let (x, input, output) = (&x[0], site.input() as u32, self.units as u32);
         plan.section(format!("{} forward", site.name));
         let y = plan.sequence(&format!("{}.y", site.name), [x.steps, site.batch, output], 0, Role::Scratch)?;
         for part in x.parts(&y) {
@@ -165,7 +166,7 @@ impl Trace for DenseTrace {
         site: &Site,
         Upstream { dy, weights, gradients, wants_dx, .. }: Upstream,
     ) -> Result<Vec<Sequence>> {
-        let (x, y, input, output) = (&self.x, &self.y, site.input as u32, self.layer.units as u32);
+        let (x, y, input, output) = (&self.x, &self.y, site.input() as u32, self.layer.units as u32);
         plan.section(format!("{} backward", site.name));
         let dx = match wants_dx {
             true => {

@@ -41,7 +41,7 @@ impl Operator for Dropout {
         format!("Dropout({})", self.probability)
     }
 
-    fn validate(&self, name: &str, _: usize) -> Result<()> {
+    fn validate(&self, name: &str, _: &[usize]) -> Result<()> {
         let probability = self.probability;
         match (0.0..1.0).contains(&probability) {
             true => Ok(()),

@@ -89,12 +89,12 @@ impl Operator for Embedding {
         format!("Embedding({}, {})", self.entries, self.features)
     }
 
-    fn validate(&self, _: &str, _: usize) -> Result<()> {
+    fn validate(&self, _: &str, _: &[usize]) -> Result<()> {
         size("the number of an embedding's entries", self.entries)?;
         size("the number of an embedding's features", self.features).map(drop)
     }
 
-    fn output(&self, _: usize) -> usize {
+    fn output(&self, _: &[usize]) -> usize {
         self.features
     }
 
@@ -107,7 +107,7 @@ impl Operator for Embedding {
     }
 
     /// Weight [entries, features].
-    fn parameters(&self, name: &str, _: usize) -> Vec<DeviceTensor> {
+    fn parameters(&self, name: &str, _: &[usize]) -> Vec<DeviceTensor> {
         let initial = match self.init {
             Init::PyTorch => Initial::Normal,
             Init::Keras => Initial::Uniform(0.05),

@@ -54,7 +54,7 @@ impl Operator for Masking {
         format!("Masking({})", self.value)
     }
 
-    fn validate(&self, name: &str, _: usize) -> Result<()> {
+    fn validate(&self, name: &str, _: &[usize]) -> Result<()> {
         match self.value.is_finite() {
             true => Ok(()),
             false => Err(Error::Config(format!("{name}: the value is {}; it must be finite", self.value))),

@@ -35,7 +35,7 @@ pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
 pub use min_lstm::MinLstm;
 pub use norm::LayerNorm;
-pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Trace, Upstream};
+pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Time, Trace, Upstream};
 pub use pool::Pool;
 pub use rnn::Rnn;
 pub use s_lstm::SLstm;
@@ -111,6 +111,6 @@ impl Layer {
 
     /// Output features for `input` features.
     pub fn output(&self, input: usize) -> usize {
-        self.operator().output(input)
+        self.operator().output(&[input])
     }
 }

@@ -65,17 +65,18 @@ impl Operator for LayerNorm {
         format!("LayerNorm({:e})", self.epsilon)
     }
 
-    fn validate(&self, name: &str, input: usize) -> Result<()> {
+    fn validate(&self, name: &str, inputs: &[usize]) -> Result<()> {
         if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
             return Err(Error::Config(format!("{name}: epsilon is {}; it must be finite and above 0", self.epsilon)));
         }
-        size("the number of input features", input).map(drop)
+        size("the number of input features", inputs[0]).map(drop)
     }
 
     /// Weight and bias, `[input]` each.
-    fn parameters(&self, name: &str, input: usize) -> Vec<DeviceTensor> {
-        let tensor =
-            |kind: &str, first| DeviceTensor::plain(format!("{name}.{kind}"), vec![input], Initial::Constant(first));
+    fn parameters(&self, name: &str, inputs: &[usize]) -> Vec<DeviceTensor> {
+        let tensor = |kind: &str, first| {
+            DeviceTensor::plain(format!("{name}.{kind}"), vec![inputs[0]], Initial::Constant(first))
+        };
         vec![tensor("weight", 1.0), tensor("bias", 0.0)]
     }
 
@@ -84,7 +85,7 @@ impl Operator for LayerNorm {
     }
 
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
-        Ok(vec![site.step(site.input)])
+        Ok(vec![site.step(site.input())])
     }
 
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, weights, .. }: Inputs) -> Result<Output> {

@@ -14,12 +14,12 @@ pub(crate) trait Operator {
     /// The layer in a summary.
     fn describe(&self) -> String;
 
-    /// Refuses settings out of range, sizes of 0 and sizes beyond 32-bit offsets.
-    fn validate(&self, name: &str, input: usize) -> Result<()>;
+    /// Refuses settings out of range, sizes of 0 and sizes beyond 32-bit offsets, for inputs of these widths.
+    fn validate(&self, name: &str, inputs: &[usize]) -> Result<()>;
 
-    /// Output features for `input` features.
-    fn output(&self, input: usize) -> usize {
-        input
+    /// Output features for inputs of these widths.
+    fn output(&self, inputs: &[usize]) -> usize {
+        inputs[0]
     }
 
     /// Number of inputs.
@@ -27,9 +27,24 @@ pub(crate) trait Operator {
         1
     }
 
+    /// The time axis of its output.
+    fn time(&self) -> Time {
+        Time::Kept
+    }
+
+    /// Steps of the output for `steps` steps, if it changes the time axis; 0 if there are too few.
+    fn output_steps(&self, steps: usize) -> usize {
+        steps
+    }
+
     /// True if it reduces a sequence to one vector.
     fn ends_sequence(&self) -> bool {
-        false
+        self.time() == Time::Ended
+    }
+
+    /// Names of its further outputs, which have no gradient.
+    fn beside(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// True if it needs a sequence.
@@ -58,7 +73,7 @@ pub(crate) trait Operator {
     }
 
     /// The table of its parameters.
-    fn parameters(&self, _name: &str, _input: usize) -> Vec<DeviceTensor> {
+    fn parameters(&self, _name: &str, _inputs: &[usize]) -> Vec<DeviceTensor> {
         Vec::new()
     }
 
@@ -70,6 +85,11 @@ pub(crate) trait Operator {
     /// Its states, which steps carry from one to the next.
     fn states(&self) -> Vec<StateSlot> {
         Vec::new()
+    }
+
+    /// True if other nodes can read its final states and give its initial ones.
+    fn shares_states(&self) -> bool {
+        false
     }
 
     /// The largest tensors of a step, with their names; they determine the chunks of time.
@@ -84,17 +104,34 @@ pub(crate) trait Operator {
     fn forward(&self, plan: &mut Builder, site: &Site, inputs: Inputs) -> Result<Output>;
 }
 
+/// The time axis of an operator's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// That of its inputs, which share one.
+    Kept,
+    /// That of an input; each input has one of its own.
+    Of(usize),
+    /// None: a vector.
+    Ended,
+    /// One of [`Operator::output_steps`] steps; the lengths of sequences change by that function, too.
+    Changed,
+    /// One of so many steps, made of a vector.
+    Made(u32),
+}
+
 /// A layer's site: its place in a network, and the sizes of a batch there.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     /// Prefix of the names of its buffers and parameters.
     pub name: String,
-    /// Features of its input.
-    pub input: usize,
+    /// Features of each input.
+    pub inputs: Vec<usize>,
     /// B.
     pub batch: u32,
-    /// T, or 1 above a layer that ends the sequence.
+    /// T of the first input; 1 for a vector.
     pub steps: u32,
+    /// Time axis of each input, which has the lengths of its sequences; see [`Builder::words_of`].
+    pub axes: Vec<usize>,
     /// True if each sequence has a length of its own.
     pub ragged: bool,
     /// True if backward follows.
@@ -102,6 +139,17 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Features of the first input.
+    pub fn input(&self) -> usize {
+        self.inputs[0]
+    }
+
+    /// The smallest site of a layer, for checks of its settings.
+    pub fn smallest(name: &str, inputs: &[usize]) -> Site {
+        let axes = vec![0; inputs.len()];
+        Site { name: name.into(), inputs: inputs.to_vec(), batch: 1, steps: 1, axes, ragged: false, train: false }
+    }
+
     /// Elements of a step with `features` features, with the name of the tensor.
     pub fn step(&self, features: usize) -> (String, u64) {
         let text = format!("{} [B, features] = [{}, {features}]", self.name, self.batch);
@@ -118,6 +166,8 @@ pub(crate) struct StateSlot {
     pub name: &'static str,
     /// States of a unit.
     pub planes: usize,
+    /// D.
+    pub directions: usize,
     /// States times directions times units.
     pub features: usize,
     /// True if it repeats the values of h, whose gradient then covers both.
@@ -142,6 +192,8 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Output {
     /// [T or 1, B, output].
     pub y: Sequence,
+    /// The outputs of [`Operator::beside`].
+    pub beside: Vec<Sequence>,
     /// Trace for the backward pass.
     pub trace: Box<dyn Trace>,
 }
@@ -149,7 +201,13 @@ pub(crate) struct Output {
 impl Output {
     /// An output with its trace.
     pub fn new(y: Sequence, trace: impl Trace + 'static) -> Output {
-        Output { y, trace: Box::new(trace) }
+        Output { y, beside: Vec::new(), trace: Box::new(trace) }
+    }
+
+    /// Adds a further output.
+    pub fn beside(mut self, sequence: Sequence) -> Output {
+        self.beside.push(sequence);
+        self
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pooling over time: from a sequence to one vector.
 
-use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
+use super::operator::{Inputs, Operator, Output, Site, Time, Trace, Upstream};
 use crate::activation::Activation;
 use crate::error::Result;
 use crate::kernel::{self, PoolConstants, PoolKind};
@@ -67,12 +67,12 @@ impl Operator for Pool {
         format!("Pool({})", self.name())
     }
 
-    fn validate(&self, _: &str, _: usize) -> Result<()> {
+    fn validate(&self, _: &str, _: &[usize]) -> Result<()> {
         Ok(())
     }
 
-    fn ends_sequence(&self) -> bool {
-        true
+    fn time(&self) -> Time {
+        Time::Ended
     }
 
     fn takes_sequence(&self) -> bool {
@@ -88,7 +88,7 @@ impl Operator for Pool {
     }
 
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
-        Ok(vec![site.step(site.input)])
+        Ok(vec![site.step(site.input())])
     }
 
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {

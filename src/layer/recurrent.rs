@@ -4,7 +4,7 @@
 //! by side: column 4·unit + gate. PyTorch has [4H, I] and [4H, K], with row gate·H + unit.
 
 use super::merge::{merge, unmerge};
-use super::operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Trace, Upstream};
+use super::operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Time, Trace, Upstream};
 use super::tensor::{DeviceTensor, Initial, Layout, Parameter};
 use super::{Init, Lstm};
 use crate::error::{Error, Result};
@@ -32,18 +32,18 @@ impl Operator for Lstm {
         format!("LSTM({}{layers}{directions}, {} cell)", self.hidden, self.spec().name)
     }
 
-    fn validate(&self, name: &str, input: usize) -> Result<()> {
-        self.sizes(&Site { name: name.into(), input, batch: 1, steps: 1, ragged: false, train: false })?;
+    fn validate(&self, name: &str, inputs: &[usize]) -> Result<()> {
+        self.sizes(&Site::smallest(name, inputs))?;
         // Each layer of a stack has names, tensors and commands beside its numbers.
         memory::probe(self.layers as u64 * 4096, format_args!("{name}: a stack of {} layers", self.layers))
     }
 
-    fn output(&self, _: usize) -> usize {
+    fn output(&self, _: &[usize]) -> usize {
         Lstm::output(self)
     }
 
-    fn ends_sequence(&self) -> bool {
-        !self.return_sequences
+    fn time(&self) -> Time {
+        if self.return_sequences { Time::Kept } else { Time::Ended }
     }
 
     fn takes_sequence(&self) -> bool {
@@ -57,9 +57,9 @@ impl Operator for Lstm {
         }
     }
 
-    fn parameters(&self, name: &str, input: usize) -> Vec<DeviceTensor> {
+    fn parameters(&self, name: &str, inputs: &[usize]) -> Vec<DeviceTensor> {
         let layers = 0..self.layers;
-        layers.flat_map(|k| self.layer_tensors(name, k, if k == 0 { input } else { self.stacked() })).collect()
+        layers.flat_map(|k| self.layer_tensors(name, k, if k == 0 { inputs[0] } else { self.stacked() })).collect()
     }
 
     fn depth(&self) -> usize {
@@ -72,13 +72,17 @@ impl Operator for Lstm {
             .flat_map(|layer| {
                 let slot = |name, planes: usize, width| {
                     let features = planes.saturating_mul(directions).saturating_mul(width);
-                    StateSlot { layer, name, planes, features, repeats_h: false }
+                    StateSlot { layer, name, planes, directions, features, repeats_h: false }
                 };
                 let cell = self.spec();
                 let beside = StateSlot { repeats_h: cell.state_is_hidden, ..slot("c", cell.states.len(), self.hidden) };
                 [slot("h", 1, self.width()), beside]
             })
             .collect()
+    }
+
+    fn shares_states(&self) -> bool {
+        true
     }
 
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
@@ -133,7 +137,7 @@ impl Lstm {
             settings: self.settings(),
             steps: site.steps,
             batch: site.batch,
-            input: size("the number of input features", site.input)?,
+            input: size("the number of input features", site.input())?,
             hidden: size("the number of hidden units", self.hidden)?,
             width: size("the width of the hidden state", self.width())?,
             heads: size("the number of heads", self.head_count())?,

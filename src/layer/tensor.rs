@@ -144,6 +144,8 @@ pub(crate) struct DeviceTensor {
     pub len: u64,
     /// The parameters, in order.
     pub parameters: Vec<Parameter>,
+    /// False for statistics that a layer keeps by itself; they have no gradient.
+    pub trained: bool,
 }
 
 /// Vectors of a device tensor's matrices: rows of PyTorch's matrices, each with the weights into one unit or gate.
@@ -165,7 +167,7 @@ impl DeviceTensor {
     /// A tensor of parameters.
     pub fn new(name: String, parameters: Vec<Parameter>) -> DeviceTensor {
         let len = parameters.iter().map(|parameter| parameter.device_len() as u64).sum();
-        DeviceTensor { name, len, parameters }
+        DeviceTensor { name, len, parameters, trained: true }
     }
 
     /// A tensor of one parameter of the same name and layout.

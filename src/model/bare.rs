@@ -7,7 +7,7 @@ use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::layer::{Gru, HostTensor, IndRnn, Lstm, MinLstm, Rnn, SLstm};
 use crate::memory;
-use crate::network::{Batch, GradientPlan, NetworkPlan, Node, Purpose, gradients, network};
+use crate::network::{AsGraph, Batch, GradientPlan, NetworkPlan, Node, Purpose, gradients, network};
 use crate::plan::{BufferId, Capabilities, Plan};
 use crate::transfer::{Order, download, finite, key_and_lengths, not_empty, shaped, upload, write};
 use crate::wait;
@@ -271,9 +271,9 @@ impl LstmLayer {
 
     /// [`LstmLayer::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
-        let config = Sequential::new(self.node.input).add(self.node.layer.clone());
+        let config = Sequential::new(self.node.input()).add(self.node.layer.clone());
         let parameters = self.parameters.for_stream();
-        Stream::new(&config, std::slice::from_ref(&self.node), &self.device, parameters, batch).await
+        Stream::new(&config, &std::slice::from_ref(&self.node).graph()?, &self.device, parameters, batch).await
     }
 
     /// Runs sequences x [B, T, I] from given states (zeros by default).
@@ -358,16 +358,16 @@ impl LstmLayer {
         let key_and_lengths = key_and_lengths(self.key, lengths, batch, steps)?;
         let lease = self.forward_plan(ragged, steps, batch).await?;
         let Compiled { plan, executable } = &*lease;
-        if let (true, Some(buffer)) = (ragged, plan.words) {
+        if let (true, Some(buffer)) = (ragged, plan.key_and_lengths()) {
             executable.write((buffer, 0), &key_and_lengths)?;
         }
-        upload(executable, &plan.x, x)?;
+        upload(executable, plan.x(), x)?;
         self.write_states(executable, &plan.states, initial, batch, false)?;
         if !self.run(executable).await? {
             self.write_states(executable, &plan.states, initial, batch, false)?;
             self.run_at_once(executable)?;
         }
-        download(executable, &plan.y, batch, self.order(), &mut into.output).await?;
+        download(executable, plan.y(), batch, self.order(), &mut into.output).await?;
         self.read_states(executable, &plan.states, batch, &mut into.state).await
     }
 
@@ -511,11 +511,11 @@ impl LstmLayer {
 
     fn check_input<'a>(&self, x: ArrayView3<'a, f32>) -> Result<(ArrayView3<'a, f32>, usize, usize)> {
         let axes = if self.time_major { "[T, B, I]" } else { "[B, T, I]" };
-        if x.dim().2 != self.node.input {
+        if x.dim().2 != self.node.input() {
             return Err(Error::Shape(format!(
                 "input has {} features, the layer expects {} (shape {axes} = {:?})",
                 x.dim().2,
-                self.node.input,
+                self.node.input(),
                 x.shape()
             )));
         }

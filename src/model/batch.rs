@@ -41,8 +41,8 @@ impl BatchInputs<'_> {
 
     /// The factor of each row's loss, [T or 1, B]: its weight over the number of terms, 0 past the end of a sequence.
     pub(super) fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Result<Vec<f32>> {
-        let steps = plan.y.steps as usize;
-        let terms = loss.terms(self.rows(whole) as u64, plan.y.features as u64);
+        let steps = plan.y().steps as usize;
+        let terms = loss.terms(self.rows(whole) as u64, plan.y().features as u64);
         let factor = |t: usize, b: usize| {
             let past = whole && self.lengths.is_some_and(|lengths| t >= lengths[b]);
             let weight = self.weights.map_or(1.0, |weights| weights[[b, t % weights.ncols()]]);

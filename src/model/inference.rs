@@ -168,7 +168,7 @@ impl Model {
             let compiled = self.compiled(PlanPurpose::Predict, &given).await?;
             self.run(&compiled, &given).await?;
             let mut y = Array3::default((0, 0, 0));
-            download(&compiled.executable, &compiled.plan.y, range.len(), Order::Batch, &mut y).await?;
+            download(&compiled.executable, compiled.plan.y(), range.len(), Order::Batch, &mut y).await?;
             parts.push(y);
         }
         let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };

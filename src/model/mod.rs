@@ -29,7 +29,7 @@ pub(crate) use training_state::TrainingState;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer};
-use crate::network::{NetworkPlan, Node};
+use crate::network::{Graph, NetworkPlan};
 use crate::transfer::not_empty;
 use crate::wait;
 use batch::check_lengths;
@@ -80,7 +80,7 @@ use training::{Training, not_compiled};
 #[derive(Debug)]
 pub struct Model {
     config: Sequential,
-    layers: Vec<Node>,
+    graph: Graph,
     device: Device,
     parameters: SharedParameters,
     training: Option<Training>,
@@ -92,7 +92,7 @@ impl Clone for Model {
     fn clone(&self) -> Model {
         Model {
             config: self.config.clone(),
-            layers: self.layers.clone(),
+            graph: self.graph.clone(),
             device: self.device.clone(),
             parameters: self.parameters.for_clone(),
             training: self.training.clone(),
@@ -104,10 +104,10 @@ impl Clone for Model {
 
 impl Model {
     /// A model that was not compiled for training.
-    fn new(config: Sequential, device: &Device, layers: Vec<Node>, parameters: Parameters) -> Model {
+    fn new(config: Sequential, device: &Device, graph: Graph, parameters: Parameters) -> Model {
         Model {
             config,
-            layers,
+            graph,
             device: device.clone(),
             parameters: SharedParameters::new(parameters),
             training: None,
@@ -130,7 +130,7 @@ impl Model {
     /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
     pub fn layers(&self) -> impl Iterator<Item = (&str, &Layer)> {
-        self.layers.iter().map(|plan| (plan.name.as_str(), &plan.layer))
+        self.graph.nodes.iter().map(|plan| (plan.name.as_str(), &plan.layer))
     }
 
     /// The device that it runs on.
@@ -149,7 +149,7 @@ impl Model {
 
     /// [`Model::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
-        Stream::new(&self.config, &self.layers, &self.device, self.parameters.for_stream(), batch).await
+        Stream::new(&self.config, &self.graph, &self.device, self.parameters.for_stream(), batch).await
     }
 
     /// Keeps the compiled plans of at most `most` sizes, 8 by default: purpose (predict, evaluate, train), T, B, with or without
@@ -172,7 +172,7 @@ impl Model {
 
     /// A table of the layers: their output shapes and numbers of parameters.
     pub fn summary(&self) -> String {
-        summary::table(&self.layers, &self.parameters)
+        summary::table(&self.graph.nodes, &self.parameters)
     }
 
     /// Number of parameters.
@@ -257,7 +257,7 @@ impl Model {
         if !self.parameters.is_shared() {
             return self.parameters.import(tensors);
         }
-        self.parameters.replace(Parameters::given(&self.device, &self.layers, tensors).await?);
+        self.parameters.replace(Parameters::given(&self.device, &self.graph.nodes, tensors).await?);
         self.plans.forget(|_| true);
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::batch::BatchInputs;
 use super::cache::{Compiled, Lease};
 use super::training::{Training, not_compiled};
 use crate::error::Result;
-use crate::network::{Batch, NetworkPlan, Purpose, network};
+use crate::network::{Batch, NetworkPlan, Purpose, graph_plan};
 use crate::transfer::{key_and_lengths, upload};
 use crate::wait;
 
@@ -44,19 +44,19 @@ impl Model {
         let (batch, steps, _) = given.x.dim();
         let whole = self.returns_sequences();
         let x = self.config.blanked(given.x, given.lengths)?;
-        upload(executable, &plan.x, x.view().permuted_axes([1, 0, 2]))?;
-        if let (Some(target), Some(y)) = (&plan.target, given.y) {
+        upload(executable, plan.x(), x.view().permuted_axes([1, 0, 2]))?;
+        if let (Some(target), Some(y)) = (plan.target(), given.y) {
             upload(executable, target, y.permuted_axes([1, 0, 2]))?;
         }
         if let Some(training) = &self.training {
-            if let Some(buffer) = plan.row_weights {
-                executable.write((buffer, 0), &given.factors(&training.loss, plan, whole)?)?;
+            if let Some(buffer) = plan.outputs[0].row_weights {
+                executable.write((buffer, 0), &given.factors(self.loss()?, plan, whole)?)?;
             }
             for hyper in &plan.hyper {
                 executable.write((hyper.buffer(), 0), &hyper.numbers(&training.update.optimiser, step))?;
             }
         }
-        if let Some(buffer) = plan.words {
+        if let Some(buffer) = plan.key_and_lengths() {
             let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
             executable.write((buffer, 0), &key_and_lengths(key, given.lengths, batch, steps)?)?;
         }
@@ -104,7 +104,7 @@ impl Model {
         (Key { purpose, ragged, stateful }, steps, batch): (Key, usize, usize),
     ) -> Result<NetworkPlan> {
         let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful).segment(self.segment(purpose, steps));
-        let plan = network(&self.layers, sizes, self.purpose(purpose, ragged)?, self.device.capabilities())?;
+        let plan = graph_plan(&self.graph, &sizes, self.purpose(purpose, ragged)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         Ok(plan)
     }

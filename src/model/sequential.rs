@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::layer::HostTensor;
 use crate::layer::Layer;
-use crate::network::Node;
+use crate::network::{AsGraph, Node};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
 use ndarray::{ArrayD, ArrayView3};
@@ -56,9 +56,9 @@ impl Sequential {
 
     /// [`Sequential::build`] for places that cannot block.
     pub async fn build_async(self, device: &Device, seed: u64) -> Result<Model> {
-        let layers = self.nodes()?;
-        let parameters = Parameters::new(device, &layers, seed).await?;
-        Ok(Model::new(self, device, layers, parameters))
+        let graph = self.nodes()?.graph()?;
+        let parameters = Parameters::new(device, &graph.nodes, seed).await?;
+        Ok(Model::new(self, device, graph, parameters))
     }
 
     /// Puts the model on a device with parameters as [`Model::set_parameters`] takes them, without drawing any.
@@ -91,9 +91,9 @@ impl Sequential {
     }
 
     async fn given(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
-        let layers = self.nodes()?;
-        let parameters = Parameters::given(device, &layers, parameters).await?;
-        Ok(Model::new(self, device, layers, parameters))
+        let graph = self.nodes()?.graph()?;
+        let parameters = Parameters::given(device, &graph.nodes, parameters).await?;
+        Ok(Model::new(self, device, graph, parameters))
     }
 
     /// Features of a step of the input.
@@ -162,7 +162,7 @@ impl Sequential {
             let node = Node::new(name, input, layer.clone());
             node.validate()?;
             nodes.push(node);
-            input = operator.output(input);
+            input = operator.output(&[input]);
         }
         Ok(nodes)
     }

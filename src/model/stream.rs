@@ -6,7 +6,7 @@ use super::parameters::{SharedParameters, Version};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::StateSlot;
-use crate::network::{Batch, NetworkPlan, Node, Purpose, check_carried, network};
+use crate::network::{Batch, Graph, NetworkPlan, Purpose, check_carried, graph_plan};
 use crate::plan::{Buffer, BufferId};
 use crate::transfer::{Order, download, finite, not_empty, upload};
 use crate::wait;
@@ -42,7 +42,7 @@ pub struct StreamState {
 #[derive(Debug)]
 pub struct Stream {
     config: Sequential,
-    layers: Vec<Node>,
+    graph: Graph,
     batch: usize,
     device: Device,
     parameters: SharedParameters,
@@ -99,16 +99,16 @@ impl StateTensor {
 impl Stream {
     pub(crate) async fn new(
         config: &Sequential,
-        layers: &[Node],
+        graph: &Graph,
         device: &Device,
         parameters: SharedParameters,
         batch: usize,
     ) -> Result<Stream> {
-        check_carried(layers, "stream; use predict")?;
+        check_carried(&graph.nodes, "stream; use predict")?;
         // The plan has the names of the states.
-        let plan = network(layers, Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
+        let plan = graph_plan(graph, &Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let mut states = Vec::new();
-        let slots = layers.iter().flat_map(|node| node.layer.operator().states());
+        let slots = graph.nodes.iter().flat_map(|node| node.layer.operator().states());
         let slots: Vec<StateSlot> = slots.collect();
         for (&[h, c], &[_, of_c]) in plan.states.as_chunks().0.iter().zip(slots.as_chunks().0) {
             let tensor = async |id: BufferId, planes: usize| {
@@ -122,7 +122,7 @@ impl Stream {
         let tensors = parameters.version().tensors;
         Ok(Stream {
             config: config.clone(),
-            layers: layers.to_vec(),
+            graph: graph.clone(),
             batch,
             device: device.clone(),
             tensors,
@@ -176,7 +176,7 @@ impl Stream {
                 None => self.compile(steps).await?,
             };
             let Compiled { plan, executable } = &compiled;
-            upload(executable, &plan.x, x.permuted_axes([1, 0, 2]))?;
+            upload(executable, plan.x(), x.permuted_axes([1, 0, 2]))?;
             let done = executable.run_slices(executable.traceless()).await?;
             // The whole run uses the same parameters, and advances the states once.
             let current = self.parameters.read();
@@ -188,12 +188,13 @@ impl Stream {
             }
         };
         let mut y = Array3::default((0, 0, 0));
-        download(&lease.executable, &lease.plan.y, batch, Order::Batch, &mut y).await?;
+        download(&lease.executable, lease.plan.y(), batch, Order::Batch, &mut y).await?;
         Ok(y)
     }
 
     async fn compile(&self, steps: usize) -> Result<Compiled<NetworkPlan>> {
-        let plan = network(&self.layers, Batch::new(self.batch, steps), Purpose::Stream, self.device.capabilities())?;
+        let plan =
+            graph_plan(&self.graph, &Batch::new(self.batch, steps), Purpose::Stream, self.device.capabilities())?;
         let shared = |name: &str| {
             let mut states = self.states.iter().flat_map(|state| [&state.h, &state.c]);
             let state = states.find(|state| state.name == name).map(|state| state.tensor.clone());

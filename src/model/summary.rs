@@ -8,11 +8,10 @@ use std::fmt::Write;
 pub(super) fn table(layers: &[Node], parameters: &SharedParameters) -> String {
     let mut rows = vec![["layer".to_string(), "what".into(), "output".into(), "parameters".into()]];
     let mut whole = true;
-    for Node { name, input, layer, .. } in layers {
-        let operator = layer.operator();
+    for node in layers {
+        let (name, operator) = (&node.name, node.layer.operator());
         whole &= !operator.ends_sequence();
-        let output =
-            if whole { format!("[B, T, {}]", layer.output(*input)) } else { format!("[B, {}]", layer.output(*input)) };
+        let output = if whole { format!("[B, T, {}]", node.output()) } else { format!("[B, {}]", node.output()) };
         let prefix = format!("{name}.");
         rows.push([name.clone(), operator.describe(), output, parameters.count(&prefix).to_string()]);
     }

@@ -7,9 +7,9 @@ use crate::activation::Activation;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::fit::{self, Fit, History, Progress};
-use crate::network::{Batch, Node, check_carried, check_segments, network};
+use crate::network::{Batch, GraphOutput, Node, check_carried, check_segments, graph_plan};
 use crate::plan::{Plan, Role};
-use crate::train::{Clip, Loss, Optimiser, TimeCheckpoints, Update};
+use crate::train::{Clip, Loss, Losses, Optimiser, TimeCheckpoints, Update};
 use crate::wait;
 use ndarray::{ArrayView, ArrayView3, Dimension};
 use std::collections::{HashMap, hash_map::Entry};
@@ -21,7 +21,7 @@ const LOG: u64 = fit::MOST_STEPS as u64;
 /// Training of a compiled model: loss, optimiser and its state.
 #[derive(Clone, Debug)]
 pub(super) struct Training {
-    pub(super) loss: Loss,
+    pub(super) loss: Losses,
     pub(super) update: Update,
     /// True if the host weights rows.
     pub(super) weighted: bool,
@@ -75,24 +75,19 @@ impl Model {
     /// # Errors
     /// Settings out of range, or that do not fit the model's output or its parameters.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn compile(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
+    pub fn compile(&mut self, loss: impl Into<Losses>, update: impl Into<Update>) -> Result<()> {
         wait::block_on(self.compile_async(loss, update))
     }
 
     /// [`Model::compile`] for places that cannot block.
-    pub async fn compile_async(&mut self, loss: Loss, update: impl Into<Update>) -> Result<()> {
-        let update = update.into();
-        let tensors: Vec<_> = self.layers.iter().flat_map(Node::parameters).collect();
+    pub async fn compile_async(&mut self, loss: impl Into<Losses>, update: impl Into<Update>) -> Result<()> {
+        let (loss, update) = (loss.into(), update.into());
+        let tensors: Vec<_> = self.graph.nodes.iter().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
-        loss.validate()?;
-        loss.target_width(self.config.output())?;
-        let activations = self.config.layers.iter().rev().find_map(|layer| layer.operator().output_activation());
-        let activation = activations.unwrap_or_default();
-        if loss.takes_logits() && activation != Activation::Linear {
-            return Err(Error::Config(format!(
-                "{} takes logits, but the model's output goes through the activation {activation}; use Linear, or leave it out",
-                loss.name(),
-            )));
+        for (output, loss) in self.graph.outputs.iter().zip(loss.by_output(&self.graph.output_names())?) {
+            if let Some((loss, _)) = loss {
+                self.check_loss(output, loss)?;
+            }
         }
         let log = self.device.tensor("losses", LOG).await?;
         self.training = Some(Training {
@@ -113,6 +108,23 @@ impl Model {
         Ok(())
     }
 
+    /// Refuses a loss that does not fit an output.
+    fn check_loss(&self, GraphOutput { name, from }: &GraphOutput, loss: &Loss) -> Result<()> {
+        loss.validate()?;
+        let width = self.graph.width(*from).ok_or_else(|| {
+            Error::Config(format!("output \"{name}\" has no gradient, so it cannot have a loss; leave its loss out"))
+        })?;
+        loss.target_width(width)?;
+        let activation = self.graph.activation(*from);
+        if loss.takes_logits() && activation != Activation::Linear {
+            return Err(Error::Config(format!(
+                "{} takes logits, but the model's output goes through the activation {activation}; use Linear, or leave it out",
+                loss.name(),
+            )));
+        }
+        Ok(())
+    }
+
     /// Scales the gradients of all layers together down to at most this norm before each step, as
     /// `torch.nn.utils.clip_grad_norm_` does; `None` switches it off. Call it after [`Model::compile`].
     ///
@@ -121,7 +133,7 @@ impl Model {
     pub fn clip_norm(&mut self, norm: Option<f32>) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
-        let tensors: Vec<_> = self.layers.iter().flat_map(Node::parameters).collect();
+        let tensors: Vec<_> = self.graph.nodes.iter().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
         training.update = update;
         self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
@@ -146,7 +158,7 @@ impl Model {
     pub fn checkpoint_time(&mut self, checkpoints: TimeCheckpoints) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if checkpoints != TimeCheckpoints::Off {
-            check_segments(&self.layers)?;
+            check_segments(&self.graph)?;
         }
         if checkpoints == TimeCheckpoints::Every(0) {
             return Err(Error::Config("checkpoints along time are set to every 0 steps; use at least 1".into()));
@@ -227,10 +239,10 @@ impl Model {
 
     /// Refuses models whose states cannot be carried from one part of a sequence to the next.
     pub(crate) fn check_carried(&self) -> Result<()> {
-        if !self.layers.iter().any(Node::is_recurrent) {
+        if !self.graph.nodes.iter().any(Node::is_recurrent) {
             return Err(Error::Config("the model has no recurrent layer, so there is no state to carry".into()));
         }
-        check_carried(&self.layers, "carry its state from batch to batch")
+        check_carried(&self.graph.nodes, "carry its state from batch to batch")
     }
 
     /// Progress of fits.
@@ -245,7 +257,8 @@ impl Model {
 
     /// The loss that it was compiled with.
     pub(crate) fn loss(&self) -> Result<&Loss> {
-        self.training.as_ref().map(|training| &training.loss).ok_or_else(not_compiled)
+        let training = self.training.as_ref().ok_or_else(not_compiled)?;
+        training.loss.iter().next().ok_or_else(not_compiled)
     }
 
     /// Trains on x [N, T, I] and y: [N, F] (or `[N]` where F is 1) for a model that returns the last step, [N, T, F] for
@@ -280,7 +293,7 @@ impl Model {
         let ragged = self.config.mask().is_some();
         let purpose = self.purpose(PlanPurpose::Train, ragged)?;
         let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(PlanPurpose::Train, steps));
-        Ok(network(&self.layers, sizes, purpose, self.device.capabilities())?.plan)
+        Ok(graph_plan(&self.graph, &sizes, purpose, self.device.capabilities())?.plan)
     }
 
     /// One optimiser step on a batch; the loss goes to the log.

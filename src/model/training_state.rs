@@ -4,9 +4,9 @@ use super::{Model, not_compiled};
 use crate::device::{Device, Tensor};
 use crate::error::Result;
 use crate::fit::Progress;
-use crate::network::{Batch, Purpose, network};
+use crate::network::{Batch, Purpose, graph_plan};
 use crate::plan::Role;
-use crate::train::{Loss, TimeCheckpoints, Update, check_count};
+use crate::train::{Losses, TimeCheckpoints, Update, check_count};
 use crate::wait;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 /// Settings and progress of training, and the tensors that the device keeps from step to step.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TrainingState {
-    pub loss: Loss,
+    pub loss: Losses,
     pub update: Update,
     /// Number of optimiser steps.
     pub steps: u64,
@@ -73,7 +73,7 @@ impl Model {
             return Ok(false);
         }
         let sizes = Batch::new(batch, 1).stateful(true);
-        let plan = network(&self.layers, sizes, Purpose::Predict, self.device.capabilities())?.plan;
+        let plan = graph_plan(&self.graph, &sizes, Purpose::Predict, self.device.capabilities())?.plan;
         let buffer = plan.find(name).map(|id| &plan.buffers[id.0]);
         Ok(buffer.is_some_and(|buffer| buffer.role == Role::State && buffer.len == len))
     }

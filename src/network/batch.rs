@@ -1,6 +1,6 @@
 //! Batches, and the purposes of plans for them.
 
-use crate::train::{Loss, Update};
+use crate::train::{Losses, Update};
 
 /// Purpose of a plan.
 #[derive(Clone, Copy, Debug)]
@@ -11,18 +11,18 @@ pub enum Purpose<'a> {
     Stream,
     /// The output and its loss.
     Evaluate {
-        /// The loss.
-        loss: &'a Loss,
-        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`](super::NetworkPlan::row_weights).
+        /// The loss of each output.
+        loss: &'a Losses,
+        /// True if the host gives each row a factor, in [`PlanOutput::row_weights`](super::PlanOutput::row_weights).
         weighted: bool,
     },
     /// The loss, the gradients and the optimiser's step.
     Train {
-        /// The loss.
-        loss: &'a Loss,
+        /// The loss of each output.
+        loss: &'a Losses,
         /// The optimiser, with clipping and regularisers.
         update: &'a Update,
-        /// True if the host gives each row a factor, in [`NetworkPlan::row_weights`](super::NetworkPlan::row_weights).
+        /// True if the host gives each row a factor, in [`PlanOutput::row_weights`](super::PlanOutput::row_weights).
         weighted: bool,
     },
 }
@@ -33,10 +33,11 @@ pub enum Purpose<'a> {
 /// use wgpu_lstm::network::Batch;
 /// let batch = Batch::new(32, 100).ragged(true); // B = 32 sequences of up to T = 100 steps
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     pub(super) rows: usize,
-    pub(super) steps: usize,
+    /// T of each input; the last is that of the inputs that follow.
+    pub(super) steps: Vec<usize>,
     pub(super) ragged: bool,
     pub(super) stateful: bool,
     pub(super) segment: Option<usize>,
@@ -45,7 +46,12 @@ pub struct Batch {
 impl Batch {
     /// B sequences of T steps.
     pub fn new(rows: usize, steps: usize) -> Batch {
-        Batch { rows, steps, ragged: false, stateful: false, segment: None }
+        Batch { rows, steps: vec![steps], ragged: false, stateful: false, segment: None }
+    }
+
+    /// B sequences of these steps T by input.
+    pub fn of(rows: usize, steps: Vec<usize>) -> Batch {
+        Batch { steps, ..Batch::new(rows, 1) }
     }
 
     /// Gives each sequence a length of its own, which the host writes to [`NetworkPlan::words`].

@@ -1,8 +1,9 @@
 //! A single layer with all its gradients.
 
 use super::Batch;
-use super::node::Node;
-use super::pass::{ForwardResult, Gradients, backward, forward};
+use super::graph::AsGraph;
+use super::node::{Node, Source};
+use super::pass::{backward, forward};
 use super::place::{declare, declare_states, describe, place, places, split_time};
 use crate::error::{Error, Result};
 use crate::layer::StateGradients;
@@ -34,19 +35,17 @@ pub struct GradientPlan {
 ///
 /// # Errors
 /// Sizes out of range or beyond what the device can bind; a layer whose input has no gradient.
-pub fn gradients(
-    node: &Node,
-    Batch { rows, steps, ragged, .. }: Batch,
-    capabilities: &Capabilities,
-) -> Result<GradientPlan> {
-    let (batch, steps) = (size("the batch", rows)?, size("the number of time steps", steps)?);
+pub fn gradients(node: &Node, batch: Batch, capabilities: &Capabilities) -> Result<GradientPlan> {
+    let (ragged, steps) = (batch.ragged, size("the number of time steps", batch.steps[0])?);
+    let batch = size("the batch", batch.rows)?;
     let mut builder = Builder::trusted(format!("forward and backward: T = {steps}, B = {batch}"), capabilities.clone());
     let plan = &mut builder;
-    let mut placed = place(std::slice::from_ref(node), [batch, steps], ragged, true);
+    let graph = std::slice::from_ref(node).graph()?;
+    let mut placed = place(&graph, batch, &[steps], ragged, true);
     split_time(plan, &placed)?;
     describe(plan, steps, None, &placed)?;
-    let x = plan.sequence("x", [steps, batch, size("the number of input features", node.input)?], 0, Role::Input)?;
-    let dy = plan.sequence("dy", [steps, batch, node.layer.output(node.input) as u32], 0, Role::Input)?;
+    let x = plan.sequence("x", [steps, batch, size("the number of input features", node.input())?], 0, Role::Input)?;
+    let dy = plan.sequence("dy", [steps, batch, node.output() as u32], 0, Role::Input)?;
     let initial = declare_states(plan, &placed, Role::Input, "")?;
     let finals = declare_states(plan, &placed, Role::Input, " final gradient")?.concat();
     let initials = declare_states(plan, &placed, Role::Output, " initial gradient")?.concat();
@@ -54,9 +53,10 @@ pub fn gradients(
         placed.weights = declare(plan, node, "", Role::Weight)?;
         declare(plan, node, "grad ", Role::Gradient)?;
     }
-    let ForwardResult { traces, .. } = forward(plan, &placed, &x, &places(&initial))?;
+    let passed = forward(plan, &placed, std::slice::from_ref(&x), &places(&initial))?;
     let states = [StateGradients { finals: finals.clone(), initials: initials.clone() }];
-    let Gradients { dx, .. } = backward(plan, &placed, &traces, dy.clone(), Some(&states), true)?;
+    let given = vec![(Source::Node(0), dy.clone())];
+    let dx = backward(plan, &placed, &passed, given, Some(&states), true)?.dx.remove(0);
     let dx = dx.ok_or_else(|| Error::Plan(format!("the input of {} has no gradient", node.name)))?;
     let words = plan.find("words");
     let (initial, plan) = (initial.concat(), builder.finish()?);

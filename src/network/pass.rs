@@ -1,5 +1,6 @@
 //! Forward and backward passes through nodes.
 
+use super::node::Source;
 use super::place::{Placed, declare};
 use crate::error::{Error, Result};
 use crate::layer::{DeviceTensor, Inputs, Output, Place, StateGradients, Trace, Upstream};
@@ -28,83 +29,258 @@ impl Trained {
 pub(super) struct ForwardResult {
     /// Trace of each node.
     pub traces: Vec<Box<dyn Trace>>,
-    /// Output of the last node.
-    pub y: Sequence,
+    /// Tensors that the nodes read and computed.
+    pub values: Values,
+}
+
+/// Tensors of a pass through nodes, the first of which has the index `first`.
+pub(super) struct Values {
+    first: usize,
+    inputs: Vec<Sequence>,
+    nodes: Vec<NodeValues>,
+}
+
+/// Tensors that a node computes.
+struct NodeValues {
+    y: Sequence,
+    beside: Vec<Sequence>,
+    /// Final states, [1, B, width] each.
+    states: Vec<Sequence>,
+}
+
+impl Values {
+    /// A tensor. In a chain that is entered in its middle, the node before the first is the input.
+    pub fn get(&self, source: Source) -> Result<&Sequence> {
+        let node = |at: usize| at.checked_sub(self.first).and_then(|at| self.nodes.get(at));
+        let found = match source {
+            Source::Input(k) => self.inputs.get(k),
+            Source::Node(at) if at < self.first => self.inputs.first(),
+            Source::Node(at) => node(at).map(|values| &values.y),
+            Source::State(at, k) => node(at).and_then(|values| values.states.get(k)),
+            Source::Beside(at, k) => node(at).and_then(|values| values.beside.get(k)),
+            Source::Previous => None,
+        };
+        found.ok_or_else(|| Error::Plan(format!("no tensor {source:?} was computed")))
+    }
+
+    /// The output of the last node.
+    pub fn last(&self) -> Sequence {
+        self.nodes.last().map_or_else(|| self.inputs[0].clone(), |values| values.y.clone())
+    }
 }
 
 /// Gradients of a backward pass.
 pub(super) struct Gradients {
     /// Weights with their gradients, from the last node to the first.
     pub trained: Vec<Trained>,
-    /// Gradient of the input; `None` if the caller does not need it or if there is none.
-    pub dx: Option<Sequence>,
+    /// Gradient of each input; `None` if the caller does not need it or if there is none.
+    pub dx: Vec<Option<Sequence>>,
 }
 
 /// Plans the forward pass of nodes, from the given initial states of each node, or from zero.
 pub(super) fn forward(
     plan: &mut Builder,
     nodes: &[Placed],
-    x: &Sequence,
+    inputs: &[Sequence],
     starts: &[Vec<Place>],
 ) -> Result<ForwardResult> {
-    let (mut outputs, mut traces): (Vec<Sequence>, Vec<_>) = Default::default();
-    for (at, Placed { node, site, weights }) in nodes.iter().enumerate() {
-        let inputs: Vec<Sequence> =
-            node.reads(at).map(|index| index.map_or(x, |index| &outputs[index]).clone()).collect();
-        let start = starts.get(at).map_or(&[][..], Vec::as_slice);
-        let Output { y, trace } = node.layer.operator().forward(plan, site, Inputs { x: &inputs, weights, start })?;
-        outputs.push(y);
+    let first = nodes.first().map_or(0, |placed| placed.at);
+    let mut values = Values { first, inputs: inputs.to_vec(), nodes: Vec::new() };
+    let mut traces = Vec::new();
+    for (k, placed) in nodes.iter().enumerate() {
+        let Placed { node, site, weights, .. } = placed;
+        plan.set_axis(site.axes[0]);
+        let x: Vec<Sequence> = node.sources.iter().map(|&source| values.get(source).cloned()).collect::<Result<_>>()?;
+        let given = starts.get(k).map_or(&[][..], Vec::as_slice);
+        let start = if node.initial.is_empty() { given.to_vec() } else { initial_states(plan, placed, &values)? };
+        let inputs = Inputs { x: &x, weights, start: &start };
+        let Output { y, beside, trace } = node.layer.operator().forward(plan, site, inputs)?;
+        let states = final_states(placed, trace.final_states());
+        values.nodes.push(NodeValues { y, beside, states });
         traces.push(trace);
     }
-    let y = outputs.pop().unwrap_or_else(|| x.clone());
-    Ok(ForwardResult { traces, y })
+    Ok(ForwardResult { traces, values })
 }
 
-/// Plans the backward pass of nodes, from the gradient of the last one's output, and with gradients of each node's states if they
-/// continue beyond this pass. The gradients of an output that several nodes read are added.
+/// Copies the initial states of a node together, as its layer has them.
+fn initial_states(plan: &mut Builder, Placed { node, site, .. }: &Placed, values: &Values) -> Result<Vec<Place>> {
+    plan.section(format!("{} forward", site.name));
+    let slots = node.layer.operator().states();
+    let mut places = Vec::new();
+    for (at, slot) in slots.iter().enumerate() {
+        let name = format!("{}.l{}.{} initial", site.name, slot.layer, slot.name);
+        let buffer = plan.buffer(name, slot.features as u64 * site.batch as u64, Role::Scratch)?;
+        // A state that repeats h begins as h does.
+        let source = if slot.repeats_h { at - 1 } else { at };
+        for (value, &from) in node.state_values().iter().zip(&node.initial).filter(|(value, _)| value.slot == source) {
+            let width = value.width as u32;
+            copy_rows(plan, values.get(from)?, site.batch, (buffer, value.part as u32 * site.batch * width));
+        }
+        places.push((buffer, 0));
+    }
+    Ok(places)
+}
+
+/// Copies a vector [1, B, F] to contiguous rows.
+fn copy_rows(plan: &mut Builder, from: &Sequence, batch: u32, to: Place) {
+    let features = from.features;
+    let strides = [0, 0, from.row as i32, 1];
+    plan.copy([1, 1, batch, features], from.at(0), strides, to, [0, 0, features as i32, 1], false);
+}
+
+/// The states that other nodes can read, from those that its layer leaves.
+fn final_states(Placed { node, site, .. }: &Placed, places: Vec<Place>) -> Vec<Sequence> {
+    let values = node.state_values();
+    values
+        .iter()
+        .filter_map(|value| Some(state(value.part, value.width, site.batch, *places.get(value.slot)?)))
+        .collect()
+}
+
+/// Part of a state's buffer as a vector [1, B, width].
+fn state(part: usize, width: usize, batch: u32, (buffer, offset): Place) -> Sequence {
+    let (part, width) = (part as u32, width as u32);
+    Sequence {
+        chunks: vec![buffer],
+        steps: 1,
+        chunk_steps: 1,
+        lead: offset + part * batch * width,
+        step: batch * width,
+        row: width,
+        features: width,
+    }
+}
+
+/// Sums of the gradients of every tensor.
+struct Sums {
+    first: usize,
+    inputs: Vec<Option<Sequence>>,
+    outputs: Vec<Option<Sequence>>,
+    states: Vec<Vec<Option<Sequence>>>,
+}
+
+impl Sums {
+    /// Adds a gradient of a tensor to what there is.
+    fn add(&mut self, plan: &mut Builder, source: Source, gradient: Sequence, batch: u32) -> Result<()> {
+        let first = self.first;
+        let sum = match source {
+            Source::Input(k) => self.inputs.get_mut(k),
+            Source::Node(at) if at < first => self.inputs.first_mut(),
+            Source::Node(at) => self.outputs.get_mut(at - first),
+            Source::State(at, k) => self.states.get_mut(at - first).and_then(|states| states.get_mut(k)),
+            Source::Beside(..) | Source::Previous => None,
+        };
+        match sum {
+            Some(sum @ None) => *sum = Some(gradient),
+            Some(Some(sum)) => plan.copy_sequence(&gradient, sum, batch, true),
+            None => return Err(Error::Plan(format!("the tensor {source:?} has no gradient"))),
+        }
+        Ok(())
+    }
+}
+
+/// Plans the backward pass of nodes, from gradients of some tensors, and with gradients of each node's states if they
+/// continue beyond this pass. The gradients of a tensor that several nodes read are added. Nodes on which nothing depends are left out.
 pub(super) fn backward(
     plan: &mut Builder,
     nodes: &[Placed],
-    traces: &[Box<dyn Trace>],
-    dy: Sequence,
-    states: Option<&[StateGradients]>,
+    ForwardResult { traces, values }: &ForwardResult,
+    given: Vec<(Source, Sequence)>,
+    carried: Option<&[StateGradients]>,
     wants_dx: bool,
 ) -> Result<Gradients> {
-    let mut trained = Vec::new();
-    // Gradient of each node's output.
-    let mut gradients: Vec<Option<Sequence>> = vec![None; nodes.len()];
-    let mut dx = None;
-    match gradients.last_mut() {
-        Some(last) => *last = Some(dy),
-        None => return Ok(Gradients { trained, dx: Some(dy) }),
+    let mut trained: Vec<Trained> = Vec::new();
+    let mut sums = Sums {
+        first: values.first,
+        inputs: vec![None; values.inputs.len()],
+        outputs: vec![None; nodes.len()],
+        states: nodes.iter().map(|placed| vec![None; placed.node.state_values().len()]).collect(),
+    };
+    for (source, gradient) in given {
+        let batch = gradient.step / gradient.row.max(1);
+        sums.add(plan, source, gradient, batch)?;
     }
-    for (at, Placed { node, site, weights }) in nodes.iter().enumerate().rev() {
-        let Some(dy) = gradients[at].take() else {
-            return Err(Error::Plan(format!("no node reads the output of {}", node.name)));
+    for (k, placed) in nodes.iter().enumerate().rev() {
+        let Placed { node, site, weights, .. } = placed;
+        let (dy, of_states) = (sums.outputs[k].take(), std::mem::take(&mut sums.states[k]));
+        let reaches_states = of_states.iter().any(Option::is_some);
+        let dy = match dy {
+            Some(dy) => dy,
+            None if reaches_states => zeros_like(plan, placed, &values.nodes[k].y)?,
+            None => continue,
         };
         let declared = declare(plan, node, "grad ", Role::Gradient)?;
+        let again = trained.iter().any(|trained| declared.contains(&trained.gradient));
         for ((tensor, &weight), &gradient) in node.parameters().into_iter().zip(weights).zip(&declared) {
-            if tensor.len > 0 {
+            if tensor.len > 0 && tensor.trained && !again {
                 trained.push(Trained { weight, gradient, tensor });
             }
         }
+        let own = match reaches_states || !node.initial.is_empty() {
+            true => Some(state_gradients(plan, placed, &of_states)?),
+            false => None,
+        };
+        let carried = carried.map(|carried| &carried[k]).filter(|states| !states.finals.is_empty());
         let upstream = Upstream {
             dy: &dy,
             weights,
             gradients: &declared,
-            states: states.map(|states| &states[at]).filter(|states| !states.finals.is_empty()),
-            wants_dx: wants_dx || node.reads(at).any(|index| index.is_some()),
+            states: own.as_ref().or(carried),
+            wants_dx: wants_dx || node.sources.iter().any(|source| source.node().is_some()),
         };
-        for (index, gradient) in node.reads(at).zip(traces[at].backward(plan, site, upstream)?) {
-            let sum = match index {
-                Some(index) => &mut gradients[index],
-                None => &mut dx,
-            };
-            match sum {
-                None => *sum = Some(gradient),
-                Some(sum) => plan.copy_sequence(&gradient, sum, site.batch, true),
-            }
+        plan.set_axis(site.axes[0]);
+        plan.set_adds(again);
+        let dx = traces[k].backward(plan, site, upstream)?;
+        plan.set_adds(false);
+        for (&source, gradient) in node.sources.iter().zip(dx) {
+            sums.add(plan, source, gradient, site.batch)?;
+        }
+        for (value, &source) in node.state_values().iter().zip(&node.initial) {
+            let Some(StateGradients { initials, .. }) = &own else { continue };
+            let gradient = state(value.part, value.width, site.batch, (initials[value.slot], 0));
+            sums.add(plan, source, gradient, site.batch)?;
         }
     }
-    Ok(Gradients { trained, dx })
+    Ok(Gradients { trained, dx: sums.inputs })
+}
+
+/// A gradient of 0 of a node's output, which only its states pass on.
+fn zeros_like(plan: &mut Builder, Placed { site, .. }: &Placed, y: &Sequence) -> Result<Sequence> {
+    plan.section(format!("{} backward", site.name));
+    let name = format!("{}.dy", site.name);
+    let zeros = plan.sequence(&name, [y.steps, site.batch, y.features], 0, Role::Scratch)?;
+    for (k, &chunk) in zeros.chunks.iter().enumerate() {
+        plan.fill(chunk, 0..zeros.chunk_range(k).len() as u32 * zeros.step, 0.0);
+    }
+    Ok(zeros)
+}
+
+/// Buffers of the gradients of a node's states: those of the final states are filled, 0 where no node reads them.
+fn state_gradients(
+    plan: &mut Builder,
+    Placed { node, site, .. }: &Placed,
+    of_states: &[Option<Sequence>],
+) -> Result<StateGradients> {
+    plan.section(format!("{} backward", site.name));
+    let mut all = StateGradients::default();
+    for (at, slot) in node.layer.operator().states().iter().enumerate() {
+        let len = slot.features as u32 * site.batch;
+        let mut buffer = |what: &str| {
+            plan.buffer(format!("{}.l{}.d{} {what}", site.name, slot.layer, slot.name), len as u64, Role::Scratch)
+        };
+        let (last, first) = (buffer("last")?, buffer("initial")?);
+        let values = node.state_values();
+        let values: Vec<_> = values.iter().zip(of_states).filter(|(value, _)| value.slot == at).collect();
+        if values.is_empty() || values.iter().any(|(_, gradient)| gradient.is_none()) {
+            plan.fill(last, 0..len, 0.0);
+        }
+        for (value, gradient) in values {
+            if let Some(gradient) = gradient {
+                copy_rows(plan, gradient, site.batch, (last, value.part as u32 * site.batch * value.width as u32));
+            }
+        }
+        all.finals.push(last);
+        all.initials.push(first);
+    }
+    Ok(all)
 }

@@ -1,5 +1,6 @@
 //! Nodes in their places for a batch: sizes, buffers of weights and states, and how time is split.
 
+use super::graph::Graph;
 use super::node::Node;
 use crate::error::Result;
 use crate::layer::{DeviceTensor, Place, Site, StateSlot};
@@ -9,32 +10,22 @@ use crate::schedule::Builder;
 /// A node with its site in a plan and its weights.
 #[derive(Clone)]
 pub(super) struct Placed<'a> {
+    /// Its index in the graph.
+    pub at: usize,
     pub node: &'a Node,
     pub site: Site,
     pub weights: Vec<BufferId>,
 }
 
-/// Nodes with their sites, for a batch of these sizes.
-pub(super) fn place<'a>(
-    nodes: impl IntoIterator<Item = &'a Node>,
-    [batch, steps]: [u32; 2],
-    ragged: bool,
-    train: bool,
-) -> Vec<Placed<'a>> {
-    let mut placed: Vec<Placed> = Vec::new();
-    for (at, node) in nodes.into_iter().enumerate() {
-        let below = node.reads(at).next().flatten().map(|index: usize| &placed[index]);
-        let steps = below.map_or(steps, Placed::output_steps);
-        placed.push(Placed { node, site: node.site([batch, steps], ragged, train), weights: Vec::new() });
-    }
-    placed
-}
-
-impl Placed<'_> {
-    /// T, or 1 if a layer up to here ended the sequence.
-    fn output_steps(&self) -> u32 {
-        if self.node.layer.operator().ends_sequence() { 1 } else { self.site.steps }
-    }
+/// The nodes of a graph with their sites, for a batch of these sizes; `steps` are those of every axis.
+pub(super) fn place<'a>(graph: &'a Graph, batch: u32, steps: &[u32], ragged: bool, train: bool) -> Vec<Placed<'a>> {
+    let placed = |(at, node): (usize, &'a Node)| {
+        let axes: Vec<Option<usize>> = node.sources.iter().map(|&source| graph.axis(source)).collect();
+        let steps = axes[0].map_or(1, |axis| steps[axis]);
+        let axes = axes.into_iter().map(|axis| axis.unwrap_or(0)).collect();
+        Placed { at, node, site: node.site(batch, steps, axes, ragged, train), weights: Vec::new() }
+    };
+    graph.nodes.iter().enumerate().map(placed).collect()
 }
 
 /// Sets chunks of time so that the largest tensor can be bound.
@@ -75,11 +66,11 @@ pub(super) fn describe(plan: &mut Builder, steps: u32, segment: Option<u32>, nod
     Ok(())
 }
 
-/// Declares the tensors of a node's table, or their gradients (`prefix` "grad ", [`Role::Gradient`]).
+/// Buffers of the tensors of a node's table, or of their gradients (`prefix` "grad ", [`Role::Gradient`]).
 pub(super) fn declare(plan: &mut Builder, node: &Node, prefix: &str, role: Role) -> Result<Vec<BufferId>> {
     let declare = |tensor: DeviceTensor| {
         let name = format!("{prefix}{}", tensor.name);
-        // Gradients may have been declared before the pass that fills them.
+        // Nodes can share them, and gradients may have been declared before the pass that fills them.
         plan.find(&name).map_or_else(|| plan.buffer(name, tensor.len, role), Ok)
     };
     node.parameters().into_iter().map(declare).collect()

@@ -1,22 +1,40 @@
 //! Plans for a whole network: predict, evaluate, stream, train.
 
-use super::node::{Node, check_carried, check_order};
+use super::graph::{AsGraph, Graph};
+use super::node::check_carried;
 use super::pass::{ForwardResult, backward, forward};
 use super::place::{declare, declare_states, describe, leave, place, places, split_time};
 use super::segments::{self, Segmented};
-use super::update::{self, Hyper, target};
+use super::update::{self, Hyper, OutputLoss, loss_of, numbered};
 use super::{Batch, Purpose};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{BufferId, Capabilities, Plan, Role};
-use crate::schedule::{Builder, Sequence, size};
+use crate::schedule::{Builder, Sequence, size, words_name};
+use crate::train::Losses;
 
 /// A plan, with the buffers that its host reads and writes.
 #[derive(Clone, Debug)]
 pub struct NetworkPlan {
     /// The plan.
     pub plan: Plan,
-    /// Input [T, B, I].
-    pub x: Sequence,
+    /// Inputs [T, B, I]; T = 1 for a vector.
+    pub inputs: Vec<Sequence>,
+    /// Outputs.
+    pub outputs: Vec<PlanOutput>,
+    /// The mean loss (several: their weighted sum), if there is one.
+    pub loss: Option<BufferId>,
+    /// States of every recurrent layer, [D, B, units] each, if the plan reads and writes them: h and c of one layer after the other.
+    pub states: Vec<BufferId>,
+    /// Numbers that the host gives the optimiser at each step, for each group of parameters; none if the plan trains nothing.
+    pub hyper: Vec<Hyper>,
+    /// Time axes with their 32-bit words that the host writes: the key of the random bits (2), for training with dropout, then the
+    /// lengths of the sequences (B), if they have lengths.
+    pub words: Vec<(usize, BufferId)>,
+}
+
+/// An output of a plan.
+#[derive(Clone, Debug)]
+pub struct PlanOutput {
     /// Output [T or 1, B, F]; without chunks if training goes through [T, B, F] in segments, since the whole output is not kept.
     pub y: Sequence,
     /// Target [T or 1, B, features], if there is a loss; see [`Loss::target_width`](crate::Loss::target_width).
@@ -24,31 +42,56 @@ pub struct NetworkPlan {
     /// Factor of each row's loss, [T or 1, B], if the purpose is weighted: the row's weight over the number of terms of the mean
     /// loss.
     pub row_weights: Option<BufferId>,
-    /// The mean loss, if there is one.
-    pub loss: Option<BufferId>,
-    /// States of every recurrent layer, [D, B, units] each, if the plan reads and writes them: h and c of one layer after the other.
-    pub states: Vec<BufferId>,
-    /// Numbers that the host gives the optimiser at each step, for each group of parameters; none if the plan trains nothing.
-    pub hyper: Vec<Hyper>,
-    /// 32-bit words that the host writes: the key of the random bits (2), for training with dropout, then the lengths of the sequences
-    /// (B), if they have lengths.
-    pub words: Option<BufferId>,
 }
 
-/// Plans a network for a batch of `batch` sequences of `steps` steps.
+impl NetworkPlan {
+    /// The first input.
+    pub fn x(&self) -> &Sequence {
+        &self.inputs[0]
+    }
+
+    /// The first output.
+    pub fn y(&self) -> &Sequence {
+        &self.outputs[0].y
+    }
+
+    /// The target of the first output, if it has a loss.
+    pub fn target(&self) -> Option<&Sequence> {
+        self.outputs[0].target.as_ref()
+    }
+
+    /// The buffer of key and lengths along the first input, if the plan reads it.
+    pub fn key_and_lengths(&self) -> Option<BufferId> {
+        self.words.iter().find(|(axis, _)| *axis == 0).map(|&(_, id)| id)
+    }
+}
+
+/// Plans a network for a batch: a [`Graph`], or nodes of a chain.
 ///
 /// # Errors
 /// Sizes out of range or beyond what the device can bind; layers that do not support the purpose.
 pub fn network(
-    nodes: &[Node],
-    Batch { rows, steps, ragged, stateful, segment }: Batch,
+    nodes: &(impl AsGraph + ?Sized),
+    batch: Batch,
     purpose: Purpose,
     capabilities: &Capabilities,
 ) -> Result<NetworkPlan> {
-    let (batch, steps) = (size("the batch", rows)?, size("the number of time steps", steps)?);
-    check_order(nodes)?;
-    if stateful {
-        check_carried(nodes, "carry its state from batch to batch")?;
+    graph_plan(&nodes.graph()?, &batch, purpose, capabilities)
+}
+
+/// [`network`] of a graph.
+pub(crate) fn graph_plan(
+    graph: &Graph,
+    Batch { rows, steps, ragged, stateful, segment }: &Batch,
+    purpose: Purpose,
+    capabilities: &Capabilities,
+) -> Result<NetworkPlan> {
+    let batch = size("the batch", *rows)?;
+    let steps = graph.steps(steps)?;
+    let steps: Vec<u32> =
+        steps.into_iter().map(|steps| size("the number of time steps", steps)).collect::<Result<_>>()?;
+    if *stateful {
+        check_carried(&graph.nodes, "carry its state from batch to batch")?;
     }
     let title = match purpose {
         Purpose::Predict => "predict",
@@ -56,56 +99,117 @@ pub fn network(
         Purpose::Evaluate { .. } => "evaluate",
         Purpose::Train { .. } => "training step",
     };
-    let mut builder = Builder::trusted(format!("{title}: T = {steps}, B = {batch}"), capabilities.clone());
+    let mut builder =
+        Builder::trusted(format!("{title}: T = {}, B = {batch}", listed(&steps, graph)), capabilities.clone());
     let plan = &mut builder;
     let train = matches!(purpose, Purpose::Train { .. });
-    let mut placed = place(nodes, [batch, steps], ragged, train);
+    let mut placed = place(graph, batch, &steps, *ragged, train);
     split_time(plan, &placed)?;
-    let segment = match segment {
-        Some(segment) => segments::steps(plan, nodes, purpose, [steps, size("a segment's steps", segment)?])?,
+    let segment = match *segment {
+        Some(segment) => segments::steps(plan, graph, purpose, [steps[0], size("a segment's steps", segment)?])?,
         None => None,
     };
-    describe(plan, steps, segment, &placed)?;
+    let longest = steps.iter().copied().max().unwrap_or(1);
+    describe(plan, longest, segment, &placed)?;
 
-    let input = size("the number of input features", nodes.first().map_or(0, |node| node.input))?;
-    let x = plan.sequence("x", [steps, batch, input], 0, Role::Input)?;
+    let inputs = declare_inputs(plan, graph, batch, &steps)?;
     for placed in &mut placed {
         placed.weights = declare(plan, placed.node, "", Role::Weight)?;
     }
-    let carries = stateful || matches!(purpose, Purpose::Stream);
+    let carries = *stateful || matches!(purpose, Purpose::Stream);
     let states = if carries { declare_states(plan, &placed, Role::State, "")? } else { Vec::new() };
-    let (y, target, loss, trained) = match (segment, purpose) {
-        (Some(segment), Purpose::Train { loss, weighted, .. }) => {
+    let losses = losses_of(graph, purpose)?;
+    let weighted = matches!(purpose, Purpose::Train { weighted: true, .. } | Purpose::Evaluate { weighted: true, .. });
+    let (outputs, loss, trained) = match segment {
+        Some(segment) => {
+            let sizes = [steps[0], batch, segment];
             let segmented =
-                Segmented { placed: &placed, x: &x, states: &states, sizes: [steps, batch, segment], ragged };
-            let (y, target, loss, trained) = segmented.train(plan, loss, weighted)?;
-            (y, Some(target), Some(loss), trained)
+                Segmented { graph, placed: &placed, x: &inputs[0], states: &states, sizes, ragged: *ragged };
+            let loss =
+                losses.first().copied().flatten().ok_or_else(|| Error::Plan("training without a loss".into()))?;
+            let (output, loss, trained) = segmented.train(plan, &loss, weighted)?;
+            (vec![output], Some(loss), trained)
         }
-        _ => {
-            let ForwardResult { traces, y } = forward(plan, &placed, &x, &places(&states))?;
-            for ((placed, trace), states) in placed.iter().zip(&traces).zip(&places(&states)) {
+        None => {
+            let passed = forward(plan, &placed, &inputs, &places(&states))?;
+            for ((placed, trace), states) in placed.iter().zip(&passed.traces).zip(&places(&states)) {
                 leave(plan, placed, trace.final_states(), states);
             }
-            match purpose {
-                Purpose::Evaluate { loss: kind, weighted } | Purpose::Train { loss: kind, weighted, .. } => {
-                    let (target, losses) = target(plan, kind, [y.steps, batch, y.features], weighted)?;
-                    let gradient = losses.gradient(plan, &y, &target, 0)?;
-                    let loss = losses.mean(plan)?;
-                    let trained = match train {
-                        true => backward(plan, &placed, &traces, gradient, None, false)?.trained,
-                        false => Vec::new(),
-                    };
-                    (y, Some(target), Some(loss), trained)
-                }
-                Purpose::Predict | Purpose::Stream => (y, None, None, Vec::new()),
-            }
+            let (outputs, given, loss) = plan_losses(plan, graph, &passed, &losses, batch, weighted)?;
+            let trained = match train {
+                true => backward(plan, &placed, &passed, given, None, false)?.trained,
+                false => Vec::new(),
+            };
+            (outputs, loss, trained)
         }
     };
     let hyper = match purpose {
         Purpose::Train { update, .. } => update::update(plan, update, &trained)?,
         _ => Vec::new(),
     };
-    let (words, row_weights) = (plan.find("words"), plan.find(update::ROW_WEIGHTS));
+    let words = (0..graph.axes.len()).filter_map(|axis| Some((axis, plan.find(&words_name(axis))?))).collect();
     let states = states.into_iter().flatten().collect();
-    Ok(NetworkPlan { plan: builder.finish()?, x, y, target, row_weights, loss, states, hyper, words })
+    Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, loss, states, hyper, words })
+}
+
+/// Steps of the inputs, for a title.
+fn listed(steps: &[u32], graph: &Graph) -> String {
+    let inputs = &steps[..graph.inputs.len().max(1)];
+    inputs.iter().map(u32::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// Declares the inputs [T, B, I].
+fn declare_inputs(plan: &mut Builder, graph: &Graph, batch: u32, steps: &[u32]) -> Result<Vec<Sequence>> {
+    let declare = |(k, input): (usize, &super::GraphInput)| {
+        let features = size("the number of input features", input.features)?;
+        let steps = if input.vector { 1 } else { steps[k] };
+        plan.sequence(&numbered("x", k), [steps, batch, features], 0, Role::Input)
+    };
+    graph.inputs.iter().enumerate().map(declare).collect()
+}
+
+/// The loss of each output, if the purpose has one.
+fn losses_of<'a>(graph: &Graph, purpose: Purpose<'a>) -> Result<Vec<Option<OutputLoss<'a>>>> {
+    let all: &Losses = match purpose {
+        Purpose::Evaluate { loss, .. } | Purpose::Train { loss, .. } => loss,
+        Purpose::Predict | Purpose::Stream => return Ok(vec![None; graph.outputs.len()]),
+    };
+    let names: Vec<&str> = graph.outputs.iter().map(|output| output.name.as_str()).collect();
+    Ok(all.by_output(&names)?.into_iter().map(|loss| loss.map(|(loss, weight)| OutputLoss { loss, weight })).collect())
+}
+
+type Planned = (Vec<PlanOutput>, Vec<(super::Source, Sequence)>, Option<BufferId>);
+
+/// Plans the losses of the outputs: returns the outputs, the gradients of those with a loss, and the sum of the losses.
+fn plan_losses(
+    plan: &mut Builder,
+    graph: &Graph,
+    ForwardResult { values, .. }: &ForwardResult,
+    losses: &[Option<OutputLoss>],
+    batch: u32,
+    weighted: bool,
+) -> Result<Planned> {
+    let (mut outputs, mut given, mut means) = (Vec::new(), Vec::new(), Vec::new());
+    for (k, (output, loss)) in graph.outputs.iter().zip(losses).enumerate() {
+        let y = values.get(output.from)?.clone();
+        let (mut target, mut row_weights) = (None, None);
+        if let Some(loss) = loss {
+            let (truth, loss) = loss_of(plan, loss, k, [y.steps, batch, y.features], weighted)?;
+            given.push((output.from, loss.gradient(plan, &y, &truth, 0)?));
+            means.push(loss.mean(plan)?);
+            (target, row_weights) = (Some(truth), loss.row_weights());
+        }
+        outputs.push(PlanOutput { y, target, row_weights });
+    }
+    let total = match means[..] {
+        [] => None,
+        [one] => Some(one),
+        [first, ..] => {
+            let total = plan.buffer("total loss", 1, Role::Output)?;
+            plan.copy_run(1, (first, 0), (total, 0));
+            means[1..].iter().for_each(|&mean| plan.add_run(1, (mean, 0), (total, 0)));
+            Some(total)
+        }
+    };
+    Ok((outputs, given, total))
 }

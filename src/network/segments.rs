@@ -3,40 +3,44 @@
 //! al. 2016). All segments share the buffers of one.
 
 use super::Purpose;
+use super::graph::Graph;
 use super::node::{Node, Source, check_carried};
 use super::pass::{ForwardResult, Gradients, Trained, backward, forward};
 use super::place::{Placed, leave, place, places};
-use super::update::target;
+use super::plan::PlanOutput;
+use super::update::{OutputLoss, loss_of};
 use crate::error::{Error, Result};
 use crate::layer::{Place, StateGradients};
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Segment, Sequence};
-use crate::train::Loss;
 use std::ops::Range;
 
 /// Steps of a segment, bounded by what the device can bind; `None` if one segment would have all T steps.
 pub(super) fn steps(
     builder: &mut Builder,
-    nodes: &[Node],
+    graph: &Graph,
     purpose: Purpose,
     [steps, segment]: [u32; 2],
 ) -> Result<Option<u32>> {
     if !matches!(purpose, Purpose::Train { .. }) {
         return Err(Error::Config("segments of time are for training only".into()));
     }
-    check_segments(nodes)?;
+    check_segments(graph)?;
     let segment = segment.min(builder.chunk_steps(steps));
     builder.chunk_by_segments(segment);
     Ok((segment < steps).then_some(segment))
 }
 
 /// Refuses models that cannot be trained in segments.
-pub(crate) fn check_segments(nodes: &[Node]) -> Result<()> {
-    check_carried(nodes, "be trained in segments of time")?;
-    if nodes.iter().any(|node| node.sources != [Source::Previous]) {
-        return Err(Error::Config("segments of time are for chains of layers; this network branches".into()));
+pub(crate) fn check_segments(graph: &Graph) -> Result<()> {
+    check_carried(&graph.nodes, "be trained in segments of time")?;
+    if !graph.is_chain() || graph.axes.len() > 1 {
+        return Err(Error::Config(
+            "segments of time are for chains of layers that keep the steps; this network branches or changes them"
+                .into(),
+        ));
     }
-    match nodes.iter().any(Node::is_recurrent) {
+    match graph.nodes.iter().any(Node::is_recurrent) {
         true => Ok(()),
         false => Err(Error::Config("segments of time are for models with a recurrent layer; this one has none".into())),
     }
@@ -44,6 +48,7 @@ pub(crate) fn check_segments(nodes: &[Node]) -> Result<()> {
 
 /// A network that is trained in segments.
 pub(super) struct Segmented<'a> {
+    pub graph: &'a Graph,
     /// The nodes, with their weights.
     pub placed: &'a [Placed<'a>],
     pub x: &'a Sequence,
@@ -63,22 +68,21 @@ impl<'a> Segmented<'a> {
 
     /// The nodes with their sites in a segment of `steps` steps.
     fn place(&self, steps: u32) -> Vec<Placed<'a>> {
-        let nodes = self.placed.iter().map(|placed| placed.node);
-        let mut segment = place(nodes, [self.sizes[1], steps], self.ragged, true);
+        let mut segment = place(self.graph, self.sizes[1], &[steps], self.ragged, true);
         for (to, from) in segment.iter_mut().zip(self.placed) {
             to.weights.clone_from(&from.weights);
         }
         segment
     }
 
-    /// Plans loss and gradients. Returns output, target, mean loss, and weights with their gradients. An output of every step is not
+    /// Plans loss and gradients. Returns the output, the mean loss, and weights with their gradients. An output of every step is not
     /// kept as a whole: its sequence then has no chunks.
     pub fn train(
         &self,
         plan: &mut Builder,
-        loss: &Loss,
+        loss: &OutputLoss,
         weighted: bool,
-    ) -> Result<(Sequence, Sequence, BufferId, Vec<Trained>)> {
+    ) -> Result<(PlanOutput, BufferId, Vec<Trained>)> {
         let [steps, batch, segment] = self.sizes;
         let count = steps.div_ceil(segment);
         let (full, last) = (self.place(segment), self.place(self.range(count - 1).len() as u32));
@@ -93,7 +97,8 @@ impl<'a> Segmented<'a> {
         for s in 0..count - 1 {
             plan.begin_segment(Segment { first: self.range(s).start, ..Segment::default() });
             let nodes = &full[..recurrent];
-            let ForwardResult { traces, .. } = forward(plan, nodes, &self.x.window(self.range(s)), &starts(s))?;
+            let x = [self.x.window(self.range(s))];
+            let ForwardResult { traces, .. } = forward(plan, nodes, &x, &starts(s))?;
             for ((placed, trace), next) in nodes.iter().zip(&traces).zip(&starts(s + 1)) {
                 leave(plan, placed, trace.final_states(), next);
             }
@@ -102,49 +107,56 @@ impl<'a> Segmented<'a> {
         let first = Segment { first: range.start, ..Segment::default() };
         plan.begin_segment(first);
         let (nodes, above) = last.split_at(below);
-        let ForwardResult { traces, y: flow } =
-            forward(plan, nodes, &self.x.window(range.clone()), &starts(count - 1))?;
-        for ((placed, trace), states) in nodes.iter().zip(&traces).zip(&places(self.states)) {
+        let passed = forward(plan, nodes, &[self.x.window(range.clone())], &starts(count - 1))?;
+        for ((placed, trace), states) in nodes.iter().zip(&passed.traces).zip(&places(self.states)) {
             leave(plan, placed, trace.final_states(), states);
         }
+        let flow = passed.values.last();
 
         let carried = self.carry(plan)?;
         let (mut trained, truth, losses, y, upstream);
         match end {
             Some(_) => {
                 plan.end_segments();
-                let ForwardResult { traces, y: top } = forward(plan, above, &flow, &[])?;
-                (truth, losses) = target(plan, loss, [1, batch, top.features], weighted)?;
-                let gradient = losses.gradient(plan, &top, &truth, 0)?;
-                let gradients = backward(plan, above, &traces, gradient, None, true)?;
-                trained = gradients.trained;
-                upstream =
-                    gradients.dx.ok_or_else(|| Error::Plan("layers above a sequence without a gradient".into()))?;
-                y = top;
+                let top = forward(plan, above, &[flow], &[])?;
+                y = top.values.last();
+                (truth, losses) = loss_of(plan, loss, 0, [1, batch, y.features], weighted)?;
+                let gradient = losses.gradient(plan, &y, &truth, 0)?;
+                (trained, upstream) = match above.last() {
+                    None => (Vec::new(), Some(gradient)),
+                    Some(last) => {
+                        let given = vec![(Source::Node(last.at), gradient)];
+                        let Gradients { trained, mut dx } = backward(plan, above, &top, given, None, true)?;
+                        (trained, dx.remove(0))
+                    }
+                };
                 plan.begin_segment(first);
             }
             None => {
-                (truth, losses) = target(plan, loss, [steps, batch, flow.features], weighted)?;
-                upstream = losses.gradient(plan, &flow, &truth.window(range.clone()), range.start)?;
+                (truth, losses) = loss_of(plan, loss, 0, [steps, batch, flow.features], weighted)?;
+                upstream = Some(losses.gradient(plan, &flow, &truth.window(range.clone()), range.start)?);
                 trained = Vec::new();
-                y = Sequence { chunks: Vec::new(), steps, chunk_steps: steps, ..flow.clone() };
+                y = Sequence { chunks: Vec::new(), steps, chunk_steps: steps, ..flow };
             }
         }
-        let Gradients { trained: lower, .. } = backward(plan, nodes, &traces, upstream, Some(&carried), false)?;
-        trained.extend(lower);
+        let upstream = upstream.ok_or_else(|| Error::Plan("layers above a sequence without a gradient".into()))?;
+        let top = Source::Node(below - 1);
+        let lower = backward(plan, nodes, &passed, vec![(top, upstream)], Some(&carried), false)?;
+        trained.extend(lower.trained);
         for s in (0..count - 1).rev() {
             let (nodes, range) = (&full[..below], self.range(s));
             plan.begin_segment(Segment { first: range.start, adds: true, again: true });
-            let ForwardResult { traces, y: flow } = forward(plan, nodes, &self.x.window(range.clone()), &starts(s))?;
+            let passed = forward(plan, nodes, &[self.x.window(range.clone())], &starts(s))?;
             let upstream = match end {
                 Some(_) => last_state(&carried, &full)?,
-                None => losses.gradient(plan, &flow, &truth.window(range.clone()), range.start)?,
+                None => losses.gradient(plan, &passed.values.last(), &truth.window(range.clone()), range.start)?,
             };
-            backward(plan, nodes, &traces, upstream, Some(&carried), false)?;
+            backward(plan, nodes, &passed, vec![(top, upstream)], Some(&carried), false)?;
         }
         plan.end_segments();
         let loss = losses.mean(plan)?;
-        Ok((y, truth, loss, trained))
+        let row_weights = losses.row_weights();
+        Ok((PlanOutput { y, target: Some(truth), row_weights }, loss, trained))
     }
 
     /// Declares the states at the start of each segment, [segments, B, features] each, by node, and fills those of the first segment.

@@ -8,24 +8,36 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Direction, Sequence, size};
 use crate::train::{Action, Clip, Group, Loss, Optimiser, Regulariser, Rule, Update};
 
-/// Name of the buffer of the rows' factors, [T, B] or [1, B], in weighted plans.
-pub const ROW_WEIGHTS: &str = "row weights";
+/// A loss of an output and its weight in the sum of all.
+#[derive(Clone, Copy)]
+pub(super) struct OutputLoss<'a> {
+    pub loss: &'a Loss,
+    pub weight: f32,
+}
 
-/// Declares the target [T or 1, B, features] of predictions of these sizes, and their loss.
-pub(super) fn target<'a>(
+/// Declares the target [T or 1, B, features] of predictions of these sizes, which are output `k`, and their loss.
+pub(super) fn loss_of<'a>(
     plan: &mut Builder,
-    kind: &'a Loss,
+    loss: &OutputLoss<'a>,
+    k: usize,
     [steps, batch, width]: [u32; 3],
     weighted: bool,
-) -> Result<(Sequence, Losses<'a>)> {
-    let features = size("the number of target features", kind.target_width(width as usize)?)?;
-    let target = plan.sequence("target", [steps, batch, features], 0, Role::Input)?;
-    Ok((target, Losses::new(plan, kind, [steps, batch, width], weighted)?))
+) -> Result<(Sequence, LossPlan<'a>)> {
+    let features = size("the number of target features", loss.loss.target_width(width as usize)?)?;
+    let target = plan.sequence(&numbered("target", k), [steps, batch, features], 0, Role::Input)?;
+    Ok((target, LossPlan::new(plan, loss, k, [steps, batch, width], weighted)?))
+}
+
+/// Name of a buffer of output `k`.
+pub(super) fn numbered(name: &str, k: usize) -> String {
+    if k == 0 { name.into() } else { format!("{name} {k}") }
 }
 
 /// A loss, planned for one part of time after another.
-pub(super) struct Losses<'a> {
-    kind: &'a Loss,
+pub(super) struct LossPlan<'a> {
+    loss: OutputLoss<'a>,
+    /// Index of the output.
+    output: usize,
     /// T or 1, B and features.
     sizes: [u32; 3],
     level: BufferId,
@@ -35,22 +47,34 @@ pub(super) struct Losses<'a> {
     rows: BufferId,
 }
 
-impl<'a> Losses<'a> {
-    /// The loss of predictions [T or 1, B, features]. If it is weighted, the host gives each row's factor (in [`ROW_WEIGHTS`]) instead
-    /// of the mean's 1 / terms.
-    pub fn new(builder: &mut Builder, kind: &'a Loss, sizes: [u32; 3], weighted: bool) -> Result<Losses<'a>> {
-        builder.section(format!("loss ({})", kind.name()));
+impl<'a> LossPlan<'a> {
+    /// The loss of predictions [T or 1, B, features]. If it is weighted, the host gives each row's factor (in
+    /// [`LossPlan::row_weights`]) instead of the mean's 1 / terms.
+    fn new(
+        builder: &mut Builder,
+        loss: &OutputLoss<'a>,
+        output: usize,
+        sizes: [u32; 3],
+        weighted: bool,
+    ) -> Result<LossPlan<'a>> {
+        builder.section(format!("loss ({})", loss.loss.name()));
         let total = sizes[0] as u64 * sizes[1] as u64;
-        let rows = builder.buffer("loss by row", total, Role::Scratch)?;
-        let level = builder.buffer("loss levels", kind.levels().len() as u64, Role::Scratch)?;
-        for (&value, at) in kind.levels().iter().zip(0..) {
+        let levels = loss.loss.levels();
+        let rows = builder.buffer(numbered("loss by row", output), total, Role::Scratch)?;
+        let level = builder.buffer(numbered("loss levels", output), levels.len() as u64, Role::Scratch)?;
+        for (&value, at) in levels.iter().zip(0..) {
             builder.fill(level, at..at + 1, value);
         }
         let row_weight = match weighted {
-            true => builder.buffer(ROW_WEIGHTS, total, Role::Input)?,
-            false => builder.buffer("no row weights", 1, Role::Scratch)?,
+            true => builder.buffer(numbered("row weights", output), total, Role::Input)?,
+            false => builder.buffer(numbered("no row weights", output), 1, Role::Scratch)?,
         };
-        Ok(Losses { kind, sizes, level, row_weight, weighted, rows })
+        Ok(LossPlan { loss: *loss, output, sizes, level, row_weight, weighted, rows })
+    }
+
+    /// The buffer of the rows' factors, [T, B] or [1, B], if the host gives them.
+    pub fn row_weights(&self) -> Option<BufferId> {
+        self.weighted.then_some(self.row_weight)
     }
 
     /// Plans the gradient of predictions whose first step is `first`.
@@ -62,9 +86,15 @@ impl<'a> Losses<'a> {
         first: u32,
     ) -> Result<Sequence> {
         let [steps, batch, width] = self.sizes;
-        builder.section(format!("loss ({})", self.kind.name()));
-        let gradient = builder.sequence("dprediction", [prediction.steps, batch, width], 0, Role::Scratch)?;
-        let scale = (1.0 / self.kind.terms(steps as u64 * batch as u64, width as u64)) as f32;
+        builder.section(format!("loss ({})", self.loss.loss.name()));
+        let gradient = builder.sequence(
+            &numbered("dprediction", self.output),
+            [prediction.steps, batch, width],
+            0,
+            Role::Scratch,
+        )?;
+        let terms = self.loss.loss.terms(steps as u64 * batch as u64, width as u64);
+        let scale = (self.loss.weight as f64 / terms) as f32;
         let forward = Direction::forward(prediction.steps);
         for part in forward.segments(0..prediction.steps, prediction.chunk_steps) {
             let (from, prediction_offset) = prediction.at(part.start);
@@ -74,7 +104,7 @@ impl<'a> Losses<'a> {
                 rows: part.len() as u32 * batch,
                 width,
                 targets: target.features,
-                levels: self.kind.levels().len() as u32,
+                levels: self.loss.loss.levels().len() as u32,
                 weighted: self.weighted as u32,
                 prediction_offset,
                 target_offset,
@@ -83,17 +113,17 @@ impl<'a> Losses<'a> {
                 scale,
             };
             let buffers = [from, truth, self.level, self.row_weight, to, self.rows];
-            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.kind.kernel() }, &params, &buffers);
+            builder.push(&kernel::LOSS, None, &LossConstants { kind: self.loss.loss.kernel() }, &params, &buffers);
         }
         Ok(gradient)
     }
 
-    /// Plans the mean of all rows, in one element.
+    /// Plans the mean of all rows times the loss's weight, in one element.
     pub fn mean(&self, builder: &mut Builder) -> Result<BufferId> {
-        builder.section(format!("loss ({})", self.kind.name()));
+        builder.section(format!("loss ({})", self.loss.loss.name()));
         let total = self.sizes[0] * self.sizes[1];
-        let out = builder.buffer("loss", 1, Role::Output)?;
-        let partial = builder.buffer("loss partial", slices(total).1 as u64, Role::Scratch)?;
+        let out = builder.buffer(numbered("loss", self.output), 1, Role::Output)?;
+        let partial = builder.buffer(numbered("loss partial", self.output), slices(total).1 as u64, Role::Scratch)?;
         let count = reduce(builder, self.rows, total, partial, 0, false);
         let whole = kernel::Reduce { n: count, offset: 0, per_group: count, out_offset: 0, square: 0 };
         builder.push(&kernel::REDUCE, None, &NoConstants, &whole, &[partial, out]);

@@ -64,6 +64,10 @@ pub struct Builder {
     /// Index of the section that commands belong to.
     section: usize,
     segment: Option<Segment>,
+    /// Time axis of the node that is planned.
+    axis: usize,
+    /// True if gradients are added to those of another use of the same weights.
+    adds: bool,
     /// The error after which commands are no longer added.
     lacking: Option<Error>,
     /// True if the scheduler makes all of the plan, so that it may run without checks of indices.
@@ -87,6 +91,8 @@ impl Builder {
             rng_streams: 0,
             section: 0,
             segment: None,
+            axis: 0,
+            adds: false,
             lacking: None,
             trusted: false,
         }
@@ -147,9 +153,19 @@ impl Builder {
         self.segment.map_or(0, |segment| segment.first)
     }
 
-    /// True if gradients are added to those of other segments.
+    /// True if gradients are added to those of other segments, or of another use of the same weights.
     pub(crate) fn adds(&self) -> bool {
-        self.segment.is_some_and(|segment| segment.adds)
+        self.adds || self.segment.is_some_and(|segment| segment.adds)
+    }
+
+    /// Has gradients added to those of another use of the same weights, or not.
+    pub(crate) fn set_adds(&mut self, adds: bool) {
+        self.adds = adds;
+    }
+
+    /// Sets the time axis of the node that is planned next.
+    pub(crate) fn set_axis(&mut self, axis: usize) {
+        self.axis = axis;
     }
 
     /// Makes chunks of time hold whole segments of `steps`, which must be no longer than a chunk.
@@ -282,7 +298,7 @@ impl Builder {
     }
 
     /// Adds `n` elements to others in another buffer.
-    pub(super) fn add_run(&mut self, n: u32, src: (BufferId, u32), dst: (BufferId, u32)) {
+    pub(crate) fn add_run(&mut self, n: u32, src: (BufferId, u32), dst: (BufferId, u32)) {
         self.copy([1, 1, 1, n], src, [0, 0, 0, 1], dst, [0, 0, 0, 1], true);
     }
 
@@ -337,12 +353,17 @@ impl Builder {
     }
 
     /// The buffer of 32-bit words that the host writes for a run of `batch` rows: a key for random bits (2), then the lengths
-    /// of the sequences.
+    /// of the sequences, along the time axis of the node that is planned.
     pub fn words(&mut self, batch: u32) -> Result<BufferId> {
-        const NAME: &str = "words";
-        match self.plan.find(NAME) {
+        self.words_of(self.axis, batch)
+    }
+
+    /// [`Builder::words`] of a time axis.
+    pub(crate) fn words_of(&mut self, axis: usize, batch: u32) -> Result<BufferId> {
+        let name = words_name(axis);
+        match self.plan.find(&name) {
             Some(id) => Ok(id),
-            None => self.buffer(NAME, 2 + batch as u64, Role::Input),
+            None => self.buffer(name, 2 + batch as u64, Role::Input),
         }
     }
 
@@ -510,6 +531,11 @@ impl Builder {
     pub fn find(&self, name: &str) -> Option<BufferId> {
         self.plan.find(name)
     }
+}
+
+/// Name of the buffer of [`Builder::words`] along a time axis.
+pub(crate) fn words_name(axis: usize) -> String {
+    if axis == 0 { "words".into() } else { format!("words {axis}") }
 }
 
 /// Joins the two levels of an axis of `n` indices if the strides allow it.

@@ -9,7 +9,7 @@ mod size;
 mod strategy;
 
 pub use builder::Builder;
-pub(crate) use builder::{DropoutMask, Segment};
+pub(crate) use builder::{DropoutMask, Segment, words_name};
 pub use sequence::{Direction, Sequence};
 pub(crate) use size::size;
 pub(crate) use strategy::describe as describe_strategy;

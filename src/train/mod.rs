@@ -2,6 +2,7 @@
 
 mod count;
 mod loss;
+mod losses;
 mod optimiser;
 mod pattern;
 mod regulariser;
@@ -11,6 +12,7 @@ mod update;
 
 pub(crate) use count::check_count;
 pub use loss::Loss;
+pub use losses::Losses;
 pub use optimiser::{Optimiser, Rule, WeightDecay};
 pub(crate) use regulariser::Action;
 pub use regulariser::Regulariser;

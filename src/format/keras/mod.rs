@@ -310,7 +310,7 @@ fn tensors(file: &File, holders: &[Holder], plans: &[Node], len: usize) -> Resul
             let count = source.count(&plan.layer);
             // Only these have numbers that are not in the file.
             if let Form::Norm { .. } = source.form {
-                filled = filled.saturating_add((2 - count).saturating_mul(plan.input));
+                filled = filled.saturating_add((2 - count).saturating_mul(plan.input()));
                 if filled > len {
                     return Err(format!("has layers with {filled} numbers that it does not hold, in {len} bytes"));
                 }

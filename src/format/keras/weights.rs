@@ -70,9 +70,9 @@ impl Source {
         let mut next = |what: &str| arrays.next().ok_or_else(|| format!("lacks the {what} of {}", plan.name));
         Ok(match (self.form, &plan.layer) {
             (Form::Dense, Layer::Dense(dense)) => {
-                let kernel = next("kernel")?.of(&[plan.input, dense.units])?;
-                let values = transposed(&kernel.values, plan.input, dense.units);
-                let mut all = vec![HostTensor { name: name("weight"), shape: vec![dense.units, plan.input], values }];
+                let kernel = next("kernel")?.of(&[plan.input(), dense.units])?;
+                let values = transposed(&kernel.values, plan.input(), dense.units);
+                let mut all = vec![HostTensor { name: name("weight"), shape: vec![dense.units, plan.input()], values }];
                 if dense.bias {
                     all.push(next("bias")?.of(&[dense.units])?.named(name("bias")));
                 }
@@ -81,10 +81,10 @@ impl Source {
             (Form::Norm { scale, center }, _) => {
                 let mut part = |there: bool, what: &str, otherwise: f32, name: String| {
                     if there {
-                        return Ok(next(what)?.of(&[plan.input])?.named(name));
+                        return Ok(next(what)?.of(&[plan.input()])?.named(name));
                     }
-                    let values = vec![otherwise; plan.input];
-                    Ok::<_, String>(HostTensor { name, shape: vec![plan.input], values })
+                    let values = vec![otherwise; plan.input()];
+                    Ok::<_, String>(HostTensor { name, shape: vec![plan.input()], values })
                 };
                 vec![part(scale, "gamma", 1.0, name("weight"))?, part(center, "beta", 0.0, name("bias"))?]
             }
@@ -95,7 +95,7 @@ impl Source {
                 let order = self.gates();
                 let (gates, units) = (order.len(), lstm.hidden);
                 // A level above the first takes what the one below gives.
-                let inputs = if self.level == 0 { plan.input } else { lstm.stacked() };
+                let inputs = if self.level == 0 { plan.input() } else { lstm.stacked() };
                 let columns = gates.checked_mul(units).ok_or_else(|| format!("has {units} units"))?;
                 let kernel = next("kernel")?.of(&[inputs, columns])?;
                 let recurrent = next("recurrent kernel")?.of(&[units, columns])?;
@@ -159,15 +159,15 @@ impl Source {
         let array = |shape: Vec<usize>, values: Vec<f32>| Array { path: String::new(), shape, values };
         Ok(match (self.form, &plan.layer) {
             (Form::Dense, Layer::Dense(dense)) => {
-                let values = transposed(&get("weight")?.values, dense.units, plan.input);
-                let mut all = vec![array(vec![plan.input, dense.units], values)];
+                let values = transposed(&get("weight")?.values, dense.units, plan.input());
+                let mut all = vec![array(vec![plan.input(), dense.units], values)];
                 if dense.bias {
                     all.push(array(vec![dense.units], get("bias")?.values));
                 }
                 all
             }
             (Form::Norm { .. }, _) => {
-                vec![array(vec![plan.input], get("weight")?.values), array(vec![plan.input], get("bias")?.values)]
+                vec![array(vec![plan.input()], get("weight")?.values), array(vec![plan.input()], get("bias")?.values)]
             }
             (Form::Embedding, _) => {
                 let HostTensor { shape, values, .. } = get("weight")?;

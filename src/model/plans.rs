@@ -15,6 +15,17 @@ pub(super) enum PlanPurpose {
     Predict,
     Evaluate,
     Train,
+    /// Forward and backward, from gradients of the outputs.
+    Pass,
+    /// A training step from gradients of the outputs.
+    Step,
+}
+
+impl PlanPurpose {
+    /// True if the plan changes the model.
+    pub(super) fn trains(self) -> bool {
+        matches!(self, PlanPurpose::Train | PlanPurpose::Step)
+    }
 }
 
 /// Key of a cached plan, beside its sizes.
@@ -74,6 +85,8 @@ impl Model {
                 let Training { loss, update, weighted, .. } = training?;
                 Purpose::Train { loss, update, weighted: *weighted || ends }
             }
+            PlanPurpose::Pass => Purpose::Pass,
+            PlanPurpose::Step => Purpose::Step { update: &training?.update },
         })
     }
 
@@ -114,7 +127,7 @@ impl Model {
         (Key { purpose, .. }, _, batch): (Key, usize, usize),
         plan: NetworkPlan,
     ) -> Result<Compiled<NetworkPlan>> {
-        let training = self.training.as_ref().filter(|_| purpose == PlanPurpose::Train);
+        let training = self.training.as_ref().filter(|_| purpose.trains());
         let shared = |name: &str| {
             let memory = training.and_then(|training| {
                 let state = || training.states.get(&(batch, name.to_string()));

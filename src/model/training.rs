@@ -136,7 +136,7 @@ impl Model {
         let tensors: Vec<_> = self.graph.nodes.iter().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
         training.update = update;
-        self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+        self.plans.forget(|Key { purpose, .. }| purpose.trains());
         Ok(())
     }
 
@@ -164,7 +164,7 @@ impl Model {
             return Err(Error::Config("checkpoints along time are set to every 0 steps; use at least 1".into()));
         }
         training.checkpoints = checkpoints;
-        self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+        self.plans.forget(|Key { purpose, .. }| purpose.trains());
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl Model {
     pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if std::mem::replace(&mut training.weighted, weighted) != weighted {
-            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+            self.plans.forget(|Key { purpose, .. }| purpose.trains());
         }
         Ok(())
     }
@@ -230,7 +230,7 @@ impl Model {
         if is_shared {
             // The next step allocates new ones, zeroed.
             tensors.clear();
-            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+            self.plans.forget(|Key { purpose, .. }| purpose.trains());
         } else {
             tensors.values().for_each(Tensor::clear);
         }
@@ -303,7 +303,7 @@ impl Model {
         }
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if training.detach(&self.device).await? {
-            self.plans.forget(|Key { purpose, .. }| purpose == PlanPurpose::Train);
+            self.plans.forget(|Key { purpose, .. }| purpose.trains());
         }
         let key = given.key(PlanPurpose::Train);
         let compiled = match self.plans.take(key) {

@@ -20,6 +20,7 @@ mod pass;
 mod place;
 mod plan;
 mod segments;
+mod tape;
 mod update;
 
 pub use batch::{Batch, Purpose};
@@ -32,4 +33,5 @@ pub(crate) use optimiser_step::{StepPlan, optimiser_step};
 pub(crate) use plan::graph_plan;
 pub use plan::{NetworkPlan, PlanOutput, network};
 pub(crate) use segments::check_segments;
+pub use tape::{Tape, TapeState};
 pub use update::Hyper;

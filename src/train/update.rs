@@ -151,6 +151,11 @@ impl Update {
         self.except(pattern, Setting::Decay(decay))
     }
 
+    /// True if some parameters are frozen.
+    pub(crate) fn freezes(&self) -> bool {
+        self.exceptions.iter().any(|exception| exception.setting == Setting::Frozen)
+    }
+
     fn except(mut self, pattern: impl Into<String>, setting: Setting) -> Update {
         self.exceptions.push(Exception { on: Pattern::new(pattern), setting });
         self
@@ -184,7 +189,8 @@ impl Update {
         }
         self.regularisers.iter().try_for_each(|regulariser| regulariser.validate(tensors))?;
         self.exceptions.iter().try_for_each(|exception| exception.validate(tensors))?;
-        let mut trained = tensors.iter().filter(|tensor| tensor.len > 0 && self.group(tensor).is_some());
+        let mut trained =
+            tensors.iter().filter(|tensor| tensor.len > 0 && tensor.trained && self.group(tensor).is_some());
         if !self.exceptions.is_empty() && trained.next().is_none() {
             return Err(Error::Config("all parameters are frozen, so there is nothing to train; freeze fewer".into()));
         }

@@ -323,46 +323,74 @@ pub(crate) fn steps_within(length: usize, window: &Range<usize>) -> usize {
     length.clamp(window.start, window.end) - window.start
 }
 
-impl Model {
-    /// Data in the order of the network, checked; `prefix` is put before their names in messages.
-    ///
-    /// # Errors
-    /// Names, shapes, lengths and numbers that do not fit the model, named.
-    pub(crate) fn data<'x, 'y>(
-        &self,
-        prefix: &str,
-        inputs: Inputs<'x>,
-        targets: Option<Targets<'y>>,
-    ) -> Result<Data<'x, 'y>> {
-        let mut data = Data { inputs: Vec::new(), targets: Vec::new() };
-        let mut lengths = Vec::new();
-        for (k, given) in self.in_order(prefix, inputs)?.into_iter().enumerate() {
-            let name = input_name(prefix, &self.graph.inputs[k]);
-            let x = self.input_array(&name, k, given.values)?;
-            data.inputs.push(InputData { x, lengths: None });
+/// Arrays of inputs with the lengths given for them.
+type GivenArrays<'a> = (Vec<InputData<'a>>, Vec<Option<Cow<'a, [usize]>>>);
+
+impl Graph {
+    /// The inputs in their order, but for one if it is left out, checked except for their numbers and lengths.
+    fn arrays<'a>(&self, prefix: &str, inputs: Inputs<'a>, except: Option<usize>) -> Result<GivenArrays<'a>> {
+        let (mut arrays, mut lengths) = (Vec::new(), Vec::new());
+        for (k, given) in self.indices(except).zip(self.in_order(prefix, inputs, except)?) {
+            let x = self.input_array(&input_name(prefix, &self.inputs[k]), k, given.values)?;
+            arrays.push(InputData { x, lengths: None });
             lengths.push(given.lengths);
         }
-        self.check_counts(prefix, &data)?;
-        let steps = self.graph.steps(&data.steps())?;
-        if let Some(targets) = targets {
-            data.targets = self.targets(prefix, targets, data.count(), &steps)?;
+        self.check_counts(prefix, &arrays, except)?;
+        Ok((arrays, lengths))
+    }
+
+    /// The inputs in their order, but for one if it is left out, checked.
+    ///
+    /// # Errors
+    /// Names, shapes, lengths and numbers that do not fit the network, named.
+    pub(crate) fn input_data<'a>(
+        &self,
+        prefix: &str,
+        inputs: Inputs<'a>,
+        except: Option<usize>,
+    ) -> Result<Vec<InputData<'a>>> {
+        let (mut arrays, lengths) = self.arrays(prefix, inputs, except)?;
+        self.check_numbers(prefix, &arrays, except)?;
+        self.set_lengths(prefix, &mut arrays, lengths, except)?;
+        Ok(arrays)
+    }
+
+    /// Indices of the inputs, but for one.
+    fn indices(&self, except: Option<usize>) -> impl Iterator<Item = usize> + use<> {
+        (0..self.inputs.len()).filter(move |&k| Some(k) != except)
+    }
+
+    /// Refuses numbers that are not finite.
+    fn check_numbers(&self, prefix: &str, arrays: &[InputData], except: Option<usize>) -> Result<()> {
+        for (k, InputData { x, .. }) in self.indices(except).zip(arrays) {
+            finite(&input_name(prefix, &self.inputs[k]), "[sequence, step, feature]", &x.view())?;
         }
-        for (k, InputData { x, .. }) in data.inputs.iter().enumerate() {
-            finite(&input_name(prefix, &self.graph.inputs[k]), "[sequence, step, feature]", &x.view())?;
+        Ok(())
+    }
+
+    /// Sets the lengths, given or from padding.
+    fn set_lengths(
+        &self,
+        prefix: &str,
+        arrays: &mut [InputData],
+        lengths: Vec<Option<Cow<'_, [usize]>>>,
+        except: Option<usize>,
+    ) -> Result<()> {
+        for ((k, input), given) in self.indices(except).zip(arrays).zip(lengths) {
+            let name = input_name(prefix, &self.inputs[k]);
+            input.lengths = self.lengths_of(k, &name, &input.x.view(), given.as_deref())?;
         }
-        self.check_targets(prefix, &data)?;
-        for (k, given) in lengths.into_iter().enumerate() {
-            let name = input_name(prefix, &self.graph.inputs[k]);
-            let x = data.inputs[k].x.view();
-            data.inputs[k].lengths = self.graph.lengths_of(k, &name, &x, given.as_deref())?;
-        }
-        self.check_joined(&data, &steps)?;
-        Ok(data)
+        Ok(())
     }
 
     /// The given inputs in the order of the network's.
-    fn in_order<'a>(&self, prefix: &str, Inputs { mut given }: Inputs<'a>) -> Result<Vec<GivenInput<'a>>> {
-        let names: Vec<&str> = self.graph.inputs.iter().map(|input| input.name.as_str()).collect();
+    fn in_order<'a>(
+        &self,
+        prefix: &str,
+        Inputs { mut given }: Inputs<'a>,
+        except: Option<usize>,
+    ) -> Result<Vec<GivenInput<'a>>> {
+        let names: Vec<&str> = self.indices(except).map(|k| self.inputs[k].name.as_str()).collect();
         if let ([only], [_]) = (&mut given[..], &names[..]) {
             only.name.get_or_insert_with(|| names[0].to_string());
         }
@@ -388,7 +416,7 @@ impl Model {
 
     /// An input as [N, T, I], checked against the network.
     fn input_array<'a>(&self, name: &str, k: usize, x: CowArray<'a, f32, IxDyn>) -> Result<CowArray<'a, f32, Ix3>> {
-        let GraphInput { features, vector, .. } = &self.graph.inputs[k];
+        let GraphInput { features, vector, .. } = &self.inputs[k];
         let given = x.shape().to_vec();
         let axes = if *vector { "[N, F]" } else { "[N, T, I]" };
         let x = match (x.ndim(), *vector) {
@@ -409,34 +437,35 @@ impl Model {
             )));
         }
         not_empty(name, axes, &given)?;
-        self.graph.check_indices(k, name, &x.view())?;
+        self.check_indices(k, name, &x.view())?;
         Ok(x)
     }
 
     /// Refuses inputs of different numbers of sequences.
-    fn check_counts(&self, prefix: &str, data: &Data) -> Result<()> {
-        let count = data.count();
-        match data.inputs.iter().zip(&self.graph.inputs).find(|(input, _)| input.x.dim().0 != count) {
+    fn check_counts(&self, prefix: &str, arrays: &[InputData], except: Option<usize>) -> Result<()> {
+        let count = arrays.first().map_or(0, |input| input.x.dim().0);
+        let named: Vec<&GraphInput> = self.indices(except).map(|k| &self.inputs[k]).collect();
+        match arrays.iter().zip(&named).find(|(input, _)| input.x.dim().0 != count) {
             None => Ok(()),
             Some((input, known)) => Err(Error::Shape(format!(
                 "{} has {} sequences, {} has {count}; all inputs must have as many",
                 input_name(prefix, known),
                 input.x.dim().0,
-                input_name(prefix, &self.graph.inputs[0])
+                input_name(prefix, named[0])
             ))),
         }
     }
 
     /// Refuses inputs whose steps or lengths differ where a layer joins them.
     fn check_joined(&self, data: &Data, steps: &[usize]) -> Result<()> {
-        for (name, first, other) in self.graph.joined() {
+        for (name, first, other) in self.joined() {
             if steps[first] != steps[other] {
                 return Err(Error::Shape(format!(
                     "{name} joins sequences of {} and {} steps; they must have as many",
                     steps[first], steps[other]
                 )));
             }
-            let all = |axis: usize| data.lengths(&self.graph, axis).unwrap_or_else(|| vec![steps[axis]; data.count()]);
+            let all = |axis: usize| data.lengths(self, axis).unwrap_or_else(|| vec![steps[axis]; data.count()]);
             let (first, other) = (all(first), all(other));
             if let Some(n) = (0..first.len()).find(|&n| first[n] != other[n]) {
                 return Err(Error::Shape(format!(
@@ -446,6 +475,31 @@ impl Model {
             }
         }
         Ok(())
+    }
+}
+
+impl Model {
+    /// Data in the order of the network, checked; `prefix` is put before their names in messages.
+    ///
+    /// # Errors
+    /// Names, shapes, lengths and numbers that do not fit the model, named.
+    pub(crate) fn data<'x, 'y>(
+        &self,
+        prefix: &str,
+        inputs: Inputs<'x>,
+        targets: Option<Targets<'y>>,
+    ) -> Result<Data<'x, 'y>> {
+        let (inputs, lengths) = self.graph.arrays(prefix, inputs, None)?;
+        let mut data = Data { inputs, targets: Vec::new() };
+        let steps = self.graph.steps(&data.steps())?;
+        if let Some(targets) = targets {
+            data.targets = self.targets(prefix, targets, data.count(), &steps)?;
+        }
+        self.graph.check_numbers(prefix, &data.inputs, None)?;
+        self.check_targets(prefix, &data)?;
+        self.graph.set_lengths(prefix, &mut data.inputs, lengths, None)?;
+        self.graph.check_joined(&data, &steps)?;
+        Ok(data)
     }
 
     /// The targets in the order of the network's outputs, checked except for their numbers.

@@ -12,21 +12,28 @@
 //! ```
 
 mod batch;
+mod decode;
 mod gradients;
 mod graph;
 mod node;
+mod optimiser_step;
 mod pass;
 mod place;
 mod plan;
 mod segments;
+mod tape;
 mod update;
 
 pub use batch::{Batch, Purpose};
+pub(crate) use decode::{Crossing, Cut, cut};
 pub use gradients::{GradientPlan, gradients};
 pub(crate) use graph::CHAIN;
 pub use graph::{AsGraph, Graph, GraphInput, GraphOutput};
 pub(crate) use node::check_carried;
 pub use node::{Node, Source};
+pub(crate) use optimiser_step::{StepPlan, optimiser_step};
 pub(crate) use plan::graph_plan;
 pub use plan::{NetworkPlan, PlanOutput, network};
 pub(crate) use segments::check_segments;
+pub use tape::{Tape, TapeState};
+pub use update::Hyper;

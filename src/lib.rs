@@ -80,10 +80,14 @@ pub use fit::{
 };
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Add, BatchNorm, Bias, Conv1d, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge,
-    MinLstm, Padding, Pool, Rnn, SLstm, WindowPool, ZeroPad,
+    Add, Attention, AttentionPool, AttentionScore, Average, BatchNorm, Bias, Concat, Conv1d, Dense, Dropout, Embedding,
+    Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Padding, Pool, Repeat, Rnn,
+    SLstm, WindowPool, ZeroPad,
 };
-pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequential, Stream, StreamState};
+pub use model::{
+    Decode, Decoder, Decoding, Evaluate, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model,
+    Network, NodeBuilder, Sequential, Stream, StreamState, Targets, Value,
+};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;
@@ -91,3 +95,15 @@ pub use plan::{Capabilities, Strategy};
 pub use train::{
     Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
 };
+
+/// The code of `docs/guide/`, run as documentation tests.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/guide/background_fit.md")]
+    mod background_fit {}
+    #[cfg(feature = "pytorch")]
+    #[doc = include_str!("../docs/guide/pytorch_to_stream.md")]
+    mod pytorch_to_stream {}
+    #[doc = include_str!("../docs/guide/serving.md")]
+    mod serving {}
+}

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Draw, close, fixture, fixture_names};
-use ndarray::{Array1, Array2, Array3, ArrayD, Axis, s};
+use common::{Draw, Fixture, close, fixture, fixture_names};
+use ndarray::{Array1, Array2, Array3, Axis, s};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use wgpu_lstm::plan::{BufferId, Plan, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{
-    Activation, BatchNorm, Capabilities, Conv1d, Dense, Device, Fit, Gru, Inputs, Layer, Loss, Lstm, Model, Optimiser,
+    Activation, BatchNorm, Capabilities, Conv1d, Dense, Device, Fit, Inputs, Layer, Loss, Lstm, Model, Optimiser,
     Padding, Pool, Sequential, Update, WindowPool, ZeroPad,
 };
 
@@ -188,19 +188,24 @@ fn layers_equal_equations(device: &Device) {
         });
         let numbers: BTreeMap<_, _> = numbers.collect();
         model.set_parameters(numbers).unwrap();
-        let together = model.predict(Inputs::from(x.view()).lengths(&lengths)).unwrap();
+        let mut expected: Vec<Array2<f32>> = Vec::new();
         for (row, &length) in lengths.iter().enumerate() {
             let own = x.slice(s![row, ..length, ..]);
-            let mut expected = own.mapv(f64::from);
+            let mut y = own.mapv(f64::from);
             for (layer, name) in layers.iter().zip(names(&layers)) {
-                expected = equations::layer(layer, &parameters_of(&model, &name), &expected);
+                y = equations::layer(layer, &parameters_of(&model, &name), &y);
             }
-            let expected = expected.mapv(|value| value as f32);
-            let given = together.index_axis(Axis(0), row);
-            let given = given.slice_axis(Axis(0), (0..expected.nrows()).into());
-            close(&format!("{what}, row {row} of several"), given.iter(), expected.iter(), 2e-5, 2e-5);
+            let y = y.mapv(|value| value as f32);
             let alone = model.predict(own.insert_axis(Axis(0))).unwrap();
-            close(&format!("{what}, row {row} alone"), alone.iter(), expected.iter(), 2e-5, 2e-5);
+            assert_eq!(alone.shape()[1..], *y.shape(), "{what}");
+            close(&format!("{what}, row {row} alone"), alone.iter(), y.iter(), 2e-5, 2e-5);
+            expected.push(y);
+        }
+        let together = model.predict(Inputs::from(x.view()).lengths(&lengths)).unwrap();
+        for (row, y) in expected.iter().enumerate() {
+            let given = together.index_axis(Axis(0), row);
+            let given = given.slice_axis(Axis(0), (0..y.nrows()).into());
+            close(&format!("{what}, row {row} of several"), given.iter(), y.iter(), 2e-5, 2e-5);
         }
     }
 }
@@ -409,7 +414,7 @@ fn trained_stacks() -> Vec<Vec<Layer>> {
             tanh(4),
             conv(4, 3, Padding::Both(2)).stride(2).into(),
             WindowPool::max(3).stride(1).padding(Padding::Same).into(),
-            Gru::new(3).into(),
+            Lstm::new(3).into(),
         ],
         vec![tanh(3), conv(3, 3, Padding::Both(7)).into(), BatchNorm::keras().into(), Dense::new(2).into()],
         vec![tanh(3), Conv1d::new(3, 2).activation(Activation::Softmax).into(), Pool::Mean.into()],
@@ -443,4 +448,149 @@ fn gradients_of_windows() {
     }
 }
 
-on_both!(layers_equal_equations, streams_carry_tails, only_training_moves_running_statistics);
+/// The layers of a file whose graph is a chain.
+fn layers_of(file: &Fixture, name: &str) -> Vec<Layer> {
+    let graph: Value = serde_json::from_str(&file.metadata["graph"]).unwrap();
+    let layer = |node: &Value| {
+        let layer = &node["layer"];
+        let number = |key: &str| layer[key].as_u64().unwrap() as usize;
+        let padding = || match layer["padding"].as_u64() {
+            Some(both) => Padding::Both(both as usize),
+            None => serde_json::from_value(layer["padding"].clone()).unwrap(),
+        };
+        match layer["layer"].as_str().unwrap() {
+            "conv1d" => {
+                let conv = Conv1d::new(number("filters"), number("kernel")).stride(number("stride"));
+                let conv = conv.dilation(number("dilation")).groups(number("groups")).padding(padding());
+                let activation: Activation = serde_json::from_value(layer["activation"].clone()).unwrap();
+                conv.bias(layer["bias"] == true).activation(activation).into()
+            }
+            "max_pool1d" => WindowPool::max(number("size")).stride(number("stride")).padding(padding()).into(),
+            "average_pool1d" => {
+                let pool = WindowPool::mean(number("size")).stride(number("stride")).padding(padding());
+                pool.count_padding(layer["count_padding"] == true).into()
+            }
+            "zero_padding1d" => ZeroPad::new(number("left"), number("right")).into(),
+            "batch_norm" => {
+                let [epsilon, momentum] = ["epsilon", "momentum"].map(|key| layer[key].as_f64().unwrap() as f32);
+                BatchNorm::new().epsilon(epsilon).momentum(momentum).unbiased(name.contains("pytorch")).into()
+            }
+            _ => serde_json::from_value(layer.clone()).unwrap(),
+        }
+    };
+    graph["nodes"].as_array().unwrap().iter().map(layer).collect()
+}
+
+/// f32 throughout, sums of a few dozens of terms; the files are computed in f64. A gradient is the difference of two parameters.
+const VALUES: f32 = 1e-5;
+
+fn references(device: &Device) {
+    let ours = |name: &String| {
+        ["_conv_", "_max_pool", "_average_pool", "_batch_norm", "_zero_padding"].iter().any(|kind| name.contains(kind))
+    };
+    let files: Vec<String> = fixture_names("graph_").into_iter().filter(ours).collect();
+    assert_eq!(files.len(), 33, "{files:?}");
+    for name in files {
+        reference(device, &name);
+    }
+}
+
+fn reference(device: &Device, name: &str) {
+    let file = fixture(name);
+    let x = file.array3("input.x");
+    let layers = layers_of(&file, name);
+    let stack = layers.into_iter().fold(Sequential::new(x.dim().2), |stack, layer| stack.add(layer));
+    let mut model = stack.build(device, 0).unwrap();
+    model.set_parameters(file.under("param.")).unwrap();
+    let target = &file.tensors["target.y"];
+    let lengths: Option<Vec<usize>> =
+        file.tensors.get("lengths.x").map(|lengths| lengths.iter().map(|&length| length as usize).collect());
+    let fit = || {
+        let fit = Fit::new().batch_size(x.dim().0);
+        lengths.iter().fold(fit, |fit, lengths| fit.lengths(lengths.clone()))
+    };
+    if let Some(losses) = file.tensors.get("losses") {
+        model.compile(Loss::MeanSquaredError, Optimiser::sgd(0.1, 0.0)).unwrap();
+        for (step, loss) in (1..).zip(losses) {
+            let history = model.fit(x.view(), target.view(), fit()).unwrap();
+            close(&format!("{name}: loss of step {step}"), &history.loss, [loss], VALUES, VALUES);
+            let after = model.parameters().unwrap();
+            for (statistic, expected) in file.under(&format!("step{step}.param.")) {
+                close(&format!("{name}: {statistic}, step {step}"), &after[&statistic], &expected, VALUES, VALUES);
+            }
+        }
+        let after = model.parameters().unwrap();
+        for (parameter, expected) in file.under("final.param.") {
+            close(&format!("{name}: {parameter}"), &after[&parameter], &expected, VALUES, VALUES);
+        }
+    }
+    let statistics = file.metadata["batch_statistics"] == "1";
+    if !statistics || file.metadata["mode"] == "training" {
+        let output = model.predict(x.view()).unwrap();
+        close(&format!("{name}: output"), &output, &file.tensors["output.y"], VALUES, VALUES);
+    }
+    if file.metadata["mode"] == "training" {
+        return;
+    }
+    model.compile(Loss::MeanSquaredError, Optimiser::sgd(1.0, 0.0)).unwrap();
+    if !statistics {
+        let loss = model.evaluate(x.view(), target.view()).unwrap();
+        close(&format!("{name}: loss"), &[loss], &file.tensors["loss"], VALUES, VALUES);
+    }
+    let normalises = file.metadata["graph"].contains("batch_norm");
+    if normalises && !statistics {
+        return; // training takes the batch's statistics
+    }
+    let history = model.fit(x.view(), target.view(), fit()).unwrap();
+    close(&format!("{name}: training loss"), &history.loss, &file.tensors["loss"], VALUES, VALUES);
+    let (before, after) = (file.under("param."), model.parameters().unwrap());
+    for (parameter, gradient) in file.under("grad.param.") {
+        let given = &before[&parameter] - &after[&parameter];
+        close(&format!("{name}: d{parameter}"), &given, &gradient, VALUES, VALUES);
+    }
+    for (statistic, expected) in file.under("after.") {
+        close(&format!("{name}: {statistic}"), &after[&statistic], &expected, VALUES, VALUES);
+    }
+}
+
+/// Bad settings and uses are refused with the layer's name and the numbers.
+#[test]
+fn what_cannot_be_is_refused() {
+    let error = |layer: Layer| Sequential::new(INPUT).add(layer).build(&Device::cpu(), 0).unwrap_err().to_string();
+    let conv = || Conv1d::new(6, 3);
+    for (layer, wanted) in [
+        (conv().groups(4).into(), "conv1d: 4 input features and 6 filters cannot be cut into 4 groups"),
+        (conv().stride(0).into(), "conv1d: the stride is 0"),
+        (conv().dilation(0).into(), "conv1d: the dilation is 0"),
+        (Conv1d::new(0, 3).into(), "conv1d: the number of filters is 0"),
+        (Conv1d::new(3, 0).into(), "conv1d: the size of the kernel is 0"),
+        (conv().padding(Padding::Both(usize::MAX)).into(), "conv1d: the padding"),
+        (conv().dilation(usize::MAX).into(), "conv1d: the dilation is"),
+        (WindowPool::max(0).into(), "window_pool: the steps that a window reaches over is 0"),
+        (WindowPool::mean(3).padding(Padding::Both(2)).into(), "more than half of its windows of 3 steps"),
+        (WindowPool::max(3).count_padding(true).into(), "only means can count padding"),
+        (ZeroPad::new(0, 0).into(), "zero_pad: it adds 0 steps"),
+        (BatchNorm::new().epsilon(0.0).into(), "batch_norm: epsilon is 0"),
+        (BatchNorm::new().momentum(1.5).into(), "batch_norm: the momentum is 1.5"),
+    ] as [(Layer, &str); 13]
+    {
+        let error = error(layer);
+        assert!(error.contains(wanted), "{error}");
+    }
+    let model = |layer: Layer| Sequential::new(INPUT).add(layer).build(&Device::cpu(), 0).unwrap();
+    let short = model(Conv1d::new(2, 5).into()).predict(Array3::zeros((1, 4, INPUT)).view()).unwrap_err().to_string();
+    assert!(short.contains("conv1d has no output for a sequence of 4 steps"), "{short}");
+    for (layer, wanted) in [
+        (Conv1d::new(2, 3).padding(Padding::Same).into(), "conv1d convolves windows that are not causal"),
+        (Conv1d::new(2, 3).padding(Padding::Causal).stride(2).into(), "by a stride"),
+        (WindowPool::max(2).into(), "window_pool pools windows of time"),
+        (ZeroPad::new(1, 0).into(), "zero_pad adds zeros at the ends"),
+    ] as [(Layer, &str); 4]
+    {
+        let error = model(layer).stream(1).unwrap_err().to_string();
+        assert!(error.contains(wanted) && error.contains("cannot stream"), "{error}");
+    }
+    assert!(model(BatchNorm::new().into()).stream(1).is_ok());
+}
+
+on_both!(references, layers_equal_equations, streams_carry_tails, only_training_moves_running_statistics);

@@ -80,10 +80,13 @@ pub use fit::{
 };
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Add, Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool,
-    Rnn, SLstm,
+    Add, Attention, AttentionPool, AttentionScore, Average, Bias, Concat, Dense, Dropout, Embedding, Gru, IndRnn, Init,
+    Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Pool, Repeat, Rnn, SLstm,
 };
-pub use model::{LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Sequential, Stream, StreamState};
+pub use model::{
+    Decode, Decoder, Decoding, Evaluate, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model,
+    Network, NodeBuilder, Sequential, Stream, StreamState, Targets, Value,
+};
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;

@@ -464,6 +464,7 @@ fn cases() -> Vec<Case> {
             accumulate: (round % 3 == 0) as u32,
         };
         all.push(case(&kernel::COLUMN_SUM, NoConstants, sum));
+        attention_cases(&mut all, round, [odd(), odd().min(33), odd(), odd()]);
         let kind = LossKind::ALL[round % LossKind::ALL.len()];
         let (targets, levels) = (
             features,
@@ -531,6 +532,109 @@ fn cases() -> Vec<Case> {
     all
 }
 
+/// Cases of attention, and of elementwise arithmetic: T queries or steps, B, T' keys, F features.
+fn attention_cases(all: &mut Vec<Case>, round: usize, [steps, batch, keys, features]: [u32; 4]) {
+    let accumulate = (round % 4 == 3) as u32;
+    // A transposed or not, B transposed or not, as in q·kᵀ, a·v and the gradients of keys and values
+    let (a_m, a_k) = if round % 2 == 0 { (batch * (features + 1), 1) } else { (1, batch * (steps + 2)) };
+    let (b_k, b_n) = if round % 3 == 0 { (batch * (keys + 1), 1) } else { (1, batch * (features + 3)) };
+    let product = kernel::BatchMatmul {
+        batch,
+        m: steps,
+        n: keys,
+        k: features,
+        accumulate,
+        a_offset: 3,
+        a_b: if round % 2 == 0 { features + 1 } else { steps + 2 } as i32,
+        a_m: a_m as i32,
+        a_k: a_k as i32,
+        b_offset: 5,
+        b_b: if round % 3 == 0 { keys + 1 } else { features + 3 } as i32,
+        b_k: b_k as i32,
+        b_n: b_n as i32,
+        c_offset: 2,
+        c_b: if round % 5 < 3 { keys + 2 } else { steps * (keys + 1) } as i32,
+        c_m: if round % 5 < 3 { batch * (keys + 2) } else { keys + 1 } as i32,
+    };
+    all.push(case(&kernel::BATCH_MATMUL, NoConstants, product));
+    let masks = kernel::MaskedSoftmaxConstants {
+        causal: round % 2 == 1,
+        ragged_queries: round / 2 % 2 == 1,
+        ragged_keys: round / 4 % 2 == 1,
+    };
+    let (time, scale) = (round as u32 % 3, [1.0, 0.3][round % 2]);
+    let softmax = kernel::MaskedSoftmaxForward { steps, batch, keys, a_offset: 3, time, scale };
+    all.push(case(&kernel::MASKED_SOFTMAX_FORWARD, masks, softmax));
+    let backward = kernel::MaskedSoftmaxBackward { rows: steps * batch, keys, a_offset: 3, da_offset: 1, scale };
+    all.push(case(&kernel::MASKED_SOFTMAX_BACKWARD, NoConstants, backward));
+    let [q_row, k_row, s_row] = [features + 2, features + 1, keys + 3];
+    let scores = kernel::AdditiveScores {
+        steps,
+        batch,
+        keys,
+        features,
+        q_offset: 2,
+        q_step: batch * q_row,
+        q_row,
+        k_offset: 1,
+        k_step: batch * k_row,
+        k_row,
+        s_offset: 4,
+        s_step: batch * s_row,
+        s_row,
+    };
+    all.push(case(&kernel::ADDITIVE_SCORES, NoConstants, scores));
+    let backward = kernel::AdditiveScoresBackward {
+        steps,
+        batch,
+        others: keys,
+        features,
+        accumulate,
+        x_offset: 2,
+        x_step: batch * q_row,
+        x_row: q_row,
+        y_offset: 1,
+        y_step: batch * k_row,
+        y_row: k_row,
+        ds_offset: 4,
+        ds_step: if round % 2 == 0 { batch * s_row } else { 1 },
+        ds_row: if round % 2 == 0 { s_row } else { steps },
+        ds_other: if round % 2 == 0 { 1 } else { batch * steps },
+        dx_offset: 3,
+        parts_offset: 5,
+    };
+    let parts = kernel::AdditiveScoresBackwardConstants { parts: round % 3 > 0 };
+    all.push(case(&kernel::ADDITIVE_SCORES_BACKWARD, parts, backward));
+    // x is as long as y, the same in every step, or a number
+    let [x_step, x_row, x_feature] = [[batch * q_row, q_row, 1], [0, q_row, 1], [0, 0, 0]][round % 3];
+    let elementwise = kernel::Elementwise {
+        steps,
+        batch,
+        features,
+        x_offset: 3,
+        x_step,
+        x_row,
+        x_feature,
+        y_offset: 2,
+        y_step: batch * k_row,
+        y_row: k_row,
+    };
+    let kind = kernel::ElementwiseConstants { kind: kernel::ElementwiseKind::ALL[round % 2] };
+    all.push(case(&kernel::ELEMENTWISE, kind, elementwise));
+    let backward = kernel::MaximumBackward {
+        steps,
+        batch,
+        features,
+        x_offset: 3,
+        x_step: batch * q_row,
+        x_row: q_row,
+        y_offset: 2,
+        rest_offset: 1,
+        dx_offset: 4,
+    };
+    all.push(case(&kernel::MAXIMUM_BACKWARD, NoConstants, backward));
+}
+
 #[test]
 fn the_cases_reach_every_row_of_the_table() {
     let covered: HashSet<&str> = cases().iter().map(|case| case.kernel.name).collect();
@@ -566,7 +670,7 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
             values.iter_mut().for_each(|value| *value = 0.5 + value.abs());
         }
         // Lengths of up to five steps, after the two words of a key.
-        if binding.name == "words" {
+        if binding.name.ends_with("words") {
             values.iter_mut().skip(2).for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
         }
         // A class.
@@ -580,6 +684,10 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         // Times, some of which are none.
         if binding.name == "at" {
             values.iter_mut().for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
+        }
+        // Few values, so that many are the largest.
+        if kernel.name == "maximum_backward" {
+            values.iter_mut().for_each(|value| *value = (*value * 2.0).floor());
         }
         // Two numbers to an element.
         if kernel.half_weights && ["r", "rt"].contains(&binding.name) {

@@ -13,15 +13,19 @@
 //! }
 //! ```
 
+mod additive;
+mod batch_product;
 mod call;
 mod carries;
 mod declare;
 mod dense;
 mod dropout;
+mod elementwise;
 mod embed;
 mod half;
 mod head_product;
 mod loss;
+mod masked_softmax;
 mod memory;
 mod merge;
 mod norm;
@@ -39,14 +43,25 @@ mod softmax;
 
 pub(crate) use self::half::widened;
 pub use self::half::{HALF, Half};
+pub use additive::{
+    ADDITIVE_SCORES, ADDITIVE_SCORES_BACKWARD, AdditiveScores, AdditiveScoresBackward, AdditiveScoresBackwardConstants,
+};
+pub use batch_product::{BATCH_MATMUL, BatchMatmul};
 pub use call::Call;
 pub use carries::Carries;
 pub use declare::{Constant, Constants, NoConstants, Params};
 pub use dense::{DENSE_BACKWARD, DENSE_FORWARD, DenseBackward, DenseConstants, DenseForward};
 pub use dropout::{DROPOUT, Dropout};
+pub use elementwise::{
+    ELEMENTWISE, Elementwise, ElementwiseConstants, ElementwiseKind, MAXIMUM_BACKWARD, MaximumBackward,
+};
 pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
 pub use head_product::{HEAD_PRODUCT, HeadProduct};
 pub use loss::{LOSS, Loss, LossConstants, LossKind};
+pub use masked_softmax::{
+    MASKED_SOFTMAX_BACKWARD, MASKED_SOFTMAX_FORWARD, MaskedSoftmaxBackward, MaskedSoftmaxConstants,
+    MaskedSoftmaxForward,
+};
 pub use memory::{COPY, FILL, Fill, StridedCopy};
 pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward, MergeKind};
 pub use norm::{NORM_BACKWARD, NORM_FORWARD, NormBackward, NormBackwardConstants, NormForward, NormForwardConstants};
@@ -181,6 +196,7 @@ fn split_axis(n: u32, split: u32) -> (u32, u32) {
 pub static KERNELS: &[&Kernel] = &[
     &MATMUL,
     &MATMUL_REGISTERS,
+    &BATCH_MATMUL,
     &SCAN_FORWARD,
     &SCAN_BACKWARD,
     &SCAN_FORWARD_HALF,
@@ -208,6 +224,12 @@ pub static KERNELS: &[&Kernel] = &[
     &DENSE_BACKWARD,
     &SOFTMAX_FORWARD,
     &SOFTMAX_BACKWARD,
+    &MASKED_SOFTMAX_FORWARD,
+    &MASKED_SOFTMAX_BACKWARD,
+    &ADDITIVE_SCORES,
+    &ADDITIVE_SCORES_BACKWARD,
+    &ELEMENTWISE,
+    &MAXIMUM_BACKWARD,
     &COLUMN_SUM,
     &LOSS,
     &REDUCE,

@@ -3,6 +3,10 @@
 
 mod activation;
 mod add;
+mod attention;
+mod attention_pool;
+mod average;
+mod concat;
 mod dense;
 mod dropout;
 mod embedding;
@@ -11,18 +15,26 @@ mod ind_rnn;
 mod init;
 mod lstm;
 mod masking;
+mod maximum;
 mod merge;
 mod min_lstm;
+mod multiply;
 mod newtype;
 mod norm;
 mod operator;
 mod pool;
 mod recurrent;
+mod repeat;
 mod rnn;
 mod s_lstm;
+mod several;
 mod tensor;
 
 pub use add::Add;
+pub use attention::{Attention, AttentionScore};
+pub use attention_pool::AttentionPool;
+pub use average::Average;
+pub use concat::Concat;
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
@@ -33,10 +45,13 @@ pub use init::Init;
 pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
+pub use maximum::Maximum;
 pub use min_lstm::MinLstm;
+pub use multiply::Multiply;
 pub use norm::LayerNorm;
 pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Time, Trace, Upstream};
 pub use pool::Pool;
+pub use repeat::Repeat;
 pub use rnn::Rnn;
 pub use s_lstm::SLstm;
 pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
@@ -100,6 +115,20 @@ layers! {
         Activation,
         /// The sum of several inputs.
         Add,
+        /// The mean of several inputs.
+        Average,
+        /// The product of several inputs.
+        Multiply,
+        /// The maximum of several inputs.
+        Maximum,
+        /// Several inputs side by side.
+        Concat,
+        /// A vector, repeated over time.
+        Repeat,
+        /// Attention of queries to values.
+        Attention,
+        /// One vector of a sequence, by learnt weights of its steps.
+        AttentionPool,
     }
 }
 

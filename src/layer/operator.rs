@@ -130,6 +130,8 @@ pub(crate) struct Site {
     pub batch: u32,
     /// T of the first input; 1 for a vector.
     pub steps: u32,
+    /// T of each input.
+    pub input_steps: Vec<u32>,
     /// Time axis of each input, which has the lengths of its sequences; see [`Builder::words_of`].
     pub axes: Vec<usize>,
     /// True if each sequence has a length of its own.
@@ -146,8 +148,9 @@ impl Site {
 
     /// The smallest site of a layer, for checks of its settings.
     pub fn smallest(name: &str, inputs: &[usize]) -> Site {
-        let axes = vec![0; inputs.len()];
-        Site { name: name.into(), inputs: inputs.to_vec(), batch: 1, steps: 1, axes, ragged: false, train: false }
+        let (axes, input_steps) = (vec![0; inputs.len()], vec![1; inputs.len()]);
+        let name = name.into();
+        Site { name, inputs: inputs.to_vec(), batch: 1, steps: 1, input_steps, axes, ragged: false, train: false }
     }
 
     /// Elements of a step with `features` features, with the name of the tensor.

@@ -146,8 +146,9 @@ impl Node {
     }
 
     /// Its site in a plan: steps and axes are those of each input.
-    pub(super) fn site(&self, batch: u32, steps: u32, axes: Vec<usize>, ragged: bool, train: bool) -> Site {
-        Site { name: self.name.clone(), inputs: self.inputs.clone(), batch, steps, axes, ragged, train }
+    pub(super) fn site(&self, batch: u32, input_steps: Vec<u32>, axes: Vec<usize>, ragged: bool, train: bool) -> Site {
+        let (name, inputs, steps) = (self.name.clone(), self.inputs.clone(), input_steps[0]);
+        Site { name, inputs, batch, steps, input_steps, axes, ragged, train }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Placed<'a> {
 pub(super) fn place<'a>(graph: &'a Graph, batch: u32, steps: &[u32], ragged: bool, train: bool) -> Vec<Placed<'a>> {
     let placed = |(at, node): (usize, &'a Node)| {
         let axes: Vec<Option<usize>> = node.sources.iter().map(|&source| graph.axis(source)).collect();
-        let steps = axes[0].map_or(1, |axis| steps[axis]);
+        let steps = axes.iter().map(|axis| axis.map_or(1, |axis| steps[axis])).collect();
         let axes = axes.into_iter().map(|axis| axis.unwrap_or(0)).collect();
         Placed { at, node, site: node.site(batch, steps, axes, ragged, train), weights: Vec::new() }
     };

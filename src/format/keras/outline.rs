@@ -62,8 +62,19 @@ pub(super) fn outline(plans: &[Node]) -> Vec<KerasLayer> {
                 let options = json!({"input_dim": entries, "output_dim": features, "mask_zero": mask_zero});
                 add("Embedding", Ok(options), alone(Form::Embedding));
             }
-            Layer::Add(_) => {
+            Layer::Add(_)
+            | Layer::Average(_)
+            | Layer::Multiply(_)
+            | Layer::Maximum(_)
+            | Layer::Concat(_)
+            | Layer::Attention(_) => {
                 add("Add", Err("takes several inputs, which a Sequential of Keras cannot give".into()), vec![])
+            }
+            Layer::Repeat(_) => {
+                add("RepeatVector", Err("repeats a vector over time, which is not written to Keras".into()), vec![]);
+            }
+            Layer::AttentionPool(_) => {
+                add("Lambda", Err("pools by attention, for which Keras has no layer".into()), vec![]);
             }
             Layer::Pool(Pool::Mean) => add("GlobalAveragePooling1D", Ok(json!({})), vec![]),
             Layer::Masking(Masking { value }) => add("Masking", Ok(json!({"mask_value": value})), vec![]),

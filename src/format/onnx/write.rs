@@ -52,7 +52,7 @@ const LARGEST: usize = i32::MAX as usize;
 /// ```
 pub fn save(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let config = model.config();
+    let config = model.config()?;
     let parameters = model.parameters()?;
     let plans = config.nodes()?;
     check(&parameters)?;
@@ -255,7 +255,16 @@ impl Writer {
                 let attributes = [last_axis(), vec![float("epsilon", epsilon)]].concat();
                 self.node("LayerNormalization", name, &[&x, &weight, &bias], attributes)
             }
-            Layer::Add(_) => return Err("takes several inputs, which a chain of layers does not give".into()),
+            Layer::Add(_)
+            | Layer::Average(_)
+            | Layer::Multiply(_)
+            | Layer::Maximum(_)
+            | Layer::Concat(_)
+            | Layer::Attention(_) => {
+                return Err("takes several inputs, which a chain of layers does not give".into());
+            }
+            Layer::Repeat(_) => return Err("repeats a vector over time, which is not written to ONNX".into()),
+            Layer::AttentionPool(_) => return Err("pools by attention, which is not written to ONNX".into()),
             Layer::Masking(_) | Layer::Embedding(Embedding { mask_zero: true, .. }) => {
                 return Err("tells padding from values, which no operator of ONNX does; give lengths instead".into());
             }

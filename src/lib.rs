@@ -80,8 +80,9 @@ pub use fit::{
 };
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Add, Attention, AttentionPool, AttentionScore, Average, Bias, Concat, Dense, Dropout, Embedding, Gru, IndRnn, Init,
-    Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Pool, Repeat, Rnn, SLstm,
+    Add, Attention, AttentionPool, AttentionScore, Average, BatchNorm, Bias, Concat, Conv1d, Dense, Dropout, Embedding,
+    Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Padding, Pool, Repeat, Rnn,
+    SLstm, WindowPool, ZeroPad,
 };
 pub use model::{
     Decode, Decoder, Decoding, Evaluate, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model,

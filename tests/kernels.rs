@@ -323,6 +323,8 @@ fn cases() -> Vec<Case> {
             total_steps: steps + 3,
         };
         all.push(case(&kernel::POOL_BACKWARD, constants, pool));
+        windows(&mut all, round, [steps, batch, features]);
+        batch_norm(&mut all, round, [steps, batch, features]);
         let count = batch * steps;
         let epsilon = 1e-3;
         let (group, groups) = [(count, 1), (batch, directions), (1, 3)][round % 3];
@@ -635,6 +637,87 @@ fn attention_cases(all: &mut Vec<Case>, round: usize, [steps, batch, keys, featu
     all.push(case(&kernel::MAXIMUM_BACKWARD, NoConstants, backward));
 }
 
+/// Windows of time: pooled, and shifted to padded places.
+fn windows(all: &mut Vec<Case>, round: usize, [steps, batch, features]: [u32; 3]) {
+    let (r, ragged) = (round as u32, round % 2 == 1);
+    let (size, stride, accumulate) = (1 + r % 4, 1 + r % 3, r / 2 % 2);
+    let (total_steps, left) = (steps + 3, r % size);
+    let constants =
+        kernel::WindowPoolConstants { kind: kernel::WindowPoolKind::ALL[round % 3], ragged, same: round / 4 % 2 == 1 };
+    let pool = kernel::WindowPoolForward {
+        steps,
+        batch,
+        features,
+        x_offset: 3,
+        time: 2,
+        out_steps: 1 + r % 5,
+        out_time: r % 2,
+        y_offset: 1,
+        total_steps,
+        size,
+        stride,
+        left,
+        accumulate,
+    };
+    all.push(case(&kernel::WINDOW_POOL_FORWARD, constants, pool));
+    let pool = kernel::WindowPoolBackward {
+        steps,
+        batch,
+        features,
+        dx_offset: 3,
+        time: 2,
+        out_steps: 1 + r % 5,
+        out_time: r % 2,
+        dy_offset: 1,
+        total_steps,
+        size,
+        stride,
+        left,
+        accumulate,
+    };
+    all.push(case(&kernel::WINDOW_POOL_BACKWARD, constants, pool));
+    let row = kernel::RowShift::ALL[round % 3];
+    let limit = kernel::ShiftLimit::ALL[round / 3 % 3];
+    let shift = kernel::Shift {
+        steps: steps + r % 3,
+        batch,
+        features,
+        src_offset: 2,
+        src_steps: steps,
+        src_time: r as i32 % 4 - 2,
+        dst_offset: 3,
+        time: r as i32 % 3 - 1,
+        shift: r as i32 % 5 - 2,
+        by_row: [1, -1][round / 2 % 2],
+        window: size,
+        stride,
+        first_step: r % 2,
+        total_steps,
+        accumulate,
+    };
+    all.push(case(&kernel::SHIFT, kernel::ShiftConstants { row, limit, ragged }, shift));
+}
+
+fn batch_norm(all: &mut Vec<Case>, round: usize, [steps, batch, features]: [u32; 3]) {
+    let (ragged, accumulate, epsilon) = (round % 2 == 1, round as u32 / 2 % 2, 1e-3);
+    let (time, total_steps) = (round as u32 % 3, steps + 2);
+    let moments = kernel::BatchMoments { steps, batch, features, x_offset: 3, time, total_steps, accumulate };
+    for variance in [false, true] {
+        all.push(case(&kernel::BATCH_MOMENTS, kernel::BatchMomentsConstants { variance, ragged }, moments));
+    }
+    let rows = steps * batch;
+    let forward = kernel::BatchNormForward { rows, features, x_offset: 3, y_offset: 2, epsilon };
+    all.push(case(&kernel::BATCH_NORM_FORWARD, NoConstants, forward));
+    let constants = kernel::BatchNormConstants { ragged };
+    let sums = kernel::BatchNormSums { rows, features, x_offset: 3, dy_offset: 1, epsilon, accumulate };
+    all.push(case(&kernel::BATCH_NORM_SUMS, NoConstants, sums));
+    let backward =
+        kernel::BatchNormBackward { steps, batch, features, x_offset: 3, dy_offset: 1, dx_offset: 2, time, epsilon };
+    all.push(case(&kernel::BATCH_NORM_BACKWARD, constants, backward));
+    let update = kernel::BatchNormUpdate { features, momentum: 0.3, unbiased: round as u32 % 2 };
+    all.push(case(&kernel::BATCH_NORM_UPDATE, NoConstants, update));
+}
+
 #[test]
 fn the_cases_reach_every_row_of_the_table() {
     let covered: HashSet<&str> = cases().iter().map(|case| case.kernel.name).collect();
@@ -668,6 +751,11 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         // A normaliser among the states is positive.
         if binding.name == "c" && cell.is_some_and(|cell| cell.states.len() > 1) {
             values.iter_mut().for_each(|value| *value = 0.5 + value.abs());
+        }
+        // A number of steps, means, and variances, which are not negative.
+        if binding.name == "moments" {
+            values.iter_mut().for_each(|value| *value = 0.1 + value.abs());
+            values[0] = 5.0;
         }
         // Lengths of up to five steps, after the two words of a key.
         if binding.name.ends_with("words") {

@@ -14,6 +14,7 @@
 //! ```
 
 mod additive;
+mod batch_norm;
 mod batch_product;
 mod call;
 mod carries;
@@ -39,12 +40,18 @@ mod region;
 mod regularisation;
 mod reset;
 mod scan;
+mod shift;
 mod softmax;
+mod window_pool;
 
 pub(crate) use self::half::widened;
 pub use self::half::{HALF, Half};
 pub use additive::{
     ADDITIVE_SCORES, ADDITIVE_SCORES_BACKWARD, AdditiveScores, AdditiveScoresBackward, AdditiveScoresBackwardConstants,
+};
+pub use batch_norm::{
+    BATCH_MOMENTS, BATCH_NORM_BACKWARD, BATCH_NORM_FORWARD, BATCH_NORM_SUMS, BATCH_NORM_UPDATE, BatchMoments,
+    BatchMomentsConstants, BatchNormBackward, BatchNormConstants, BatchNormForward, BatchNormSums, BatchNormUpdate,
 };
 pub use batch_product::{BATCH_MATMUL, BatchMatmul};
 pub use call::Call;
@@ -82,7 +89,12 @@ pub use scan::{
     SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, ScanBackward, ScanBackwardConstants,
     ScanForward, ScanForwardConstants,
 };
+pub use shift::{RowShift, SHIFT, Shift, ShiftConstants, ShiftLimit, same_padding};
 pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
+pub use window_pool::{
+    WINDOW_POOL_BACKWARD, WINDOW_POOL_FORWARD, WindowPoolBackward, WindowPoolConstants, WindowPoolForward,
+    WindowPoolKind,
+};
 
 use crate::cell::CellSpec;
 use crate::cpu::Args;
@@ -207,10 +219,18 @@ pub static KERNELS: &[&Kernel] = &[
     &TRIM,
     &POOL_FORWARD,
     &POOL_BACKWARD,
+    &WINDOW_POOL_FORWARD,
+    &WINDOW_POOL_BACKWARD,
+    &SHIFT,
     &MERGE_FORWARD,
     &MERGE_BACKWARD,
     &NORM_FORWARD,
     &NORM_BACKWARD,
+    &BATCH_MOMENTS,
+    &BATCH_NORM_FORWARD,
+    &BATCH_NORM_SUMS,
+    &BATCH_NORM_BACKWARD,
+    &BATCH_NORM_UPDATE,
     &NORM_STATE_FORWARD,
     &NORM_STATE_BACKWARD,
     &RESET_FORWARD,

@@ -6,7 +6,9 @@ mod add;
 mod attention;
 mod attention_pool;
 mod average;
+mod batch_norm;
 mod concat;
+mod conv;
 mod dense;
 mod dropout;
 mod embedding;
@@ -22,19 +24,26 @@ mod multiply;
 mod newtype;
 mod norm;
 mod operator;
+mod padding;
 mod pool;
 mod recurrent;
 mod repeat;
 mod rnn;
 mod s_lstm;
 mod several;
+mod shift;
+mod taps;
 mod tensor;
+mod window_pool;
+mod zero_pad;
 
 pub use add::Add;
 pub use attention::{Attention, AttentionScore};
 pub use attention_pool::AttentionPool;
 pub use average::Average;
+pub use batch_norm::BatchNorm;
 pub use concat::Concat;
+pub use conv::Conv1d;
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
@@ -50,11 +59,14 @@ pub use min_lstm::MinLstm;
 pub use multiply::Multiply;
 pub use norm::LayerNorm;
 pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Time, Trace, Upstream};
+pub use padding::Padding;
 pub use pool::Pool;
 pub use repeat::Repeat;
 pub use rnn::Rnn;
 pub use s_lstm::SLstm;
 pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
+pub use window_pool::WindowPool;
+pub use zero_pad::ZeroPad;
 
 use crate::activation::Activation;
 use serde::{Deserialize, Serialize};
@@ -129,6 +141,14 @@ layers! {
         Attention,
         /// One vector of a sequence, by learnt weights of its steps.
         AttentionPool,
+        /// A convolution along time.
+        Conv1d,
+        /// Pooling of windows of time.
+        WindowPool,
+        /// Zeros before and after a sequence.
+        ZeroPad,
+        /// Batch normalisation.
+        BatchNorm,
     }
 }
 

@@ -57,6 +57,11 @@ pub(crate) trait Operator {
         None
     }
 
+    /// The reason why training needs the whole sequence, if nothing else does.
+    fn trains_on_whole_sequence(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The value of all features of a padded step, if the layer masks padding.
     fn padding(&self) -> Option<f32> {
         None
@@ -83,7 +88,7 @@ pub(crate) trait Operator {
     }
 
     /// Its states, which steps carry from one to the next.
-    fn states(&self) -> Vec<StateSlot> {
+    fn states(&self, _inputs: &[usize]) -> Vec<StateSlot> {
         Vec::new()
     }
 
@@ -160,12 +165,12 @@ impl Site {
     }
 }
 
-/// States of a recurrent layer, [planes, D, B, width] in each layer of the stack.
+/// States of a layer, [planes, D, B, width] in each layer of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateSlot {
     /// Layer of the stack.
     pub layer: usize,
-    /// The field's name: h for the hidden state, c for those beside it.
+    /// The field's name: h for the hidden state, c for those beside it, tail for the last steps of a convolution's input.
     pub name: &'static str,
     /// States of a unit.
     pub planes: usize,

@@ -66,7 +66,7 @@ impl Operator for Lstm {
         self.layers
     }
 
-    fn states(&self) -> Vec<StateSlot> {
+    fn states(&self, _: &[usize]) -> Vec<StateSlot> {
         let directions = self.directions();
         (0..self.layers)
             .flat_map(|layer| {

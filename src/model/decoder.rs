@@ -6,7 +6,7 @@ use super::parameters::SharedParameters;
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::network::{Batch, Crossing, Cut, Graph, NetworkPlan, Purpose, cut, graph_plan};
+use crate::network::{Batch, Crossing, Cut, Graph, NetworkPlan, Node, Purpose, cut, graph_plan};
 use crate::plan::BufferId;
 use crate::transfer::{Order, download, finite, key_and_lengths, upload};
 use crate::wait;
@@ -447,7 +447,7 @@ impl Decoding {
 
     /// Parts [B, width] of a state's buffer.
     fn parts(&self, id: BufferId) -> Result<usize> {
-        let slots = self.graph.nodes.iter().flat_map(|node| node.layer.operator().states());
+        let slots = self.graph.nodes.iter().flat_map(Node::states);
         let mut slots = self.plan.states.iter().zip(slots);
         let slot = slots.find(|(state, _)| **state == id).map(|(_, slot)| slot);
         slot.map(|slot| slot.planes * slot.directions).ok_or_else(|| Error::Plan("a state of no layer".into()))
@@ -455,8 +455,8 @@ impl Decoding {
 
     /// Sets a state of a node to [B, 1, width].
     fn start(&self, node: usize, value: usize, from: &Array3<f32>) -> Result<()> {
-        let first: usize = self.graph.nodes[..node].iter().map(|node| node.layer.operator().states().len()).sum();
-        let own = self.graph.nodes[node].layer.operator().states();
+        let first: usize = self.graph.nodes[..node].iter().map(|node| node.states().len()).sum();
+        let own = self.graph.nodes[node].states();
         let value = &self.graph.nodes[node].state_values()[value];
         let values: Vec<f32> = from.iter().copied().collect();
         // A state that repeats h begins as h does.

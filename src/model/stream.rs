@@ -105,7 +105,7 @@ impl Stream {
         // The plan has the names of the states.
         let plan = graph_plan(graph, &Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let mut states = Vec::new();
-        let slots = graph.nodes.iter().flat_map(|node| node.layer.operator().states());
+        let slots = graph.nodes.iter().flat_map(|node| node.states());
         let slots: Vec<StateSlot> = slots.collect();
         for (&[h, c], &[_, of_c]) in plan.states.as_chunks().0.iter().zip(slots.as_chunks().0) {
             let tensor = async |id: BufferId, planes: usize| {

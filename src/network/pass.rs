@@ -104,7 +104,7 @@ pub(super) fn forward(
 /// Copies the initial states of a node together, as its layer has them.
 fn initial_states(plan: &mut Builder, Placed { node, site, .. }: &Placed, values: &Values) -> Result<Vec<Place>> {
     plan.section(format!("{} forward", site.name));
-    let slots = node.layer.operator().states();
+    let slots = node.states();
     let mut places = Vec::new();
     for (at, slot) in slots.iter().enumerate() {
         let name = format!("{}.l{}.{} initial", site.name, slot.layer, slot.name);
@@ -262,7 +262,7 @@ fn state_gradients(
 ) -> Result<StateGradients> {
     plan.section(format!("{} backward", site.name));
     let mut all = StateGradients::default();
-    for (at, slot) in node.layer.operator().states().iter().enumerate() {
+    for (at, slot) in node.states().iter().enumerate() {
         let len = slot.features as u32 * site.batch;
         let mut buffer = |what: &str| {
             plan.buffer(format!("{}.l{}.d{} {what}", site.name, slot.layer, slot.name), len as u64, Role::Scratch)

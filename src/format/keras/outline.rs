@@ -76,6 +76,19 @@ pub(super) fn outline(plans: &[Node]) -> Vec<KerasLayer> {
             Layer::AttentionPool(_) => {
                 add("Lambda", Err("pools by attention, for which Keras has no layer".into()), vec![]);
             }
+            Layer::Conv1d(_) => {
+                add("Conv1D", Err("is a convolution, which is not written to Keras's files".into()), vec![])
+            }
+            Layer::WindowPool(_) => {
+                add("MaxPooling1D", Err("pools windows of time, which is not written to Keras's files".into()), vec![]);
+            }
+            Layer::ZeroPad(_) => {
+                add("ZeroPadding1D", Err("adds steps of zeros, which is not written to Keras's files".into()), vec![]);
+            }
+            Layer::BatchNorm(_) => {
+                let why = "normalises batches, which is not written to Keras's files";
+                add("BatchNormalization", Err(why.into()), vec![]);
+            }
             Layer::Pool(Pool::Mean) => add("GlobalAveragePooling1D", Ok(json!({})), vec![]),
             Layer::Masking(Masking { value }) => add("Masking", Ok(json!({"mask_value": value})), vec![]),
             Layer::Pool(Pool::Max) if masked => {

@@ -265,6 +265,10 @@ impl Writer {
             }
             Layer::Repeat(_) => return Err("repeats a vector over time, which is not written to ONNX".into()),
             Layer::AttentionPool(_) => return Err("pools by attention, which is not written to ONNX".into()),
+            Layer::Conv1d(_) => return Err("is a convolution, which is not written to ONNX files".into()),
+            Layer::WindowPool(_) => return Err("pools windows of time, which is not written to ONNX files".into()),
+            Layer::ZeroPad(_) => return Err("adds steps of zeros, which is not written to ONNX files".into()),
+            Layer::BatchNorm(_) => return Err("normalises batches, which is not written to ONNX files".into()),
             Layer::Masking(_) | Layer::Embedding(Embedding { mask_zero: true, .. }) => {
                 return Err("tells padding from values, which no operator of ONNX does; give lengths instead".into());
             }

@@ -14,8 +14,8 @@ use wgpu_lstm::plan::{BufferId, Plan, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{
-    Activation, BatchNorm, Capabilities, Conv1d, Dense, Device, Fit, Gru, Layer, Loss, Lstm, Model, Optimiser, Padding,
-    Pool, Sequential, Update, WindowPool, ZeroPad,
+    Activation, BatchNorm, Capabilities, Conv1d, Dense, Device, Fit, Gru, Inputs, Layer, Loss, Lstm, Model, Optimiser,
+    Padding, Pool, Sequential, Update, WindowPool, ZeroPad,
 };
 
 const INPUT: usize = 4;
@@ -188,7 +188,7 @@ fn layers_equal_equations(device: &Device) {
         });
         let numbers: BTreeMap<_, _> = numbers.collect();
         model.set_parameters(numbers).unwrap();
-        let together = model.predict_ragged(x.view(), &lengths).unwrap();
+        let together = model.predict(Inputs::from(x.view()).lengths(&lengths)).unwrap();
         for (row, &length) in lengths.iter().enumerate() {
             let own = x.slice(s![row, ..length, ..]);
             let mut expected = own.mapv(f64::from);
@@ -258,7 +258,7 @@ fn only_training_moves_running_statistics(device: &Device) {
     let lengths = vec![5, 3, 1, 4, 2, 5];
     let before = model.parameters().unwrap();
     model.predict(x.view()).unwrap();
-    model.evaluate_ragged(x.view(), y.view(), &lengths).unwrap();
+    model.evaluate(Inputs::from(x.view()).lengths(&lengths), y.view()).unwrap();
     assert_eq!(before, model.parameters().unwrap());
     model.fit(x.view(), y.view(), Fit::new().batch_size(6).epochs(2).lengths(lengths.clone())).unwrap();
     let after = model.parameters().unwrap();

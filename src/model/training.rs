@@ -135,7 +135,7 @@ impl Model {
         let tensors: Vec<_> = self.graph.owners().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
         training.update = update;
-        self.plans.forget(|key| key.purpose == PlanPurpose::Train);
+        self.plans.forget(|key| key.purpose.trains());
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl Model {
             return Err(Error::Config("checkpoints along time are set to every 0 steps; use at least 1".into()));
         }
         training.checkpoints = checkpoints;
-        self.plans.forget(|key| key.purpose == PlanPurpose::Train);
+        self.plans.forget(|key| key.purpose.trains());
         Ok(())
     }
 
@@ -200,7 +200,7 @@ impl Model {
     pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if std::mem::replace(&mut training.weighted, weighted) != weighted {
-            self.plans.forget(|key| key.purpose == PlanPurpose::Train);
+            self.plans.forget(|key| key.purpose.trains());
         }
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Model {
         if is_shared {
             // The next step allocates new ones, zeroed.
             tensors.clear();
-            self.plans.forget(|key| key.purpose == PlanPurpose::Train);
+            self.plans.forget(|key| key.purpose.trains());
         } else {
             tensors.values().for_each(Tensor::clear);
         }
@@ -313,7 +313,7 @@ impl Model {
         }
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if training.detach(&self.device).await? {
-            self.plans.forget(|key| key.purpose == PlanPurpose::Train);
+            self.plans.forget(|key| key.purpose.trains());
         }
         let key = data.key(PlanPurpose::Train, stateful);
         let compiled = match self.plans.take(&key) {

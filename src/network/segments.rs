@@ -194,7 +194,7 @@ impl<'a> Segmented<'a> {
         plan.section("gradients of the last states");
         let mut all = Vec::new();
         for Placed { node, site, .. } in self.placed {
-            let mut carried = StateGradients::default();
+            let mut carried = StateGradients { in_output: true, ..StateGradients::default() };
             for slot in node.states() {
                 let len = slot.features as u32 * site.batch;
                 let mut zeros = |name: &str| {

@@ -12,8 +12,8 @@ use wgpu_lstm::network::{Batch, Node, Purpose, Source, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::{
-    Activation, Add, Capabilities, Dense, Device, Dropout, Fit, Gru, Inputs, Layer, Loss, Lstm, Merge, Optimiser, Pool,
-    Sequential, Update,
+    Activation, Add, Capabilities, Cell, Dense, Device, Dropout, Fit, Gru, Inputs, Layer, Loss, Lstm, Merge, Optimiser,
+    Pool, Sequential, Update,
 };
 
 /// Layers with their names and inputs.

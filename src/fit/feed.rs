@@ -27,6 +27,25 @@ type Iter = Box<dyn Iterator<Item = GivenBatch> + Send>;
 #[cfg(target_arch = "wasm32")]
 type Iter = Box<dyn Iterator<Item = GivenBatch>>;
 
+/// Settings of a fit that decide its batches.
+#[derive(Clone, Copy)]
+pub(super) struct Cutting {
+    shuffle: bool,
+    seed: u64,
+    batch_size: usize,
+    /// Steps of a window, if sequences are cut into some.
+    window: Option<usize>,
+    stateful: bool,
+}
+
+impl Cutting {
+    pub fn of(fit: &Fit<'_>) -> Cutting {
+        let Fit { shuffle, seed, batch_size, truncated, stateful, .. } = fit;
+        let (window, stateful) = (*truncated, stateful.is_some());
+        Cutting { shuffle: *shuffle, seed: *seed, batch_size: *batch_size, window, stateful }
+    }
+}
+
 /// A batch as an iterator gives it.
 pub(super) type GivenBatch = Result<(Inputs<'static>, Targets<'static>)>;
 
@@ -111,8 +130,8 @@ impl<'x, 'y> Source<'x, 'y, '_> {
     /// An epoch that is shorter than what is done; batches that do not fit the model.
     pub async fn epoch<'s>(
         &'s mut self,
-        model: &mut Model,
-        fit: &Fit<'_>,
+        model: &Model,
+        cutting: Cutting,
         epoch: usize,
         done: usize,
     ) -> Result<Epoch<'s, 'x, 'y>> {
@@ -122,11 +141,11 @@ impl<'x, 'y> Source<'x, 'y, '_> {
         match self {
             Source::Arrays(data) => {
                 let mut order: Vec<usize> = (0..data.count()).collect();
-                if fit.shuffle {
+                if cutting.shuffle {
                     // Each epoch's order depends on the seed and the epoch alone.
-                    order.shuffle(&mut Pcg64::new(fit.seed as u128, epoch as u128));
+                    order.shuffle(&mut Pcg64::new(cutting.seed as u128, epoch as u128));
                 }
-                let parts = parts(&order, fit, data);
+                let parts = parts(&order, cutting, data);
                 if done > parts.len() { Err(short(parts.len())) } else { Ok(Epoch::Arrays { data, parts, done }) }
             }
             Source::Batches(make) => {
@@ -138,7 +157,7 @@ impl<'x, 'y> Source<'x, 'y, '_> {
                 if next.is_none() && done == 0 {
                     return Err(Error::Config(format!("the iterator of epoch {epoch} gave no batch")));
                 }
-                Ok(Epoch::Batches { batches, next, stateful: fit.stateful.is_some() })
+                Ok(Epoch::Batches { batches, next, stateful: cutting.stateful })
             }
         }
     }
@@ -182,12 +201,12 @@ fn checked(model: &Model, given: Option<GivenBatch>) -> Result<Option<Data<'stat
 }
 
 /// The parts of an epoch, in their order.
-fn parts(order: &[usize], fit: &Fit<'_>, data: &Data<'_, '_>) -> Vec<Part> {
+fn parts(order: &[usize], cutting: Cutting, data: &Data<'_, '_>) -> Vec<Part> {
     let all_steps = data.longest();
     let lengths = data.inputs.iter().find_map(|input| input.lengths.as_ref());
-    let window = fit.truncated.unwrap_or(all_steps).min(all_steps);
+    let window = cutting.window.unwrap_or(all_steps).min(all_steps);
     let length = |&n: &usize| lengths.map_or(all_steps, |lengths| lengths[n]);
-    let windows = order.chunks(fit.batch_size).flat_map(|rows| {
+    let windows = order.chunks(cutting.batch_size).flat_map(|rows| {
         let longest = match window < all_steps {
             true => rows.iter().map(length).max().unwrap_or(0).max(1),
             false => all_steps,

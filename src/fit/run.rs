@@ -1,6 +1,6 @@
 //! The training loop.
 
-use super::feed::{Batches, Epoch, GivenBatch, Source, StepBatch};
+use super::feed::{Batches, Cutting, Epoch, GivenBatch, Source, StepBatch};
 use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
@@ -181,7 +181,7 @@ impl Run<'_> {
     async fn epoch(&mut self, model: &mut Model, epoch: usize, source: &mut Source<'_, '_, '_>) -> Result<Flow> {
         let saved = model.progress()?.partial.clone();
         let done = saved.as_ref().map_or(0, |partial| partial.step);
-        let mut batches = source.epoch(model, &self.fit, epoch, done).await?;
+        let mut batches = source.epoch(model, Cutting::of(&self.fit), epoch, done).await?;
         self.steps = batches.len().unwrap_or(self.steps);
         let mut partial = match saved {
             Some(partial) => partial,

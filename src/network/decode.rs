@@ -124,6 +124,9 @@ impl Cutter<'_> {
         if initial.iter().any(|&source| self.is_step(source)) {
             return refused("begins with states that depend on the input");
         }
+        if let Some(why) = operator.counts_steps() {
+            return refused(why);
+        }
         match operator.time() {
             // The first input is fed; what the others hold must be whole.
             Time::Of(axis) if operator.needs_whole_sequence().is_some() => {

@@ -86,7 +86,7 @@ pub use layer::{
 };
 pub use model::{
     Decode, Decoder, Decoding, Evaluate, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model,
-    Network, NodeBuilder, Sequential, Stream, StreamState, Targets, Value,
+    Network, NodeBuilder, OtherShape, PartialLoad, Sequential, Stepper, Stream, StreamState, Targets, Value,
 };
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.

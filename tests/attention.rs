@@ -3,15 +3,17 @@
 
 mod common;
 
-use common::Draw;
+use common::{Draw, close};
+use ndarray::{Array3, Axis, IxDyn, SliceInfo, SliceInfoElem, s};
 use std::sync::Arc;
 use wgpu_lstm::network::{Batch, Graph, GraphInput, GraphOutput, NetworkPlan, Node, Purpose, Source, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{
-    Activation, Add, Attention, AttentionPool, AttentionScore, Average, Capabilities, Concat, Dense, Device, Layer,
-    Loss, Lstm, Machine, Maximum, Multiply, Optimiser, Repeat, Update,
+    Activation, Add, Attention, AttentionPool, AttentionScore, Average, Capabilities, Concat, Dense, Device, Fit,
+    Inputs, Layer, Loss, Lstm, Machine, Maximum, Model, Multiply, Network, Optimiser, Repeat, Sequential, Targets,
+    Update,
 };
 
 const BATCH: usize = 3;
@@ -221,7 +223,160 @@ fn on_device(device: &Device) {
     forward_is_the_definition(run, device.capabilities(), 1e-5);
 }
 
-on_both!(on_device);
+/// A network of every layer that joins inputs, on sequences "a" [.., 3] and "b" [.., 2].
+fn joined() -> Network {
+    let mut net = Network::new();
+    let (a, b) = (net.input("a", 3), net.input("b", 2));
+    let a = net.layer(Lstm::new(4).return_sequences(true)).of(a);
+    let b = net.layer(Lstm::new(4).return_sequences(true)).of(b);
+    let mixed = net.layer(Attention::additive()).of([a, b]);
+    let own = net.layer(Attention::scaled().causal(true)).of([a, a]);
+    let most = net.layer(Maximum::new(2)).of([mixed, own]);
+    let product = net.layer(Multiply::new(2)).of([most, a]);
+    let mean = net.layer(Average::new(2)).of([product, own]);
+    let pooled = net.layer(AttentionPool::new().tanh(true)).of(b);
+    let repeated = net.layer(Repeat::over_steps()).of([pooled, a]);
+    let all = net.layer(Concat::new(3)).of([mean, repeated, mixed]);
+    let steps = net.layer(Dense::new(2)).named("steps").of(all);
+    let made = net.layer(Repeat::new(3)).of(pooled);
+    let made = net.layer(Lstm::new(2)).of(made);
+    let (weights, pool_weights) = (net.attention_weights(mixed), net.attention_weights(pooled));
+    net.output("steps", steps).output("made", made).output("weights", weights).output("pool", pool_weights);
+    net
+}
+
+/// Sequences of different lengths in a batch give what each gives alone.
+fn rows_are_those_of_each_sequence_alone(device: &Device) {
+    let model = joined().build(device, 3).unwrap();
+    let mut draw = Draw::new(9);
+    let (a, b) = (draw.array3((4, 6, 3)), draw.array3((4, 5, 2)));
+    let (of_a, of_b) = (vec![6, 1, 3, 4], vec![2, 5, 1, 4]);
+    let inputs = Inputs::new().add("a", a.view()).lengths(of_a.clone()).add("b", b.view()).lengths(of_b.clone());
+    let together = model.outputs(inputs).unwrap();
+    for row in 0..4 {
+        let (steps, keys) = (of_a[row], of_b[row]);
+        let [own_a, own_b] = [a.slice(s![row..=row, ..steps, ..]), b.slice(s![row..=row, ..keys, ..])];
+        let alone = model.outputs(Inputs::new().add("a", own_a).add("b", own_b)).unwrap();
+        let of = |name: &str, slice: SliceInfo<_, IxDyn, IxDyn>| {
+            let own = together[name].index_axis(Axis(0), row);
+            close(name, own.slice(slice).iter(), alone[name].iter(), 2e-6, 2e-6);
+        };
+        let dynamic = |slices: Vec<SliceInfoElem>| SliceInfo::try_from(slices).unwrap();
+        let first = |n: usize| SliceInfoElem::from(..n);
+        of("steps", dynamic(vec![first(steps), first(2)]));
+        of("made", dynamic(vec![first(2)]));
+        of("weights", dynamic(vec![first(steps), first(keys)]));
+        of("pool", dynamic(vec![first(keys)]));
+        let masked = together["weights"].slice(s![row, .., keys..]);
+        assert!(
+            masked.iter().all(|&weight| weight == 0.0)
+                && together["pool"].slice(s![row, keys..]).iter().all(|w| *w == 0.0)
+        );
+    }
+}
+
+/// Training of a network of these layers, by the loss of its sequences, is the same on both executors, and a saved model goes on as it
+/// was.
+fn networks_train_and_are_saved(device: &Device) {
+    let mut draw = Draw::new(2);
+    let (a, b) = (draw.array3((5, 6, 3)), draw.array3((5, 4, 2)));
+    let y = draw.array3((5, 6, 2));
+    let inputs = || Inputs::new().add("a", a.view()).lengths(vec![6, 2, 4, 5, 1]).add("b", b.view());
+    let trained = |device: &Device| {
+        let mut net = Network::new();
+        let (a, b) = (net.input("a", 3), net.input("b", 2));
+        let a = net.layer(Lstm::new(4).return_sequences(true)).of(a);
+        let b = net.layer(Lstm::new(4).return_sequences(true)).of(b);
+        let mixed = net.layer(Attention::new().learnt_scale(true)).of([a, b]);
+        let pooled = net.layer(AttentionPool::new()).of(b);
+        let repeated = net.layer(Repeat::over_steps()).of([pooled, a]);
+        let all = net.layer(Concat::new(2)).of([mixed, repeated]);
+        let sum = net.layer(Dense::new(2)).of(all);
+        let mut model = net.output("y", sum).build(device, 3).unwrap();
+        model.compile(Loss::MeanSquaredError, Optimiser::adam(0.02)).unwrap();
+        let history =
+            model.fit(inputs(), Targets::new().add("y", y.view()), Fit::new().epochs(8).batch_size(3).seed(1));
+        (model, history.unwrap().loss)
+    };
+    let ((model, losses), (_, expected)) = (trained(device), trained(&Device::cpu()));
+    assert!(losses.last() < losses.first(), "{losses:?}");
+    close("losses", &losses, &expected, 1e-4, 1e-4);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    model.save(&path).unwrap();
+    let again = Model::load(&path, device).unwrap();
+    assert_eq!(model.outputs(inputs()).unwrap(), again.outputs(inputs()).unwrap());
+    let model = joined().build(device, 3).unwrap();
+    model.save(&path).unwrap();
+    let again = Model::load(&path, device).unwrap();
+    assert_eq!(model.outputs(inputs()).unwrap(), again.outputs(inputs()).unwrap());
+}
+
+on_both!(on_device, rows_are_those_of_each_sequence_alone, networks_train_and_are_saved, extreme_scores_stay_finite);
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let refused = |layer: Layer, widths: &[usize], says: &str| {
+        let mut net = Network::new();
+        let inputs: Vec<_> = widths.iter().enumerate().map(|(k, &width)| net.input(format!("x{k}"), width)).collect();
+        let y = net.layer(layer).named("joined").of(inputs);
+        let error = net.output("y", y).build(&Device::cpu(), 0).unwrap_err().to_string();
+        assert!(error.contains("joined") && error.contains(says), "{error}");
+    };
+    for layer in [Multiply::new(0).into(), Average::new(0).into(), Maximum::new(0).into(), Layer::from(Concat::new(0))]
+    {
+        refused(layer, &[], "0 tensors");
+    }
+    for layer in [Multiply::new(2).into(), Average::new(2).into(), Layer::from(Maximum::new(2))] {
+        refused(layer, &[3, 4], "3 and 4 features");
+    }
+    refused(Attention::new().into(), &[3, 4], "queries of 3 features with keys of 4");
+    refused(Attention::new().keys(true).into(), &[3, 3, 4], "queries of 3 features with keys of 4");
+    refused(Attention::new().into(), &[3], "takes 2");
+    refused(Repeat::new(4).into(), &[3], "repeats a vector");
+    let error = Repeat::new(0);
+    let mut net = Network::new();
+    let x = net.vector("x", 3);
+    let y = net.layer(error).of(x);
+    let error = net.output("y", y).build(&Device::cpu(), 0).unwrap_err().to_string();
+    assert!(error.contains("steps") && error.contains("at least 1"), "{error}");
+    // Only when data come are steps known.
+    let mut net = Network::new();
+    let (q, v, k) = (net.input("q", 3), net.input("v", 3), net.input("k", 3));
+    let y = net.layer(Attention::new().keys(true)).of([q, v, k]);
+    let model = net.output("y", y).build(&Device::cpu(), 0).unwrap();
+    let [long, short] = [4, 3].map(|steps| Array3::<f32>::zeros((2, steps, 3)));
+    let inputs = Inputs::new().add("q", long.view()).add("v", long.view()).add("k", short.view());
+    let error = model.outputs(inputs).unwrap_err().to_string();
+    assert!(error.contains("3 keys for 4 values"), "{error}");
+    let error = model.stream(1).unwrap_err().to_string();
+    assert!(error.contains("attends to all steps"), "{error}");
+    for layer in [Attention::new().into(), Layer::from(Concat::new(2))] {
+        let error = Sequential::new(3).add(layer).build(&Device::cpu(), 0).unwrap_err().to_string();
+        assert!(error.contains("takes 2"), "{error}");
+    }
+}
+
+/// Scores far from 0, weights of which all but one are 0, and queries without a key stay finite, forward and backward.
+fn extreme_scores_stay_finite(device: &Device) {
+    for layer in [Attention::new(), Attention::scaled().causal(true), Attention::additive()] {
+        let mut net = Network::new();
+        let (q, v) = (net.input("q", 2), net.input("v", 2));
+        let projected = net.layer(Dense::new(2)).of(q);
+        let y = net.layer(layer).of([projected, v]);
+        let mut model = net.output("y", y).build(device, 0).unwrap();
+        model.compile(Loss::MeanSquaredError, Optimiser::sgd(1e-9, 0.0)).unwrap();
+        let mut draw = Draw::new(6);
+        let (q, v) = (draw.array3((4, 3, 2)) * 1e6, draw.array3((4, 5, 2)) * 1e6);
+        let inputs =
+            || Inputs::new().add("q", q.view()).lengths(vec![3, 0, 2, 1]).add("v", v.view()).lengths(vec![5, 2, 0, 1]);
+        let target = Array3::<f32>::zeros((4, 3, 2));
+        let targets = Targets::new().add("y", target.view());
+        model.fit(inputs(), targets, Fit::new().epochs(2)).unwrap();
+        assert!(model.outputs(inputs()).unwrap()["y"].iter().all(|value| value.is_finite()), "{layer:?}");
+        assert!(model.parameters().unwrap().values().flatten().all(|value| value.is_finite()), "{layer:?}");
+    }
+}
 
 fn dense(units: usize) -> Layer {
     Dense::new(units).activation(Activation::Tanh).into()

@@ -26,7 +26,7 @@ pub struct StepEvent {
     pub epochs: usize,
     /// Steps done in this epoch.
     pub step: usize,
-    /// Steps of an epoch.
+    /// Steps of an epoch; 0 in the first epoch on an iterator, as long as they are not known.
     pub steps: usize,
     /// Mean loss of the epoch so far.
     pub loss: f32,

@@ -174,8 +174,13 @@ pub(crate) struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
     /// That of a fit on x and y, before validation data are split off.
-    pub fn new(model: &Model, fit: &Fit<'_>, data: &Data<'_, '_>, lengths: Option<&[usize]>) -> Result<Fingerprint> {
-        let none = || "none".to_string();
+    pub fn new(
+        model: &Model,
+        fit: &Fit<'_>,
+        data: Option<&Data<'_, '_>>,
+        lengths: Option<&[usize]>,
+    ) -> Result<Fingerprint> {
+        let (none, batches) = (|| "none".to_string(), || "of an iterator".to_string());
         let validation = match &fit.validation {
             Validation::None => none(),
             Validation::Split(share) => format!("on a share of {share}"),
@@ -195,9 +200,9 @@ impl Fingerprint {
             Some(super::Reset::ByHand) => "with states reset by hand",
         };
         let all = [
-            ("x", of_inputs(data)),
-            ("y", of_targets(data)),
-            ("weights", of_weights(data).unwrap_or_else(none)),
+            ("x", data.map_or_else(batches, of_inputs)),
+            ("y", data.map_or_else(batches, of_targets)),
+            ("weights", data.and_then(of_weights).unwrap_or_else(none)),
             ("lengths", lengths.map_or_else(none, whole)),
             ("batch size", fit.batch_size.to_string()),
             ("shuffle", fit.shuffle.to_string()),

@@ -48,6 +48,7 @@ pub struct Fit<'a> {
     pub(crate) lengths: Option<Vec<usize>>,
     pub(crate) truncated: Option<usize>,
     pub(crate) stateful: Option<Reset>,
+    pub(crate) batches_ahead: usize,
     pub(crate) resume: bool,
     pub(crate) accept_changes: bool,
     pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
@@ -66,6 +67,7 @@ impl Default for Fit<'_> {
             lengths: None,
             truncated: None,
             stateful: None,
+            batches_ahead: 1,
             resume: false,
             accept_changes: false,
             callbacks: Vec::new(),
@@ -204,6 +206,12 @@ impl<'a> Fit<'a> {
     /// ```
     pub fn stateful(self, reset: Reset) -> Self {
         Fit { stateful: Some(reset), ..self }
+    }
+
+    /// Has [`Model::fit_batches`](crate::Model::fit_batches) make this many batches ahead, on a thread of its own, while others are
+    /// trained on: 1 by default. With 0, and in browsers, a batch is made when it is needed.
+    pub fn batches_ahead(self, batches: usize) -> Self {
+        Fit { batches_ahead: batches, ..self }
     }
 
     /// Goes on where a run ended whose model is here or came from [`Model::load_training`](crate::Model::load_training), up to

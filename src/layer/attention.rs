@@ -139,7 +139,7 @@ impl Operator for Attention {
     }
 
     fn output(&self, inputs: &[usize]) -> usize {
-        inputs[1]
+        inputs.get(1).copied().unwrap_or(inputs[0])
     }
 
     fn inputs(&self) -> usize {

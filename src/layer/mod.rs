@@ -64,7 +64,7 @@ pub use pool::Pool;
 pub use repeat::Repeat;
 pub use rnn::Rnn;
 pub use s_lstm::SLstm;
-pub(crate) use tensor::{DeviceTensor, HostTensor, Parameter, Vectors};
+pub(crate) use tensor::{DeviceTensor, HostTensor, Initial, Parameter, Vectors};
 pub use window_pool::WindowPool;
 pub use zero_pad::ZeroPad;
 

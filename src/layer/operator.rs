@@ -253,4 +253,6 @@ pub(crate) struct StateGradients {
     pub finals: Vec<BufferId>,
     /// Written.
     pub initials: Vec<BufferId>,
+    /// True if the gradient of an output that is the last state already has that of the state, as between segments of time.
+    pub in_output: bool,
 }

@@ -390,10 +390,10 @@ impl Graph {
         Inputs { mut given }: Inputs<'a>,
         except: Option<usize>,
     ) -> Result<Vec<GivenInput<'a>>> {
-        let names: Vec<&str> = self.indices(except).map(|k| self.inputs[k].name.as_str()).collect();
-        if let ([only], [_]) = (&mut given[..], &names[..]) {
-            only.name.get_or_insert_with(|| names[0].to_string());
+        if let (1, [GivenInput { name: None, .. }]) = (self.indices(except).count(), &given[..]) {
+            return Ok(given);
         }
+        let names: Vec<&str> = self.indices(except).map(|k| self.inputs[k].name.as_str()).collect();
         let mut all = Vec::new();
         for name in &names {
             let at = given.iter().position(|one| one.name.as_deref() == Some(name)).ok_or_else(|| {
@@ -456,15 +456,22 @@ impl Graph {
         }
     }
 
+    /// Refuses inputs whose steps differ where a layer joins them.
+    pub(crate) fn check_steps(&self, inputs: &[usize]) -> Result<()> {
+        let steps = self.steps(inputs)?;
+        match self.joined().find(|&(_, first, other)| steps[first] != steps[other]) {
+            None => Ok(()),
+            Some((name, first, other)) => Err(Error::Shape(format!(
+                "{name} joins sequences of {} and {} steps; they must have as many",
+                steps[first], steps[other]
+            ))),
+        }
+    }
+
     /// Refuses inputs whose steps or lengths differ where a layer joins them.
     fn check_joined(&self, data: &Data, steps: &[usize]) -> Result<()> {
+        self.check_steps(&data.steps())?;
         for (name, first, other) in self.joined() {
-            if steps[first] != steps[other] {
-                return Err(Error::Shape(format!(
-                    "{name} joins sequences of {} and {} steps; they must have as many",
-                    steps[first], steps[other]
-                )));
-            }
             let all = |axis: usize| data.lengths(self, axis).unwrap_or_else(|| vec![steps[axis]; data.count()]);
             let (first, other) = (all(first), all(other));
             if let Some(n) = (0..first.len()).find(|&n| first[n] != other[n]) {
@@ -601,7 +608,11 @@ impl Model {
 
 /// The name of an input in messages.
 fn input_name(prefix: &str, GraphInput { name, .. }: &GraphInput) -> String {
-    if name == CHAIN[0] { format!("{prefix}x") } else { format!("{prefix}input \"{name}\"") }
+    match name == CHAIN[0] {
+        true if prefix.ends_with("'s ") => format!("{prefix}input"),
+        true => format!("{prefix}x"),
+        false => format!("{prefix}input \"{name}\""),
+    }
 }
 
 /// The name of a target in messages.

@@ -15,6 +15,17 @@ pub(super) enum PlanPurpose {
     Predict,
     Evaluate,
     Train,
+    /// Forward and backward, from gradients of the outputs.
+    Pass,
+    /// A training step from gradients of the outputs.
+    Step,
+}
+
+impl PlanPurpose {
+    /// True if the plan changes the model.
+    pub(super) fn trains(self) -> bool {
+        matches!(self, PlanPurpose::Train | PlanPurpose::Step)
+    }
 }
 
 /// Key of a cached plan: purpose and sizes.
@@ -60,8 +71,10 @@ impl Model {
                 }
             }
         }
-        if let (Some(training), Some(hyper)) = (&self.training, plan.hyper) {
-            executable.write((hyper, 0), &training.update.optimiser.hyper(step))?;
+        if let Some(training) = &self.training {
+            for hyper in &plan.hyper {
+                executable.write((hyper.buffer(), 0), &hyper.numbers(&training.update.optimiser, step))?;
+            }
         }
         let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
         let steps = if plan.words.is_empty() { Vec::new() } else { self.graph.steps(&data.steps())? };
@@ -84,6 +97,8 @@ impl Model {
                 let Training { loss, update, weighted, .. } = training?;
                 Purpose::Train { loss, update, weighted: *weighted || ends }
             }
+            PlanPurpose::Pass => Purpose::Pass,
+            PlanPurpose::Step => Purpose::Step { update: &training?.update },
         })
     }
 
@@ -123,7 +138,7 @@ impl Model {
         Key { purpose, batch, .. }: &Key,
         plan: NetworkPlan,
     ) -> Result<Compiled<NetworkPlan>> {
-        let training = self.training.as_ref().filter(|_| *purpose == PlanPurpose::Train);
+        let training = self.training.as_ref().filter(|_| purpose.trains());
         let shared = |name: &str| {
             let memory = training.and_then(|training| {
                 let state = || training.states.get(&(*batch, name.to_string()));

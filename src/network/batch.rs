@@ -25,6 +25,21 @@ pub enum Purpose<'a> {
         /// True if the host gives each row a factor, in [`PlanOutput::row_weights`](super::PlanOutput::row_weights).
         weighted: bool,
     },
+    /// The outputs from given initial states, and from gradients of the outputs, which the host gives between
+    /// ([`NetworkPlan::tape`](super::NetworkPlan::tape)), the gradients of inputs, initial states and parameters.
+    Pass,
+    /// The outputs, and from gradients of them, which the host gives between, the optimiser's step.
+    Step {
+        /// The optimiser, with clipping and regularisers.
+        update: &'a Update,
+    },
+}
+
+impl Purpose<'_> {
+    /// True if a backward pass follows the forward pass.
+    pub(super) fn is_training(&self) -> bool {
+        matches!(self, Purpose::Train { .. } | Purpose::Pass | Purpose::Step { .. })
+    }
 }
 
 /// The sizes of a batch.

@@ -3,7 +3,7 @@
 use super::Batch;
 use super::graph::AsGraph;
 use super::node::{Node, Source};
-use super::pass::{backward, forward};
+use super::pass::{Wanted, backward, forward};
 use super::place::{declare, declare_states, describe, place, places, split_time};
 use crate::error::{Error, Result};
 use crate::layer::StateGradients;
@@ -54,9 +54,9 @@ pub fn gradients(node: &Node, batch: Batch, capabilities: &Capabilities) -> Resu
         declare(plan, node, "grad ", Role::Gradient)?;
     }
     let passed = forward(plan, &placed, std::slice::from_ref(&x), &places(&initial))?;
-    let states = [StateGradients { finals: finals.clone(), initials: initials.clone() }];
+    let states = [StateGradients { finals: finals.clone(), initials: initials.clone(), in_output: false }];
     let given = vec![(Source::Node(0), dy.clone())];
-    let dx = backward(plan, &placed, &passed, given, Some(&states), true)?.dx.remove(0);
+    let dx = backward(plan, &placed, &passed, given, Some(&states), Wanted::INPUTS)?.dx.remove(0);
     let dx = dx.ok_or_else(|| Error::Plan(format!("the input of {} has no gradient", node.name)))?;
     let words = plan.find("words");
     let (initial, plan) = (initial.concat(), builder.finish()?);

@@ -6,9 +6,11 @@ use crate::error::{Error, Result};
 use crate::layer::{DeviceTensor, Inputs, Output, Place, StateGradients, Trace, Upstream};
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
+use crate::train::Update;
 
 /// A weight with its gradient.
-pub(super) struct Trained {
+#[derive(Debug)]
+pub(crate) struct Trained {
     /// The weight.
     pub weight: BufferId,
     /// Its gradient.
@@ -62,6 +64,11 @@ impl Values {
         found.ok_or_else(|| Error::Plan(format!("no tensor {source:?} was computed")))
     }
 
+    /// The output of each node.
+    pub fn nodes(&self) -> Vec<Sequence> {
+        self.nodes.iter().map(|values| values.y.clone()).collect()
+    }
+
     /// The output of the last node.
     pub fn last(&self) -> Sequence {
         self.nodes.last().map_or_else(|| self.inputs[0].clone(), |values| values.y.clone())
@@ -74,6 +81,38 @@ pub(super) struct Gradients {
     pub trained: Vec<Trained>,
     /// Gradient of each input; `None` if the caller does not need it or if there is none.
     pub dx: Vec<Option<Sequence>>,
+    /// Gradients of each node's initial states, in the order of [`Operator::states`](crate::layer::Operator::states); empty if the
+    /// caller does not need them.
+    pub initials: Vec<Vec<BufferId>>,
+}
+
+/// Gradients that a backward pass computes beside those of the parameters that are trained.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted<'a> {
+    /// True for those of the inputs.
+    pub inputs: bool,
+    /// True for those of the initial states.
+    pub states: bool,
+    /// Settings by which some parameters are frozen. Nodes are left out if they and all below them are.
+    pub update: Option<&'a Update>,
+}
+
+impl Wanted<'_> {
+    /// The gradients of the inputs.
+    pub const INPUTS: Wanted<'static> = Wanted { inputs: true, states: false, update: None };
+
+    /// For each node, true if the gradient of its output is needed.
+    fn nodes(&self, nodes: &[Placed], first: usize) -> Vec<bool> {
+        let Some(update) = self.update.filter(|update| update.freezes()) else { return vec![true; nodes.len()] };
+        let mut needed: Vec<bool> = Vec::new();
+        for Placed { node, .. } in nodes {
+            let below =
+                |source: &Source| source.node().and_then(|at| needed.get(at.checked_sub(first)?)) == Some(&true);
+            let own = node.parameters().iter().any(|tensor| tensor.trained && update.group(tensor).is_some());
+            needed.push(own || self.inputs || node.sources.iter().chain(&node.initial).any(below));
+        }
+        needed
+    }
 }
 
 /// Plans the forward pass of nodes, from the given initial states of each node, or from zero.
@@ -186,9 +225,16 @@ pub(super) fn backward(
     ForwardResult { traces, values }: &ForwardResult,
     given: Vec<(Source, Sequence)>,
     carried: Option<&[StateGradients]>,
-    wants_dx: bool,
+    wanted: Wanted,
 ) -> Result<Gradients> {
     let mut trained: Vec<Trained> = Vec::new();
+    let mut of_initials = vec![Vec::new(); nodes.len()];
+    let needed = wanted.nodes(nodes, values.first);
+    let reads = |source: &Source| match source.node().and_then(|at| at.checked_sub(values.first)) {
+        Some(at) => needed[at],
+        // The node below a chain that is entered in its middle.
+        None => source.node().is_some(),
+    };
     let mut sums = Sums {
         first: values.first,
         inputs: vec![None; values.inputs.len()],
@@ -202,6 +248,9 @@ pub(super) fn backward(
     for (k, placed) in nodes.iter().enumerate().rev() {
         let Placed { node, site, weights, .. } = placed;
         let (dy, of_states) = (sums.outputs[k].take(), std::mem::take(&mut sums.states[k]));
+        if !needed[k] {
+            continue;
+        }
         let reaches_states = of_states.iter().any(Option::is_some);
         let dy = match dy {
             Some(dy) => dy,
@@ -215,7 +264,7 @@ pub(super) fn backward(
                 trained.push(Trained { weight, gradient, tensor });
             }
         }
-        let own = match reaches_states || !node.initial.is_empty() {
+        let own = match reaches_states || !node.initial.is_empty() || wanted.states && node.is_recurrent() {
             true => Some(state_gradients(plan, placed, &of_states)?),
             false => None,
         };
@@ -225,7 +274,7 @@ pub(super) fn backward(
             weights,
             gradients: &declared,
             states: own.as_ref().or(carried),
-            wants_dx: wants_dx || node.sources.iter().any(|source| source.node().is_some()),
+            wants_dx: wanted.inputs || node.sources.iter().any(reads),
         };
         plan.set_axis(site.axes[0]);
         plan.set_adds(again);
@@ -239,8 +288,9 @@ pub(super) fn backward(
             let gradient = state(value.part, value.width, site.batch, (initials[value.slot], 0));
             sums.add(plan, source, gradient, site.batch)?;
         }
+        of_initials[k] = own.map(|own| own.initials).unwrap_or_default();
     }
-    Ok(Gradients { trained, dx: sums.inputs })
+    Ok(Gradients { trained, dx: sums.inputs, initials: of_initials })
 }
 
 /// A gradient of 0 of a node's output, which only its states pass on.

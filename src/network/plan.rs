@@ -2,10 +2,11 @@
 
 use super::graph::{AsGraph, Graph};
 use super::node::check_carried;
-use super::pass::{ForwardResult, backward, forward};
+use super::pass::{ForwardResult, Wanted, backward, forward};
 use super::place::{declare, declare_states, describe, leave, place, places, split_time};
 use super::segments::{self, Segmented};
-use super::update::{self, OutputLoss, loss_of, numbered};
+use super::tape::{Forwarded, Tape};
+use super::update::{self, Hyper, OutputLoss, loss_of, numbered};
 use super::{Batch, Purpose};
 use crate::error::{Error, Result};
 use crate::plan::{BufferId, Capabilities, Plan, Role};
@@ -25,11 +26,15 @@ pub struct NetworkPlan {
     pub loss: Option<BufferId>,
     /// States of every recurrent layer, [D, B, units] each, if the plan reads and writes them: h and c of one layer after the other.
     pub states: Vec<BufferId>,
-    /// Numbers that the host gives the optimiser at each step.
-    pub hyper: Option<BufferId>,
+    /// Numbers that the host gives the optimiser at each step, for each group of parameters; none if the plan trains nothing.
+    pub hyper: Vec<Hyper>,
     /// Time axes with their 32-bit words that the host writes: the key of the random bits (2), for training with dropout, then the
     /// lengths of the sequences (B), if they have lengths.
     pub words: Vec<(usize, BufferId)>,
+    /// Output of each node, [T or 1, B, F]; empty if training goes through time in segments.
+    pub values: Vec<Sequence>,
+    /// The backward pass from gradients that the host gives, if the plan has one.
+    pub tape: Option<Tape>,
 }
 
 /// An output of a plan.
@@ -100,12 +105,13 @@ pub(crate) fn graph_plan(
         Purpose::Stream => "stream",
         Purpose::Evaluate { .. } => "evaluate",
         Purpose::Train { .. } => "training step",
+        Purpose::Pass => "forward and backward",
+        Purpose::Step { .. } => "training step from gradients of the outputs",
     };
     let mut builder =
         Builder::trusted(format!("{title}: T = {}, B = {batch}", listed(&steps, graph)), capabilities.clone());
     let plan = &mut builder;
-    let train = matches!(purpose, Purpose::Train { .. });
-    let mut placed = place(graph, batch, &steps, *ragged, train);
+    let mut placed = place(graph, batch, &steps, *ragged, purpose.is_training());
     split_time(plan, &placed)?;
     let segment = match *segment {
         Some(segment) => segments::steps(plan, graph, purpose, [steps[0], size("a segment's steps", segment)?])?,
@@ -119,10 +125,15 @@ pub(crate) fn graph_plan(
         placed.weights = declare(plan, placed.node, "", Role::Weight)?;
     }
     let carries = *stateful || matches!(purpose, Purpose::Stream);
-    let states = if carries { declare_states(plan, &placed, Role::State, "")? } else { Vec::new() };
+    let states = match purpose {
+        Purpose::Pass => declare_states(plan, &placed, Role::Input, "")?,
+        _ if carries => declare_states(plan, &placed, Role::State, "")?,
+        _ => Vec::new(),
+    };
     let losses = losses_of(graph, purpose)?;
     let weighted = matches!(purpose, Purpose::Train { weighted: true, .. } | Purpose::Evaluate { weighted: true, .. });
-    let (outputs, loss, trained) = match segment {
+    let mut tape = None;
+    let (outputs, values, loss, trained) = match segment {
         Some(segment) => {
             let sizes = [steps[0], batch, segment];
             let segmented =
@@ -130,28 +141,41 @@ pub(crate) fn graph_plan(
             let loss =
                 losses.first().copied().flatten().ok_or_else(|| Error::Plan("training without a loss".into()))?;
             let (output, loss, trained) = segmented.train(plan, &loss, weighted)?;
-            (vec![output], Some(loss), trained)
+            (vec![output], Vec::new(), Some(loss), trained)
         }
         None => {
             let passed = forward(plan, &placed, &inputs, &places(&states))?;
-            for ((placed, trace), states) in placed.iter().zip(&passed.traces).zip(&places(&states)) {
-                leave(plan, placed, trace.final_states(), states);
+            if carries {
+                for ((placed, trace), states) in placed.iter().zip(&passed.traces).zip(&places(&states)) {
+                    leave(plan, placed, trace.final_states(), states);
+                }
             }
             let (outputs, given, loss) = plan_losses(plan, graph, &passed, &losses, batch, weighted)?;
-            let trained = match train {
-                true => backward(plan, &placed, &passed, given, None, false)?.trained,
-                false => Vec::new(),
+            let trained = match purpose {
+                Purpose::Train { update, .. } => {
+                    let wanted = Wanted { update: Some(update), ..Wanted::default() };
+                    backward(plan, &placed, &passed, given, None, wanted)?.trained
+                }
+                Purpose::Pass | Purpose::Step { .. } => {
+                    let update = if let Purpose::Step { update } = purpose { Some(update) } else { None };
+                    let initial = if update.is_none() { &states[..] } else { &[] };
+                    let forwarded = Forwarded { graph, placed: &placed, passed: &passed, states: initial, batch };
+                    let (taped, trained) = forwarded.tape(plan, update)?;
+                    tape = Some(taped);
+                    trained
+                }
+                Purpose::Predict | Purpose::Stream | Purpose::Evaluate { .. } => Vec::new(),
             };
-            (outputs, loss, trained)
+            (outputs, passed.values.nodes(), loss, trained)
         }
     };
     let hyper = match purpose {
-        Purpose::Train { update, .. } => Some(update::update(plan, update, &trained)?),
-        _ => None,
+        Purpose::Train { update, .. } | Purpose::Step { update } => update::update(plan, update, &trained)?,
+        _ => Vec::new(),
     };
     let words = (0..graph.axes.len()).filter_map(|axis| Some((axis, plan.find(&words_name(axis))?))).collect();
     let states = states.into_iter().flatten().collect();
-    Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, loss, states, hyper, words })
+    Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, values, loss, states, hyper, words, tape })
 }
 
 /// Steps of the inputs, for a title.
@@ -174,7 +198,7 @@ fn declare_inputs(plan: &mut Builder, graph: &Graph, batch: u32, steps: &[u32]) 
 fn losses_of<'a>(graph: &Graph, purpose: Purpose<'a>) -> Result<Vec<Option<OutputLoss<'a>>>> {
     let all: &Losses = match purpose {
         Purpose::Evaluate { loss, .. } | Purpose::Train { loss, .. } => loss,
-        Purpose::Predict | Purpose::Stream => return Ok(vec![None; graph.outputs.len()]),
+        _ => return Ok(vec![None; graph.outputs.len()]),
     };
     let names: Vec<&str> = graph.outputs.iter().map(|output| output.name.as_str()).collect();
     Ok(all.by_output(&names)?.into_iter().map(|loss| loss.map(|(loss, weight)| OutputLoss { loss, weight })).collect())

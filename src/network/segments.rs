@@ -5,7 +5,7 @@
 use super::Purpose;
 use super::graph::Graph;
 use super::node::{Node, Source, check_carried};
-use super::pass::{ForwardResult, Gradients, Trained, backward, forward};
+use super::pass::{ForwardResult, Gradients, Trained, Wanted, backward, forward};
 use super::place::{Placed, leave, place, places};
 use super::plan::PlanOutput;
 use super::update::{OutputLoss, loss_of};
@@ -132,7 +132,8 @@ impl<'a> Segmented<'a> {
                     None => (Vec::new(), Some(gradient)),
                     Some(last) => {
                         let given = vec![(Source::Node(last.at), gradient)];
-                        let Gradients { trained, mut dx } = backward(plan, above, &top, given, None, true)?;
+                        let Gradients { trained, mut dx, .. } =
+                            backward(plan, above, &top, given, None, Wanted::INPUTS)?;
                         (trained, dx.remove(0))
                     }
                 };
@@ -147,7 +148,7 @@ impl<'a> Segmented<'a> {
         }
         let upstream = upstream.ok_or_else(|| Error::Plan("layers above a sequence without a gradient".into()))?;
         let top = Source::Node(below - 1);
-        let lower = backward(plan, nodes, &passed, vec![(top, upstream)], Some(&carried), false)?;
+        let lower = backward(plan, nodes, &passed, vec![(top, upstream)], Some(&carried), Wanted::default())?;
         trained.extend(lower.trained);
         for s in (0..count - 1).rev() {
             let (nodes, range) = (&full[..below], self.range(s));
@@ -157,7 +158,7 @@ impl<'a> Segmented<'a> {
                 Some(_) => last_state(&carried, &full)?,
                 None => losses.gradient(plan, &passed.values.last(), &truth.window(range.clone()), range.start)?,
             };
-            backward(plan, nodes, &passed, vec![(top, upstream)], Some(&carried), false)?;
+            backward(plan, nodes, &passed, vec![(top, upstream)], Some(&carried), Wanted::default())?;
         }
         plan.end_segments();
         let loss = losses.mean(plan)?;
@@ -193,7 +194,7 @@ impl<'a> Segmented<'a> {
         plan.section("gradients of the last states");
         let mut all = Vec::new();
         for Placed { node, site, .. } in self.placed {
-            let mut carried = StateGradients::default();
+            let mut carried = StateGradients { in_output: true, ..StateGradients::default() };
             for slot in node.states() {
                 let len = slot.features as u32 * site.batch;
                 let mut zeros = |name: &str| {

@@ -1,12 +1,12 @@
 //! Loss, penalties, clipping, the optimiser's step and bounds of norms.
 
 use super::pass::Trained;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{self, HYPER, LossConstants, NoConstants};
 use crate::layer::Vectors;
 use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Direction, Sequence, size};
-use crate::train::{Action, Clip, Loss, Regulariser, Rule, Update};
+use crate::train::{Action, Clip, Group, Loss, Optimiser, Regulariser, Rule, Update};
 
 /// A loss of an output and its weight in the sum of all.
 #[derive(Clone, Copy)]
@@ -145,36 +145,76 @@ fn reduce(builder: &mut Builder, values: BufferId, n: u32, to: BufferId, at: u32
     count
 }
 
-/// Plans penalties, clipping, the optimiser's step and bounds of norms; returns the buffer of the numbers that the host gives at
-/// each step.
-pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Result<BufferId> {
-    let Update { optimiser, clip, regularisers } = update;
+/// Numbers that the host gives the optimiser at each step, for the parameters of a group.
+#[derive(Clone, Debug)]
+pub struct Hyper {
+    buffer: BufferId,
+    group: Group,
+}
+
+impl Hyper {
+    /// Their buffer.
+    pub fn buffer(&self) -> BufferId {
+        self.buffer
+    }
+
+    /// The numbers for step `t`, counted from 1.
+    pub(crate) fn numbers(&self, optimiser: &Optimiser, t: u64) -> [f32; HYPER] {
+        self.group.optimiser(optimiser).hyper(t)
+    }
+}
+
+/// Declares the numbers of each group, in the order of the groups' first weights; returns each weight's buffer of numbers, too.
+fn declare_groups(builder: &mut Builder, groups: &[Group]) -> Result<(Vec<BufferId>, Vec<Hyper>)> {
+    let (mut own, mut all): (Vec<BufferId>, Vec<Hyper>) = Default::default();
+    for &group in groups {
+        let known = all.iter().find(|hyper| hyper.group == group).map(|hyper| hyper.buffer);
+        let buffer = match known {
+            Some(buffer) => buffer,
+            None => {
+                let name = if all.is_empty() { "hyper".into() } else { format!("hyper {}", all.len()) };
+                let buffer = builder.buffer(name, HYPER as u64, Role::Input)?;
+                all.push(Hyper { buffer, group });
+                buffer
+            }
+        };
+        own.push(buffer);
+    }
+    Ok((own, all))
+}
+
+/// Plans penalties, clipping, the optimiser's step and bounds of norms for what is not frozen; returns the numbers that the host gives
+/// at each step.
+pub(super) fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Result<Vec<Hyper>> {
+    let Update { optimiser, clip, regularisers, .. } = update;
+    let (trained, groups): (Vec<&Trained>, Vec<Group>) =
+        weights.iter().filter_map(|trained| Some((trained, update.group(&trained.tensor)?))).unzip();
     if !regularisers.is_empty() {
         builder.section("penalties");
-        regularise(builder, regularisers, weights, false)?;
+        regularise(builder, regularisers, &trained, false);
     }
     builder.section(format!("optimiser ({})", optimiser.name()));
     let scale = builder.buffer("gradient scale", 2, Role::Scratch)?;
     let limit = if let Some(Clip::Value(limit)) = *clip { limit } else { f32::MAX };
     match *clip {
         Some(Clip::Norm(max_norm)) => {
-            let count: u32 = weights.iter().map(|trained| slices(trained.len()).1).sum();
+            let count: u32 = trained.iter().map(|trained| slices(trained.len()).1).sum();
             let squares = builder.buffer("squared gradients", count as u64, Role::Scratch)?;
             let mut at = 0;
-            for trained in weights {
+            for trained in &trained {
                 at += reduce(builder, trained.gradient, trained.len(), squares, at, true);
             }
             builder.push(&kernel::CLIP, None, &NoConstants, &kernel::Clip { n: count, max_norm }, &[squares, scale]);
         }
         Some(Clip::Value(_)) | None => builder.fill(scale, 0..2, 1.0),
     }
-    let hyper = builder.buffer("hyper", HYPER as u64, Role::Input)?;
+    let (own, hypers) = declare_groups(builder, &groups)?;
     let without_mean = match optimiser.rule {
         Rule::RmsProp { .. } => Some(builder.buffer("no mean of gradients", 1, Role::Scratch)?),
         _ => None,
     };
-    for trained in weights {
-        let (n, l2) = (trained.len(), optimiser.l2());
+    for ((trained, group), hyper) in trained.iter().zip(groups).zip(own) {
+        let (n, l2) = (trained.len(), group.optimiser(optimiser).l2());
         let mut memory =
             |kind: &str| builder.buffer(format!("{kind} {}", trained.tensor.name), n as u64, Role::Optimiser);
         let (beta1, beta2) = match optimiser.rule {
@@ -202,16 +242,14 @@ pub fn update(builder: &mut Builder, update: &Update, weights: &[Trained]) -> Re
         let buffers = [hyper, scale, trained.gradient, trained.weight, m, memory("v")?];
         builder.push(&kernel::ADAM, None, &NoConstants, &params, &buffers);
     }
-    regularise(builder, regularisers, weights, true)?;
-    Ok(hyper)
+    regularise(builder, regularisers, &trained, true);
+    Ok(hypers)
 }
 
 /// Adds the gradients of penalties; after the optimiser's step, bounds norms.
-fn regularise(builder: &mut Builder, regularisers: &[Regulariser], weights: &[Trained], after: bool) -> Result<()> {
+fn regularise(builder: &mut Builder, regularisers: &[Regulariser], weights: &[&Trained], after: bool) {
     for regulariser in regularisers {
-        let mut acts = false;
         for trained in weights.iter().filter(|trained| regulariser.acts_on(&trained.tensor)) {
-            acts = true;
             match (regulariser.action, after) {
                 (Action::Penalty { l1, l2 }, false) => {
                     let params = kernel::Penalty { n: trained.len(), l1: l1 as f32, l2: (2.0 * l2) as f32 };
@@ -235,9 +273,5 @@ fn regularise(builder: &mut Builder, regularisers: &[Regulariser], weights: &[Tr
                 _ => {}
             }
         }
-        if !acts {
-            return Err(Error::Plan("a regulariser acts on no buffer of the plan".into()));
-        }
     }
-    Ok(())
 }

@@ -148,6 +148,11 @@ impl Builder {
         self.segment = None;
     }
 
+    /// Number of commands so far.
+    pub(crate) fn count(&self) -> usize {
+        self.plan.commands.len()
+    }
+
     /// The first step of the segment.
     pub(crate) fn first_step(&self) -> u32 {
         self.segment.map_or(0, |segment| segment.first)

@@ -101,6 +101,16 @@ pub enum WeightDecay {
     Decoupled(f64),
 }
 
+impl WeightDecay {
+    /// λ; 0 without decay.
+    pub(crate) fn strength(self) -> f64 {
+        match self {
+            WeightDecay::None => 0.0,
+            WeightDecay::L2(decay) | WeightDecay::Decoupled(decay) => decay,
+        }
+    }
+}
+
 impl Optimiser {
     fn new(lr: f64, rule: Rule) -> Optimiser {
         Optimiser { lr, rule, weight_decay: WeightDecay::None }
@@ -234,9 +244,7 @@ impl Optimiser {
         let rate = |what, value: f64| check(what, value, value >= 0.0 && value.is_finite(), "finite and at least 0");
         let positive = |value: f64| check("epsilon", value, value > 0.0 && value.is_finite(), "finite and above 0");
         rate("the learning rate", self.lr)?;
-        if let WeightDecay::L2(decay) | WeightDecay::Decoupled(decay) = self.weight_decay {
-            rate("weight decay", decay)?;
-        }
+        rate("weight decay", self.weight_decay.strength())?;
         match self.rule {
             Rule::Sgd { momentum, nesterov } => {
                 share("momentum", momentum as f64)?;

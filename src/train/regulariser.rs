@@ -1,5 +1,6 @@
 //! Penalties on weights and bounds of their norms, for the parameters that a pattern names.
 
+use super::pattern::Pattern;
 use crate::error::{Error, Result};
 use crate::layer::{DeviceTensor, Parameter};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Regulariser {
     pub(crate) action: Action,
-    on: Option<String>,
+    on: Pattern,
 }
 
 /// The effect of a regulariser.
@@ -49,31 +50,24 @@ impl Regulariser {
 
     /// λ₁·Σ|w| + λ₂·Σw², as [`keras.regularizers.L1L2`](https://keras.io/api/layers/regularizers/#l1l2-class).
     pub fn l1_l2(l1: f64, l2: f64) -> Regulariser {
-        Regulariser { action: Action::Penalty { l1, l2 }, on: None }
+        Regulariser { action: Action::Penalty { l1, l2 }, on: Pattern::default() }
     }
 
     /// After each step, the weights that come into a unit (into one gate of it, for an LSTM) are scaled down to at most
     /// this norm (Srivastava et al. 2014), as
     /// [`keras.constraints.MaxNorm`](https://keras.io/api/layers/constraints/) with `axis=0`.
     pub fn max_norm(limit: f64) -> Regulariser {
-        Regulariser { action: Action::MaxNorm(limit), on: None }
+        Regulariser { action: Action::MaxNorm(limit), on: Pattern::default() }
     }
 
     /// Acts on the parameters whose names contain this.
     pub fn on(self, pattern: impl Into<String>) -> Regulariser {
-        Regulariser { on: Some(pattern.into()), ..self }
-    }
-
-    fn names(&self, parameter: &Parameter) -> bool {
-        match &self.on {
-            Some(pattern) => parameter.name.contains(pattern.as_str()),
-            None => parameter.is_weight(),
-        }
+        Regulariser { on: Pattern::new(pattern), ..self }
     }
 
     /// True if it acts on a tensor of the device.
     pub(crate) fn acts_on(&self, tensor: &DeviceTensor) -> bool {
-        tensor.parameters.iter().any(|parameter| self.names(parameter))
+        self.on.is_of(tensor)
     }
 
     /// Refuses weights out of range, and patterns that name no parameter of these tensors or a part of a tensor.
@@ -90,32 +84,14 @@ impl Regulariser {
             }
             Action::MaxNorm(_) => {}
         }
-        let pattern = self.on.as_deref().unwrap_or("weight");
-        if !tensors.iter().any(|tensor| self.acts_on(tensor)) {
-            let all = tensors.iter().flat_map(|tensor| &tensor.parameters);
-            let names: Vec<&str> = all.map(|parameter| parameter.name.as_str()).take(6).collect();
-            return Err(Error::Config(format!(
-                "a regulariser is on \"{pattern}\", which no parameter's name contains; among the names: {}",
-                names.join(", ")
-            )));
+        self.on.validate("a regulariser", tensors)?;
+        let vector = self.on.named(tensors).find(|parameter| !parameter.is_matrix());
+        match (self.action, vector) {
+            (Action::MaxNorm(_), Some(Parameter { name, shape, .. })) => Err(Error::Config(format!(
+                "max_norm is on \"{}\", which names {name} of shape {shape:?}; it bounds matrices only",
+                self.on.text()
+            ))),
+            _ => Ok(()),
         }
-        for tensor in tensors {
-            let (named, others): (Vec<_>, Vec<_>) =
-                tensor.parameters.iter().partition(|parameter| self.names(parameter));
-            if let (Some(name), Some(other)) = (named.first(), others.first()) {
-                return Err(Error::Config(format!(
-                    "a regulariser is on \"{pattern}\", which names {} but not {}; the device keeps the two together, so name \
-                     both or neither",
-                    name.name, other.name
-                )));
-            }
-            let vector = named.into_iter().find(|parameter| !parameter.is_matrix());
-            if let (Action::MaxNorm(_), Some(Parameter { name, shape, .. })) = (self.action, vector) {
-                return Err(Error::Config(format!(
-                    "max_norm is on \"{pattern}\", which names {name} of shape {shape:?}; it bounds matrices only"
-                )));
-            }
-        }
-        Ok(())
     }
 }

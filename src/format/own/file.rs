@@ -5,7 +5,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Reader, check};
 use crate::layer::HostTensor;
-use crate::model::{Architecture, Model, Network, Sequential, TrainingState};
+use crate::model::{Architecture, Model, Network, PartialLoad, Sequential, TrainingState};
 use crate::network::Node;
 use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
@@ -162,13 +162,49 @@ impl Model {
     /// As [`Model::load`]; a tensor of another shape is named, and nothing is changed.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        check(path, Reader::Own)?;
-        let (tensors, metadata) = safetensors::read(path)?;
-        if let Some(json) = metadata.get(KEY) {
-            checksum::check(path, json, &tensors)?;
-        }
+        let (tensors, _) = checked(path)?;
         self.import(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
     }
+
+    /// Loads the parameters of a file that have the name and shape of one of this model, and says what it did with each; the model's
+    /// other parameters stay. The file may come from this crate or from PyTorch, as for [`Model::load_weights`]. Other names and formats:
+    /// [`Model::set_some_parameters`], with what `format::pytorch::Weights` reads.
+    ///
+    /// Tensors of another shape are left out and listed ([`PartialLoad::other_shape`]), so that a head for another number of classes can
+    /// be trained on layers that are loaded.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is cut off or damaged; numbers that are not finite; no tensor that fits. Nothing is changed then.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let path = std::env::temp_dir().join("wgpu-lstm-partial-doc.safetensors");
+    /// Sequential::new(3).add(Lstm::new(4)).add(Dense::new(10)).build(&Device::cpu(), 0)?.save(&path)?;
+    /// let mut model = Sequential::new(3).add(Lstm::new(4)).add(Dense::new(2)).build(&Device::cpu(), 1)?;
+    /// let report = model.load_partial(&path)?;
+    /// assert_eq!(report.set[0], "lstm.bias_hh_l0");
+    /// assert_eq!(report.other_shape[1].name, "dense.weight"); // [10, 4] in the file, [2, 4] in the model
+    /// assert!(report.left.is_empty() && report.unused.is_empty());
+    /// # std::fs::remove_file(path).unwrap();
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn load_partial(&mut self, path: impl AsRef<Path>) -> Result<PartialLoad> {
+        let path = path.as_ref();
+        let (mut tensors, is_own) = checked(path)?;
+        tensors.retain(|host| !(is_own && training::owns(&host.name)));
+        self.import_some(tensors).map_err(|error| Error::format(path, format!("does not fit the model: {error}")))
+    }
+}
+
+/// The tensors of a safetensors file, and true if this crate wrote it.
+fn checked(path: &Path) -> Result<(Vec<HostTensor>, bool)> {
+    check(path, Reader::Own)?;
+    let (tensors, metadata) = safetensors::read(path)?;
+    let json = metadata.get(KEY);
+    if let Some(json) = json {
+        checksum::check(path, json, &tensors)?;
+    }
+    Ok((tensors, json.is_some()))
 }
 
 fn write(model: &Model, path: &Path, training: Option<TrainingState>) -> Result<()> {

@@ -33,7 +33,7 @@ fn main() {
         let x = Array3::<f32>::ones((1, 10, 3));
         time(&format!("{name}: predict 1"), 2000, || model.predict(x.view()).unwrap());
         time(&format!("{name}: predict 1, async in pollster"), 2000, || {
-            pollster::block_on(model.predict_async(x.view(), None)).unwrap()
+            pollster::block_on(model.predict_async(x.view())).unwrap()
         });
         let layer = Lstm::new(16).build(&device, 3, 0).unwrap();
         time(&format!("{name}: forward 1"), 2000, || layer.forward(x.view(), None).unwrap());

@@ -84,8 +84,8 @@ pub use layer::{
     Rnn, SLstm,
 };
 pub use model::{
-    LstmGradients, LstmLayer, LstmOutput, LstmState, Model, OtherShape, PartialLoad, Sequential, Stepper, Stream,
-    StreamState,
+    Evaluate, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model, Network, NodeBuilder,
+    OtherShape, PartialLoad, Sequential, Stepper, Stream, StreamState, Targets, Value,
 };
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.

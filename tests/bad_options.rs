@@ -5,7 +5,7 @@ mod common;
 
 use ndarray::{Array2, Array3};
 use wgpu_lstm::{
-    Activation, Cell, Dense, Device, Dropout, Embedding, Error, Fit, Gru, Layer, LayerNorm, Loss, Lstm, Model,
+    Activation, Cell, Dense, Device, Dropout, Embedding, Error, Fit, Gru, Inputs, Layer, LayerNorm, Loss, Lstm, Model,
     Optimiser, Pool, Sequential,
 };
 
@@ -69,10 +69,10 @@ fn lengths_fit_the_input() {
         let mut model = build(Lstm::new(4)).unwrap();
         model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3)).unwrap();
         let y = Array2::zeros((2, 4));
-        says(model.predict_ragged(x.view(), &lengths), &parts);
-        says(model.evaluate_ragged(x.view(), y.view(), &lengths), &parts);
+        says(model.predict(Inputs::from(x.view()).lengths(&lengths)), &parts);
+        says(model.evaluate(Inputs::from(x.view()).lengths(&lengths), y.view()), &parts);
         says(model.fit(x.view(), y.view(), Fit::new().lengths(lengths.clone())), &parts);
-        let validation = Fit::new().validation_ragged(x.clone(), Array3::zeros((2, 1, 4)), lengths);
+        let validation = Fit::new().validation_data(Inputs::from(x.clone()).lengths(lengths), Array3::zeros((2, 1, 4)));
         says(model.fit(x.view(), y.view(), validation), &parts);
     }
     assert!(layer.forward_ragged(x.view(), &[0, 5], None).is_ok(), "a sequence may have no step");

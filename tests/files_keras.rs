@@ -603,7 +603,7 @@ fn what_is_written_is_read_again() {
         equal(name, &given, &expected);
         assert_eq!(keras::describe(&path).unwrap().unsupported, [""; 0]);
         // and into a model of the same layers
-        let mut other = model.config().clone().build(&Device::cpu(), 5).unwrap();
+        let mut other = model.config().unwrap().clone().build(&Device::cpu(), 5).unwrap();
         keras::load_weights(&mut other, &path).unwrap();
         equal(name, &other.predict(x.view()).unwrap(), &expected);
     }

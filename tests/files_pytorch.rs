@@ -475,7 +475,7 @@ fn modules_as_the_caller_names_them(device: &Device) {
     for (name, output) in expected.tensors.iter().filter(|(name, _)| !["x", "indices"].contains(&name.as_str())) {
         let modules: Vec<&str> = name.split(',').collect();
         let model = weights.model(&modules, device).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let given = if model.config().input() == 1 { &indices } else { &x };
+        let given = if model.config().unwrap().input() == 1 { &indices } else { &x };
         let made = model.predict(given.view()).unwrap();
         assert_eq!(made.shape(), output.shape(), "{name}");
         // Sums of up to 5 steps of order 1

@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use wgpu_lstm::format::onnx::Graph;
 use wgpu_lstm::{
-    Checkpoint, Dense, Device, Dropout, EarlyStopping, Executable, Fit, GpuOptions, Loss, Lstm, LstmLayer, LstmOutput,
-    Model, Optimiser, Sequential, Stream, adapters,
+    Checkpoint, Dense, Device, Dropout, EarlyStopping, Evaluate, Executable, Fit, GpuOptions, Loss, Lstm, LstmLayer,
+    LstmOutput, Model, Optimiser, Sequential, Stream, adapters,
 };
 
 /// Never called; it compiles.
@@ -37,9 +37,9 @@ fn all_futures_are_send(
     send(model.set_parameters_async(parameters));
     let fit = Fit::new().callback(EarlyStopping::new(1)).callback(Checkpoint::best(""));
     send(model.fit_async(view(), view(), fit));
-    send(model.evaluate_async(view(), view(), None));
-    send(model.evaluate_stateful_async(view(), view(), None, 1));
-    send(model.predict_async(view(), None));
+    send(model.evaluate_async(view(), view()));
+    send(model.evaluate_with_async(view(), view(), Evaluate::new().batch_size(1).stateful(true)));
+    send(model.predict_async(view()));
     send(model.stream_async(1));
     send(stream.feed_async(view()));
     send(stream.state_async(0));
@@ -144,7 +144,7 @@ fn tickers_do_not_stand_still(device: &Device) {
     let (history, _, ticks) = beside_a_ticker(model.fit_async(x.view(), y.view(), fit));
     assert_eq!(history.unwrap().steps, 50);
     assert!(ticks >= 50 + 2, "{ticks} ticks in 50 batches and 2 of validation");
-    let (y, _, ticks) = beside_a_ticker(model.predict_async(x.view(), None));
+    let (y, _, ticks) = beside_a_ticker(model.predict_async(x.view()));
     assert_eq!(y.unwrap(), model.predict(x.view()).unwrap());
     assert!(ticks >= 3, "{ticks} ticks in 3 batches");
 }
@@ -182,7 +182,7 @@ fn executors_of_several_threads_run_fits(device: &Device) {
     assert_eq!((history.loss, history.validation_loss), (expected.loss, expected.validation_loss));
     assert_eq!(spawned.parameters().unwrap(), plain.parameters().unwrap());
     let (prediction, data) = (plain.predict(x.view()).unwrap(), x.clone());
-    assert_eq!(spawn(async move { spawned.predict_async(data.view(), None).await.unwrap() }), prediction);
+    assert_eq!(spawn(async move { spawned.predict_async(data.view()).await.unwrap() }), prediction);
 }
 
 /// Two predictions of the same sizes, polled in turns, do not use each other's buffers.
@@ -191,7 +191,7 @@ fn futures_of_one_model_run_side_by_side(device: &Device) {
     let model = model(device);
     let (first, second) = (x.slice(s![.., ..6, ..]), x.slice(s![.., 6.., ..]));
     let expected = (model.predict(first).unwrap(), model.predict(second).unwrap());
-    let mut both = (Box::pin(model.predict_async(first, None)), Box::pin(model.predict_async(second, None)));
+    let mut both = (Box::pin(model.predict_async(first)), Box::pin(model.predict_async(second)));
     let mut done = (None, None);
     let ((), polls, _) = beside_a_ticker(poll_fn(|context| {
         fn poll<F: Future>(future: &mut Pin<Box<F>>, done: &mut Option<F::Output>, context: &mut Context<'_>) {
@@ -262,7 +262,7 @@ fn dropped_feeds_leave_whole_states(device: &Device) {
         assert!(state == after || !ready && state == before, "{polls} polls");
         stream.reset_all();
         assert_eq!(stream.feed(x.view()).unwrap(), expected);
-        give_up(model.predict_async(x.view(), None), polls);
+        give_up(model.predict_async(x.view()), polls);
         assert_eq!(model.predict(x.view()).unwrap(), prediction);
         if ready {
             break;

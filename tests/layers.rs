@@ -12,8 +12,8 @@ use wgpu_lstm::network::{Batch, Node, Purpose, Source, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::{
-    Activation, Add, Capabilities, Cell, Dense, Device, Dropout, Fit, Gru, Layer, Loss, Lstm, Merge, Optimiser, Pool,
-    Sequential, Update,
+    Activation, Add, Capabilities, Cell, Dense, Device, Dropout, Fit, Gru, Inputs, Layer, Loss, Lstm, Merge, Optimiser,
+    Pool, Sequential, Update,
 };
 
 /// Layers with their names and inputs.
@@ -181,7 +181,7 @@ fn networks_out_of_order_are_refused() {
         |nodes| nodes[1].layer = Lstm::new(3).return_sequences(true).into(),
         "layer2 takes 4 features, but layer1 has 3",
     );
-    refused(|nodes| nodes[1].layer = Lstm::new(4).into(), "must have the same shape");
+    refused(|nodes| nodes[1].layer = Lstm::new(4).into(), "one is a sequence and the other a vector");
     refused(|nodes| nodes[7].sources = vec![Source::Node(5)], "no node reads the output of layer6");
 }
 
@@ -193,7 +193,7 @@ fn ragged_batches(device: &Device) {
         let what = format!("{layers:?}");
         let model = layers.into_iter().fold(Sequential::new(INPUT), |model, layer| model.add(layer));
         let model = model.build(device, 5).unwrap();
-        let together = model.predict_ragged(x.view(), &lengths).unwrap();
+        let together = model.predict(Inputs::from(x.view()).lengths(&lengths)).unwrap();
         for (row, &length) in lengths.iter().enumerate().filter(|&(_, &length)| length > 0) {
             let alone = model.predict(x.slice(s![row..row + 1, ..length, ..])).unwrap();
             let own = together.index_axis(Axis(0), row);
@@ -219,7 +219,7 @@ fn padding_changes_nothing(device: &Device) {
         model.compile(Loss::MeanSquaredError, Optimiser::adam(0.01)).unwrap();
         let fit = Fit::new().epochs(3).batch_size(4).lengths(lengths.clone()).seed(2);
         let history = model.fit(x.view(), y.view(), fit).unwrap();
-        let loss = model.evaluate_ragged(x.view(), y.view(), &lengths).unwrap();
+        let loss = model.evaluate(Inputs::from(x.view()).lengths(&lengths), y.view()).unwrap();
         (model, history.loss, loss)
     };
     let ((model, losses, loss), (other, other_losses, other_loss)) = (trained(&x, &y), trained(&other_x, &other_y));
@@ -247,7 +247,8 @@ fn lengths_that_do_not_fit_are_refused() {
     let error = model.fit(x.view(), y.view(), fit(vec![4, 5])).unwrap_err().to_string();
     assert!(error.contains("sequence 1 is 5") && error.contains("T = 4"), "{error}");
     assert!(
-        model.predict_ragged(x.view(), &[1, 9]).is_err() && model.evaluate_ragged(x.view(), y.view(), &[9, 9]).is_err()
+        model.predict(Inputs::from(x.view()).lengths(&[1, 9])).is_err()
+            && model.evaluate(Inputs::from(x.view()).lengths(&[9, 9]), y.view()).is_err()
     );
 }
 

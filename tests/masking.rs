@@ -5,7 +5,9 @@ mod common;
 
 use common::Draw;
 use ndarray::{Array2, Array3, array, s};
-use wgpu_lstm::{Dense, Device, Embedding, Error, Fit, Loss, Lstm, Masking, Model, Optimiser, Pool, Sequential};
+use wgpu_lstm::{
+    Dense, Device, Embedding, Error, Fit, Inputs, Loss, Lstm, Masking, Model, Optimiser, Pool, Sequential,
+};
 
 fn build(layers: Sequential) -> Model {
     let mut model = layers.build(&Device::cpu(), 3).unwrap();
@@ -68,18 +70,19 @@ fn lengths_beside_a_mask_must_agree() {
     let (x, y) = (padded(9.0), Array2::<f32>::zeros((3, 1)));
     let mut model = masked(9.0);
     let told = model.predict(x.view()).unwrap();
-    assert_eq!(model.predict_ragged(x.view(), &[5, 2, 3]).unwrap(), told);
+    assert_eq!(model.predict(Inputs::from(x.view()).lengths(&[5, 2, 3])).unwrap(), told);
     for lengths in [[5, 2, 2], [5, 2, 4]] {
         let given = format!("sequence 2 is given as {}", lengths[2]);
         let parts = [given.as_str(), "from step 3 on"];
-        says(model.predict_ragged(x.view(), &lengths), &parts);
-        says(model.evaluate_ragged(x.view(), y.view(), &lengths), &parts);
+        says(model.predict(Inputs::from(x.view()).lengths(&lengths)), &parts);
+        says(model.evaluate(Inputs::from(x.view()).lengths(&lengths), y.view()), &parts);
         says(model.fit(x.view(), y.view(), Fit::new().lengths(lengths.to_vec())), &parts);
-        let validation = Fit::new().validation_ragged(x.clone(), Array3::zeros((3, 1, 1)), lengths.to_vec());
+        let validation =
+            Fit::new().validation_data(Inputs::from(x.clone()).lengths(lengths.to_vec()), Array3::zeros((3, 1, 1)));
         says(model.fit(x.view(), y.view(), validation), &parts);
     }
-    says(model.predict_ragged(x.view(), &[5, 2]), &["2 lengths", "B = 3"]);
-    says(model.predict_ragged(x.view(), &[5, 2, 6]), &["sequence 2 is 6", "T = 5"]);
+    says(model.predict(Inputs::from(x.view()).lengths(&[5, 2])), &["2 lengths", "B = 3"]);
+    says(model.predict(Inputs::from(x.view()).lengths(&[5, 2, 6])), &["sequence 2 is 6", "T = 5"]);
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn saved_models_predict_the_same(device: &Device) {
     let again = Model::load(&path, device).unwrap();
     let x = Draw::new(2).array3((3, 4, 3));
     assert_eq!(model.predict(x.view()).unwrap(), again.predict(x.view()).unwrap());
-    assert_eq!(model.config(), again.config());
+    assert_eq!(model.config().unwrap(), again.config().unwrap());
     assert_eq!(again.extra::<Scaler>("scaler").unwrap(), scaler);
     assert!(again.extra::<Scaler>("lookback").unwrap_err().to_string().contains("it keeps: scaler"));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

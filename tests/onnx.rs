@@ -294,7 +294,7 @@ fn models(device: &Device) -> Vec<(&'static str, Model)> {
 /// Numbers for a model: indices where it takes some.
 fn input(model: &Model) -> Array3<f32> {
     let mut draw = Draw::new(3);
-    match model.config().output() {
+    match model.config().unwrap().output() {
         _ if model.summary().contains("Embedding") => Array3::from_shape_fn((3, 5, 1), |_| draw.below(7) as f32),
         _ => draw.array3((3, 5, 3)),
     }

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use wgpu_lstm::{
     Callback, Checkpoint, Clip, CsvLog, Dense, Device, Dropout, EarlyStopping, EpochEvent, Error, Fit, Flow, History,
-    Loss, Lstm, Model, Optimiser, Reset, Result, Schedule, Sequential, StepEvent, Stopped, TimeCheckpoints, Update,
+    Inputs, Loss, Lstm, Model, Optimiser, Reset, Result, Schedule, Sequential, StepEvent, Stopped, TimeCheckpoints,
+    Update,
 };
 
 const LENGTHS: [usize; 7] = [4, 2, 5, 5, 1, 3, 5];
@@ -37,7 +38,12 @@ fn schedules() -> [Schedule; 3] {
 
 fn fit(epochs: usize) -> Fit<'static> {
     let (x, y) = data();
-    Fit::new().epochs(epochs).batch_size(3).seed(8).lengths(LENGTHS.to_vec()).validation_ragged(x, y, LENGTHS.to_vec())
+    Fit::new()
+        .epochs(epochs)
+        .batch_size(3)
+        .seed(8)
+        .lengths(LENGTHS.to_vec())
+        .validation_data(Inputs::from(x).lengths(LENGTHS.to_vec()), y)
 }
 
 fn stopped_and_resumed(device: &Device) {

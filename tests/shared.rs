@@ -7,7 +7,8 @@ use ndarray::{Array2, Array3, ArrayD, Axis, s};
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 use wgpu_lstm::{
-    Dense, Device, Dropout, Fit, Loss, Lstm, LstmLayer, Model, Optimiser, Reset, Result, Sequential, Stream,
+    Dense, Device, Dropout, Evaluate, Fit, Inputs, Loss, Lstm, LstmLayer, Model, Optimiser, Reset, Result, Sequential,
+    Stream,
 };
 
 #[test]
@@ -58,10 +59,10 @@ fn threads_share_a_model(device: &Device) {
     let look = || -> Result<_> {
         let mut all = Vec::new();
         for _ in 0..3 {
-            let stateful = model.evaluate_stateful(x.view(), y.view(), 8)?;
+            let stateful = model.evaluate_with(x.view(), y.view(), Evaluate::new().batch_size(8).stateful(true))?;
             all.push((
                 model.predict(x.view())?,
-                model.predict_ragged(x.slice(s![..5, .., ..]), &lengths[..5])?,
+                model.predict(Inputs::from(x.slice(s![..5, .., ..])).lengths(&lengths[..5]))?,
                 [model.evaluate(x.view(), y.view())?, stateful],
             ));
         }

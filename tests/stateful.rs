@@ -13,8 +13,8 @@ use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::real::Real;
 use wgpu_lstm::{
-    Bias, Callback, Capabilities, Checkpoint, Dense, Device, Dropout, EpochEvent, Fit, Flow, Gru, Loss, Lstm, Model,
-    Optimiser, Pool, Reset, Schedule, Sequential, StepEvent, Update,
+    Bias, Callback, Capabilities, Checkpoint, Dense, Device, Dropout, EpochEvent, Evaluate, Fit, Flow, Gru, Loss, Lstm,
+    Model, Optimiser, Pool, Reset, Schedule, Sequential, StepEvent, Update,
 };
 
 /// The model that a file describes, with the file's initial parameters, compiled.
@@ -80,7 +80,9 @@ fn batches_of_keras(device: &Device) {
         let mut losses = model.fit(x.view(), y.view(), fit().epochs(1)).unwrap().loss;
         losses.extend(model.fit(x.view(), y.view(), fit().epochs(fixture.size("E") - 1)).unwrap().loss);
         trained_as(name, &fixture, &model, &losses);
-        let evaluated = model.evaluate_stateful(x.view(), y.view(), fixture.size("B")).unwrap();
+        let evaluated = model
+            .evaluate_with(x.view(), y.view(), Evaluate::new().batch_size(fixture.size("B")).stateful(true))
+            .unwrap();
         close(name, &[evaluated], &fixture.tensors["evaluated"], 1e-5, 1e-5);
         if reset == Reset::ByHand {
             // From zero states, the next epoch is another one.
@@ -173,7 +175,8 @@ fn evaluated_in_parts(device: &Device) {
     };
     let model = dropping(device);
     let whole = model.evaluate(x.view(), y.view()).unwrap();
-    let parts = model.evaluate_stateful(cut(&x).view(), cut(&y).view(), 2).unwrap();
+    let parts =
+        model.evaluate_with(cut(&x).view(), cut(&y).view(), Evaluate::new().batch_size(2).stateful(true)).unwrap();
     assert!((whole - parts).abs() < 1e-6, "{whole} as a whole, {parts} in parts");
     assert!((model.evaluate(cut(&x).view(), cut(&y).view()).unwrap() - whole).abs() > 1e-4);
     // Training through the parts, with a rate of 0 and nothing dropped, has the same loss and leaves the same states.
@@ -320,7 +323,7 @@ fn what_cannot_be_carried_is_refused() {
     says(&mut whole, stateful().validation_split(0.25), &["x has 3 sequences"]);
     for batch in [0, 3] {
         let (x, y) = (Array3::zeros((4, 6, 2)), Array3::<f32>::zeros((4, 6, 1)));
-        assert!(whole.evaluate_stateful(x.view(), y.view(), batch).is_err());
+        assert!(whole.evaluate_with(x.view(), y.view(), Evaluate::new().batch_size(batch).stateful(true)).is_err());
     }
     let mut last = compiled(Sequential::new(2).add(Lstm::new(3)).add(Dense::new(1)));
     says(&mut last, Fit::new().truncated(2), &["output at every step", "return_sequences(true)"]);

@@ -145,7 +145,7 @@ fn random_input(model: &Model, [b, t]: [usize; 2], seed: u64) -> Result<Array3<f
         Some(_) => 0.0,
         None => random.random_range(-1.0..1.0f32),
     };
-    let mut x = Array3::from_shape_simple_fn((b, t, model.config().input()), number);
+    let mut x = Array3::from_shape_simple_fn((b, t, model.config()?.input()), number);
     if let Some(value) = padding {
         for n in 1..b {
             x.slice_mut(s![n, t - t * n / (b + 1).., ..]).fill(value);

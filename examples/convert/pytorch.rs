@@ -27,5 +27,5 @@ pub fn write(model: &Model, path: &Path) -> Result<Model> {
             None => ensure!(values.iter().all(|&value| value == 0.0), "tensor {} was not there before", tensor.name),
         }
     }
-    Ok(model.config().clone().build_with(model.device(), parameters)?)
+    Ok(model.config()?.clone().build_with(model.device(), parameters)?)
 }

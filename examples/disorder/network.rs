@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use ndarray::{Array3, s};
 use std::path::Path;
 use wgpu_lstm::format::pytorch::Weights;
-use wgpu_lstm::{Device, Model};
+use wgpu_lstm::{Device, Inputs, Model};
 
 /// Steps of a batch, with padding.
 const BATCH: usize = 65_536;
@@ -23,7 +23,7 @@ pub fn open(path: &Path, device: &Device) -> Result<Model> {
     // Further linear layers would have functions between them.
     ensure!(!has("linear_layers.1.weight"), "\"{}\" has several linear layers; V1, V2 and V3 have one", path.display());
     let model = weights.model(layers, device)?;
-    let (input, output) = (model.config().input(), model.config().output());
+    let (input, output) = (model.config()?.input(), model.config()?.output());
     ensure!(
         (input, output) == (AMINO_ACIDS.len(), 1),
         "\"{}\" takes {input} features and gives {output}",
@@ -49,7 +49,7 @@ pub fn predict(model: &Model, proteins: &[Protein]) -> Result<Vec<Vec<f32>>> {
                 x[[b, t, residue]] = 1.0;
             }
         }
-        let y = model.predict_ragged(x.view(), &lengths)?; // [B, T, 1]
+        let y = model.predict(Inputs::from(x.view()).lengths(&lengths))?; // [B, T, 1]
         let y = y.into_dimensionality::<ndarray::Ix3>().context("the network gives no sequence")?;
         for (b, (&n, &length)) in batch.iter().zip(&lengths).enumerate() {
             scores[n] = y.slice(s![b, ..length, 0]).iter().map(|&score| score.clamp(0.0, 1.0)).collect();

@@ -120,7 +120,7 @@ impl Forecaster {
             .extra("forecast")
             .with_context(|| format!("\"{}\" holds a model that is no forecaster; {advice}", path.display()))?;
         let ForecastSettings { lookback, horizon, ref others, quantiles: ref given, ref scaler, .. } = settings;
-        let outputs = model.config().output();
+        let outputs = model.config()?.output();
         ensure!(
             given.is_empty() || *given == quantiles(),
             "\"{}\" forecasts the quantiles {given:?}; this example knows {QUANTILES:?}",

@@ -4,7 +4,7 @@ use super::{Outputs, Request};
 use anyhow::{Result, ensure};
 use std::fmt::Write;
 use std::path::Path;
-use wgpu_lstm::{Device, Model};
+use wgpu_lstm::{Device, Inputs, Model};
 
 /// A summary of the file.
 pub fn list(path: &Path) -> Result<String> {
@@ -31,7 +31,7 @@ pub fn run_whole(model: Model, output: &str, request: &Request) -> Result<Output
         x.swap_axes(0, 1);
     }
     let mut y = match &request.lengths {
-        Some(lengths) => model.predict_ragged(x.view(), lengths)?,
+        Some(lengths) => model.predict(Inputs::from(x.view()).lengths(lengths))?,
         None => model.predict(x.view())?,
     };
     if request.time_major && y.ndim() == 3 {

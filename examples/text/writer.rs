@@ -9,7 +9,7 @@ use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use wgpu_lstm::{
-    Clip, Dense, Device, Dropout, Embedding, Fit, Loss, Lstm, Model, Optimiser, Schedule, Sequential, Update,
+    Clip, Dense, Device, Dropout, Embedding, Evaluate, Fit, Loss, Lstm, Model, Optimiser, Schedule, Sequential, Update,
 };
 
 /// Highest learning rate; it rises over the first steps and falls along half a cosine.
@@ -61,7 +61,7 @@ impl Writer {
     pub fn load(path: &Path, device: &Device) -> Result<Writer> {
         let mut model = Model::load(path, device)?;
         let WriterSettings { alphabet, trained } = model.extra("text")?;
-        let known = model.config().output();
+        let known = model.config()?.output();
         ensure!(
             known == alphabet.len(),
             "\"{}\" is no model of this example: it knows {} characters and has {known} outputs for them",
@@ -123,7 +123,8 @@ impl Writer {
             let windows: Vec<_> = all.axis_chunks_iter(Axis(1), steps).collect();
             ndarray::concatenate(Axis(0), &windows)
         });
-        let loss = self.model.evaluate_stateful(x?.view(), y?.view(), streams)?;
+        let loss =
+            self.model.evaluate_with(x?.view(), y?.view(), Evaluate::new().batch_size(streams).stateful(true))?;
         Ok((bits(loss), streams * count * steps))
     }
 

@@ -19,7 +19,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 use wgpu_lstm::metrics::{ConfusionMatrix, classes};
-use wgpu_lstm::{Clip, Dense, Dropout, Fit, Loss, Lstm, Optimiser, Sequential, Update};
+use wgpu_lstm::{Clip, Dense, Dropout, Fit, Inputs, Loss, Lstm, Optimiser, Sequential, Update};
 
 const SPEAKERS: usize = 9;
 
@@ -94,7 +94,7 @@ fn run(out: &mut impl Write) -> Result<()> {
 }
 
 fn judge(model: &mut wgpu_lstm::Model, test: &Utterances) -> Result<ConfusionMatrix> {
-    let scores = model.predict_ragged(test.x.view(), &test.lengths)?;
+    let scores = model.predict(Inputs::from(test.x.view()).lengths(&test.lengths))?;
     let told = classes(scores.view())?;
     Ok(ConfusionMatrix::new(told.view(), test.speakers.view(), SPEAKERS)?)
 }

@@ -17,7 +17,7 @@ pub use csv_log::CsvLog;
 pub use early_stopping::EarlyStopping;
 pub(crate) use pace::{MOST_STEPS, Pace};
 pub(crate) use progress::Progress;
-pub(crate) use run::{check_data, fit};
+pub(crate) use run::fit;
 pub use settings::{Fit, History, Reset, Stopped, Validation};
 pub use stop::{StopFlag, TimeLimit};
 pub use tensorboard::TensorBoard;

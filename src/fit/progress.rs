@@ -2,9 +2,9 @@
 
 use super::{Callback, CallbackState, Fit, Validation};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Data, Model};
 use crate::train::{Schedule, check_count};
-use ndarray::{ArrayView, ArrayView3, Dimension};
+use ndarray::{ArrayView, Dimension};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -174,14 +174,18 @@ pub(crate) struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
     /// That of a fit on x and y, before validation data are split off.
-    pub fn new(model: &Model, fit: &Fit<'_>, x: &ArrayView3<'_, f32>, y: &ArrayView3<'_, f32>) -> Result<Fingerprint> {
+    pub fn new(model: &Model, fit: &Fit<'_>, data: &Data<'_, '_>, lengths: Option<&[usize]>) -> Result<Fingerprint> {
         let none = || "none".to_string();
         let validation = match &fit.validation {
             Validation::None => none(),
             Validation::Split(share) => format!("on a share of {share}"),
-            Validation::Data(x, y) => format!("on x {} and y {}", numbers(&x.view()), numbers(&y.view())),
-            Validation::Ragged(x, y, lengths) => {
-                format!("on x {}, y {} and lengths {}", numbers(&x.view()), numbers(&y.view()), whole(lengths))
+            Validation::Data(x, y) => {
+                let data = model.data("validation ", x.clone(), Some(y.clone()))?;
+                let arrays = format!("on x {}", of_inputs(&data));
+                match x.lengths_given() {
+                    None => format!("{arrays} and y {}", of_targets(&data)),
+                    Some(lengths) => format!("{arrays}, y {} and lengths {}", of_targets(&data), whole(lengths)),
+                }
             }
         };
         let (loss, update, checkpoints) = model.training_settings()?;
@@ -191,10 +195,10 @@ impl Fingerprint {
             Some(super::Reset::ByHand) => "with states reset by hand",
         };
         let all = [
-            ("x", numbers(x)),
-            ("y", numbers(y)),
-            ("weights", fit.weights.as_ref().map_or_else(none, |weights| numbers(&weights.view()))),
-            ("lengths", fit.lengths.as_ref().map_or_else(none, |lengths| whole(lengths))),
+            ("x", of_inputs(data)),
+            ("y", of_targets(data)),
+            ("weights", of_weights(data).unwrap_or_else(none)),
+            ("lengths", lengths.map_or_else(none, whole)),
             ("batch size", fit.batch_size.to_string()),
             ("shuffle", fit.shuffle.to_string()),
             (SEED, fit.seed.to_string()),
@@ -207,6 +211,25 @@ impl Fingerprint {
         ];
         Ok(Fingerprint(all.into_iter().map(|(name, value)| (name.to_string(), value)).collect()))
     }
+}
+
+/// Shapes and checksums of all inputs.
+fn of_inputs(data: &Data<'_, '_>) -> String {
+    let all: Vec<String> = data.inputs.iter().map(|input| numbers(&input.x.view())).collect();
+    all.join(", ")
+}
+
+/// Shapes and checksums of all targets.
+fn of_targets(data: &Data<'_, '_>) -> String {
+    let all: Vec<String> = data.targets.iter().flatten().map(|target| numbers(&target.y.view())).collect();
+    all.join(", ")
+}
+
+/// Shapes and checksums of the weights of all targets; `None` if there are none.
+fn of_weights(data: &Data<'_, '_>) -> Option<String> {
+    let weights = data.targets.iter().flatten().filter_map(|target| target.weights.as_ref());
+    let all: Vec<String> = weights.map(|weights| numbers(&weights.view())).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// Shape and checksum of an array.

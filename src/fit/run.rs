@@ -4,41 +4,30 @@ use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::model::{BatchInputs, Model, check_divides};
+use crate::model::{Data, Evaluate, Inputs, Model, Targets, check_divides, steps_within};
 use crate::train::Schedule;
-use crate::transfer::{finite, not_empty};
-use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
 use std::ops::Range;
 use std::time::Instant;
 
-/// Runs the fit; y is [N, T, F].
-pub(crate) async fn fit(
-    model: &mut Model,
-    x: ArrayView3<'_, f32>,
-    y: ArrayView3<'_, f32>,
-    mut fit: Fit<'_>,
-) -> Result<History> {
+/// Runs the fit.
+pub(crate) async fn fit(model: &mut Model, x: Inputs<'_>, y: Targets<'_>, mut fit: Fit<'_>) -> Result<History> {
     if fit.batch_size == 0 {
         return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
     }
     check_carried(model, &fit)?;
-    check_data(model, "x", "y", &x, &y)?;
-    check_weights(model, fit.weights.as_ref(), x.dim())?;
+    let (lengths, weights) = (fit.lengths.take(), fit.weights.take());
+    let data = model.data("", x.or_lengths(lengths.clone()), Some(y.with_weights(weights)))?;
     if let Some(schedule) = &fit.schedule {
         schedule.validate()?;
     }
-    let lengths = model.config().lengths("x", &x, fit.lengths.as_deref())?;
-    let fingerprint = Fingerprint::new(model, &fit, &x, &y)?;
-    fit.lengths = lengths;
-    let validation = std::mem::take(&mut fit.validation);
-    let (x, y, validation) = split(model, x, y, fit.lengths.as_deref(), validation)?;
+    let fingerprint = Fingerprint::new(model, &fit, &data, lengths.as_deref())?;
+    let (data, validation) = split(model, data, std::mem::take(&mut fit.validation))?;
     if fit.stateful.is_some() {
-        check_divides("x", x.dim().0, fit.batch_size)?;
-        if let Some((x, ..)) = &validation {
-            check_divides("validation x", x.dim().0, fit.batch_size)?;
+        check_divides("x", data.count(), fit.batch_size)?;
+        if let Some(validation) = &validation {
+            check_divides("validation x", validation.count(), fit.batch_size)?;
         }
     }
     let mut progress = Progress::begin(model, &fit, fingerprint)?;
@@ -49,17 +38,16 @@ pub(crate) async fn fit(
     if let Some(schedule) = progress.schedule.as_mut().filter(|_| !goes_on) {
         model.set_learning_rate(schedule.begin(before.1))?;
     }
-    model.set_weighted(fit.weights.is_some())?;
+    model.set_weighted(data.is_weighted())?;
     model.set_seed(fit.seed)?;
     let saved = std::mem::take(&mut progress.callbacks);
     let schedule = progress.schedule.clone();
     *model.progress_mut()? = progress;
-    let window = fit.truncated.unwrap_or(usize::MAX).min(x.dim().1);
-    model.pace()?.resize(window.saturating_mul(fit.batch_size.min(x.dim().0)));
+    let window = fit.truncated.unwrap_or(usize::MAX).min(data.longest());
+    model.pace()?.resize(window.saturating_mul(fit.batch_size.min(data.count())));
     let mut run = Run {
         fit,
-        x,
-        y,
+        data,
         validation,
         boundary: schedule.clone(),
         schedule,
@@ -84,11 +72,10 @@ fn put_back(model: &mut Model, (progress, rate): (Progress, f64)) -> Result<()> 
 }
 
 /// A fit that runs.
-struct Run<'d, 'f> {
+struct Run<'x, 'y, 'f> {
     fit: Fit<'f>,
-    x: ArrayView3<'d, f32>,
-    y: ArrayView3<'d, f32>,
-    validation: Option<ValidationData>,
+    data: Data<'x, 'y>,
+    validation: Option<Data<'static, 'static>>,
     schedule: Option<Schedule>,
     /// The schedule as it was at the last end of an epoch.
     boundary: Option<Schedule>,
@@ -100,7 +87,7 @@ struct Run<'d, 'f> {
     last: Option<(usize, usize, f32)>,
 }
 
-impl Run<'_, '_> {
+impl Run<'_, '_, '_> {
     /// Gives callbacks their saved states back and tells them that the fit begins.
     fn begin(&mut self, model: &mut Model, saved: &[CallbackState]) -> Result<Flow> {
         let mut left: Vec<&CallbackState> = saved.iter().collect();
@@ -131,7 +118,7 @@ impl Run<'_, '_> {
     }
 
     async fn epochs(&mut self, model: &mut Model) -> Result<Option<Stopped>> {
-        let mut order: Vec<usize> = (0..self.x.dim().0).collect();
+        let mut order: Vec<usize> = (0..self.data.count()).collect();
         for epoch in model.progress()?.epoch + 1..=self.fit.epochs {
             if self.epoch(model, epoch, &mut order).await? == Flow::Stop {
                 return Ok(Some(Stopped::Callback));
@@ -147,7 +134,7 @@ impl Run<'_, '_> {
             order.sort_unstable();
             order.shuffle(&mut Pcg64::new(self.fit.seed as u128, epoch as u128));
         }
-        let batches = batches(order, &self.fit, self.x.dim().1);
+        let batches = batches(order, &self.fit, &self.data);
         let mut partial = match model.progress()?.partial.clone() {
             Some(partial) if partial.step > batches.len() => {
                 return Err(Error::Config(format!(
@@ -296,30 +283,12 @@ impl Run<'_, '_> {
         StepBatch { rows, steps, .. }: &StepBatch<'_>,
         slot: usize,
     ) -> Result<()> {
-        let Run { fit, x, y, .. } = self;
-        let (all_steps, carries) = (x.dim().1, fit.truncated.is_some() || fit.stateful.is_some());
-        if carries && fit.stateful.is_none() && steps.start == 0 {
+        let carries = self.fit.truncated.is_some() || self.fit.stateful.is_some();
+        if carries && self.fit.stateful.is_none() && steps.start == 0 {
             model.reset_states()?;
         }
-        let part = |all: &ArrayView3<f32>, steps: Range<usize>| all.slice(s![.., steps, ..]).select(Axis(0), rows);
-        let target = if y.dim().1 == all_steps { steps.clone() } else { 0..y.dim().1 };
-        let elements = rows.len() * (steps.len() * x.dim().2 + target.len() * y.dim().2);
-        memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
-        let (x, y) = (part(x, steps.clone()), part(y, target));
-        let weights = fit.weights.as_ref().map(|all| {
-            let own = if all.ncols() == all_steps { steps.clone() } else { 0..all.ncols() };
-            all.slice(s![.., own]).select(Axis(0), rows)
-        });
-        let lengths =
-            fit.lengths.as_ref().map(|all| rows.iter().map(|&n| steps_within(all[n], steps)).collect::<Vec<_>>());
-        let given = BatchInputs {
-            x: x.view(),
-            y: Some(y.view()),
-            lengths: lengths.as_deref(),
-            weights: weights.as_ref().map(|all| all.view()),
-            stateful: carries,
-        };
-        model.train_step(&given, slot).await?;
+        let batch = self.data.select(rows, steps)?;
+        model.train_step(&batch, carries, slot).await?;
         match self.schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
             Some(schedule) => advance(schedule, model, f64::NAN),
             None => Ok(()),
@@ -328,12 +297,12 @@ impl Run<'_, '_> {
 
     /// The loss on the validation data, if there are some.
     async fn validate(&mut self, model: &mut Model) -> Result<Option<f32>> {
-        let Some((x, y, lengths)) = &self.validation else { return Ok(None) };
-        let (x, y, lengths) = (x.view(), y.view(), lengths.as_deref());
-        let loss = match self.fit.stateful {
-            Some(_) => model.evaluate_stateful_async(x, y, lengths, self.fit.batch_size).await?,
-            None => model.evaluate_async(x, y, lengths).await?,
+        let Some(data) = &self.validation else { return Ok(None) };
+        let options = match self.fit.stateful {
+            Some(_) => Evaluate::new().batch_size(self.fit.batch_size).stateful(true),
+            None => Evaluate::new(),
         };
+        let loss = model.evaluate_data(data, options).await?;
         Ok(Some(loss))
     }
 
@@ -403,9 +372,11 @@ struct StepBatch<'a> {
 }
 
 /// The batches of an epoch, in their order.
-fn batches<'a>(order: &'a [usize], fit: &Fit<'_>, all_steps: usize) -> Vec<StepBatch<'a>> {
+fn batches<'a>(order: &'a [usize], fit: &Fit<'_>, data: &Data<'_, '_>) -> Vec<StepBatch<'a>> {
+    let all_steps = data.longest();
+    let lengths = data.inputs.iter().find_map(|input| input.lengths.as_ref());
     let window = fit.truncated.unwrap_or(all_steps).min(all_steps);
-    let length = |&n: &usize| fit.lengths.as_ref().map_or(all_steps, |lengths| lengths[n]);
+    let length = |&n: &usize| lengths.map_or(all_steps, |lengths| lengths[n]);
     let batches = order.chunks(fit.batch_size);
     let windows = batches.flat_map(|rows| {
         let longest = rows.iter().map(length).max().unwrap_or(0).max(1);
@@ -420,16 +391,17 @@ fn batches<'a>(order: &'a [usize], fit: &Fit<'_>, all_steps: usize) -> Vec<StepB
     windows.collect()
 }
 
-/// Steps of a sequence of this length that lie in a window.
-fn steps_within(length: usize, window: &Range<usize>) -> usize {
-    length.clamp(window.start, window.end) - window.start
-}
-
 /// Refuses to carry states where that has no meaning.
 fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
     if let Some(window) = fit.truncated {
         if window == 0 {
             return Err(Error::Config("truncated was given windows of 0 steps; they must have at least 1".into()));
+        }
+        if model.graph().inputs.len() > 1 || model.graph().axes.len() > 1 {
+            return Err(Error::Config(
+                "truncated cuts the steps of one input into windows; this model has several inputs, or layers that change the steps"
+                    .into(),
+            ));
         }
         if !model.returns_sequences() {
             return Err(Error::Config(
@@ -456,76 +428,20 @@ fn advance(schedule: &mut Schedule, model: &mut Model, watched: f64) -> Result<(
     }
 }
 
-/// Refuses weights that do not fit x [N, T, I] and the model's output, or are no weights.
-fn check_weights(model: &Model, weights: Option<&Array2<f32>>, (count, steps, _): (usize, usize, usize)) -> Result<()> {
-    let Some(weights) = weights else { return Ok(()) };
-    let steps = model.output_shape(steps).0;
-    if weights.nrows() != count || ![1, steps].contains(&weights.ncols()) {
-        return Err(Error::Shape(format!(
-            "the weights have shape {:?}; expected one for each of {count} sequences, or [N, T] = [{count}, {steps}]",
-            weights.shape()
-        )));
-    }
-    match weights.indexed_iter().find(|&(_, &weight)| !(weight >= 0.0 && weight.is_finite())) {
-        None => Ok(()),
-        Some(((n, t), weight)) => Err(Error::Config(format!(
-            "the weight of [sequence, step] = [{n}, {t}] is {weight}; it must be finite and at least 0"
-        ))),
-    }
-}
-
-/// Refuses data that do not fit the model or are not finite.
-pub(crate) fn check_data(
-    model: &Model,
-    x_name: &str,
-    y_name: &str,
-    x: &ArrayView3<f32>,
-    y: &ArrayView3<f32>,
-) -> Result<()> {
-    model.check_input(x_name, x)?;
-    not_empty(y_name, "[N, T, F]", y.shape())?;
-    let (steps, outputs) = model.output_shape(x.dim().1);
-    let features = model.loss()?.target_width(outputs)?;
-    if y.dim() != (x.dim().0, steps, features) {
-        return Err(Error::Shape(format!(
-            "{y_name} has shape {:?}, expected [N, T, F] = {:?} for {x_name} of shape {:?}",
-            y.shape(),
-            [x.dim().0, steps, features],
-            x.shape()
-        )));
-    }
-    finite(x_name, "[sequence, step, feature]", x)?;
-    finite(y_name, "[sequence, step, feature]", y)?;
-    model.loss()?.check_target(y_name, y, outputs)
-}
-
-type Split<'a> = (ArrayView3<'a, f32>, ArrayView3<'a, f32>, Option<ValidationData>);
-
-/// Validation data, with lengths where they have some.
-type ValidationData = (Array3<f32>, Array3<f32>, Option<Vec<usize>>);
-
 /// Takes the validation data off.
-fn split<'a>(
+fn split<'x, 'y>(
     model: &Model,
-    x: ArrayView3<'a, f32>,
-    y: ArrayView3<'a, f32>,
-    lengths: Option<&[usize]>,
+    data: Data<'x, 'y>,
     validation: Validation,
-) -> Result<Split<'a>> {
+) -> Result<(Data<'x, 'y>, Option<Data<'static, 'static>>)> {
     match validation {
-        Validation::None => Ok((x, y, None)),
-        Validation::Data(vx, vy) => {
-            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
-            let lengths = model.config().lengths("validation x", &vx.view(), None)?;
-            Ok((x, y, Some((vx, vy, lengths))))
-        }
-        Validation::Ragged(vx, vy, lengths) => {
-            check_data(model, "validation x", "validation y", &vx.view(), &vy.view())?;
-            let lengths = model.config().lengths("validation x", &vx.view(), Some(&lengths))?;
-            Ok((x, y, Some((vx, vy, lengths))))
+        Validation::None => Ok((data, None)),
+        Validation::Data(x, y) => {
+            let held = model.data("validation ", x, Some(y))?;
+            Ok((data, Some(held)))
         }
         Validation::Split(share) => {
-            let count = x.dim().0;
+            let count = data.count();
             let kept = (count as f64 * (1.0 - share)).floor() as usize;
             if !(share > 0.0 && share < 1.0) || kept == 0 || kept == count {
                 return Err(Error::Config(format!(
@@ -533,10 +449,10 @@ fn split<'a>(
                      below 1 and leave at least one on each side"
                 )));
             }
-            memory::probe(4 * (x.len() / count + y.len() / count) as u64 * (count - kept) as u64, "validation data")?;
-            let (vx, vy) = (x.slice(s![kept.., .., ..]).to_owned(), y.slice(s![kept.., .., ..]).to_owned());
-            let held = (vx, vy, lengths.map(|lengths| lengths[kept..].to_vec()));
-            Ok((x.slice_move(s![..kept, .., ..]), y.slice_move(s![..kept, .., ..]), Some(held)))
+            let rows: Vec<usize> = (kept..count).collect();
+            let held = data.select(&rows, &(0..data.longest()))?;
+            let data = data.first(kept);
+            Ok((data, Some(held)))
         }
     }
 }

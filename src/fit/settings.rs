@@ -1,8 +1,9 @@
 //! Settings of a fit, and what it returns.
 
 use super::Callback;
+use crate::model::{Inputs, Targets};
 use crate::train::Schedule;
-use ndarray::{Array1, Array2, Array3, Axis};
+use ndarray::{Array1, Array2, Axis};
 
 /// Validation data, on which a fit is evaluated after each epoch.
 #[derive(Clone, Debug, Default)]
@@ -13,10 +14,8 @@ pub enum Validation {
     None,
     /// A share of the data, held out from its end before anything is shuffled; above 0 and below 1.
     Split(f64),
-    /// Data of its own: x [N, T, I] and y [N, T, F] (T = 1 for a model that returns the last step).
-    Data(Array3<f32>, Array3<f32>),
-    /// The same with the length of each sequence, `[N]`.
-    Ragged(Array3<f32>, Array3<f32>, Vec<usize>),
+    /// Data of its own, as a fit takes them.
+    Data(Inputs<'static>, Targets<'static>),
 }
 
 /// The moment at which states that are carried from batch to batch go back to zero; see [`Fit::stateful`].
@@ -118,9 +117,10 @@ impl<'a> Fit<'a> {
         Fit { validation: Validation::Split(share), ..self }
     }
 
-    /// Validates on other data.
-    pub fn validation_data(self, x: Array3<f32>, y: Array3<f32>) -> Self {
-        Fit { validation: Validation::Data(x, y), ..self }
+    /// Validates on other data, shaped as those of the fit: arrays, or [`Inputs`] (with lengths, if they have some) and [`Targets`].
+    /// Arrays that are lent are copied.
+    pub fn validation_data<'x, 'y>(self, x: impl Into<Inputs<'x>>, y: impl Into<Targets<'y>>) -> Self {
+        Fit { validation: Validation::Data(x.into().into_owned(), y.into().into_owned()), ..self }
     }
 
     /// Changes the learning rate by a schedule. [`History::schedule`] gives it back, for a fit that goes on.
@@ -187,7 +187,7 @@ impl<'a> Fit<'a> {
     /// Carries states from batch to batch, as Keras's [`stateful=True`](https://keras.io/api/layers/recurrent_layers/lstm/):
     /// sequence b of a batch goes on where sequence b of the batch before it ended; no gradient flows through the states. Needs
     /// [`Fit::shuffle`]`(false)` and a batch size that divides N, and recurrent layers that run forward only. Validation goes
-    /// through batches of the same size in the same way, from zero states of its own ([`Model::evaluate_stateful`](crate::Model::evaluate_stateful)); use
+    /// through batches of the same size in the same way, from zero states of its own ([`Evaluate::stateful`](crate::Evaluate::stateful)); use
     /// [`Model::stream`](crate::Model::stream) to predict. With [`Fit::truncated`], the batches' windows go on from batch to batch, too.
     ///
     /// ```
@@ -204,11 +204,6 @@ impl<'a> Fit<'a> {
     /// ```
     pub fn stateful(self, reset: Reset) -> Self {
         Fit { stateful: Some(reset), ..self }
-    }
-
-    /// Validates on other sequences, each with its length.
-    pub fn validation_ragged(self, x: Array3<f32>, y: Array3<f32>, lengths: Vec<usize>) -> Self {
-        Fit { validation: Validation::Ragged(x, y, lengths), ..self }
     }
 
     /// Goes on where a run ended whose model is here or came from [`Model::load_training`](crate::Model::load_training), up to

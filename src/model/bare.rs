@@ -1,8 +1,8 @@
 //! A bare LSTM on a device: forward, and all gradients for given gradients of its output.
 
+use super::Stream;
 use super::cache::{Compiled, Lease, Plans};
 use super::parameters::{Parameters, SharedParameters, read_parts};
-use super::{Sequential, Stream};
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::layer::{Gru, HostTensor, IndRnn, Lstm, MinLstm, Rnn, SLstm};
@@ -156,18 +156,18 @@ pub struct LstmLayer {
     parameters: SharedParameters,
     time_major: bool,
     key: [u32; 2],
-    forward: Plans<Ragged, NetworkPlan>,
-    gradients: Plans<Ragged, GradientPlan>,
+    forward: Plans<LayerKey, NetworkPlan>,
+    gradients: Plans<LayerKey, GradientPlan>,
 }
 
-/// True if sequences have lengths.
-type Ragged = bool;
+/// True if sequences have lengths; T; B.
+type LayerKey = (bool, usize, usize);
 
 impl LstmLayer {
     /// A layer whose weights are drawn by `seed`.
     pub(crate) async fn new(config: Lstm, device: &Device, input: usize, seed: u64) -> Result<LstmLayer> {
         let node = checked_node(&config, input)?;
-        let parameters = Parameters::new(device, std::slice::from_ref(&node), seed).await?;
+        let parameters = Parameters::new(device, &std::slice::from_ref(&node).graph()?, seed).await?;
         Ok(LstmLayer::of(config, device, node, parameters))
     }
 
@@ -179,7 +179,7 @@ impl LstmLayer {
         parameters: BTreeMap<String, ArrayD<f32>>,
     ) -> Result<LstmLayer> {
         let node = checked_node(&config, input)?;
-        let parameters = Parameters::given(device, std::slice::from_ref(&node), hosts(parameters)?).await?;
+        let parameters = Parameters::given(device, &std::slice::from_ref(&node).graph()?, hosts(parameters)?).await?;
         Ok(LstmLayer::of(config, device, node, parameters))
     }
 
@@ -271,9 +271,8 @@ impl LstmLayer {
 
     /// [`LstmLayer::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
-        let config = Sequential::new(self.node.input()).add(self.node.layer.clone());
         let parameters = self.parameters.for_stream();
-        Stream::new(&config, &std::slice::from_ref(&self.node).graph()?, &self.device, parameters, batch).await
+        Stream::new(&std::slice::from_ref(&self.node).graph()?, &self.device, parameters, batch).await
     }
 
     /// Runs sequences x [B, T, I] from given states (zeros by default).
@@ -460,9 +459,9 @@ impl LstmLayer {
         Ok(LstmGradients { x: dx, initial, parameters: arrays(parameters) })
     }
 
-    async fn forward_plan(&self, ragged: bool, steps: usize, batch: usize) -> Result<Lease<'_, Ragged, NetworkPlan>> {
+    async fn forward_plan(&self, ragged: bool, steps: usize, batch: usize) -> Result<Lease<'_, LayerKey, NetworkPlan>> {
         let key = (ragged, steps, batch);
-        if let Some(compiled) = self.forward.take(key) {
+        if let Some(compiled) = self.forward.take(&key) {
             return Ok(self.forward.lend(key, compiled));
         }
         let (layers, sizes) = (std::slice::from_ref(&self.node), Batch::new(batch, steps).ragged(ragged));
@@ -471,9 +470,14 @@ impl LstmLayer {
         Ok(self.forward.lend(key, Compiled { plan, executable }))
     }
 
-    async fn gradient_plan(&self, ragged: bool, steps: usize, batch: usize) -> Result<Lease<'_, Ragged, GradientPlan>> {
+    async fn gradient_plan(
+        &self,
+        ragged: bool,
+        steps: usize,
+        batch: usize,
+    ) -> Result<Lease<'_, LayerKey, GradientPlan>> {
         let key = (ragged, steps, batch);
-        if let Some(compiled) = self.gradients.take(key) {
+        if let Some(compiled) = self.gradients.take(&key) {
             return Ok(self.gradients.lend(key, compiled));
         }
         let sizes = Batch::new(batch, steps).ragged(ragged);

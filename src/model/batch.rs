@@ -1,54 +1,42 @@
-//! Batches as the host has them.
+//! Batches: keys of their plans, factors of their losses.
 
+use super::data::Data;
 use super::plans::{Key, PlanPurpose};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::network::NetworkPlan;
+use crate::network::{Graph, GraphOutput, PlanOutput};
 use crate::train::Loss;
 use crate::transfer::key_and_lengths;
-use ndarray::{ArrayView2, ArrayView3};
 
-/// Inputs of a batch on the host.
-pub(crate) struct BatchInputs<'a> {
-    /// [B, T, I].
-    pub x: ArrayView3<'a, f32>,
-    /// [B, T or 1, F].
-    pub y: Option<ArrayView3<'a, f32>>,
-    /// `[B]`.
-    pub lengths: Option<&'a [usize]>,
-    /// [B, T or 1].
-    pub weights: Option<ArrayView2<'a, f32>>,
-    /// True if it continues from the states of the batch before.
-    pub stateful: bool,
-}
-
-impl BatchInputs<'_> {
-    /// Purpose, T and B of its plan.
-    pub(super) fn key(&self, purpose: PlanPurpose) -> (Key, usize, usize) {
-        let (batch, steps, _) = self.x.dim();
-        (Key { purpose, ragged: self.lengths.is_some(), stateful: self.stateful }, steps, batch)
+impl Data<'_, '_> {
+    /// Purpose and sizes of its plan.
+    pub(super) fn key(&self, purpose: PlanPurpose, stateful: bool) -> Key {
+        Key { purpose, ragged: self.is_ragged(), stateful, batch: self.count(), steps: self.steps() }
     }
 
-    /// Number of the output's rows that count: steps before the ends of sequences if it has `whole` sequences, else one a sequence.
-    pub fn rows(&self, whole: bool) -> usize {
-        let (batch, steps, _) = self.x.dim();
-        match self.lengths {
-            Some(lengths) if whole => lengths.iter().sum(),
-            _ if whole => batch * steps,
-            _ => batch,
+    /// Number of an output's rows that count: steps before the ends of sequences if it is a sequence, else one a sequence.
+    pub(super) fn counted(&self, graph: &Graph, output: &GraphOutput, steps: usize) -> usize {
+        match graph.axis(output.from) {
+            None => self.count(),
+            Some(axis) => match self.lengths(graph, axis) {
+                Some(lengths) => lengths.iter().sum(),
+                None => self.count() * steps,
+            },
         }
     }
 
-    /// The factor of each row's loss, [T or 1, B]: its weight over the number of terms, 0 past the end of a sequence.
-    pub(super) fn factors(&self, loss: &Loss, plan: &NetworkPlan, whole: bool) -> Result<Vec<f32>> {
-        let steps = plan.y().steps as usize;
-        let terms = loss.terms(self.rows(whole) as u64, plan.y().features as u64);
+    /// The factor of each row's loss, [T or 1, B], for output `k`: its weight and that of the loss over the number of terms, 0 past the
+    /// end of a sequence.
+    pub(super) fn factors(&self, graph: &Graph, k: usize, loss: (&Loss, f32), plan: &PlanOutput) -> Result<Vec<f32>> {
+        let (output, steps, batch) = (&graph.outputs[k], plan.y.steps as usize, self.count());
+        let lengths = graph.axis(output.from).and_then(|axis| self.lengths(graph, axis));
+        let terms = loss.0.terms(self.counted(graph, output, steps) as u64, plan.y.features as u64);
+        let weights = self.targets[k].as_ref().and_then(|target| target.weights.as_ref());
         let factor = |t: usize, b: usize| {
-            let past = whole && self.lengths.is_some_and(|lengths| t >= lengths[b]);
-            let weight = self.weights.map_or(1.0, |weights| weights[[b, t % weights.ncols()]]);
+            let past = lengths.as_ref().is_some_and(|lengths| t >= lengths[b]);
+            let weight = weights.map_or(1.0, |weights| weights[[b, t % weights.ncols()]]) * loss.1;
             if past { 0.0 } else { (weight as f64 / terms) as f32 }
         };
-        let batch = self.x.dim().0;
         let factors = (0..steps).flat_map(|t| (0..batch).map(move |b| factor(t, b)));
         memory::collect(steps * batch, factors, "weights of rows")
     }

@@ -9,9 +9,6 @@ use std::sync::{Mutex, MutexGuard};
 /// Default number of sizes that are kept: a fit with a last, smaller batch and validation uses four.
 const MOST: usize = 8;
 
-/// Purpose, T and B of a plan.
-type Key<K> = (K, usize, usize);
-
 /// A plan and its executable, which has its own buffers except for the weights.
 #[derive(Debug)]
 pub(crate) struct Compiled<P> {
@@ -19,7 +16,7 @@ pub(crate) struct Compiled<P> {
     pub executable: Executable,
 }
 
-/// Compiled plans of type P, by purpose K, T and B: an LRU cache. A run takes one out and gives it back when it ends, so that
+/// Compiled plans of type P, by key K (purpose and sizes): an LRU cache. A run takes one out and gives it back when it ends, so that
 /// several threads run at the same time; no run holds the lock. Beyond the limit, the least recently used sizes are dropped.
 #[derive(Debug)]
 pub(crate) struct Plans<K, P> {
@@ -27,10 +24,10 @@ pub(crate) struct Plans<K, P> {
     /// Executables of the same sizes that are kept: the number of threads that can run at once.
     spare: usize,
     /// Least recently used first; runs at the same time leave several of the same sizes.
-    idle: Mutex<Vec<(Key<K>, Compiled<P>)>>,
+    idle: Mutex<Vec<(K, Compiled<P>)>>,
 }
 
-impl<K: Copy + PartialEq, P> Plans<K, P> {
+impl<K: Clone + PartialEq, P> Plans<K, P> {
     pub fn new() -> Self {
         Plans { most: MOST, spare: *PROCESSORS, idle: Mutex::default() }
     }
@@ -47,23 +44,23 @@ impl<K: Copy + PartialEq, P> Plans<K, P> {
     }
 
     /// Takes out an idle executable.
-    pub fn take(&self, key: Key<K>) -> Option<Compiled<P>> {
+    pub fn take(&self, key: &K) -> Option<Compiled<P>> {
         let mut idle = self.idle();
-        let at = idle.iter().rposition(|(of, _)| *of == key)?;
+        let at = idle.iter().rposition(|(of, _)| of == key)?;
         Some(idle.remove(at).1)
     }
 
     /// Lends an executable to a run, after which it returns to the cache.
-    pub fn lend(&self, key: Key<K>, compiled: Compiled<P>) -> Lease<'_, K, P> {
+    pub fn lend(&self, key: K, compiled: Compiled<P>) -> Lease<'_, K, P> {
         Lease { plans: self, key, compiled: Some(compiled) }
     }
 
     /// Drops the plans of some purposes.
-    pub fn forget(&mut self, of: impl Fn(K) -> bool) {
-        self.idle().retain(|((kind, ..), _)| !of(*kind));
+    pub fn forget(&mut self, of: impl Fn(&K) -> bool) {
+        self.idle().retain(|(key, _)| !of(key));
     }
 
-    fn keep(&self, key: Key<K>, compiled: Compiled<P>) {
+    fn keep(&self, key: K, compiled: Compiled<P>) {
         let mut idle = self.idle();
         if idle.iter().filter(|(of, _)| *of == key).count() < self.spare {
             idle.push((key, compiled));
@@ -72,18 +69,18 @@ impl<K: Copy + PartialEq, P> Plans<K, P> {
     }
 
     /// Drops the least recently used sizes with all of their executables.
-    fn trim(&self, idle: &mut Vec<(Key<K>, Compiled<P>)>) {
-        let mut recent: Vec<Key<K>> = Vec::new();
+    fn trim(&self, idle: &mut Vec<(K, Compiled<P>)>) {
+        let mut recent: Vec<K> = Vec::new();
         for (key, _) in idle.iter().rev() {
             if !recent.contains(key) {
-                recent.push(*key);
+                recent.push(key.clone());
             }
         }
         recent.truncate(self.most);
         idle.retain(|(key, _)| recent.contains(key));
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(Key<K>, Compiled<P>)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(K, Compiled<P>)>> {
         // Entries are moved whole, so the list is in order whatever panicked.
         lock(&self.idle)
     }
@@ -91,20 +88,20 @@ impl<K: Copy + PartialEq, P> Plans<K, P> {
 
 /// A compiled plan on loan to a run.
 #[derive(Debug)]
-pub(crate) struct Lease<'a, K: Copy + PartialEq, P> {
+pub(crate) struct Lease<'a, K: Clone + PartialEq, P> {
     plans: &'a Plans<K, P>,
-    key: Key<K>,
+    key: K,
     /// `Some` until the lease ends.
     compiled: Option<Compiled<P>>,
 }
 
-impl<K: Copy + PartialEq, P> Lease<'_, K, P> {
-    pub fn key(&self) -> Key<K> {
-        self.key
+impl<K: Clone + PartialEq, P> Lease<'_, K, P> {
+    pub fn key(&self) -> &K {
+        &self.key
     }
 }
 
-impl<K: Copy + PartialEq, P> Deref for Lease<'_, K, P> {
+impl<K: Clone + PartialEq, P> Deref for Lease<'_, K, P> {
     type Target = Compiled<P>;
 
     fn deref(&self) -> &Compiled<P> {
@@ -113,11 +110,11 @@ impl<K: Copy + PartialEq, P> Deref for Lease<'_, K, P> {
     }
 }
 
-impl<K: Copy + PartialEq, P> Drop for Lease<'_, K, P> {
+impl<K: Clone + PartialEq, P> Drop for Lease<'_, K, P> {
     fn drop(&mut self) {
         // A run that panicked may have left its buffers in any state.
         if let (Some(compiled), false) = (self.compiled.take(), std::thread::panicking()) {
-            self.plans.keep(self.key, compiled);
+            self.plans.keep(self.key.clone(), compiled);
         }
     }
 }
@@ -136,8 +133,8 @@ mod tests {
         Compiled { plan: mark, executable: device.compile(plan.finish().unwrap()).unwrap() }
     }
 
-    fn use_of(plans: &Plans<(), u32>, steps: usize, mark: u32) -> bool {
-        let (key, found) = (((), steps, 1), plans.take(((), steps, 1)));
+    fn use_of(plans: &Plans<usize, u32>, steps: usize, mark: u32) -> bool {
+        let (key, found) = (steps, plans.take(&steps));
         let known = found.is_some();
         drop(plans.lend(key, found.unwrap_or_else(|| compiled(mark))));
         known
@@ -161,26 +158,26 @@ mod tests {
     fn runs_at_the_same_time_have_an_executable_each() {
         let mut plans = Plans::new();
         plans.spare = 2;
-        let key = ((), 1, 1);
+        let key = 1;
         let leases: Vec<_> = (0..3)
             .map(|mark| {
-                assert!(plans.take(key).is_none(), "the others are still out");
+                assert!(plans.take(&key).is_none(), "the others are still out");
                 plans.lend(key, compiled(mark))
             })
             .collect();
         drop(leases);
-        let kept = [plans.take(key).unwrap().plan, plans.take(key).unwrap().plan];
-        assert!(kept[0] != kept[1] && plans.take(key).is_none(), "two are kept: {kept:?}");
+        let kept = [plans.take(&key).unwrap().plan, plans.take(&key).unwrap().plan];
+        assert!(kept[0] != kept[1] && plans.take(&key).is_none(), "two are kept: {kept:?}");
     }
 
     #[test]
     fn a_run_that_panicked_leaves_nothing() {
         let plans = Plans::new();
         let run = || {
-            let _lease = plans.lend(((), 1, 1), compiled(0));
+            let _lease = plans.lend(1, compiled(0));
             panic!("on purpose");
         };
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
-        assert!(plans.take(((), 1, 1)).is_none());
+        assert!(plans.take(&1).is_none());
     }
 }

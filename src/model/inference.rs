@@ -1,193 +1,199 @@
 //! Evaluation and prediction.
 
 use super::Model;
-use super::batch::{BatchInputs, check_divides};
+use super::batch::check_divides;
 use super::cache::{Compiled, Lease};
+use super::data::{Data, Inputs, Targets};
 use super::plans::PlanPurpose;
 use crate::error::{Error, Result};
-use crate::fit;
 use crate::memory;
 use crate::network::NetworkPlan;
 use crate::plan::{BufferId, Role};
-use crate::transfer::{Order, download, finite};
+use crate::transfer::{Order, download};
 use crate::wait;
-use ndarray::{Array3, ArrayD, ArrayView, ArrayView3, Axis, Dimension, Ix3, s};
+use ndarray::{Array3, ArrayD, Axis};
+use std::collections::BTreeMap;
+
+/// Options of [`Model::evaluate_with`].
+///
+/// ```
+/// use wgpu_lstm::Evaluate;
+/// let options = Evaluate::new().batch_size(64);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evaluate {
+    batch_size: Option<usize>,
+    stateful: bool,
+}
+
+impl Evaluate {
+    /// Independent batches of a size that suits the number of steps.
+    pub fn new() -> Evaluate {
+        Evaluate::default()
+    }
+
+    /// Sequences of a batch; 256 at most by default.
+    pub fn batch_size(self, batch_size: usize) -> Evaluate {
+        Evaluate { batch_size: Some(batch_size), ..self }
+    }
+
+    /// Has each batch continue from the states of the one before, as [`Fit::stateful`](crate::Fit::stateful) trains: the states begin at
+    /// zero and are carried from batch to batch. [`Model::stream`] predicts so. The batch size, which must divide the number of
+    /// sequences, has to be given.
+    pub fn stateful(self, stateful: bool) -> Evaluate {
+        Evaluate { stateful, ..self }
+    }
+}
 
 impl Model {
-    /// The loss on x and y (shaped as for [`Model::fit`]), averaged over all sequences.
+    /// The loss on inputs and targets (as for [`Model::fit`]), averaged over all sequences, or over all steps before their ends.
     ///
     /// # Errors
     /// As [`Model::fit`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn evaluate<D: Dimension>(&self, x: ArrayView3<f32>, y: ArrayView<f32, D>) -> Result<f32> {
-        let y = self.target(y)?;
-        wait::block_on(self.evaluate_async(x, y, None))
+    pub fn evaluate<'x, 'y>(&self, x: impl Into<Inputs<'x>>, y: impl Into<Targets<'y>>) -> Result<f32> {
+        wait::block_on(self.evaluate_async(x, y))
     }
 
-    /// [`Model::evaluate`] for sequences that end before step `lengths[n]`, as in [`Fit::lengths`](crate::Fit::lengths): steps past
-    /// their ends do not count.
+    /// [`Model::evaluate`] for places that cannot block.
+    pub async fn evaluate_async<'x, 'y>(&self, x: impl Into<Inputs<'x>>, y: impl Into<Targets<'y>>) -> Result<f32> {
+        self.evaluate_with_async(x, y, Evaluate::new()).await
+    }
+
+    /// [`Model::evaluate`] with options.
     ///
     /// # Errors
-    /// As [`Model::fit`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn evaluate_ragged<D: Dimension>(
-        &self,
-        x: ArrayView3<f32>,
-        y: ArrayView<f32, D>,
-        lengths: &[usize],
-    ) -> Result<f32> {
-        let y = self.target(y)?;
-        wait::block_on(self.evaluate_async(x, y, Some(lengths)))
-    }
-
-    /// [`Model::evaluate`] in batches of `batch_size`, each of which continues from the states of the one before, as
-    /// [`Fit::stateful`](crate::Fit::stateful) trains: the states begin at zero and are carried from batch to batch.
-    /// [`Model::stream`] predicts so.
+    /// As [`Model::fit`]; a batch size of 0; for states that are carried, one that does not divide N.
     ///
-    /// # Errors
-    /// As [`Model::fit`]; a batch size that does not divide N.
+    /// ```
+    /// use ndarray::{Array2, Array3};
+    /// use wgpu_lstm::{Dense, Device, Evaluate, Loss, Lstm, Optimiser, Sequential};
+    /// let mut model = Sequential::new(1).add(Lstm::new(4)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// let (x, y) = (Array3::ones((6, 10, 1)), Array2::zeros((6, 1)));
+    /// let loss = model.evaluate_with(x.view(), y.view(), Evaluate::new().batch_size(2).stateful(true))?;
+    /// assert!(loss > 0.0);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn evaluate_stateful<D: Dimension>(
+    pub fn evaluate_with<'x, 'y>(
         &self,
-        x: ArrayView3<f32>,
-        y: ArrayView<f32, D>,
-        batch_size: usize,
+        x: impl Into<Inputs<'x>>,
+        y: impl Into<Targets<'y>>,
+        options: Evaluate,
     ) -> Result<f32> {
-        let y = self.target(y)?;
-        wait::block_on(self.evaluate_stateful_async(x, y, None, batch_size))
+        wait::block_on(self.evaluate_with_async(x, y, options))
     }
 
-    /// [`Model::evaluate_stateful`] for places that cannot block, with y as [N, T, F]; with `lengths`, as
-    /// [`Model::evaluate_ragged`].
-    pub async fn evaluate_stateful_async(
+    /// [`Model::evaluate_with`] for places that cannot block.
+    pub async fn evaluate_with_async<'x, 'y>(
         &self,
-        x: ArrayView3<'_, f32>,
-        y: ArrayView3<'_, f32>,
-        lengths: Option<&[usize]>,
-        batch_size: usize,
+        x: impl Into<Inputs<'x>>,
+        y: impl Into<Targets<'y>>,
+        options: Evaluate,
     ) -> Result<f32> {
-        self.check_carried()?;
-        check_divides("x", x.dim().0, batch_size)?;
-        self.evaluate_in(x, y, lengths, Some(batch_size)).await
+        if options.stateful {
+            self.check_carried()?;
+        }
+        let data = self.data("", x.into(), Some(y.into()))?;
+        self.evaluate_data(&data, options).await
     }
 
-    /// [`Model::evaluate`] for places that cannot block, with y as [N, T, F]; with `lengths`, as [`Model::evaluate_ragged`].
-    pub async fn evaluate_async(
-        &self,
-        x: ArrayView3<'_, f32>,
-        y: ArrayView3<'_, f32>,
-        lengths: Option<&[usize]>,
-    ) -> Result<f32> {
-        self.evaluate_in(x, y, lengths, None).await
-    }
-
-    /// The loss, in batches of `stateful` sequences that carry their states, or in independent batches.
-    pub(super) async fn evaluate_in(
-        &self,
-        x: ArrayView3<'_, f32>,
-        y: ArrayView3<'_, f32>,
-        lengths: Option<&[usize]>,
-        stateful: Option<usize>,
-    ) -> Result<f32> {
-        fit::check_data(self, "x", "y", &x, &y)?;
-        let (count, steps, _) = x.dim();
-        let lengths = self.config.lengths("x", &x, lengths)?;
-        let (mut sum, mut terms) = (0.0f64, 0usize);
+    /// The loss on checked data.
+    pub(crate) async fn evaluate_data(&self, data: &Data<'_, '_>, options: Evaluate) -> Result<f32> {
+        let Evaluate { batch_size, stateful } = options;
+        let size = batch_size.unwrap_or_else(|| self::batch_size(data.longest()));
+        if stateful {
+            check_divides("x", data.count(), batch_size.unwrap_or(0))?;
+        }
+        if size == 0 {
+            return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
+        }
+        let outputs = self.graph.outputs.len();
+        let (mut sums, mut terms) = (vec![0.0f64; outputs], vec![0usize; outputs]);
         let mut lease: Option<Lease<'_, _, _>> = None;
-        for range in batches(count, stateful.unwrap_or_else(|| batch_size(steps))) {
-            let rows = s![range.clone(), .., ..];
-            let given = BatchInputs {
-                x: x.slice(rows),
-                y: Some(y.slice(rows)),
-                lengths: lengths.as_ref().map(|all| &all[range.clone()]),
-                weights: None,
-                stateful: stateful.is_some(),
-            };
-            let counted = given.rows(self.returns_sequences());
+        for range in batches(data.count(), size) {
+            let part = data.rows(range);
             // Batches of the same size continue with the same states.
             let compiled = match lease.take() {
-                Some(lease) if lease.key() == given.key(PlanPurpose::Evaluate) => lease,
+                Some(lease) if *lease.key() == part.key(PlanPurpose::Evaluate, stateful) => lease,
                 _ => {
-                    let compiled = self.compiled(PlanPurpose::Evaluate, &given).await?;
+                    let compiled = self.compiled(PlanPurpose::Evaluate, &part, stateful).await?;
                     zero_states(&compiled)?;
                     compiled
                 }
             };
-            self.run(&compiled, &given).await?;
-            let loss = compiled.plan.loss.ok_or_else(|| Error::Plan("an evaluation without a loss".into()))?;
-            sum += compiled.executable.read_async((loss, 0), 1).await?[0] as f64 * counted as f64;
+            self.run(&compiled, &part).await?;
+            for (k, output) in compiled.plan.outputs.iter().enumerate() {
+                if let Some(loss) = output.loss {
+                    let counted = part.counted(&self.graph, &self.graph.outputs[k], output.y.steps as usize);
+                    let mean = compiled.executable.read_async((loss, 0), 1).await?[0];
+                    sums[k] += mean as f64 * counted as f64;
+                    terms[k] += counted;
+                }
+            }
             lease = Some(compiled);
-            terms += counted;
         }
-        Ok((sum / terms.max(1) as f64) as f32)
+        Ok(sums.into_iter().zip(terms).map(|(sum, terms)| sum / terms.max(1) as f64).sum::<f64>() as f32)
     }
 
     /// The output for x [N, T, I]: [N, F] for a model that returns the last step, else [N, T, F].
     ///
     /// # Errors
-    /// Shapes that do not fit, numbers that are not finite, sizes that the device cannot hold.
+    /// Shapes that do not fit, numbers that are not finite, sizes that the device cannot hold; a model of several outputs.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn predict(&self, x: ArrayView3<f32>) -> Result<ArrayD<f32>> {
-        wait::block_on(self.predict_async(x, None))
+    pub fn predict<'a>(&self, x: impl Into<Inputs<'a>>) -> Result<ArrayD<f32>> {
+        wait::block_on(self.predict_async(x))
     }
 
-    /// [`Model::predict`] for sequences that end before step `lengths[n]`: recurrent layers and pooling ignore later steps. Outputs
-    /// of recurrent layers past a sequence's end are 0; dense layers above them map these zeros to the output.
+    /// [`Model::predict`] for places that cannot block.
+    pub async fn predict_async<'a>(&self, x: impl Into<Inputs<'a>>) -> Result<ArrayD<f32>> {
+        if self.graph.outputs.len() != 1 {
+            return Err(Error::Config(format!(
+                "the model has the outputs {}; call Model::outputs, which returns all of them",
+                self.graph.output_names().join(", ")
+            )));
+        }
+        let data = self.data("", x.into(), None)?;
+        Ok(self.predict_data(&data).await?.remove(0))
+    }
+
+    /// All outputs by name, each as [`Model::predict`] returns the only one.
     ///
     /// # Errors
-    /// As [`Model::predict`]; lengths that are too many, too few or beyond T.
-    ///
-    /// ```
-    /// use ndarray::Array3;
-    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
-    /// let mut model = Sequential::new(1).add(Lstm::new(8).bidirectional(true)).add(Dense::new(2)).build(&Device::cpu(), 7)?;
-    /// let (padded, alone) = (Array3::ones((1, 9, 1)), Array3::ones((1, 4, 1)));
-    /// assert_eq!(model.predict_ragged(padded.view(), &[4])?, model.predict(alone.view())?);
-    /// # Ok::<(), wgpu_lstm::Error>(())
-    /// ```
+    /// As [`Model::predict`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn predict_ragged(&self, x: ArrayView3<f32>, lengths: &[usize]) -> Result<ArrayD<f32>> {
-        wait::block_on(self.predict_async(x, Some(lengths)))
+    pub fn outputs<'a>(&self, x: impl Into<Inputs<'a>>) -> Result<BTreeMap<String, ArrayD<f32>>> {
+        wait::block_on(self.outputs_async(x))
     }
 
-    /// [`Model::predict`] for places that cannot block; with `lengths`, as [`Model::predict_ragged`].
-    pub async fn predict_async(&self, x: ArrayView3<'_, f32>, lengths: Option<&[usize]>) -> Result<ArrayD<f32>> {
-        self.check_input("x", &x)?;
-        finite("x", "[sequence, step, feature]", &x)?;
-        let (count, steps, _) = x.dim();
-        let lengths = self.config.lengths("x", &x, lengths)?;
-        let mut parts: Vec<Array3<f32>> = Vec::new();
-        for range in batches(count, batch_size(steps)) {
-            let given = BatchInputs {
-                x: x.slice(s![range.clone(), .., ..]),
-                y: None,
-                lengths: lengths.as_ref().map(|all| &all[range.clone()]),
-                weights: None,
-                stateful: false,
-            };
-            let compiled = self.compiled(PlanPurpose::Predict, &given).await?;
-            self.run(&compiled, &given).await?;
-            let mut y = Array3::default((0, 0, 0));
-            download(&compiled.executable, compiled.plan.y(), range.len(), Order::Batch, &mut y).await?;
-            parts.push(y);
+    /// [`Model::outputs`] for places that cannot block.
+    pub async fn outputs_async<'a>(&self, x: impl Into<Inputs<'a>>) -> Result<BTreeMap<String, ArrayD<f32>>> {
+        let data = self.data("", x.into(), None)?;
+        let arrays = self.predict_data(&data).await?;
+        Ok(self.graph.outputs.iter().map(|output| output.name.clone()).zip(arrays).collect())
+    }
+
+    /// The outputs for checked data.
+    async fn predict_data(&self, data: &Data<'_, '_>) -> Result<Vec<ArrayD<f32>>> {
+        let mut parts: Vec<Vec<Array3<f32>>> = vec![Vec::new(); self.graph.outputs.len()];
+        for range in batches(data.count(), batch_size(data.longest())) {
+            let (count, part) = (range.len(), data.rows(range));
+            let compiled = self.compiled(PlanPurpose::Predict, &part, false).await?;
+            self.run(&compiled, &part).await?;
+            for (output, parts) in compiled.plan.outputs.iter().zip(&mut parts) {
+                let mut y = Array3::default((0, 0, 0));
+                download(&compiled.executable, &output.y, count, Order::Batch, &mut y).await?;
+                parts.push(y);
+            }
         }
-        let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };
-        Ok(if self.returns_sequences() { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() })
-    }
-
-    /// A target as [N, T, F].
-    pub(super) fn target<'a, D: Dimension>(&self, y: ArrayView<'a, f32, D>) -> Result<ArrayView3<'a, f32>> {
-        let y = y.into_dyn();
-        let given = y.shape().to_vec();
-        let y = match (y.ndim(), self.returns_sequences()) {
-            (1, false) => y.insert_axis(Axis(1)).insert_axis(Axis(2)),
-            (2, false) => y.insert_axis(Axis(1)),
-            _ => y,
-        };
-        y.into_dimensionality::<Ix3>().map_err(|_| {
-            let expected = if self.returns_sequences() { "[N, T, F]" } else { "[N, F]" };
-            Error::Shape(format!("y has shape {given:?}, the model's output is {expected}"))
-        })
+        let mut all = Vec::new();
+        for (output, mut parts) in self.graph.outputs.iter().zip(parts) {
+            let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };
+            let is_sequence = self.graph.axis(output.from).is_some();
+            all.push(if is_sequence { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() });
+        }
+        Ok(all)
     }
 }
 

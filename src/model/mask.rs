@@ -1,26 +1,53 @@
-//! Lengths of sequences: given, or from the values that mark padding.
+//! Lengths of sequences: given, or from the values that mark padding; inputs that are indices.
 
-use super::{Sequential, check_lengths};
+use super::data::{Data, InputData};
+use super::{Model, check_lengths};
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::network::{Graph, Source};
 use ndarray::{ArrayView3, CowArray, Ix3, s};
 
-impl Sequential {
-    /// The value of all features of a padded step, if the model masks padding.
-    pub(crate) fn mask(&self) -> Option<f32> {
-        self.layers.first()?.operator().padding()
+impl Graph {
+    /// The value of all features of a padded step of input `k`, if a layer masks it.
+    pub(crate) fn mask(&self, k: usize) -> Option<f32> {
+        self.readers(k).find_map(|layer| layer.operator().padding())
     }
 
-    /// Lengths of the sequences of x [N, T, I]: from its padding, or given. If there are both, they must agree.
-    pub(crate) fn lengths(
+    /// True if a layer masks padding.
+    pub(crate) fn masks(&self) -> bool {
+        (0..self.inputs.len()).any(|k| self.mask(k).is_some())
+    }
+
+    /// Refuses inputs that are no index into a table, if a layer takes input `k` as one.
+    pub(crate) fn check_indices(&self, k: usize, name: &str, x: &ArrayView3<f32>) -> Result<()> {
+        let limits = self.readers(k).filter_map(|layer| layer.operator().index_limit());
+        let Some(entries) = limits.min() else { return Ok(()) };
+        let good = |x: f32| x >= 0.0 && x < entries as f32 && x.fract() == 0.0;
+        match x.indexed_iter().find(|&(_, &x)| !good(x)) {
+            None => Ok(()),
+            Some(((n, t, _), value)) => Err(Error::Config(format!(
+                "{name} holds {value} at [sequence, step] = [{n}, {t}]; the embedding takes whole numbers from 0 to {}",
+                entries - 1
+            ))),
+        }
+    }
+
+    /// Layers that read an input.
+    fn readers(&self, k: usize) -> impl Iterator<Item = &crate::layer::Layer> {
+        self.nodes.iter().filter(move |node| node.sources.contains(&Source::Input(k))).map(|node| &node.layer)
+    }
+
+    /// Lengths of the sequences of input `k`, x [N, T, I]: from its padding, or given. If there are both, they must agree.
+    pub(crate) fn lengths_of(
         &self,
+        k: usize,
         name: &str,
         x: &ArrayView3<f32>,
         given: Option<&[usize]>,
     ) -> Result<Option<Vec<usize>>> {
         let (count, steps, _) = x.dim();
         check_lengths(given, count, steps)?;
-        let Some(value) = self.mask() else { return Ok(given.map(<[usize]>::to_vec)) };
+        let Some(value) = self.mask(k) else { return Ok(given.map(<[usize]>::to_vec)) };
         let length = |n: usize| {
             let masked = |t: usize| x.slice(s![n, t, ..]).iter().all(|&feature| feature == value);
             let length = (0..steps).find(|&t| masked(t)).unwrap_or(steps);
@@ -40,15 +67,14 @@ impl Sequential {
         };
         (0..count).map(length).collect::<Result<Vec<_>>>().map(Some)
     }
+}
 
-    /// x [B, T, I] for the layers above a masking layer: 0 in padded steps.
-    pub(super) fn blanked<'a>(
-        &self,
-        x: ArrayView3<'a, f32>,
-        lengths: Option<&[usize]>,
-    ) -> Result<CowArray<'a, f32, Ix3>> {
-        let Some(lengths) = lengths.filter(|_| self.mask().is_some_and(|value| value != 0.0)) else {
-            return Ok(x.into());
+impl Model {
+    /// Input `k` [B, T, I] for the layers above a masking layer: 0 in padded steps.
+    pub(super) fn blanked<'a>(&self, k: usize, data: &'a Data) -> Result<CowArray<'a, f32, Ix3>> {
+        let InputData { x, lengths } = &data.inputs[k];
+        let Some(lengths) = lengths.as_ref().filter(|_| self.graph.mask(k).is_some_and(|value| value != 0.0)) else {
+            return Ok(x.view().into());
         };
         let mut x = memory::array_of(x.dim(), x.iter().copied(), "a copy of x")?;
         for (n, &length) in lengths.iter().enumerate() {

@@ -1,10 +1,13 @@
 //! Sequential models: build, train, evaluate, predict and save, as in Keras.
 
+mod architecture;
 mod bare;
 mod batch;
 mod cache;
+mod data;
 mod inference;
 mod mask;
+mod network;
 mod parameters;
 mod partial;
 mod plans;
@@ -17,8 +20,13 @@ mod training;
 #[cfg(not(target_arch = "wasm32"))]
 mod training_state;
 
+pub(crate) use architecture::Architecture;
 pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};
-pub(crate) use batch::{BatchInputs, check_divides};
+pub(crate) use batch::check_divides;
+pub(crate) use data::{Data, steps_within};
+pub use data::{Inputs, Targets};
+pub use inference::Evaluate;
+pub use network::{IntoValues, Network, NodeBuilder, Value};
 pub use partial::{OtherShape, PartialLoad};
 pub use sequential::Sequential;
 pub use stepper::Stepper;
@@ -30,11 +38,10 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::layer::{HostTensor, Layer};
 use crate::network::{Graph, NetworkPlan};
-use crate::transfer::not_empty;
 use crate::wait;
 use batch::check_lengths;
 use cache::Plans;
-use ndarray::{ArrayD, ArrayView3};
+use ndarray::ArrayD;
 use parameters::{Parameters, SharedParameters, hosts};
 use plans::Key;
 use serde::Serialize;
@@ -79,7 +86,7 @@ use training::{Training, not_compiled};
 /// ```
 #[derive(Debug)]
 pub struct Model {
-    config: Sequential,
+    architecture: Architecture,
     graph: Graph,
     device: Device,
     parameters: SharedParameters,
@@ -91,7 +98,7 @@ pub struct Model {
 impl Clone for Model {
     fn clone(&self) -> Model {
         Model {
-            config: self.config.clone(),
+            architecture: self.architecture.clone(),
             graph: self.graph.clone(),
             device: self.device.clone(),
             parameters: self.parameters.for_clone(),
@@ -104,9 +111,9 @@ impl Clone for Model {
 
 impl Model {
     /// A model that was not compiled for training.
-    fn new(config: Sequential, device: &Device, graph: Graph, parameters: Parameters) -> Model {
+    fn new(architecture: Architecture, device: &Device, graph: Graph, parameters: Parameters) -> Model {
         Model {
-            config,
+            architecture,
             graph,
             device: device.clone(),
             parameters: SharedParameters::new(parameters),
@@ -116,9 +123,59 @@ impl Model {
         }
     }
 
-    /// The layers that it was built from.
-    pub fn config(&self) -> &Sequential {
-        &self.config
+    /// A model whose weights are drawn by `seed`.
+    async fn drawn(architecture: Architecture, device: &Device, seed: u64) -> Result<Model> {
+        let graph = architecture.graph()?;
+        let parameters = Parameters::new(device, &graph, seed).await?;
+        Ok(Model::new(architecture, device, graph, parameters))
+    }
+
+    /// A model with these parameters.
+    async fn given(architecture: Architecture, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
+        let graph = architecture.graph()?;
+        let parameters = Parameters::given(device, &graph, parameters).await?;
+        Ok(Model::new(architecture, device, graph, parameters))
+    }
+
+    /// [`Model::given`], for readers of files.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn of(architecture: Architecture, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
+        wait::block_on(Model::given(architecture, device, parameters))
+    }
+
+    /// The layers that it was built from, if they are a chain.
+    ///
+    /// # Errors
+    /// A model that was built from a [`Network`].
+    pub fn config(&self) -> Result<&Sequential> {
+        self.architecture.chain()
+    }
+
+    pub(crate) fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The network with its nodes in order.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Names and features of its inputs; the input of a chain is called x.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Dense, Device, Lstm, Sequential};
+    /// let model = Sequential::new(3).add(Lstm::new(4)).add(Dense::new(2)).build(&Device::cpu(), 0)?;
+    /// assert_eq!(model.inputs().collect::<Vec<_>>(), [("x", 3)]);
+    /// assert_eq!(model.output_names(), ["y"]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.graph.inputs.iter().map(|input| (input.name.as_str(), input.features))
+    }
+
+    /// Names of its outputs; the output of a chain is called y.
+    pub fn output_names(&self) -> Vec<&str> {
+        self.graph.output_names()
     }
 
     /// Its layers from first to last, with their names, which are the prefixes of their parameters (lstm, lstm_1, dense, ...).
@@ -149,7 +206,7 @@ impl Model {
 
     /// [`Model::stream`] for places that cannot block.
     pub async fn stream_async(&self, batch: usize) -> Result<Stream> {
-        Stream::new(&self.config, &self.graph, &self.device, self.parameters.for_stream(), batch).await
+        Stream::new(&self.graph, &self.device, self.parameters.for_stream(), batch).await
     }
 
     /// Keeps the compiled plans of at most `most` sizes, 8 by default: purpose (predict, evaluate, train), T, B, with or without
@@ -172,7 +229,7 @@ impl Model {
 
     /// A table of the layers: their output shapes and numbers of parameters.
     pub fn summary(&self) -> String {
-        summary::table(&self.graph.nodes, &self.parameters)
+        summary::table(&self.graph, &self.parameters)
     }
 
     /// Number of parameters.
@@ -257,30 +314,13 @@ impl Model {
         if !self.parameters.is_shared() {
             return self.parameters.import(tensors);
         }
-        self.parameters.replace(Parameters::given(&self.device, &self.graph.nodes, tensors).await?);
+        self.parameters.replace(Parameters::given(&self.device, &self.graph, tensors).await?);
         self.plans.forget(|_| true);
         Ok(())
     }
 
+    /// True if every output is a sequence.
     pub(crate) fn returns_sequences(&self) -> bool {
-        !self.config.layers.iter().any(|layer| layer.operator().ends_sequence())
-    }
-
-    /// Steps and features of the output for an input of `steps`.
-    pub(crate) fn output_shape(&self, steps: usize) -> (usize, usize) {
-        (if self.returns_sequences() { steps } else { 1 }, self.config.output())
-    }
-
-    pub(crate) fn check_input(&self, name: &str, x: &ArrayView3<f32>) -> Result<()> {
-        if x.dim().2 != self.config.input {
-            return Err(Error::Shape(format!(
-                "{name} has {} features, the model expects {} (shape [N, T, I] = {:?})",
-                x.dim().2,
-                self.config.input,
-                x.shape()
-            )));
-        }
-        not_empty(name, "[N, T, I]", x.shape())?;
-        self.config.check_indices(name, x)
+        self.graph.outputs.iter().all(|output| self.graph.axis(output.from).is_some())
     }
 }

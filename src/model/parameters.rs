@@ -4,7 +4,7 @@ use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::{DeviceTensor, HostTensor};
 use crate::lock::{read, write};
-use crate::network::Node;
+use crate::network::{Graph, Node};
 use crate::transfer::is_finite;
 use ndarray::ArrayD;
 use rand_pcg::Pcg64;
@@ -17,10 +17,10 @@ pub(crate) struct Parameters(Vec<(DeviceTensor, Tensor)>);
 
 impl Parameters {
     /// Allocates and initialises the parameters of layers; the same seed gives the same numbers on every device.
-    pub async fn new(device: &Device, nodes: &[Node], seed: u64) -> Result<Parameters> {
+    pub async fn new(device: &Device, graph: &Graph, seed: u64) -> Result<Parameters> {
         let mut random = Pcg64::new(seed as u128, 0x6c73_746d);
         let mut tensors = Vec::new();
-        for spec in nodes.iter().flat_map(Node::parameters) {
+        for spec in graph.owners().flat_map(Node::parameters) {
             let tensor = device.tensor(&spec.name, spec.len).await?;
             tensor.write(0, &spec.pack(&spec.initial(&mut random)?)?);
             tensors.push((spec, tensor));
@@ -29,9 +29,9 @@ impl Parameters {
     }
 
     /// Allocates the parameters of layers and fills them with given values, as [`Parameters::import`] takes them.
-    pub async fn given(device: &Device, nodes: &[Node], given: Vec<HostTensor>) -> Result<Parameters> {
+    pub async fn given(device: &Device, graph: &Graph, given: Vec<HostTensor>) -> Result<Parameters> {
         let mut tensors = Vec::new();
-        for spec in nodes.iter().flat_map(Node::parameters) {
+        for spec in graph.owners().flat_map(Node::parameters) {
             let tensor = device.tensor(&spec.name, spec.len).await?;
             tensors.push((spec, tensor));
         }

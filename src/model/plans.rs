@@ -1,8 +1,8 @@
 //! Plans of a model: made for the sizes of a batch, compiled, and run with its inputs.
 
 use super::Model;
-use super::batch::BatchInputs;
 use super::cache::{Compiled, Lease};
+use super::data::Data;
 use super::training::{Training, not_compiled};
 use crate::error::Result;
 use crate::network::{Batch, NetworkPlan, Purpose, graph_plan};
@@ -28,18 +28,22 @@ impl PlanPurpose {
     }
 }
 
-/// Key of a cached plan, beside its sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Key of a cached plan: purpose and sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) purpose: PlanPurpose,
     pub(super) ragged: bool,
     pub(super) stateful: bool,
+    /// B.
+    pub(super) batch: usize,
+    /// T of each input.
+    pub(super) steps: Vec<usize>,
 }
 
 impl Model {
     /// Runs a plan that does not change the model on a batch.
-    pub(super) async fn run(&self, compiled: &Compiled<NetworkPlan>, given: &BatchInputs<'_>) -> Result<()> {
-        self.hand_over(compiled, given, 0).await?;
+    pub(super) async fn run(&self, compiled: &Compiled<NetworkPlan>, data: &Data<'_, '_>) -> Result<()> {
+        self.hand_over(compiled, data, 0).await?;
         compiled.executable.run_async().await
     }
 
@@ -47,29 +51,37 @@ impl Model {
     pub(super) async fn hand_over(
         &self,
         compiled: &Compiled<NetworkPlan>,
-        given: &BatchInputs<'_>,
+        data: &Data<'_, '_>,
         step: u64,
     ) -> Result<()> {
         wait::yield_now().await;
         let Compiled { plan, executable } = compiled;
-        let (batch, steps, _) = given.x.dim();
-        let whole = self.returns_sequences();
-        let x = self.config.blanked(given.x, given.lengths)?;
-        upload(executable, plan.x(), x.view().permuted_axes([1, 0, 2]))?;
-        if let (Some(target), Some(y)) = (plan.target(), given.y) {
-            upload(executable, target, y.permuted_axes([1, 0, 2]))?;
+        for (k, input) in plan.inputs.iter().enumerate() {
+            let x = self.blanked(k, data)?;
+            upload(executable, input, x.view().permuted_axes([1, 0, 2]))?;
+        }
+        if plan.outputs.iter().any(|output| output.target.is_some()) {
+            let losses = self.losses()?;
+            for (k, output) in plan.outputs.iter().enumerate() {
+                if let (Some(target), Some(given)) = (&output.target, &data.targets[k]) {
+                    upload(executable, target, given.y.view().permuted_axes([1, 0, 2]))?;
+                }
+                if let (Some(buffer), Some(loss)) = (output.row_weights, losses[k]) {
+                    executable.write((buffer, 0), &data.factors(&self.graph, k, loss, output)?)?;
+                }
+            }
         }
         if let Some(training) = &self.training {
-            if let Some(buffer) = plan.outputs[0].row_weights {
-                executable.write((buffer, 0), &given.factors(self.loss()?, plan, whole)?)?;
-            }
             for hyper in &plan.hyper {
                 executable.write((hyper.buffer(), 0), &hyper.numbers(&training.update.optimiser, step))?;
             }
         }
-        if let Some(buffer) = plan.key_and_lengths() {
-            let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
-            executable.write((buffer, 0), &key_and_lengths(key, given.lengths, batch, steps)?)?;
+        let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
+        let steps = if plan.words.is_empty() { Vec::new() } else { self.graph.steps(&data.steps())? };
+        for &(axis, buffer) in &plan.words {
+            let lengths = data.lengths(&self.graph, axis);
+            let words = key_and_lengths(key, lengths.as_deref(), data.count(), steps[axis])?;
+            executable.write((buffer, 0), &words)?;
         }
         Ok(())
     }
@@ -77,7 +89,7 @@ impl Model {
     pub(super) fn purpose(&self, purpose: PlanPurpose, ragged: bool) -> Result<Purpose<'_>> {
         let training = self.training.as_ref().ok_or_else(not_compiled);
         // Steps past the ends of sequences have weight 0.
-        let ends = ragged && self.returns_sequences();
+        let ends = ragged && self.graph.outputs.iter().any(|output| self.graph.axis(output.from).is_some());
         Ok(match purpose {
             PlanPurpose::Predict => Purpose::Predict,
             PlanPurpose::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
@@ -91,9 +103,9 @@ impl Model {
     }
 
     /// Steps of a segment, if training has checkpoints along time.
-    pub(super) fn segment(&self, purpose: PlanPurpose, steps: usize) -> Option<usize> {
-        match (purpose, &self.training) {
-            (PlanPurpose::Train, Some(training)) => training.checkpoints.segment(steps),
+    pub(super) fn segment(&self, purpose: PlanPurpose, steps: &[usize]) -> Option<usize> {
+        match (purpose, &self.training, steps) {
+            (PlanPurpose::Train, Some(training), &[steps, ..]) => training.checkpoints.segment(steps),
             _ => None,
         }
     }
@@ -102,35 +114,34 @@ impl Model {
     pub(super) async fn compiled(
         &self,
         purpose: PlanPurpose,
-        given: &BatchInputs<'_>,
+        data: &Data<'_, '_>,
+        stateful: bool,
     ) -> Result<Lease<'_, Key, NetworkPlan>> {
-        let key = given.key(purpose);
-        let compiled = match self.plans.take(key) {
+        let key = data.key(purpose, stateful);
+        let compiled = match self.plans.take(&key) {
             Some(compiled) => compiled,
-            None => self.make_ready(key, self.plan(key)?).await?,
+            None => self.make_ready(&key, self.plan(&key)?).await?,
         };
         Ok(self.plans.lend(key, compiled))
     }
 
-    pub(super) fn plan(
-        &self,
-        (Key { purpose, ragged, stateful }, steps, batch): (Key, usize, usize),
-    ) -> Result<NetworkPlan> {
-        let sizes = Batch::new(batch, steps).ragged(ragged).stateful(stateful).segment(self.segment(purpose, steps));
-        let plan = graph_plan(&self.graph, &sizes, self.purpose(purpose, ragged)?, self.device.capabilities())?;
+    pub(super) fn plan(&self, Key { purpose, ragged, stateful, batch, steps }: &Key) -> Result<NetworkPlan> {
+        let sizes = Batch::of(*batch, steps.clone()).ragged(*ragged).stateful(*stateful);
+        let sizes = sizes.segment(self.segment(*purpose, steps));
+        let plan = graph_plan(&self.graph, &sizes, self.purpose(*purpose, *ragged)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         Ok(plan)
     }
 
     pub(super) async fn make_ready(
         &self,
-        (Key { purpose, .. }, _, batch): (Key, usize, usize),
+        Key { purpose, batch, .. }: &Key,
         plan: NetworkPlan,
     ) -> Result<Compiled<NetworkPlan>> {
         let training = self.training.as_ref().filter(|_| purpose.trains());
         let shared = |name: &str| {
             let memory = training.and_then(|training| {
-                let state = || training.states.get(&(batch, name.to_string()));
+                let state = || training.states.get(&(*batch, name.to_string()));
                 training.memory.get(name).or_else(state).cloned()
             });
             memory.or_else(|| self.parameters.tensor(name))

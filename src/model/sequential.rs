@@ -1,16 +1,17 @@
 //! Chains of layers.
 
 use super::Model;
-use super::parameters::{Parameters, hosts};
+use super::architecture::Architecture;
+use super::parameters::hosts;
 use crate::device::Device;
 use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::layer::HostTensor;
 use crate::layer::Layer;
-use crate::network::{AsGraph, Node};
+use crate::network::Node;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
-use ndarray::{ArrayD, ArrayView3};
+use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -56,9 +57,7 @@ impl Sequential {
 
     /// [`Sequential::build`] for places that cannot block.
     pub async fn build_async(self, device: &Device, seed: u64) -> Result<Model> {
-        let graph = self.nodes()?.graph()?;
-        let parameters = Parameters::new(device, &graph.nodes, seed).await?;
-        Ok(Model::new(self, device, graph, parameters))
+        Model::drawn(Architecture::Chain(self), device, seed).await
     }
 
     /// Puts the model on a device with parameters as [`Model::set_parameters`] takes them, without drawing any.
@@ -91,9 +90,7 @@ impl Sequential {
     }
 
     async fn given(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
-        let graph = self.nodes()?.graph()?;
-        let parameters = Parameters::given(device, &graph.nodes, parameters).await?;
-        Ok(Model::new(self, device, graph, parameters))
+        Model::given(Architecture::Chain(self), device, parameters).await
     }
 
     /// Features of a step of the input.
@@ -109,19 +106,6 @@ impl Sequential {
     /// Features of the output.
     pub fn output(&self) -> usize {
         self.layers.iter().fold(self.input, |input, layer| layer.output(input))
-    }
-
-    /// Refuses inputs that are no index into the first layer's table, if it has one.
-    pub(crate) fn check_indices(&self, name: &str, x: &ArrayView3<f32>) -> Result<()> {
-        let Some(entries) = self.layers.first().and_then(|layer| layer.operator().index_limit()) else { return Ok(()) };
-        let good = |x: f32| x >= 0.0 && x < entries as f32 && x.fract() == 0.0;
-        match x.indexed_iter().find(|&(_, &x)| !good(x)) {
-            None => Ok(()),
-            Some(((n, t, _), value)) => Err(Error::Config(format!(
-                "{name} holds {value} at [sequence, step] = [{n}, {t}]; the embedding takes whole numbers from 0 to {}",
-                entries - 1
-            ))),
-        }
     }
 
     /// The layers as a chain of nodes with their names: lstm, lstm_1, dense, ...

@@ -1,6 +1,5 @@
 //! Stateful inference, step by step.
 
-use super::Sequential;
 use super::cache::{Compiled, Plans};
 use super::parameters::{SharedParameters, Version};
 use crate::device::{Device, Tensor};
@@ -41,7 +40,6 @@ pub struct StreamState {
 /// ```
 #[derive(Debug)]
 pub struct Stream {
-    config: Sequential,
     graph: Graph,
     batch: usize,
     device: Device,
@@ -50,7 +48,7 @@ pub struct Stream {
     tensors: u64,
     /// States of each LSTM layer.
     states: Vec<State>,
-    plans: Plans<(), NetworkPlan>,
+    plans: Plans<usize, NetworkPlan>,
 }
 
 #[derive(Debug)]
@@ -98,7 +96,6 @@ impl StateTensor {
 
 impl Stream {
     pub(crate) async fn new(
-        config: &Sequential,
         graph: &Graph,
         device: &Device,
         parameters: SharedParameters,
@@ -121,7 +118,6 @@ impl Stream {
         }
         let tensors = parameters.version().tensors;
         Ok(Stream {
-            config: config.clone(),
             graph: graph.clone(),
             batch,
             device: device.clone(),
@@ -145,18 +141,18 @@ impl Stream {
     /// [`Stream::feed`] for places that cannot block.
     pub async fn feed_async(&mut self, x: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
         let (batch, steps, features) = x.dim();
-        if batch != self.batch || features != self.config.input {
+        if batch != self.batch || features != self.graph.inputs[0].features {
             return Err(Error::Shape(format!(
                 "the stream is fed [B, T, I] = {:?}; it has B = {} streams of I = {} features",
                 x.shape(),
                 self.batch,
-                self.config.input
+                self.graph.inputs[0].features
             )));
         }
         not_empty("the stream's input", "[B, T, I]", x.shape())?;
         finite("the stream's input", "[stream, step, feature]", &x)?;
-        self.config.check_indices("the stream's input", &x)?;
-        if let Some((stream, &step)) = (self.config.lengths("the stream's input", &x, None)?.iter().flatten())
+        self.graph.check_indices(0, "the stream's input", &x)?;
+        if let Some((stream, &step)) = (self.graph.lengths_of(0, "the stream's input", &x, None)?.iter().flatten())
             .enumerate()
             .find(|&(_, &length)| length < steps)
         {
@@ -168,10 +164,10 @@ impl Stream {
         let lease = loop {
             let Version { tensors, numbers } = self.parameters.version();
             if tensors != self.tensors {
-                self.plans.forget(|()| true);
+                self.plans.forget(|_| true);
                 self.tensors = tensors;
             }
-            let compiled = match self.plans.take(((), steps, batch)) {
+            let compiled = match self.plans.take(&steps) {
                 Some(compiled) => compiled,
                 None => self.compile(steps).await?,
             };
@@ -184,7 +180,7 @@ impl Stream {
                 let done = if current.version.numbers == numbers { done } else { 0 };
                 executable.run_range(done..executable.plan().commands.len())?;
                 drop(current);
-                break self.plans.lend(((), steps, batch), compiled);
+                break self.plans.lend(steps, compiled);
             }
         };
         let mut y = Array3::default((0, 0, 0));

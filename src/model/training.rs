@@ -1,8 +1,8 @@
 //! Training of a model: settings, states and steps.
 
 use super::Model;
-use super::batch::BatchInputs;
-use super::plans::{Key, PlanPurpose};
+use super::data::{Data, Inputs, Targets};
+use super::plans::PlanPurpose;
 use crate::activation::Activation;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
@@ -11,7 +11,6 @@ use crate::network::{Batch, GraphOutput, Node, check_carried, check_segments, gr
 use crate::plan::{Plan, Role};
 use crate::train::{Clip, Loss, Losses, Optimiser, TimeCheckpoints, Update};
 use crate::wait;
-use ndarray::{ArrayView, ArrayView3, Dimension};
 use std::collections::{HashMap, hash_map::Entry};
 use std::sync::Arc;
 
@@ -82,7 +81,7 @@ impl Model {
     /// [`Model::compile`] for places that cannot block.
     pub async fn compile_async(&mut self, loss: impl Into<Losses>, update: impl Into<Update>) -> Result<()> {
         let (loss, update) = (loss.into(), update.into());
-        let tensors: Vec<_> = self.graph.nodes.iter().flat_map(Node::parameters).collect();
+        let tensors: Vec<_> = self.graph.owners().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
         for (output, loss) in self.graph.outputs.iter().zip(loss.by_output(&self.graph.output_names())?) {
             if let Some((loss, _)) = loss {
@@ -104,7 +103,7 @@ impl Model {
             pace: fit::Pace::new(),
             sharing: Arc::default(),
         });
-        self.plans.forget(|Key { purpose, .. }| purpose != PlanPurpose::Predict);
+        self.plans.forget(|key| key.purpose != PlanPurpose::Predict);
         Ok(())
     }
 
@@ -133,10 +132,10 @@ impl Model {
     pub fn clip_norm(&mut self, norm: Option<f32>) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         let update = Update { clip: norm.map(Clip::Norm), ..training.update.clone() };
-        let tensors: Vec<_> = self.graph.nodes.iter().flat_map(Node::parameters).collect();
+        let tensors: Vec<_> = self.graph.owners().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
         training.update = update;
-        self.plans.forget(|Key { purpose, .. }| purpose.trains());
+        self.plans.forget(|key| key.purpose.trains());
         Ok(())
     }
 
@@ -164,7 +163,7 @@ impl Model {
             return Err(Error::Config("checkpoints along time are set to every 0 steps; use at least 1".into()));
         }
         training.checkpoints = checkpoints;
-        self.plans.forget(|Key { purpose, .. }| purpose.trains());
+        self.plans.forget(|key| key.purpose.trains());
         Ok(())
     }
 
@@ -201,7 +200,7 @@ impl Model {
     pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if std::mem::replace(&mut training.weighted, weighted) != weighted {
-            self.plans.forget(|Key { purpose, .. }| purpose.trains());
+            self.plans.forget(|key| key.purpose.trains());
         }
         Ok(())
     }
@@ -230,7 +229,7 @@ impl Model {
         if is_shared {
             // The next step allocates new ones, zeroed.
             tensors.clear();
-            self.plans.forget(|Key { purpose, .. }| purpose.trains());
+            self.plans.forget(|key| key.purpose.trains());
         } else {
             tensors.values().for_each(Tensor::clear);
         }
@@ -255,14 +254,21 @@ impl Model {
         self.training.as_mut().map(|training| &mut training.progress).ok_or_else(not_compiled)
     }
 
-    /// The loss that it was compiled with.
-    pub(crate) fn loss(&self) -> Result<&Loss> {
+    /// Loss and weight of each output; `None` for one without.
+    pub(crate) fn losses(&self) -> Result<Vec<Option<(&Loss, f32)>>> {
         let training = self.training.as_ref().ok_or_else(not_compiled)?;
-        training.loss.iter().next().ok_or_else(not_compiled)
+        training.loss.by_output(&self.graph.output_names())
     }
 
-    /// Trains on x [N, T, I] and y: [N, F] (or `[N]` where F is 1) for a model that returns the last step, [N, T, F] for
-    /// one that returns sequences.
+    /// Names of the outputs that have a loss.
+    pub(crate) fn trained_outputs(&self) -> Result<Vec<&str>> {
+        let named = self.graph.output_names().into_iter().zip(self.losses()?);
+        Ok(named.filter_map(|(name, loss)| loss.map(|_| name)).collect())
+    }
+
+    /// Trains on inputs and targets. An array x [N, T, I] is the only input, an array y the target of the only output: [N, F] (or `[N]`
+    /// where F is 1) for a model that returns the last step, [N, T, F] for one that returns sequences. Several are given by name
+    /// ([`Inputs`], [`Targets`]).
     ///
     /// # Errors
     /// Shapes that do not fit, numbers that are not finite (named by their position), settings out of range, a loss or weights
@@ -270,19 +276,23 @@ impl Model {
     /// as [`EarlyStopping`](crate::EarlyStopping) does), errors of callbacks. After divergence the optimiser's state, its
     /// count of steps and carried states are zero, so that finite weights can be trained further.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn fit<D: Dimension>(&mut self, x: ArrayView3<f32>, y: ArrayView<f32, D>, fit: Fit<'_>) -> Result<History> {
+    pub fn fit<'x, 'y>(
+        &mut self,
+        x: impl Into<Inputs<'x>>,
+        y: impl Into<Targets<'y>>,
+        fit: Fit<'_>,
+    ) -> Result<History> {
         wait::block_on(self.fit_async(x, y, fit))
     }
 
     /// [`Model::fit`] for places that cannot block.
-    pub async fn fit_async<D: Dimension>(
+    pub async fn fit_async<'x, 'y>(
         &mut self,
-        x: ArrayView3<'_, f32>,
-        y: ArrayView<'_, f32, D>,
+        x: impl Into<Inputs<'x>>,
+        y: impl Into<Targets<'y>>,
         fit: Fit<'_>,
     ) -> Result<History> {
-        let y = self.target(y)?;
-        fit::fit(self, x, y, fit).await
+        fit::fit(self, x.into(), y.into(), fit).await
     }
 
     /// The plan of a training step for B sequences of T steps, for inspection.
@@ -290,32 +300,32 @@ impl Model {
     /// # Errors
     /// Sizes that the device cannot hold; a model that was not compiled.
     pub fn training_plan(&self, batch: usize, steps: usize) -> Result<Plan> {
-        let ragged = self.config.mask().is_some();
+        let ragged = self.graph.masks();
         let purpose = self.purpose(PlanPurpose::Train, ragged)?;
-        let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(PlanPurpose::Train, steps));
+        let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(PlanPurpose::Train, &[steps]));
         Ok(graph_plan(&self.graph, &sizes, purpose, self.device.capabilities())?.plan)
     }
 
     /// One optimiser step on a batch; the loss goes to the log.
-    pub(crate) async fn train_step(&mut self, given: &BatchInputs<'_>, slot: usize) -> Result<()> {
+    pub(crate) async fn train_step(&mut self, data: &Data<'_, '_>, stateful: bool, slot: usize) -> Result<()> {
         if self.parameters.detach(&self.device).await? {
             self.plans.forget(|_| true);
         }
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if training.detach(&self.device).await? {
-            self.plans.forget(|Key { purpose, .. }| purpose.trains());
+            self.plans.forget(|key| key.purpose.trains());
         }
-        let key = given.key(PlanPurpose::Train);
-        let compiled = match self.plans.take(key) {
+        let key = data.key(PlanPurpose::Train, stateful);
+        let compiled = match self.plans.take(&key) {
             Some(compiled) => compiled,
             None => {
-                let plan = self.plan(key)?;
-                self.remember(&plan.plan, key.2).await?;
-                self.make_ready(key, plan).await?
+                let plan = self.plan(&key)?;
+                self.remember(&plan.plan, key.batch).await?;
+                self.make_ready(&key, plan).await?
             }
         };
         let step = self.training.as_ref().ok_or_else(not_compiled)?.steps + 1;
-        self.hand_over(&compiled, given, step).await?;
+        self.hand_over(&compiled, data, step).await?;
         let executable = &compiled.executable;
         let done = executable.run_slices(executable.traceless()).await?;
         {

@@ -102,19 +102,35 @@ impl Graph {
     pub fn new(inputs: Vec<GraphInput>, nodes: Vec<Node>, outputs: Vec<GraphOutput>) -> Result<Graph> {
         let axes = vec![Axis::Input; inputs.len().max(1)];
         let mut graph = Graph { inputs, nodes: Vec::new(), outputs: Vec::new(), axes, times: Vec::new() };
-        for mut node in nodes {
-            let at = graph.nodes.len();
-            for source in node.sources.iter_mut().chain(&mut node.initial) {
-                *source = source.resolved(at);
-            }
-            graph.check_node(&node)?;
-            let time = graph.time_of(&node)?;
-            graph.times.push(time);
-            graph.nodes.push(node);
+        for node in nodes {
+            graph.push(node)?;
         }
-        graph.check_outputs(&outputs)?;
-        graph.outputs = outputs;
-        Ok(graph)
+        graph.finish(outputs)
+    }
+
+    /// Adds a node.
+    pub(crate) fn push(&mut self, mut node: Node) -> Result<()> {
+        let at = self.nodes.len();
+        for source in node.sources.iter_mut().chain(&mut node.initial) {
+            *source = source.resolved(at);
+        }
+        self.check_node(&node)?;
+        let time = self.time_of(&node)?;
+        self.times.push(time);
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Sets the outputs, after the last node.
+    pub(crate) fn finish(mut self, outputs: Vec<GraphOutput>) -> Result<Graph> {
+        self.check_outputs(&outputs)?;
+        self.outputs = outputs;
+        Ok(self)
+    }
+
+    /// Nodes that have parameters of their own.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.shares.is_none())
     }
 
     /// Features of a tensor; `None` if they depend on the number of steps.
@@ -172,7 +188,7 @@ impl Graph {
     }
 
     /// Refuses a tensor that does not exist before node `at`, named `reader`.
-    fn check_source(&self, reader: &str, source: Source) -> Result<()> {
+    pub(crate) fn check_source(&self, reader: &str, source: Source) -> Result<()> {
         let wrong = |what: String| Err(Error::Config(format!("{reader} reads {what}")));
         let before = self.nodes.len();
         match source {

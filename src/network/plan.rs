@@ -47,6 +47,8 @@ pub struct PlanOutput {
     /// Factor of each row's loss, [T or 1, B], if the purpose is weighted: the row's weight over the number of terms of the mean
     /// loss.
     pub row_weights: Option<BufferId>,
+    /// Its mean loss times the loss's weight, if there is one.
+    pub loss: Option<BufferId>,
 }
 
 impl NetworkPlan {
@@ -216,14 +218,15 @@ fn plan_losses(
     let (mut outputs, mut given, mut means) = (Vec::new(), Vec::new(), Vec::new());
     for (k, (output, loss)) in graph.outputs.iter().zip(losses).enumerate() {
         let y = values.get(output.from)?.clone();
-        let (mut target, mut row_weights) = (None, None);
+        let (mut target, mut row_weights, mut mean) = (None, None, None);
         if let Some(loss) = loss {
             let (truth, loss) = loss_of(plan, loss, k, [y.steps, batch, y.features], weighted)?;
             given.push((output.from, loss.gradient(plan, &y, &truth, 0)?));
-            means.push(loss.mean(plan)?);
-            (target, row_weights) = (Some(truth), loss.row_weights());
+            let own = loss.mean(plan)?;
+            means.push(own);
+            (target, row_weights, mean) = (Some(truth), loss.row_weights(), Some(own));
         }
-        outputs.push(PlanOutput { y, target, row_weights });
+        outputs.push(PlanOutput { y, target, row_weights, loss: mean });
     }
     let total = match means[..] {
         [] => None,

@@ -157,7 +157,7 @@ impl<'a> Segmented<'a> {
         plan.end_segments();
         let loss = losses.mean(plan)?;
         let row_weights = losses.row_weights();
-        Ok((PlanOutput { y, target: Some(truth), row_weights }, loss, trained))
+        Ok((PlanOutput { y, target: Some(truth), row_weights, loss: Some(loss) }, loss, trained))
     }
 
     /// Declares the states at the start of each segment, [segments, B, features] each, by node, and fills those of the first segment.

@@ -77,15 +77,6 @@ impl Losses {
         }
     }
 
-    /// The losses.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Loss> {
-        let (only, outputs) = match self {
-            Losses::Only(loss) => (Some(loss), &[][..]),
-            Losses::Outputs { outputs } => (None, &outputs[..]),
-        };
-        only.into_iter().chain(outputs.iter().map(|output| &output.loss))
-    }
-
     /// Loss and weight of each of the outputs of these names; `None` for an output without.
     ///
     /// # Errors

@@ -127,7 +127,7 @@ pub fn load_weights(model: &mut Model, path: impl AsRef<Path>) -> CrateResult<()
     let path = path.as_ref();
     super::check(path, Reader::Keras)?;
     let bytes = memory::read(path)?;
-    let plans = model.config().nodes()?;
+    let plans = model.config()?.nodes()?;
     let wrong = |why: String| Error::format(path, why);
     let broken = |error: hdf5::Error| wrong(error.into());
     let opened = open(&bytes).map_err(wrong)?;
@@ -159,8 +159,8 @@ pub fn to_bytes(model: &Model) -> CrateResult<Vec<u8>> {
     for tensor in &tensors {
         finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
     }
-    let plans = model.config().nodes()?;
-    written(model.config(), &plans, &tensors).map_err(Error::Config)
+    let plans = model.config()?.nodes()?;
+    written(model.config()?, &plans, &tensors).map_err(Error::Config)
 }
 
 /// Summarises a file: layers, tensors, and what of it is not supported. The file need not be one that [`load`] takes.

@@ -52,7 +52,7 @@ const LARGEST: usize = i32::MAX as usize;
 /// ```
 pub fn save(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let config = model.config();
+    let config = model.config()?;
     let parameters = model.parameters()?;
     let plans = config.nodes()?;
     check(&parameters)?;

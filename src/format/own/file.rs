@@ -5,7 +5,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Reader, check};
 use crate::layer::HostTensor;
-use crate::model::{Model, PartialLoad, Sequential, TrainingState};
+use crate::model::{Architecture, Model, Network, PartialLoad, Sequential, TrainingState};
 use crate::network::Node;
 use crate::transfer::finite;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,12 @@ const VERSION: u32 = 1;
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
-    model: Sequential,
+    /// A chain of layers, or else
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<Sequential>,
+    /// a network that branches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<Network>,
     extra: BTreeMap<String, serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     training: Option<TrainingState>,
@@ -47,15 +52,23 @@ impl Header {
         Ok(header)
     }
 
+    /// The layers of the model.
+    fn architecture(&self, path: &Path) -> Result<Architecture> {
+        match (&self.model, &self.network) {
+            (Some(chain), None) => Ok(Architecture::Chain(chain.clone())),
+            (None, Some(network)) => Ok(Architecture::Network(network.clone())),
+            _ => Err(Error::format(path, "has no layers in its configuration, or both a chain and a network")),
+        }
+    }
+
     /// Refuses tensors that are not those of the configuration.
-    fn check_tensors(&self, path: &Path, tensors: &[HostTensor]) -> Result<()> {
+    fn check_tensors(path: &Path, architecture: &Architecture, tensors: &[HostTensor]) -> Result<()> {
         // A forged configuration must not allocate more than the file holds.
-        let depth: usize =
-            self.model.layers.iter().map(|layer| layer.operator().depth()).fold(0, usize::saturating_add);
+        let depth = architecture.depth();
         if depth > tensors.len() {
             return Err(Error::format(path, format!("has {} tensors for {depth} layers", tensors.len())));
         }
-        for (name, shape) in self.model.nodes()?.iter().flat_map(Node::shapes) {
+        for (name, shape) in architecture.graph()?.owners().flat_map(Node::shapes) {
             match tensors.iter().find(|tensor| tensor.name == name) {
                 Some(tensor) if tensor.shape == shape => {}
                 Some(tensor) => {
@@ -202,8 +215,12 @@ fn write(model: &Model, path: &Path, training: Option<TrainingState>) -> Result<
     for tensor in &tensors {
         finite(&format!("tensor {}", tensor.name), "[element]", &ndarray::aview1(&tensor.values))?;
     }
-    let (model, extra) = (model.config().clone(), model.extras().clone());
-    let header = Header { version: VERSION, model, extra, training };
+    let extra = model.extras().clone();
+    let (model, network) = match model.architecture().clone() {
+        Architecture::Chain(chain) => (Some(chain), None),
+        Architecture::Network(network) => (None, Some(network)),
+    };
+    let header = Header { version: VERSION, model, network, extra, training };
     let broken = |error: serde_json::Error| Error::format_because(path, "cannot hold the configuration", error);
     let json = serde_json::to_string(&header).map_err(broken)?;
     let json = checksum::seal(json, &tensors).map_err(broken)?;
@@ -227,8 +244,9 @@ fn read(path: &Path, device: &Device) -> Result<Contents> {
     checksum::check(path, json, &tensors)?;
     let (of_training, tensors): (Vec<_>, Vec<_>) =
         tensors.into_iter().partition(|tensor| header.training.is_some() && training::owns(&tensor.name));
-    header.check_tensors(path, &tensors)?;
-    let mut model = header.model.with_parameters(device, tensors).map_err(|error| error.in_file(path))?;
+    let architecture = header.architecture(path)?;
+    Header::check_tensors(path, &architecture, &tensors)?;
+    let mut model = Model::of(architecture, device, tensors).map_err(|error| error.in_file(path))?;
     model.set_extras(header.extra);
     Ok(Contents { model, training: header.training, tensors: of_training })
 }

@@ -90,7 +90,7 @@ fn weights_of_callbacks(model: &Model, tensors: Vec<HostTensor>) -> Result<BTree
         finite(&format!("tensor {}", host.name), "[element]", &ndarray::aview1(&host.values))?;
         all.entry(place).or_default().push(HostTensor { name, ..host });
     }
-    let mut expected: Vec<_> = model.config().nodes()?.iter().flat_map(Node::shapes).collect();
+    let mut expected: Vec<_> = model.graph().owners().flat_map(Node::shapes).collect();
     expected.sort();
     for (place, weights) in &all {
         let mut given: Vec<_> = weights.iter().map(|host| (host.name.clone(), host.shape.clone())).collect();

@@ -63,7 +63,7 @@ impl Model {
         let path = path.as_ref();
         let mut left = self.export()?;
         let mut all = Vec::new();
-        for plan in self.config().nodes()? {
+        for plan in self.graph().owners() {
             let of = format!("{}.", plan.name);
             let (own, others) = left.into_iter().partition(|tensor| tensor.name.starts_with(&of));
             left = others;

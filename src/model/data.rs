@@ -1,0 +1,573 @@
+//! Data of a model: inputs and targets by name, checked against the network, and parts of them.
+
+use super::Model;
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::network::{CHAIN, Graph, GraphInput, GraphOutput};
+use crate::train::Loss;
+use crate::transfer::{finite, not_empty};
+use ndarray::{Array, Array2, ArrayView, ArrayView2, Axis, CowArray, Dimension, Ix3, IxDyn, s};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Inputs of a model. An array [N, T, I] is the only input of a model that has one; others are given by name.
+///
+/// ```
+/// use ndarray::Array3;
+/// use wgpu_lstm::{Dense, Device, Inputs, Lstm, Sequential};
+/// let model = Sequential::new(1).add(Lstm::new(8).bidirectional(true)).add(Dense::new(2)).build(&Device::cpu(), 7)?;
+/// let (padded, alone) = (Array3::ones((1, 9, 1)), Array3::ones((1, 4, 1)));
+/// let inputs = Inputs::from(padded.view()).lengths(&[4]); // the sequence ends before step 4
+/// assert_eq!(model.predict(inputs)?, model.predict(alone.view())?);
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Inputs<'a> {
+    given: Vec<GivenInput<'a>>,
+}
+
+#[derive(Clone, Debug)]
+struct GivenInput<'a> {
+    /// `None` for the only input.
+    name: Option<String>,
+    values: CowArray<'a, f32, IxDyn>,
+    lengths: Option<Cow<'a, [usize]>>,
+}
+
+impl<'a, D: Dimension> From<&'a Array<f32, D>> for Inputs<'a> {
+    fn from(values: &'a Array<f32, D>) -> Inputs<'a> {
+        values.view().into()
+    }
+}
+
+impl<'a, D: Dimension> From<Array<f32, D>> for Inputs<'a> {
+    fn from(values: Array<f32, D>) -> Inputs<'a> {
+        Inputs { given: vec![GivenInput { name: None, values: values.into_dyn().into(), lengths: None }] }
+    }
+}
+
+impl<'a, D: Dimension> From<ArrayView<'a, f32, D>> for Inputs<'a> {
+    fn from(values: ArrayView<'a, f32, D>) -> Inputs<'a> {
+        Inputs { given: vec![GivenInput { name: None, values: values.into_dyn().into(), lengths: None }] }
+    }
+}
+
+impl<'a> Inputs<'a> {
+    /// No inputs yet.
+    pub fn new() -> Inputs<'a> {
+        Inputs::default()
+    }
+
+    /// Adds an input by name: sequences [N, T, F], or vectors [N, F] for an input without a time axis.
+    pub fn add<D: Dimension>(mut self, name: impl Into<String>, values: ArrayView<'a, f32, D>) -> Inputs<'a> {
+        let values = values.into_dyn().into();
+        self.given.push(GivenInput { name: Some(name.into()), values, lengths: None });
+        self
+    }
+
+    /// Adds an input of indices [N, T], such as characters or words, for an [`Embedding`](crate::Embedding).
+    pub fn tokens(mut self, name: impl Into<String>, tokens: ArrayView2<'_, u32>) -> Inputs<'a> {
+        // Tables have fewer entries than f32 has whole numbers.
+        let values = tokens.mapv(|token| token as f32).insert_axis(Axis(2)).into_dyn().into();
+        self.given.push(GivenInput { name: Some(name.into()), values, lengths: None });
+        self
+    }
+
+    /// Gives the sequences of the input that was added last a length each, `[N]`: they end before that step, and what is padded after
+    /// it takes no part in anything. Outputs of recurrent layers past a sequence's end are 0; dense layers above them map these zeros to
+    /// the output.
+    pub fn lengths(mut self, lengths: impl Into<Cow<'a, [usize]>>) -> Inputs<'a> {
+        if let Some(last) = self.given.last_mut() {
+            last.lengths = Some(lengths.into());
+        }
+        self
+    }
+
+    /// A copy that borrows nothing.
+    pub(crate) fn into_owned(self) -> Inputs<'static> {
+        let own = |GivenInput { name, values, lengths }: GivenInput<'a>| GivenInput {
+            name,
+            values: values.into_owned().into(),
+            lengths: lengths.map(|lengths| Cow::Owned(lengths.into_owned())),
+        };
+        Inputs { given: self.given.into_iter().map(own).collect() }
+    }
+
+    /// The lengths of the only input.
+    pub(crate) fn lengths_given(&self) -> Option<&[usize]> {
+        self.given.iter().find_map(|given| given.lengths.as_deref())
+    }
+
+    /// Gives the only input lengths, unless it has some.
+    pub(crate) fn or_lengths(self, lengths: Option<Vec<usize>>) -> Inputs<'a> {
+        match (lengths, self.given.last()) {
+            (Some(lengths), Some(GivenInput { lengths: None, .. })) => self.lengths(lengths),
+            _ => self,
+        }
+    }
+}
+
+/// Targets of a model. An array is that of the only output: [N, F] (or `[N]` where F is 1) for one without a time axis, else
+/// [N, T, F]; others are given by name.
+///
+/// ```
+/// use ndarray::{Array2, array};
+/// use wgpu_lstm::Targets;
+/// let (price, up) = (array![[1.5], [2.5]], array![[1.0], [0.0]]);
+/// let targets = Targets::new().add("price", price.view()).add("up", up.view()).weights(array![1.0, 0.5]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Targets<'a> {
+    given: Vec<GivenTarget<'a>>,
+}
+
+#[derive(Clone, Debug)]
+struct GivenTarget<'a> {
+    name: Option<String>,
+    values: CowArray<'a, f32, IxDyn>,
+    /// [N, T] or [N, 1].
+    weights: Option<Array2<f32>>,
+}
+
+impl<'a, D: Dimension> From<&'a Array<f32, D>> for Targets<'a> {
+    fn from(values: &'a Array<f32, D>) -> Targets<'a> {
+        values.view().into()
+    }
+}
+
+impl<'a, D: Dimension> From<Array<f32, D>> for Targets<'a> {
+    fn from(values: Array<f32, D>) -> Targets<'a> {
+        Targets { given: vec![GivenTarget { name: None, values: values.into_dyn().into(), weights: None }] }
+    }
+}
+
+impl<'a, D: Dimension> From<ArrayView<'a, f32, D>> for Targets<'a> {
+    fn from(values: ArrayView<'a, f32, D>) -> Targets<'a> {
+        Targets { given: vec![GivenTarget { name: None, values: values.into_dyn().into(), weights: None }] }
+    }
+}
+
+impl<'a> Targets<'a> {
+    /// No targets yet.
+    pub fn new() -> Targets<'a> {
+        Targets::default()
+    }
+
+    /// Adds the target of an output.
+    pub fn add<D: Dimension>(mut self, name: impl Into<String>, values: ArrayView<'a, f32, D>) -> Targets<'a> {
+        let values = values.into_dyn().into();
+        self.given.push(GivenTarget { name: Some(name.into()), values, weights: None });
+        self
+    }
+
+    /// Adds the target of an output whose loss takes classes, [N, T] ([`Loss::SparseSoftmaxCrossEntropy`]).
+    pub fn tokens(mut self, name: impl Into<String>, tokens: ArrayView2<'_, u32>) -> Targets<'a> {
+        let values = tokens.mapv(|token| token as f32).insert_axis(Axis(2)).into_dyn().into();
+        self.given.push(GivenTarget { name: Some(name.into()), values, weights: None });
+        self
+    }
+
+    /// Weighs the target that was added last: `[N]` by sequences or [N, T] by steps; see
+    /// [`Fit::sample_weights`](crate::Fit::sample_weights).
+    pub fn weights<D: Dimension>(mut self, weights: ndarray::Array<f32, D>) -> Targets<'a> {
+        let weights = weights.into_dyn();
+        let columns = weights.len() / weights.shape().first().copied().unwrap_or(1).max(1);
+        let rows = weights.shape().first().copied().unwrap_or(1);
+        let values: Vec<f32> = weights.iter().copied().collect();
+        if let (Some(last), Ok(weights)) = (self.given.last_mut(), Array2::from_shape_vec((rows, columns), values)) {
+            last.weights = Some(weights);
+        }
+        self
+    }
+
+    /// A copy that borrows nothing.
+    pub(crate) fn into_owned(self) -> Targets<'static> {
+        let own = |GivenTarget { name, values, weights }: GivenTarget<'a>| GivenTarget {
+            name,
+            values: values.into_owned().into(),
+            weights,
+        };
+        Targets { given: self.given.into_iter().map(own).collect() }
+    }
+
+    /// Gives the only target weights, if there are some.
+    pub(crate) fn with_weights(mut self, weights: Option<Array2<f32>>) -> Targets<'a> {
+        if let (Some(last), Some(weights)) = (self.given.last_mut(), weights) {
+            last.weights = Some(weights);
+        }
+        self
+    }
+}
+
+/// Checked data of a model, or of a batch of it, in the order of the network's inputs and outputs.
+#[derive(Clone, Debug)]
+pub(crate) struct Data<'x, 'y> {
+    pub inputs: Vec<InputData<'x>>,
+    /// `None` for an output without a loss.
+    pub targets: Vec<Option<TargetData<'y>>>,
+}
+
+/// An input.
+#[derive(Clone, Debug)]
+pub(crate) struct InputData<'a> {
+    /// [N, T, I]; T = 1 for a vector.
+    pub x: CowArray<'a, f32, Ix3>,
+    /// `[N]`.
+    pub lengths: Option<Vec<usize>>,
+}
+
+/// A target.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetData<'a> {
+    /// [N, T or 1, F].
+    pub y: CowArray<'a, f32, Ix3>,
+    /// [N, T or 1].
+    pub weights: Option<Array2<f32>>,
+}
+
+impl Data<'_, '_> {
+    /// N.
+    pub fn count(&self) -> usize {
+        self.inputs.first().map_or(0, |input| input.x.dim().0)
+    }
+
+    /// T of each input.
+    pub fn steps(&self) -> Vec<usize> {
+        self.inputs.iter().map(|input| input.x.dim().1).collect()
+    }
+
+    /// The longest T.
+    pub fn longest(&self) -> usize {
+        self.steps().into_iter().max().unwrap_or(1)
+    }
+
+    /// True if sequences have lengths.
+    pub fn is_ragged(&self) -> bool {
+        self.inputs.iter().any(|input| input.lengths.is_some())
+    }
+
+    /// True if rows have weights.
+    pub fn is_weighted(&self) -> bool {
+        self.targets.iter().flatten().any(|target| target.weights.is_some())
+    }
+
+    /// Lengths along a time axis of the network.
+    pub fn lengths(&self, graph: &Graph, axis: usize) -> Option<Vec<usize>> {
+        let given: Vec<Option<&[usize]>> = self.inputs.iter().map(|input| input.lengths.as_deref()).collect();
+        graph.lengths(axis, &given)
+    }
+
+    /// Some sequences in a row.
+    pub fn rows(&self, range: Range<usize>) -> Data<'_, '_> {
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new() };
+        for InputData { x, lengths } in &self.inputs {
+            let x = x.slice(s![range.clone(), .., ..]).into();
+            part.inputs.push(InputData { x, lengths: lengths.as_ref().map(|lengths| lengths[range.clone()].to_vec()) });
+        }
+        for target in &self.targets {
+            part.targets.push(target.as_ref().map(|TargetData { y, weights }| TargetData {
+                y: y.slice(s![range.clone(), .., ..]).into(),
+                weights: weights.as_ref().map(|weights| weights.slice(s![range.clone(), ..]).to_owned()),
+            }));
+        }
+        part
+    }
+
+    /// The first sequences.
+    pub fn first(mut self, count: usize) -> Self {
+        for InputData { x, lengths } in &mut self.inputs {
+            x.slice_collapse(s![..count, .., ..]);
+            lengths.iter_mut().for_each(|lengths| lengths.truncate(count));
+        }
+        for TargetData { y, weights } in self.targets.iter_mut().flatten() {
+            y.slice_collapse(s![..count, .., ..]);
+            weights.iter_mut().for_each(|weights| weights.slice_collapse(s![..count, ..]));
+        }
+        self
+    }
+
+    /// Some sequences, and a window of their steps.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn select(&self, rows: &[usize], window: &Range<usize>) -> Result<Data<'static, 'static>> {
+        let all_steps = self.longest();
+        let inside = |steps: usize| if steps == all_steps { window.clone() } else { 0..steps };
+        let select = |all: &CowArray<'_, f32, Ix3>| {
+            let part = all.slice(s![.., inside(all.dim().1), ..]);
+            let elements = rows.len() * part.dim().1 * part.dim().2;
+            memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
+            Ok::<_, Error>(CowArray::from(part.select(Axis(0), rows)))
+        };
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new() };
+        for InputData { x, lengths } in &self.inputs {
+            let within = |&n: &usize, all: &[usize]| steps_within(all[n], &inside(x.dim().1));
+            let lengths = lengths.as_ref().map(|all| rows.iter().map(|n| within(n, all)).collect());
+            part.inputs.push(InputData { x: select(x)?, lengths });
+        }
+        for target in &self.targets {
+            part.targets.push(match target {
+                None => None,
+                Some(TargetData { y, weights }) => {
+                    let chosen = |all: &Array2<f32>| all.slice(s![.., inside(all.ncols())]).select(Axis(0), rows);
+                    Some(TargetData { y: select(y)?, weights: weights.as_ref().map(chosen) })
+                }
+            });
+        }
+        Ok(part)
+    }
+}
+
+/// Steps of a sequence of this length that lie in a window.
+pub(crate) fn steps_within(length: usize, window: &Range<usize>) -> usize {
+    length.clamp(window.start, window.end) - window.start
+}
+
+impl Model {
+    /// Data in the order of the network, checked; `prefix` is put before their names in messages.
+    ///
+    /// # Errors
+    /// Names, shapes, lengths and numbers that do not fit the model, named.
+    pub(crate) fn data<'x, 'y>(
+        &self,
+        prefix: &str,
+        inputs: Inputs<'x>,
+        targets: Option<Targets<'y>>,
+    ) -> Result<Data<'x, 'y>> {
+        let mut data = Data { inputs: Vec::new(), targets: Vec::new() };
+        let mut lengths = Vec::new();
+        for (k, given) in self.in_order(prefix, inputs)?.into_iter().enumerate() {
+            let name = input_name(prefix, &self.graph.inputs[k]);
+            let x = self.input_array(&name, k, given.values)?;
+            data.inputs.push(InputData { x, lengths: None });
+            lengths.push(given.lengths);
+        }
+        self.check_counts(prefix, &data)?;
+        let steps = self.graph.steps(&data.steps())?;
+        if let Some(targets) = targets {
+            data.targets = self.targets(prefix, targets, data.count(), &steps)?;
+        }
+        for (k, InputData { x, .. }) in data.inputs.iter().enumerate() {
+            finite(&input_name(prefix, &self.graph.inputs[k]), "[sequence, step, feature]", &x.view())?;
+        }
+        self.check_targets(prefix, &data)?;
+        for (k, given) in lengths.into_iter().enumerate() {
+            let name = input_name(prefix, &self.graph.inputs[k]);
+            let x = data.inputs[k].x.view();
+            data.inputs[k].lengths = self.graph.lengths_of(k, &name, &x, given.as_deref())?;
+        }
+        self.check_joined(&data, &steps)?;
+        Ok(data)
+    }
+
+    /// The given inputs in the order of the network's.
+    fn in_order<'a>(&self, prefix: &str, Inputs { mut given }: Inputs<'a>) -> Result<Vec<GivenInput<'a>>> {
+        let names: Vec<&str> = self.graph.inputs.iter().map(|input| input.name.as_str()).collect();
+        if let ([only], [_]) = (&mut given[..], &names[..]) {
+            only.name.get_or_insert_with(|| names[0].to_string());
+        }
+        let mut all = Vec::new();
+        for name in &names {
+            let at = given.iter().position(|one| one.name.as_deref() == Some(name)).ok_or_else(|| {
+                Error::Config(format!(
+                    "the {prefix}data lack input \"{name}\"; the model's inputs are {}, to be given by Inputs::new().add(name, array)",
+                    names.join(", ")
+                ))
+            })?;
+            all.push(given.swap_remove(at));
+        }
+        match given.first() {
+            None => Ok(all),
+            Some(extra) => Err(Error::Config(format!(
+                "the {prefix}data have an input {}; the model's inputs are {}",
+                extra.name.as_ref().map_or("without a name".into(), |name| format!("\"{name}\"")),
+                names.join(", ")
+            ))),
+        }
+    }
+
+    /// An input as [N, T, I], checked against the network.
+    fn input_array<'a>(&self, name: &str, k: usize, x: CowArray<'a, f32, IxDyn>) -> Result<CowArray<'a, f32, Ix3>> {
+        let GraphInput { features, vector, .. } = &self.graph.inputs[k];
+        let given = x.shape().to_vec();
+        let axes = if *vector { "[N, F]" } else { "[N, T, I]" };
+        let x = match (x.ndim(), *vector) {
+            (2, true) => x.insert_axis(Axis(1)),
+            (2, false) if *features == 1 => x.insert_axis(Axis(2)),
+            _ => x,
+        };
+        let wrong =
+            || Error::Shape(format!("{name} has shape {given:?}, the model expects {axes} with {features} features"));
+        let x = x.into_dimensionality::<Ix3>().map_err(|_| wrong())?;
+        if *vector && x.dim().1 != 1 {
+            return Err(wrong());
+        }
+        if x.dim().2 != *features {
+            return Err(Error::Shape(format!(
+                "{name} has {} features, the model expects {features} (shape {axes} = {given:?})",
+                x.dim().2
+            )));
+        }
+        not_empty(name, axes, &given)?;
+        self.graph.check_indices(k, name, &x.view())?;
+        Ok(x)
+    }
+
+    /// Refuses inputs of different numbers of sequences.
+    fn check_counts(&self, prefix: &str, data: &Data) -> Result<()> {
+        let count = data.count();
+        match data.inputs.iter().zip(&self.graph.inputs).find(|(input, _)| input.x.dim().0 != count) {
+            None => Ok(()),
+            Some((input, known)) => Err(Error::Shape(format!(
+                "{} has {} sequences, {} has {count}; all inputs must have as many",
+                input_name(prefix, known),
+                input.x.dim().0,
+                input_name(prefix, &self.graph.inputs[0])
+            ))),
+        }
+    }
+
+    /// Refuses inputs whose steps or lengths differ where a layer joins them.
+    fn check_joined(&self, data: &Data, steps: &[usize]) -> Result<()> {
+        for (name, first, other) in self.graph.joined() {
+            if steps[first] != steps[other] {
+                return Err(Error::Shape(format!(
+                    "{name} joins sequences of {} and {} steps; they must have as many",
+                    steps[first], steps[other]
+                )));
+            }
+            let all = |axis: usize| data.lengths(&self.graph, axis).unwrap_or_else(|| vec![steps[axis]; data.count()]);
+            let (first, other) = (all(first), all(other));
+            if let Some(n) = (0..first.len()).find(|&n| first[n] != other[n]) {
+                return Err(Error::Shape(format!(
+                    "{name} joins sequences whose lengths differ: those of sequence {n} are {} and {}",
+                    first[n], other[n]
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The targets in the order of the network's outputs, checked except for their numbers.
+    fn targets<'a>(
+        &self,
+        prefix: &str,
+        Targets { mut given }: Targets<'a>,
+        count: usize,
+        steps: &[usize],
+    ) -> Result<Vec<Option<TargetData<'a>>>> {
+        let losses = self.losses()?;
+        let wanted: Vec<&str> = self.graph.output_names();
+        let with_loss = losses.iter().flatten().count();
+        if let ([only], 1) = (&mut given[..], with_loss) {
+            let at = losses.iter().position(Option::is_some).unwrap_or(0);
+            only.name.get_or_insert_with(|| wanted[at].to_string());
+        }
+        let mut all = Vec::new();
+        for (output, loss) in self.graph.outputs.iter().zip(losses) {
+            let Some((loss, _)) = loss else {
+                all.push(None);
+                continue;
+            };
+            let at =
+                given.iter().position(|one| one.name.as_deref() == Some(output.name.as_str())).ok_or_else(|| {
+                    Error::Config(format!(
+                        "the {prefix}data lack the target of output \"{}\"; give it by Targets::new().add(name, array)",
+                        output.name
+                    ))
+                })?;
+            let GivenTarget { values, weights, .. } = given.swap_remove(at);
+            let name = target_name(prefix, output);
+            let y = self.target_array(&name, output, loss, values, count, steps)?;
+            check_weights(weights.as_ref(), count, y.dim().1)?;
+            all.push(Some(TargetData { y, weights }));
+        }
+        match given.first() {
+            None => Ok(all),
+            Some(extra) => Err(Error::Config(format!(
+                "the {prefix}data have a target {}; the outputs with a loss are {}",
+                extra.name.as_ref().map_or("without a name".into(), |name| format!("\"{name}\"")),
+                self.trained_outputs()?.join(", ")
+            ))),
+        }
+    }
+
+    /// A target as [N, T or 1, F].
+    fn target_array<'a>(
+        &self,
+        name: &str,
+        output: &GraphOutput,
+        loss: &Loss,
+        y: CowArray<'a, f32, IxDyn>,
+        count: usize,
+        steps: &[usize],
+    ) -> Result<CowArray<'a, f32, Ix3>> {
+        let axis = self.graph.axis(output.from);
+        let features = loss.target_width(self.graph.width(output.from).unwrap_or(0))?;
+        let given = y.shape().to_vec();
+        let y = match (y.ndim(), axis) {
+            (1, None) => y.insert_axis(Axis(1)).insert_axis(Axis(2)),
+            (2, None) => y.insert_axis(Axis(1)),
+            (2, Some(_)) if features == 1 => y.insert_axis(Axis(2)),
+            _ => y,
+        };
+        let y = y.into_dimensionality::<Ix3>().map_err(|_| {
+            let expected = if axis.is_some() { "[N, T, F]" } else { "[N, F]" };
+            Error::Shape(format!("{name} has shape {given:?}, the model's output is {expected}"))
+        })?;
+        not_empty(name, "[N, T, F]", y.shape())?;
+        let expected = (count, axis.map_or(1, |axis| steps[axis]), features);
+        if y.dim() != expected {
+            return Err(Error::Shape(format!(
+                "{name} has shape {:?}, expected [N, T, F] = {:?} for {count} sequences{}",
+                y.shape(),
+                <[usize; 3]>::from(expected),
+                axis.map_or(String::new(), |axis| format!(" of {} steps", steps[axis])),
+            )));
+        }
+        Ok(y)
+    }
+
+    /// Refuses targets that are not finite, or for which the losses have no meaning.
+    fn check_targets(&self, prefix: &str, data: &Data) -> Result<()> {
+        if data.targets.is_empty() {
+            return Ok(());
+        }
+        let losses = self.losses()?;
+        for ((output, target), loss) in self.graph.outputs.iter().zip(&data.targets).zip(losses) {
+            if let (Some(TargetData { y, .. }), Some((loss, _))) = (target, loss) {
+                let name = target_name(prefix, output);
+                finite(&name, "[sequence, step, feature]", &y.view())?;
+                loss.check_target(&name, &y.view(), self.graph.width(output.from).unwrap_or(0))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of an input in messages.
+fn input_name(prefix: &str, GraphInput { name, .. }: &GraphInput) -> String {
+    if name == CHAIN[0] { format!("{prefix}x") } else { format!("{prefix}input \"{name}\"") }
+}
+
+/// The name of a target in messages.
+fn target_name(prefix: &str, GraphOutput { name, .. }: &GraphOutput) -> String {
+    if name == CHAIN[1] { format!("{prefix}y") } else { format!("{prefix}target \"{name}\"") }
+}
+
+/// Refuses weights that do not fit a target [N, T or 1, F], or are no weights.
+fn check_weights(weights: Option<&Array2<f32>>, count: usize, steps: usize) -> Result<()> {
+    let Some(weights) = weights else { return Ok(()) };
+    if weights.nrows() != count || ![1, steps].contains(&weights.ncols()) {
+        return Err(Error::Shape(format!(
+            "the weights have shape {:?}; expected one for each of {count} sequences, or [N, T] = [{count}, {steps}]",
+            weights.shape()
+        )));
+    }
+    match weights.indexed_iter().find(|&(_, &weight)| !(weight >= 0.0 && weight.is_finite())) {
+        None => Ok(()),
+        Some(((n, t), weight)) => Err(Error::Config(format!(
+            "the weight of [sequence, step] = [{n}, {t}] is {weight}; it must be finite and at least 0"
+        ))),
+    }
+}

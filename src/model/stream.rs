@@ -173,7 +173,7 @@ impl Stream {
             };
             let Compiled { plan, executable } = &compiled;
             upload(executable, plan.x(), x.permuted_axes([1, 0, 2]))?;
-            let done = executable.run_slices(executable.traceless()).await?;
+            let done = executable.run_slices(0..executable.traceless()).await?;
             // The whole run uses the same parameters, and advances the states once.
             let current = self.parameters.read();
             if current.version.tensors == tensors {

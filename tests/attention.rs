@@ -465,7 +465,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let y = net.layer(Attention::new().causal(true)).of([a, b]);
     let model = net.output("y", y).build(&Device::cpu(), 0).unwrap();
     let error = model.decoder("a", "y").unwrap_err().to_string();
-    assert!(error.contains("up to the query's own step"), "{error}");
+    assert!(error.contains("attends up to its own step"), "{error}");
     for layer in [Attention::new().into(), Layer::from(Concat::new(2))] {
         let error = Sequential::new(3).add(layer).build(&Device::cpu(), 0).unwrap_err().to_string();
         assert!(error.contains("takes 2"), "{error}");

@@ -158,10 +158,6 @@ impl Operator for Attention {
         Some("attends to all steps")
     }
 
-    fn counts_steps(&self) -> Option<&'static str> {
-        self.causal.then_some("attends to keys up to the query's own step")
-    }
-
     /// The scale: `[1]` for dot products, `[F]` for additive scores; empty if none is learnt.
     fn parameters(&self, name: &str, inputs: &[usize]) -> Vec<DeviceTensor> {
         let (scale, features) = (format!("{name}.scale"), inputs[0]);

@@ -62,11 +62,6 @@ pub(crate) trait Operator {
         None
     }
 
-    /// The reason why the output of a step depends on the step's index, so that it cannot be computed alone; `None` if it does not.
-    fn counts_steps(&self) -> Option<&'static str> {
-        None
-    }
-
     /// The value of all features of a padded step, if the layer masks padding.
     fn padding(&self) -> Option<f32> {
         None

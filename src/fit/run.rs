@@ -5,7 +5,7 @@ use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
-use crate::model::{Data, Evaluate, Inputs, Model, Targets, check_divides};
+use crate::model::{Data, Evaluate, Inputs, Model, StepPart, Targets, check_divides};
 use crate::train::Schedule;
 use crate::wait::MaybeSend;
 use std::time::Instant;
@@ -329,7 +329,7 @@ impl Run<'_> {
         if carries && self.fit.stateful.is_none() && batch.begins {
             model.reset_states()?;
         }
-        model.train_step(&batch.data, carries, slot).await?;
+        model.train_step(&batch.data, carries, StepPart::WHOLE, slot).await?;
         match self.schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
             Some(schedule) => advance(schedule, model, f64::NAN),
             None => Ok(()),

@@ -1,5 +1,6 @@
 //! Batches: keys of their plans, factors of their losses.
 
+use super::Model;
 use super::data::Data;
 use super::plans::{Key, PlanPurpose};
 use crate::error::{Error, Result};
@@ -30,7 +31,8 @@ impl Data<'_, '_> {
     pub(super) fn factors(&self, graph: &Graph, k: usize, loss: (&Loss, f32), plan: &PlanOutput) -> Result<Vec<f32>> {
         let (output, steps, batch) = (&graph.outputs[k], plan.y.steps as usize, self.count());
         let lengths = graph.axis(output.from).and_then(|axis| self.lengths(graph, axis));
-        let terms = loss.0.terms(self.counted(graph, output, steps) as u64, plan.y.features as u64);
+        let counted = self.group.as_ref().map_or_else(|| self.counted(graph, output, steps), |group| group[k]);
+        let terms = loss.0.terms(counted as u64, plan.y.features as u64);
         let weights = self.targets[k].as_ref().and_then(|target| target.weights.as_ref());
         let factor = |t: usize, b: usize| {
             let past = lengths.as_ref().is_some_and(|lengths| t >= lengths[b]);
@@ -39,6 +41,21 @@ impl Data<'_, '_> {
         };
         let factors = (0..steps).flat_map(|t| (0..batch).map(move |b| factor(t, b)));
         memory::collect(steps * batch, factors, "weights of rows")
+    }
+}
+
+impl Model {
+    /// Rows of each output that count in several batches.
+    pub(crate) fn counted(&self, batches: &[Data<'_, '_>]) -> Result<Vec<usize>> {
+        let mut all = vec![0; self.graph.outputs.len()];
+        for data in batches {
+            let steps = self.graph.steps(&data.steps())?;
+            for (counted, output) in all.iter_mut().zip(&self.graph.outputs) {
+                *counted +=
+                    data.counted(&self.graph, output, self.graph.axis(output.from).map_or(1, |axis| steps[axis]));
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -205,6 +205,8 @@ pub(crate) struct Data<'x, 'y> {
     pub inputs: Vec<InputData<'x>>,
     /// `None` for an output without a loss.
     pub targets: Vec<Option<TargetData<'y>>>,
+    /// Rows of each output that count in all batches of an optimiser step, if it has several.
+    pub group: Option<Vec<usize>>,
 }
 
 /// An input.
@@ -259,7 +261,7 @@ impl Data<'_, '_> {
 
     /// Some sequences in a row.
     pub fn rows(&self, range: Range<usize>) -> Data<'_, '_> {
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new() };
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None };
         for InputData { x, lengths } in &self.inputs {
             let x = x.slice(s![range.clone(), .., ..]).into();
             part.inputs.push(InputData { x, lengths: lengths.as_ref().map(|lengths| lengths[range.clone()].to_vec()) });
@@ -299,7 +301,7 @@ impl Data<'_, '_> {
             memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
             Ok::<_, Error>(CowArray::from(part.select(Axis(0), rows)))
         };
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new() };
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None };
         for InputData { x, lengths } in &self.inputs {
             let within = |&n: &usize, all: &[usize]| steps_within(all[n], &inside(x.dim().1));
             let lengths = lengths.as_ref().map(|all| rows.iter().map(|n| within(n, all)).collect());
@@ -497,7 +499,7 @@ impl Model {
         targets: Option<Targets<'y>>,
     ) -> Result<Data<'x, 'y>> {
         let (inputs, lengths) = self.graph.arrays(prefix, inputs, None)?;
-        let mut data = Data { inputs, targets: Vec::new() };
+        let mut data = Data { inputs, targets: Vec::new(), group: None };
         let steps = self.graph.steps(&data.steps())?;
         if let Some(targets) = targets {
             data.targets = self.targets(prefix, targets, data.count(), &steps)?;

@@ -80,15 +80,16 @@ pub use fit::{
 };
 pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub use layer::{
-    Add, Bias, Dense, Dropout, Embedding, Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Merge, MinLstm, Pool,
-    Rnn, SLstm,
+    Add, Attention, AttentionPool, AttentionScore, Average, BatchNorm, Bias, Concat, Conv1d, Dense, Dropout, Embedding,
+    Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Padding, Pool, Repeat, Rnn,
+    SLstm, WindowPool, ZeroPad,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use model::{BareLayer, LayerGradients};
 pub use model::{
-    Evaluate, Gradients, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model, NamedArrays,
-    Network, NodeBuilder, OtherShape, PartialLoad, Pass, PassOptions, Sequential, Stepper, Stream, StreamState,
-    Targets, Value,
+    Decode, Decoder, Decoding, Evaluate, Gradients, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput,
+    LstmState, Model, NamedArrays, Network, NodeBuilder, OtherShape, PartialLoad, Pass, PassOptions, Sequential,
+    Stepper, Stream, StreamState, Targets, Value,
 };
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
@@ -97,3 +98,15 @@ pub use plan::{Capabilities, Strategy};
 pub use train::{
     Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
 };
+
+/// The code of `docs/guide/`, run as documentation tests.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/guide/background_fit.md")]
+    mod background_fit {}
+    #[cfg(feature = "pytorch")]
+    #[doc = include_str!("../docs/guide/pytorch_to_stream.md")]
+    mod pytorch_to_stream {}
+    #[doc = include_str!("../docs/guide/serving.md")]
+    mod serving {}
+}

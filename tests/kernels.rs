@@ -323,6 +323,8 @@ fn cases() -> Vec<Case> {
             total_steps: steps + 3,
         };
         all.push(case(&kernel::POOL_BACKWARD, constants, pool));
+        windows(&mut all, round, [steps, batch, features]);
+        batch_norm(&mut all, round, [steps, batch, features]);
         let count = batch * steps;
         let epsilon = 1e-3;
         let (group, groups) = [(count, 1), (batch, directions), (1, 3)][round % 3];
@@ -464,6 +466,7 @@ fn cases() -> Vec<Case> {
             accumulate: (round % 3 == 0) as u32,
         };
         all.push(case(&kernel::COLUMN_SUM, NoConstants, sum));
+        attention_cases(&mut all, round, [odd(), odd().min(33), odd(), odd()]);
         let kind = LossKind::ALL[round % LossKind::ALL.len()];
         let (targets, levels) = (
             features,
@@ -531,6 +534,190 @@ fn cases() -> Vec<Case> {
     all
 }
 
+/// Cases of attention, and of elementwise arithmetic: T queries or steps, B, T' keys, F features.
+fn attention_cases(all: &mut Vec<Case>, round: usize, [steps, batch, keys, features]: [u32; 4]) {
+    let accumulate = (round % 4 == 3) as u32;
+    // A transposed or not, B transposed or not, as in q·kᵀ, a·v and the gradients of keys and values
+    let (a_m, a_k) = if round % 2 == 0 { (batch * (features + 1), 1) } else { (1, batch * (steps + 2)) };
+    let (b_k, b_n) = if round % 3 == 0 { (batch * (keys + 1), 1) } else { (1, batch * (features + 3)) };
+    let product = kernel::BatchMatmul {
+        batch,
+        m: steps,
+        n: keys,
+        k: features,
+        accumulate,
+        a_offset: 3,
+        a_b: if round % 2 == 0 { features + 1 } else { steps + 2 } as i32,
+        a_m: a_m as i32,
+        a_k: a_k as i32,
+        b_offset: 5,
+        b_b: if round % 3 == 0 { keys + 1 } else { features + 3 } as i32,
+        b_k: b_k as i32,
+        b_n: b_n as i32,
+        c_offset: 2,
+        c_b: if round % 5 < 3 { keys + 2 } else { steps * (keys + 1) } as i32,
+        c_m: if round % 5 < 3 { batch * (keys + 2) } else { keys + 1 } as i32,
+    };
+    all.push(case(&kernel::BATCH_MATMUL, NoConstants, product));
+    let masks = kernel::MaskedSoftmaxConstants {
+        causal: round % 2 == 1,
+        ragged_queries: round / 2 % 2 == 1,
+        ragged_keys: round / 4 % 2 == 1,
+    };
+    let (time, scale) = (round as u32 % 3, [1.0, 0.3][round % 2]);
+    let softmax = kernel::MaskedSoftmaxForward { steps, batch, keys, a_offset: 3, time, scale };
+    all.push(case(&kernel::MASKED_SOFTMAX_FORWARD, masks, softmax));
+    let backward = kernel::MaskedSoftmaxBackward { rows: steps * batch, keys, a_offset: 3, da_offset: 1, scale };
+    all.push(case(&kernel::MASKED_SOFTMAX_BACKWARD, NoConstants, backward));
+    let [q_row, k_row, s_row] = [features + 2, features + 1, keys + 3];
+    let scores = kernel::AdditiveScores {
+        steps,
+        batch,
+        keys,
+        features,
+        q_offset: 2,
+        q_step: batch * q_row,
+        q_row,
+        k_offset: 1,
+        k_step: batch * k_row,
+        k_row,
+        s_offset: 4,
+        s_step: batch * s_row,
+        s_row,
+    };
+    all.push(case(&kernel::ADDITIVE_SCORES, NoConstants, scores));
+    let backward = kernel::AdditiveScoresBackward {
+        steps,
+        batch,
+        others: keys,
+        features,
+        accumulate,
+        x_offset: 2,
+        x_step: batch * q_row,
+        x_row: q_row,
+        y_offset: 1,
+        y_step: batch * k_row,
+        y_row: k_row,
+        ds_offset: 4,
+        ds_step: if round % 2 == 0 { batch * s_row } else { 1 },
+        ds_row: if round % 2 == 0 { s_row } else { steps },
+        ds_other: if round % 2 == 0 { 1 } else { batch * steps },
+        dx_offset: 3,
+        parts_offset: 5,
+    };
+    let parts = kernel::AdditiveScoresBackwardConstants { parts: round % 3 > 0 };
+    all.push(case(&kernel::ADDITIVE_SCORES_BACKWARD, parts, backward));
+    // x is as long as y, the same in every step, or a number
+    let [x_step, x_row, x_feature] = [[batch * q_row, q_row, 1], [0, q_row, 1], [0, 0, 0]][round % 3];
+    let elementwise = kernel::Elementwise {
+        steps,
+        batch,
+        features,
+        x_offset: 3,
+        x_step,
+        x_row,
+        x_feature,
+        y_offset: 2,
+        y_step: batch * k_row,
+        y_row: k_row,
+    };
+    let kind = kernel::ElementwiseConstants { kind: kernel::ElementwiseKind::ALL[round % 2] };
+    all.push(case(&kernel::ELEMENTWISE, kind, elementwise));
+    let backward = kernel::MaximumBackward {
+        steps,
+        batch,
+        features,
+        x_offset: 3,
+        x_step: batch * q_row,
+        x_row: q_row,
+        y_offset: 2,
+        rest_offset: 1,
+        dx_offset: 4,
+    };
+    all.push(case(&kernel::MAXIMUM_BACKWARD, NoConstants, backward));
+}
+
+/// Windows of time: pooled, and shifted to padded places.
+fn windows(all: &mut Vec<Case>, round: usize, [steps, batch, features]: [u32; 3]) {
+    let (r, ragged) = (round as u32, round % 2 == 1);
+    let (size, stride, accumulate) = (1 + r % 4, 1 + r % 3, r / 2 % 2);
+    let (total_steps, left) = (steps + 3, r % size);
+    let constants =
+        kernel::WindowPoolConstants { kind: kernel::WindowPoolKind::ALL[round % 3], ragged, same: round / 4 % 2 == 1 };
+    let pool = kernel::WindowPoolForward {
+        steps,
+        batch,
+        features,
+        x_offset: 3,
+        time: 2,
+        out_steps: 1 + r % 5,
+        out_time: r % 2,
+        y_offset: 1,
+        total_steps,
+        size,
+        stride,
+        left,
+        accumulate,
+    };
+    all.push(case(&kernel::WINDOW_POOL_FORWARD, constants, pool));
+    let pool = kernel::WindowPoolBackward {
+        steps,
+        batch,
+        features,
+        dx_offset: 3,
+        time: 2,
+        out_steps: 1 + r % 5,
+        out_time: r % 2,
+        dy_offset: 1,
+        total_steps,
+        size,
+        stride,
+        left,
+        accumulate,
+    };
+    all.push(case(&kernel::WINDOW_POOL_BACKWARD, constants, pool));
+    let row = kernel::RowShift::ALL[round % 3];
+    let limit = kernel::ShiftLimit::ALL[round / 3 % 3];
+    let shift = kernel::Shift {
+        steps: steps + r % 3,
+        batch,
+        features,
+        src_offset: 2,
+        src_steps: steps,
+        src_time: r as i32 % 4 - 2,
+        dst_offset: 3,
+        time: r as i32 % 3 - 1,
+        shift: r as i32 % 5 - 2,
+        by_row: [1, -1][round / 2 % 2],
+        window: size,
+        stride,
+        first_step: r % 2,
+        total_steps,
+        accumulate,
+    };
+    all.push(case(&kernel::SHIFT, kernel::ShiftConstants { row, limit, ragged }, shift));
+}
+
+fn batch_norm(all: &mut Vec<Case>, round: usize, [steps, batch, features]: [u32; 3]) {
+    let (ragged, accumulate, epsilon) = (round % 2 == 1, round as u32 / 2 % 2, 1e-3);
+    let (time, total_steps) = (round as u32 % 3, steps + 2);
+    let moments = kernel::BatchMoments { steps, batch, features, x_offset: 3, time, total_steps, accumulate };
+    for variance in [false, true] {
+        all.push(case(&kernel::BATCH_MOMENTS, kernel::BatchMomentsConstants { variance, ragged }, moments));
+    }
+    let rows = steps * batch;
+    let forward = kernel::BatchNormForward { rows, features, x_offset: 3, y_offset: 2, epsilon };
+    all.push(case(&kernel::BATCH_NORM_FORWARD, NoConstants, forward));
+    let constants = kernel::BatchNormConstants { ragged };
+    let sums = kernel::BatchNormSums { rows, features, x_offset: 3, dy_offset: 1, epsilon, accumulate };
+    all.push(case(&kernel::BATCH_NORM_SUMS, NoConstants, sums));
+    let backward =
+        kernel::BatchNormBackward { steps, batch, features, x_offset: 3, dy_offset: 1, dx_offset: 2, time, epsilon };
+    all.push(case(&kernel::BATCH_NORM_BACKWARD, constants, backward));
+    let update = kernel::BatchNormUpdate { features, momentum: 0.3, unbiased: round as u32 % 2 };
+    all.push(case(&kernel::BATCH_NORM_UPDATE, NoConstants, update));
+}
+
 #[test]
 fn the_cases_reach_every_row_of_the_table() {
     let covered: HashSet<&str> = cases().iter().map(|case| case.kernel.name).collect();
@@ -565,8 +752,13 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         if binding.name == "c" && cell.is_some_and(|cell| cell.states.len() > 1) {
             values.iter_mut().for_each(|value| *value = 0.5 + value.abs());
         }
+        // A number of steps, means, and variances, which are not negative.
+        if binding.name == "moments" {
+            values.iter_mut().for_each(|value| *value = 0.1 + value.abs());
+            values[0] = 5.0;
+        }
         // Lengths of up to five steps, after the two words of a key.
-        if binding.name == "words" {
+        if binding.name.ends_with("words") {
             values.iter_mut().skip(2).for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
         }
         // A class.
@@ -580,6 +772,10 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         // Times, some of which are none.
         if binding.name == "at" {
             values.iter_mut().for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
+        }
+        // Few values, so that many are the largest.
+        if kernel.name == "maximum_backward" {
+            values.iter_mut().for_each(|value| *value = (*value * 2.0).floor());
         }
         // Two numbers to an element.
         if kernel.half_weights && ["r", "rt"].contains(&binding.name) {

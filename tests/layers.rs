@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::stacks::{INPUT, stacks};
+use common::stacks::{INPUT, stacks, unused};
 use common::{Draw, close};
 use ndarray::{Array2, Array3, Axis, s};
 use std::sync::Arc;
@@ -31,17 +31,7 @@ fn stack(layers: Vec<Layer>) -> Vec<Node> {
 /// Columns of gates that a cell does not have: they are 0 and have no gradient.
 fn no_parameter(layers: &[Layer], name: &str, at: usize) -> bool {
     let layer = name.strip_prefix("layer").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
-    let Some((layer, Layer::Lstm(lstm))) = layer.map(|k| (&layers[k], &layers[k])) else { return false };
-    let cell = match layer.kind() {
-        "gru" => Cell::Gru,
-        "rnn" => Cell::Rnn,
-        "min_lstm" => Cell::MinLstm,
-        _ => return false,
-    };
-    let second_bias = name.ends_with(".bias") && !(at / (4 * lstm.hidden())).is_multiple_of(2);
-    let spec = cell.spec();
-    let columns = if name.ends_with(".r") || second_bias { spec.recurrent_gates } else { spec.input_gates };
-    !columns.contains(&(at % 4))
+    layer.is_some_and(|k| unused(&layers[k], name, at))
 }
 
 fn gradients_of(nodes: &[Node], ragged: bool, limit: u64) {

@@ -1,8 +1,9 @@
-//! The naive f64 oracle of recurrent layers against what PyTorch, Keras, ONNX Runtime and the ONNX package computed,
+//! The naive f64 oracles of recurrent layers and of networks against what PyTorch, Keras, ONNX Runtime and the ONNX package computed,
 //! and against itself where a mask must act like something simpler.
 
 mod common;
 
+use common::graph_files::GraphFile;
 use common::oracle::central_differences;
 use common::recurrent_oracle::*;
 use common::{Draw, Fixture, fixture, fixture_names};
@@ -355,6 +356,62 @@ fn backwards_is_the_reverse_direction() {
             for time in 0..length {
                 let at = |time: usize| (row * run.t + time) * h..(row * run.t + time + 1) * h;
                 assert_eq!(visited.output[at(time)], result.output[at(length - 1 - time)]);
+            }
+        }
+    }
+}
+
+/// Names of the files of networks that hold one pass.
+fn passes() -> Vec<String> {
+    let names: Vec<String> =
+        fixture_names("graph_").into_iter().filter(|name| fixture(name).metadata["mode"] == "gradients").collect();
+    assert!(names.len() >= 60, "{}", names.len());
+    names
+}
+
+#[test]
+fn networks_equal_every_reference() {
+    for name in passes() {
+        let file = fixture(&name);
+        let graph = GraphFile::of(&file);
+        let (oracle, outputs) = graph.oracle(&file);
+        let values = oracle.forward(&graph.rows(&file));
+        for (output, &tensor) in graph.outputs.keys().zip(&outputs) {
+            let expected = &file.tensors[&format!("output.{output}")];
+            for (row, expected) in expected.outer_iter().enumerate() {
+                let mut given = values.row(tensor, row).concat();
+                given.resize(expected.len(), 0.0); // past the row's end
+                let expected: Vec<f64> = expected.iter().map(|&value| value as f64).collect();
+                close(&format!("{name} output {output} of row {row}"), &given, &expected, VALUES);
+            }
+        }
+        let (each, total) = graph.losses(&file, &values, &outputs);
+        for (output, loss) in each {
+            close(&format!("{name} loss {output}"), &[loss], &wide(&file, &format!("loss.{output}")), VALUES);
+        }
+        close(&format!("{name} loss"), &[total], &wide(&file, "loss"), VALUES);
+    }
+}
+
+#[test]
+fn differences_of_networks_equal_every_gradient() {
+    for name in passes() {
+        let file = fixture(&name);
+        let graph = GraphFile::of(&file);
+        let (mut oracle, outputs) = graph.oracle(&file);
+        let rows = graph.rows(&file);
+        for (parameter, gradient) in file.under("grad.param.") {
+            let gradient: Vec<f64> = gradient.iter().map(|&value| value as f64).collect();
+            let values = oracle.params[&parameter].clone();
+            let mut loss = |at: usize, by: f64| {
+                oracle.params.get_mut(&parameter).unwrap()[at] = values[at] + by;
+                let (_, total) = graph.losses(&file, &oracle.forward(&rows), &outputs);
+                oracle.params.insert(parameter.clone(), values.clone());
+                total
+            };
+            for at in (0..values.len()).step_by(1 + values.len() / SAMPLE) {
+                let given = (loss(at, 1e-5) - loss(at, -1e-5)) / 2e-5;
+                close(&format!("{name} d{parameter}[{at}]"), &[given], &gradient[at..at + 1], GRADIENTS);
             }
         }
     }

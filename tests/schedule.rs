@@ -254,7 +254,7 @@ fn the_check_finds_wrong_sizes_and_bindings() {
     assert!(without.contains("cell"), "{without}");
     let twice = broken(|plan| {
         let command = plan.commands.iter_mut().find(|command| command.buffers.len() > 1).unwrap();
-        command.buffers[1] = command.buffers[0];
+        *command.buffers.last_mut().unwrap() = command.buffers[0];
     });
     assert!(twice.contains("bound twice"), "{twice}");
 }

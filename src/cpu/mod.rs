@@ -13,7 +13,7 @@ mod team;
 mod workers;
 
 pub use buffer::{Buffer, Shared};
-pub(crate) use product::matmul;
+pub(crate) use product::{batch_matmul, matmul};
 pub(crate) use recurrence::{KeyAndLengths, scan_backward, scan_forward, time};
 pub(crate) use team::WORTH_A_THREAD;
 pub use team::{Team, Threads};
@@ -70,10 +70,18 @@ pub enum Bound<'a, F> {
 }
 
 impl<F> Bound<'_, F> {
-    fn buffer(&self) -> &Buffer<F> {
+    pub(crate) fn buffer(&self) -> &Buffer<F> {
         match self {
             Bound::Read(buffer) => buffer,
             Bound::Write(buffer) => buffer,
+        }
+    }
+
+    /// The same for the time of a call.
+    pub(crate) fn again(&mut self) -> Bound<'_, F> {
+        match self {
+            Bound::Read(buffer) => Bound::Read(buffer),
+            Bound::Write(buffer) => Bound::Write(buffer),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::Args;
 use super::panels::{Axis, COLUMNS, Matrices, Panels, pack, packed_len};
 use super::share::{BufferSlice, deal, share};
 use super::team::WORTH_A_THREAD;
-use crate::kernel::{Call, Matmul};
+use crate::kernel::{BatchMatmul, Call, Matmul};
 use crate::real::Real;
 use crate::simd::{Work, dispatch};
 use pulp::Simd;
@@ -340,4 +340,45 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
         work.push(ProductShare { p: &p, a, b, packed, rows, columns, c, scratch: own });
     }
     team.each(work, dispatch);
+}
+
+/// Twin of `shaders/batch_matmul.wgsl`. The rows of all matrices are divided among the threads.
+pub fn batch_matmul<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: BatchMatmul = call.params();
+    let [batch, m, n, k] = [p.batch, p.m, p.n, p.k].map(|size| size as usize);
+    let team = args.team;
+    let threads = team.threads_for(batch as u64 * m as u64 * n as u64 * k as u64 / WORTH_A_THREAD);
+    let shares: Vec<Range<usize>> = share(batch * m, threads, if batch < threads { ROWS } else { m }).collect();
+    let room = ProductShare::<F>::scratch(&p.product(0), m, n, false);
+    if !args.reserve(room * shares.len()) {
+        return;
+    }
+    let ([a, b], [c], scratch) = args.parts(room * shares.len());
+    let length = shares.first().map_or(1, Range::len);
+    let slice = |row: usize, of_m: usize| BufferSlice {
+        at: (p.c_offset as i64 + row as i64 * p.c_b as i64 + of_m as i64 * p.c_m as i64) as usize,
+        len: n,
+        to: (row * m + of_m) / length,
+        index: (row * m + of_m) % length,
+    };
+    // In the order of addresses, so that they need not be sorted.
+    let slices = if p.c_b < p.c_m {
+        (0..m).flat_map(|of_m| (0..batch).map(move |row| (row, of_m))).map(|(row, of_m)| slice(row, of_m)).collect()
+    } else {
+        (0..batch).flat_map(|row| (0..m).map(move |of_m| (row, of_m))).map(|(row, of_m)| slice(row, of_m)).collect()
+    };
+    let c = deal(c, slices, shares.len());
+    let work = shares.into_iter().zip(c).zip(scratch.chunks_exact_mut(room)).collect();
+    team.each(work, |((share, c), scratch)| {
+        let mut c = c.into_iter();
+        let mut at = share.start;
+        while at < share.end {
+            let (row, first) = (at / m, at % m);
+            let rows = first..m.min(first + share.end - at);
+            at += rows.len();
+            let own = c.by_ref().take(rows.len()).collect();
+            let p = &p.product(row as u32);
+            dispatch(ProductShare { p, a, b, rows, columns: 0..n, packed: None, c: own, scratch });
+        }
+    });
 }

@@ -80,16 +80,25 @@ impl<F: Pick> Machine<F> {
             memory[*k] = Some(guard.bound());
         }
         let team = Team::new(self.threads);
-        let (mut bound, mut weights) = (Vec::new(), Vec::new());
+        let (mut room, mut written, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         let mut scratch = lock(&self.scratch);
         let mut result = Ok(());
         for command in &self.plan.commands[range] {
-            bound.extend(command.buffers.iter().filter_map(|id| memory[id.0].take()));
-            assert_eq!(bound.len(), command.buffers.len(), "a plan's check refuses commands that bind a buffer twice");
+            let kernel = command.call.kernel;
+            let bindings = || command.buffers.iter().zip(kernel.bindings);
+            let is_written = bindings().filter(|(_, binding)| binding.access != Access::Read);
+            written.extend(is_written.filter_map(|(id, _)| Some((id.0, memory[id.0].take()?))));
+            let mut exclusive = written.iter_mut().map(|(_, buffer)| buffer.again());
+            let mut bound = emptied(room);
+            // What a command only reads may be bound more than once.
+            bound.extend(bindings().filter_map(|(id, binding)| match binding.access {
+                Access::Read => memory[id.0].as_ref().map(|buffer| Bound::Read(buffer.buffer())),
+                Access::ReadWrite => exclusive.next(),
+            }));
+            assert_eq!(bound.len(), command.buffers.len(), "a plan's check refuses to bind twice what is written");
             weights.clear();
             weights.extend(command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight));
             let mut lacking = None;
-            let kernel = command.call.kernel;
             F::twin(kernel)(
                 &command.call,
                 &mut Args {
@@ -101,8 +110,9 @@ impl<F: Pick> Machine<F> {
                     team: &team,
                 },
             );
-            for (id, buffer) in command.buffers.iter().zip(bound.drain(..)) {
-                memory[id.0] = Some(buffer);
+            room = emptied(bound);
+            for (id, buffer) in written.drain(..) {
+                memory[id] = Some(buffer);
             }
             if let Some(error) = lacking {
                 result = Err(error);
@@ -127,6 +137,12 @@ impl<F: Pick> Machine<F> {
     pub fn write(&self, (id, at): (BufferId, u64), values: &[F]) {
         write(&self.buffers[id.0])[at as usize..][..values.len()].copy_from_slice(values);
     }
+}
+
+/// The allocation of a list of buffers, for those of another call.
+fn emptied<'a, F>(mut bound: Vec<Bound<'_, F>>) -> Vec<Bound<'a, F>> {
+    bound.clear();
+    bound.into_iter().filter_map(|_| None).collect()
 }
 
 /// A buffer that a run holds.

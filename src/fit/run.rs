@@ -1,14 +1,14 @@
 //! The training loop.
 
+use super::feed::{Batches, Cutting, Epoch, GivenBatch, Source, StepBatches};
 use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
+use super::settings::Metric;
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
-use crate::model::{Data, Evaluate, Inputs, Model, Targets, check_divides, steps_within};
+use crate::model::{Data, Evaluate, Inputs, Model, StepPart, Targets, check_divides};
 use crate::train::Schedule;
-use rand::seq::SliceRandom;
-use rand_pcg::Pcg64;
-use std::ops::Range;
+use crate::wait::MaybeSend;
 use std::time::Instant;
 
 /// Runs the fit.
@@ -17,19 +17,76 @@ pub(crate) async fn fit(model: &mut Model, x: Inputs<'_>, y: Targets<'_>, mut fi
         return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
     }
     check_carried(model, &fit)?;
+    check_accumulate(&fit)?;
     let (lengths, weights) = (fit.lengths.take(), fit.weights.take());
-    let data = model.data("", x.or_lengths(lengths.clone()), Some(y.with_weights(weights)))?;
+    let (x, y) = (x.or_lengths(lengths.clone()), y.with_weights(weights));
+    let data = checked(model, "", x, y, &fit)?;
     if let Some(schedule) = &fit.schedule {
         schedule.validate()?;
     }
-    let fingerprint = Fingerprint::new(model, &fit, &data, lengths.as_deref())?;
-    let (data, validation) = split(model, data, std::mem::take(&mut fit.validation))?;
+    let fingerprint = Fingerprint::new(model, &fit, Some(&data), lengths.as_deref())?;
+    let validation = std::mem::take(&mut fit.validation);
+    let (data, validation) = split(model, data, validation, &fit)?;
     if fit.stateful.is_some() {
         check_divides("x", data.count(), fit.batch_size)?;
         if let Some(validation) = &validation {
             check_divides("validation x", validation.count(), fit.batch_size)?;
         }
     }
+    let window = fit.truncated.unwrap_or(usize::MAX).min(data.longest());
+    let steps = window.saturating_mul(fit.batch_size.min(data.count()));
+    model.set_weighted(data.is_weighted())?;
+    run(model, Source::Arrays(data), validation, steps, fingerprint, fit).await
+}
+
+/// Runs a fit on batches that iterators give, one an epoch.
+pub(crate) async fn fit_batches<I>(
+    model: &mut Model,
+    mut make: impl FnMut(usize) -> I + MaybeSend,
+    mut fit: Fit<'_>,
+) -> Result<History>
+where
+    I: Iterator<Item = GivenBatch> + MaybeSend + 'static,
+{
+    check_carried(model, &fit)?;
+    check_accumulate(&fit)?;
+    let refused = [
+        (fit.truncated.is_some(), "truncated"),
+        (fit.lengths.is_some(), "lengths"),
+        (fit.weights.is_some(), "sample_weights or step_weights"),
+        (matches!(fit.validation, Validation::Split(_)), "validation_split"),
+    ];
+    if let Some((_, name)) = refused.iter().find(|(given, _)| *given) {
+        return Err(Error::Config(format!(
+            "Fit::{name} is for arrays; batches of an iterator bring lengths and weights of their own, and are validated on \
+             validation_data"
+        )));
+    }
+    if let Some(schedule) = &fit.schedule {
+        schedule.validate()?;
+    }
+    let fingerprint = Fingerprint::new(model, &fit, None, None)?;
+    let validation = match std::mem::take(&mut fit.validation) {
+        Validation::Data(x, y) => Some(checked(model, "validation ", x, y, &fit)?),
+        Validation::None | Validation::Split(_) => None,
+    };
+    if let (Some(_), Some(validation)) = (fit.stateful, &validation) {
+        check_divides("validation x", validation.count(), fit.batch_size)?;
+    }
+    let ahead = fit.batches_ahead;
+    let source = Source::Batches(Box::new(move |epoch| Batches::new(make(epoch), ahead)));
+    run(model, source, validation, fit.batch_size, fingerprint, fit).await
+}
+
+/// Runs a fit on checked data; `steps` are those of a batch, all sequences together.
+async fn run(
+    model: &mut Model,
+    mut source: Source<'_, '_, '_>,
+    validation: Option<Data<'static, 'static>>,
+    steps: usize,
+    fingerprint: Fingerprint,
+    fit: Fit<'_>,
+) -> Result<History> {
     let mut progress = Progress::begin(model, &fit, fingerprint)?;
 
     let before = (model.progress()?.clone(), model.learning_rate()?);
@@ -38,16 +95,14 @@ pub(crate) async fn fit(model: &mut Model, x: Inputs<'_>, y: Targets<'_>, mut fi
     if let Some(schedule) = progress.schedule.as_mut().filter(|_| !goes_on) {
         model.set_learning_rate(schedule.begin(before.1))?;
     }
-    model.set_weighted(data.is_weighted())?;
     model.set_seed(fit.seed)?;
     let saved = std::mem::take(&mut progress.callbacks);
     let schedule = progress.schedule.clone();
     *model.progress_mut()? = progress;
-    let window = fit.truncated.unwrap_or(usize::MAX).min(data.longest());
-    model.pace()?.resize(window.saturating_mul(fit.batch_size.min(data.count())));
+    model.set_accumulate(fit.accumulate > 1)?;
+    model.pace()?.resize(steps.saturating_mul(fit.accumulate));
     let mut run = Run {
         fit,
-        data,
         validation,
         boundary: schedule.clone(),
         schedule,
@@ -55,9 +110,10 @@ pub(crate) async fn fit(model: &mut Model, x: Inputs<'_>, y: Targets<'_>, mut fi
         start: Instant::now(),
         history: History::default(),
         last: None,
+        steps: 0,
     };
     let outcome = match run.begin(model, &saved) {
-        Ok(Flow::Continue) => run.epochs(model).await,
+        Ok(Flow::Continue) => run.epochs(model, &mut source).await,
         Ok(Flow::Stop) => Ok(Some(Stopped::Callback)),
         // No step was taken: the run that was in the model can still be resumed.
         Err(error) => put_back(model, before).and(Err(error)),
@@ -72,9 +128,8 @@ fn put_back(model: &mut Model, (progress, rate): (Progress, f64)) -> Result<()> 
 }
 
 /// A fit that runs.
-struct Run<'x, 'y, 'f> {
+struct Run<'f> {
     fit: Fit<'f>,
-    data: Data<'x, 'y>,
     validation: Option<Data<'static, 'static>>,
     schedule: Option<Schedule>,
     /// The schedule as it was at the last end of an epoch.
@@ -85,9 +140,11 @@ struct Run<'x, 'y, 'f> {
     history: History,
     /// Epoch, step and loss of the last step that was looked at.
     last: Option<(usize, usize, f32)>,
+    /// Steps of an epoch; 0 while they are not known.
+    steps: usize,
 }
 
-impl Run<'_, '_, '_> {
+impl Run<'_> {
     /// Gives callbacks their saved states back and tells them that the fit begins.
     fn begin(&mut self, model: &mut Model, saved: &[CallbackState]) -> Result<Flow> {
         let mut left: Vec<&CallbackState> = saved.iter().collect();
@@ -117,10 +174,9 @@ impl Run<'_, '_, '_> {
         Ok(())
     }
 
-    async fn epochs(&mut self, model: &mut Model) -> Result<Option<Stopped>> {
-        let mut order: Vec<usize> = (0..self.data.count()).collect();
+    async fn epochs(&mut self, model: &mut Model, source: &mut Source<'_, '_, '_>) -> Result<Option<Stopped>> {
         for epoch in model.progress()?.epoch + 1..=self.fit.epochs {
-            if self.epoch(model, epoch, &mut order).await? == Flow::Stop {
+            if self.epoch(model, epoch, source).await? == Flow::Stop {
                 return Ok(Some(Stopped::Callback));
             }
         }
@@ -128,21 +184,12 @@ impl Run<'_, '_, '_> {
     }
 
     /// An epoch, or the rest of one.
-    async fn epoch(&mut self, model: &mut Model, epoch: usize, order: &mut [usize]) -> Result<Flow> {
-        if self.fit.shuffle {
-            // Each epoch's order depends on the seed and the epoch alone.
-            order.sort_unstable();
-            order.shuffle(&mut Pcg64::new(self.fit.seed as u128, epoch as u128));
-        }
-        let batches = batches(order, &self.fit, &self.data);
-        let mut partial = match model.progress()?.partial.clone() {
-            Some(partial) if partial.step > batches.len() => {
-                return Err(Error::Config(format!(
-                    "the run to resume has done {} steps of epoch {epoch}, which has {}",
-                    partial.step,
-                    batches.len()
-                )));
-            }
+    async fn epoch(&mut self, model: &mut Model, epoch: usize, source: &mut Source<'_, '_, '_>) -> Result<Flow> {
+        let saved = model.progress()?.partial.clone();
+        let done = saved.as_ref().map_or(0, |partial| partial.step);
+        let mut batches = source.epoch(model, Cutting::of(&self.fit), epoch, done).await?;
+        self.steps = batches.len().unwrap_or(self.steps);
+        let mut partial = match saved {
             Some(partial) => partial,
             None => {
                 if self.fit.stateful == Some(Reset::EachEpoch) {
@@ -151,17 +198,20 @@ impl Run<'_, '_, '_> {
                 PartialEpoch { learning_rate: model.learning_rate()?, ..PartialEpoch::default() }
             }
         };
-        let flow = self.steps(model, epoch, &batches, &mut partial).await?;
-        if flow == Flow::Stop && partial.step < batches.len() {
+        let (flow, ended) = self.steps(model, epoch, &mut batches, &mut partial).await?;
+        if flow == Flow::Stop && !ended {
             return Ok(Flow::Stop);
         }
+        self.steps = partial.step;
 
         let loss = partial.loss();
         let validation_loss = self.validate(model).await?;
+        drop(batches);
+        let metrics = self.metrics(model, source).await?;
         if let Some(loss) = validation_loss.filter(|loss| !loss.is_finite())
             && !model.weights_are_finite().await?
         {
-            return Err(Error::Diverged { epoch, step: batches.len(), loss });
+            return Err(Error::Diverged { epoch, step: self.steps, loss });
         }
         self.history.loss.push(loss);
         self.history.validation_loss.extend(validation_loss);
@@ -169,12 +219,16 @@ impl Run<'_, '_, '_> {
         let event = EpochEvent {
             epoch,
             epochs: self.fit.epochs,
-            steps: batches.len(),
+            steps: self.steps,
             loss,
             validation_loss,
+            metrics,
             learning_rate: partial.learning_rate,
             seconds: self.start.elapsed().as_secs_f64(),
         };
+        for (name, score) in &event.metrics {
+            self.history.metrics.entry(name.clone()).or_default().push(*score);
+        }
         if let Some(schedule) = self.schedule.as_mut().filter(|schedule| !schedule.is_per_step()) {
             advance(schedule, model, event.watched() as f64)?;
         }
@@ -184,62 +238,67 @@ impl Run<'_, '_, '_> {
         self.tell(model, flow, epoch == self.fit.epochs, |callback, model| callback.on_epoch(&event, model))
     }
 
-    /// The steps of an epoch that are left. Losses are read after each few of them, which changes no bit of what is computed.
+    /// The steps of an epoch that are left; true if it came to its end. Losses are read after each few of them, which changes no bit
+    /// of what is computed.
     async fn steps(
         &mut self,
         model: &mut Model,
         epoch: usize,
-        batches: &[StepBatch<'_>],
+        batches: &mut Epoch<'_, '_, '_>,
         partial: &mut PartialEpoch,
-    ) -> Result<Flow> {
-        let steps = batches.len();
+    ) -> Result<(Flow, bool)> {
         let mut intervals: Vec<usize> = self.fit.callbacks.iter().map(|callback| callback.interval().max(1)).collect();
         intervals.push(MOST_STEPS);
-        let (mut queued, mut looked, mut waited) = (0, Instant::now(), Instant::now());
-        for step in partial.step + 1..=steps {
+        // Sequences of the steps whose losses are not read yet.
+        let mut queued: Vec<f64> = Vec::new();
+        let (mut looked, mut waited) = (Instant::now(), Instant::now());
+        let mut step = partial.step;
+        while let Some(mut batch) = batches.step(model, self.fit.accumulate).await? {
+            step += 1;
             partial.learning_rate = model.learning_rate()?;
-            self.step(model, &batches[step - 1], queued).await?;
-            queued += 1;
-            let due = step == steps || intervals.iter().any(|&interval| step.is_multiple_of(interval));
-            if !due && queued < model.pace()?.stride() && looked.elapsed() < LOOK {
+            self.step(model, &mut batch, queued.len()).await?;
+            queued.push(batch.sequences);
+            let due = batch.last || intervals.iter().any(|&interval| step.is_multiple_of(interval));
+            if !due && queued.len() < model.pace()?.stride() && looked.elapsed() < LOOK {
                 continue;
             }
-            let losses = model.step_losses(queued).await?;
-            model.pace()?.measured(queued, waited.elapsed());
-            for (batch, (step, loss)) in batches[step - queued..step].iter().zip((step - queued + 1..).zip(losses)) {
+            let losses = model.step_losses(queued.len()).await?;
+            model.pace()?.measured(queued.len(), waited.elapsed());
+            let first = step - queued.len() + 1;
+            for (sequences, (step, loss)) in queued.drain(..).zip((first..).zip(losses)) {
                 if !loss.is_finite() {
                     return Err(Error::Diverged { epoch, step, loss });
                 }
-                partial.sum += loss as f64 * batch.sequences;
-                partial.seen += batch.sequences;
+                partial.sum += loss as f64 * sequences;
+                partial.seen += sequences;
                 self.last = Some((epoch, step, loss));
                 self.history.steps += 1;
             }
-            (queued, partial.step) = (0, step);
+            partial.step = step;
             if due || looked.elapsed() >= LOOK {
-                if self.look(model, epoch, steps, partial)? == Flow::Stop {
-                    return Ok(Flow::Stop);
+                if self.look(model, epoch, partial, batch.last)? == Flow::Stop {
+                    return Ok((Flow::Stop, batch.last));
                 }
                 looked = Instant::now();
             }
             waited = Instant::now();
         }
-        Ok(Flow::Continue)
+        Ok((Flow::Continue, true))
     }
 
     /// Tells callbacks of the steps that are done.
-    fn look(&mut self, model: &mut Model, epoch: usize, steps: usize, partial: &PartialEpoch) -> Result<Flow> {
+    fn look(&mut self, model: &mut Model, epoch: usize, partial: &PartialEpoch, last: bool) -> Result<Flow> {
         let progress = model.progress_mut()?;
         (progress.partial, progress.schedule) = (Some(partial.clone()), self.schedule.clone());
         let event = StepEvent {
             epoch,
             epochs: self.fit.epochs,
             step: partial.step,
-            steps,
+            steps: if last { partial.step } else { self.steps },
             loss: partial.loss(),
             learning_rate: partial.learning_rate,
         };
-        if partial.step < steps {
+        if !last {
             return self.tell(model, Flow::Continue, false, |callback, model| callback.on_steps(&event, model));
         }
         // The end of the epoch is still to come, and files are saved then.
@@ -277,18 +336,31 @@ impl Run<'_, '_, '_> {
     }
 
     /// Takes an optimiser step; its loss goes to a place in the device's log.
-    async fn step(
-        &mut self,
-        model: &mut Model,
-        StepBatch { rows, steps, .. }: &StepBatch<'_>,
-        slot: usize,
-    ) -> Result<()> {
+    async fn step(&mut self, model: &mut Model, step: &mut StepBatches, slot: usize) -> Result<()> {
         let carries = self.fit.truncated.is_some() || self.fit.stateful.is_some();
-        if carries && self.fit.stateful.is_none() && steps.start == 0 {
-            model.reset_states()?;
+        let count = step.batches.len();
+        if self.fit.accumulate > 1 {
+            let group = model.counted(step.batches.iter().map(|batch| &batch.data))?;
+            step.batches.iter_mut().for_each(|batch| batch.data.group = Some(group.clone()));
         }
-        let batch = self.data.select(rows, steps)?;
-        model.train_step(&batch, carries, slot).await?;
+        let mut sum = 0.0;
+        for (index, batch) in step.batches.iter().enumerate() {
+            if carries && self.fit.stateful.is_none() && batch.begins {
+                model.reset_states()?;
+            }
+            let (data, part) = (&batch.data, StepPart { index, count });
+            let Some(loss) = &mut self.fit.loss else {
+                model.train_step(data, carries, part, slot).await?;
+                continue;
+            };
+            let share = (batch.sequences / step.sequences) as f32;
+            let own = model.own_step(data, carries, part, share, |outputs| loss(outputs, &data.own)).await?;
+            sum += share * own;
+            if part.is_last() || !own.is_finite() {
+                model.log_loss(slot, sum)?;
+                break;
+            }
+        }
         match self.schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
             Some(schedule) => advance(schedule, model, f64::NAN),
             None => Ok(()),
@@ -302,8 +374,28 @@ impl Run<'_, '_, '_> {
             Some(_) => Evaluate::new().batch_size(self.fit.batch_size).stateful(true),
             None => Evaluate::new(),
         };
-        let loss = model.evaluate_data(data, options).await?;
-        Ok(Some(loss))
+        let Some(own) = &mut self.fit.loss else { return Ok(Some(model.evaluate_data(data, options).await?)) };
+        let mut sum = 0.0;
+        for first in (0..data.count()).step_by(self.fit.batch_size.max(1)) {
+            let part = data.rows(first..(first + self.fit.batch_size.max(1)).min(data.count()));
+            let outputs = model.named_outputs(&part).await?;
+            sum += own(&outputs, &part.own)?.0 as f64 * part.count() as f64;
+        }
+        Ok(Some((sum / data.count() as f64) as f32))
+    }
+
+    /// Scores of the epoch.
+    async fn metrics(&mut self, model: &Model, source: &Source<'_, '_, '_>) -> Result<Vec<(String, f64)>> {
+        if self.fit.metrics.is_empty() {
+            return Ok(Vec::new());
+        }
+        match (&self.validation, source) {
+            (Some(data), _) => scores(&mut self.fit.metrics, model, data).await,
+            (None, Source::Arrays(data)) => scores(&mut self.fit.metrics, model, data).await,
+            (None, Source::Batches(_)) => Err(Error::Config(
+                "metrics are of all predictions, which batches of an iterator do not give together; set validation_data".into(),
+            )),
+        }
     }
 
     /// Ends the fit, whatever became of it: the first error counts, and every callback hears of the end.
@@ -361,34 +453,31 @@ impl Run<'_, '_, '_> {
     }
 }
 
-/// Data of an optimiser step: a batch, or a window of one.
-struct StepBatch<'a> {
-    /// The sequences.
-    rows: &'a [usize],
-    /// Their steps.
-    steps: Range<usize>,
-    /// Weight in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
-    sequences: f64,
-}
-
-/// The batches of an epoch, in their order.
-fn batches<'a>(order: &'a [usize], fit: &Fit<'_>, data: &Data<'_, '_>) -> Vec<StepBatch<'a>> {
-    let all_steps = data.longest();
-    let lengths = data.inputs.iter().find_map(|input| input.lengths.as_ref());
-    let window = fit.truncated.unwrap_or(all_steps).min(all_steps);
-    let length = |&n: &usize| lengths.map_or(all_steps, |lengths| lengths[n]);
-    let batches = order.chunks(fit.batch_size);
-    let windows = batches.flat_map(|rows| {
-        let longest = rows.iter().map(length).max().unwrap_or(0).max(1);
-        let there = move |steps: &Range<usize>| rows.iter().map(|n| steps_within(length(n), steps)).sum::<usize>();
-        let all = there(&(0..all_steps)).max(1) as f64;
-        (0..longest).step_by(window).map(move |first| {
-            let steps = first..(first + window).min(all_steps);
-            let share = if window < all_steps { there(&steps) as f64 / all } else { 1.0 };
-            StepBatch { rows, steps, sequences: rows.len() as f64 * share }
-        })
-    });
-    windows.collect()
+/// Scores of all predictions for data.
+async fn scores(metrics: &mut [Metric<'_>], model: &Model, data: &Data<'_, '_>) -> Result<Vec<(String, f64)>> {
+    let outputs = model.named_outputs(data).await?;
+    let targets = model.named_targets(data);
+    let mut all: Vec<(String, f64)> = Vec::new();
+    for Metric { output, name, function } in metrics {
+        if ["loss", "validation_loss"].contains(&name.as_str()) || all.iter().any(|(other, _)| other == name) {
+            return Err(Error::Config(format!("there are two scores called \"{name}\"; name each metric differently")));
+        }
+        let target = match output {
+            Some(output) => targets.iter().find(|(other, _)| other == output),
+            None => targets.first(),
+        };
+        let Some((prediction, target)) = target.and_then(|(output, target)| Some((outputs.get(output)?, target)))
+        else {
+            let known: Vec<&str> = targets.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(Error::Config(format!(
+                "metric \"{name}\" is of output \"{}\", which has no target; those with one: {}",
+                output.as_deref().unwrap_or("y"),
+                if known.is_empty() { "none".into() } else { known.join(", ") }
+            )));
+        };
+        all.push((name.clone(), function(prediction.view(), target.view())?));
+    }
+    Ok(all)
 }
 
 /// Refuses to carry states where that has no meaning.
@@ -420,6 +509,26 @@ fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
     if fit.truncated.is_some() || fit.stateful.is_some() { model.check_carried() } else { Ok(()) }
 }
 
+/// Data of a fit, with targets for its loss.
+fn checked<'x, 'y>(model: &Model, prefix: &str, x: Inputs<'x>, y: Targets<'y>, fit: &Fit<'_>) -> Result<Data<'x, 'y>> {
+    if fit.loss.is_some() { model.own_data(prefix, x, y) } else { model.data(prefix, x, Some(y)) }
+}
+
+/// Refuses steps of no batch, and windows of targets that only the caller's loss understands.
+fn check_accumulate(fit: &Fit<'_>) -> Result<()> {
+    if fit.accumulate == 0 {
+        return Err(Error::Config("accumulate was given 0 batches; a step needs at least 1".into()));
+    }
+    if fit.loss.is_some() && fit.truncated.is_some() {
+        return Err(Error::Config(
+            "truncated cuts targets into windows, but those of a loss of one's own may have any shape; cut the sequences and use \
+             stateful"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Sets the learning rate of the next step.
 fn advance(schedule: &mut Schedule, model: &mut Model, watched: f64) -> Result<()> {
     match schedule.advance(watched) {
@@ -433,11 +542,12 @@ fn split<'x, 'y>(
     model: &Model,
     data: Data<'x, 'y>,
     validation: Validation,
+    fit: &Fit<'_>,
 ) -> Result<(Data<'x, 'y>, Option<Data<'static, 'static>>)> {
     match validation {
         Validation::None => Ok((data, None)),
         Validation::Data(x, y) => {
-            let held = model.data("validation ", x, Some(y))?;
+            let held = checked(model, "validation ", x, y, fit)?;
             Ok((data, Some(held)))
         }
         Validation::Split(share) => {

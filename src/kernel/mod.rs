@@ -13,15 +13,20 @@
 //! }
 //! ```
 
+mod additive;
+mod batch_norm;
+mod batch_product;
 mod call;
 mod carries;
 mod declare;
 mod dense;
 mod dropout;
+mod elementwise;
 mod embed;
 mod half;
 mod head_product;
 mod loss;
+mod masked_softmax;
 mod memory;
 mod merge;
 mod norm;
@@ -35,18 +40,35 @@ mod region;
 mod regularisation;
 mod reset;
 mod scan;
+mod shift;
 mod softmax;
+mod window_pool;
 
 pub(crate) use self::half::widened;
 pub use self::half::{HALF, Half};
+pub use additive::{
+    ADDITIVE_SCORES, ADDITIVE_SCORES_BACKWARD, AdditiveScores, AdditiveScoresBackward, AdditiveScoresBackwardConstants,
+};
+pub use batch_norm::{
+    BATCH_MOMENTS, BATCH_NORM_BACKWARD, BATCH_NORM_FORWARD, BATCH_NORM_SUMS, BATCH_NORM_UPDATE, BatchMoments,
+    BatchMomentsConstants, BatchNormBackward, BatchNormConstants, BatchNormForward, BatchNormSums, BatchNormUpdate,
+};
+pub use batch_product::{BATCH_MATMUL, BatchMatmul};
 pub use call::Call;
 pub use carries::Carries;
 pub use declare::{Constant, Constants, NoConstants, Params};
 pub use dense::{DENSE_BACKWARD, DENSE_FORWARD, DenseBackward, DenseConstants, DenseForward};
 pub use dropout::{DROPOUT, Dropout};
+pub use elementwise::{
+    ELEMENTWISE, Elementwise, ElementwiseConstants, ElementwiseKind, MAXIMUM_BACKWARD, MaximumBackward,
+};
 pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
 pub use head_product::{HEAD_PRODUCT, HeadProduct};
 pub use loss::{LOSS, Loss, LossConstants, LossKind};
+pub use masked_softmax::{
+    MASKED_SOFTMAX_BACKWARD, MASKED_SOFTMAX_FORWARD, MaskedSoftmaxBackward, MaskedSoftmaxConstants,
+    MaskedSoftmaxForward,
+};
 pub use memory::{COPY, FILL, Fill, StridedCopy};
 pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward, MergeKind};
 pub use norm::{NORM_BACKWARD, NORM_FORWARD, NormBackward, NormBackwardConstants, NormForward, NormForwardConstants};
@@ -67,7 +89,12 @@ pub use scan::{
     SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, ScanBackward, ScanBackwardConstants,
     ScanForward, ScanForwardConstants,
 };
+pub use shift::{RowShift, SHIFT, Shift, ShiftConstants, ShiftLimit, same_padding};
 pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
+pub use window_pool::{
+    WINDOW_POOL_BACKWARD, WINDOW_POOL_FORWARD, WindowPoolBackward, WindowPoolConstants, WindowPoolForward,
+    WindowPoolKind,
+};
 
 use crate::cell::CellSpec;
 use crate::cpu::Args;
@@ -181,6 +208,7 @@ fn split_axis(n: u32, split: u32) -> (u32, u32) {
 pub static KERNELS: &[&Kernel] = &[
     &MATMUL,
     &MATMUL_REGISTERS,
+    &BATCH_MATMUL,
     &SCAN_FORWARD,
     &SCAN_BACKWARD,
     &SCAN_FORWARD_HALF,
@@ -191,10 +219,18 @@ pub static KERNELS: &[&Kernel] = &[
     &TRIM,
     &POOL_FORWARD,
     &POOL_BACKWARD,
+    &WINDOW_POOL_FORWARD,
+    &WINDOW_POOL_BACKWARD,
+    &SHIFT,
     &MERGE_FORWARD,
     &MERGE_BACKWARD,
     &NORM_FORWARD,
     &NORM_BACKWARD,
+    &BATCH_MOMENTS,
+    &BATCH_NORM_FORWARD,
+    &BATCH_NORM_SUMS,
+    &BATCH_NORM_BACKWARD,
+    &BATCH_NORM_UPDATE,
     &NORM_STATE_FORWARD,
     &NORM_STATE_BACKWARD,
     &RESET_FORWARD,
@@ -208,6 +244,12 @@ pub static KERNELS: &[&Kernel] = &[
     &DENSE_BACKWARD,
     &SOFTMAX_FORWARD,
     &SOFTMAX_BACKWARD,
+    &MASKED_SOFTMAX_FORWARD,
+    &MASKED_SOFTMAX_BACKWARD,
+    &ADDITIVE_SCORES,
+    &ADDITIVE_SCORES_BACKWARD,
+    &ELEMENTWISE,
+    &MAXIMUM_BACKWARD,
     &COLUMN_SUM,
     &LOSS,
     &REDUCE,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Masks padded steps: those whose features all equal one value, as in
 /// [Keras's Masking](https://keras.io/api/layers/core_layers/masking/). Each sequence then ends before its first padded step, as if
 /// its length had been given to [`Fit::lengths`](crate::Fit::lengths) or
-/// [`Model::predict_ragged`](crate::Model::predict_ragged); lengths that are also given must agree. Later layers get padded steps
+/// [`Inputs::lengths`](crate::Inputs::lengths); lengths that are also given must agree. Later layers get padded steps
 /// as zeros. Only as the first layer of a model.
 ///
 /// In padded steps the outputs of recurrent layers are 0, or repeat the last output as in Keras

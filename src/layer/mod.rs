@@ -3,6 +3,12 @@
 
 mod activation;
 mod add;
+mod attention;
+mod attention_pool;
+mod average;
+mod batch_norm;
+mod concat;
+mod conv;
 mod dense;
 mod dropout;
 mod embedding;
@@ -11,18 +17,33 @@ mod ind_rnn;
 mod init;
 mod lstm;
 mod masking;
+mod maximum;
 mod merge;
 mod min_lstm;
+mod multiply;
 mod newtype;
 mod norm;
 mod operator;
+mod padding;
 mod pool;
 mod recurrent;
+mod repeat;
 mod rnn;
 mod s_lstm;
+mod several;
+mod shift;
+mod taps;
 mod tensor;
+mod window_pool;
+mod zero_pad;
 
 pub use add::Add;
+pub use attention::{Attention, AttentionScore};
+pub use attention_pool::AttentionPool;
+pub use average::Average;
+pub use batch_norm::BatchNorm;
+pub use concat::Concat;
+pub use conv::Conv1d;
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
@@ -33,13 +54,19 @@ pub use init::Init;
 pub(crate) use lstm::Options;
 pub use lstm::{Bias, Lstm, Merge};
 pub use masking::Masking;
+pub use maximum::Maximum;
 pub use min_lstm::MinLstm;
+pub use multiply::Multiply;
 pub use norm::LayerNorm;
 pub(crate) use operator::{Inputs, Operator, Output, Place, Site, StateGradients, StateSlot, Time, Trace, Upstream};
+pub use padding::Padding;
 pub use pool::Pool;
+pub use repeat::Repeat;
 pub use rnn::Rnn;
 pub use s_lstm::SLstm;
 pub(crate) use tensor::{DeviceTensor, HostTensor, Initial, Parameter, Vectors};
+pub use window_pool::WindowPool;
+pub use zero_pad::ZeroPad;
 
 use crate::activation::Activation;
 use serde::{Deserialize, Serialize};
@@ -100,6 +127,28 @@ layers! {
         Activation,
         /// The sum of several inputs.
         Add,
+        /// The mean of several inputs.
+        Average,
+        /// The product of several inputs.
+        Multiply,
+        /// The maximum of several inputs.
+        Maximum,
+        /// Several inputs side by side.
+        Concat,
+        /// A vector, repeated over time.
+        Repeat,
+        /// Attention of queries to values.
+        Attention,
+        /// One vector of a sequence, by learnt weights of its steps.
+        AttentionPool,
+        /// A convolution along time.
+        Conv1d,
+        /// Pooling of windows of time.
+        WindowPool,
+        /// Zeros before and after a sequence.
+        ZeroPad,
+        /// Batch normalisation.
+        BatchNorm,
     }
 }
 

@@ -57,6 +57,11 @@ pub(crate) trait Operator {
         None
     }
 
+    /// The reason why training needs the whole sequence, if nothing else does.
+    fn trains_on_whole_sequence(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The value of all features of a padded step, if the layer masks padding.
     fn padding(&self) -> Option<f32> {
         None
@@ -83,7 +88,7 @@ pub(crate) trait Operator {
     }
 
     /// Its states, which steps carry from one to the next.
-    fn states(&self) -> Vec<StateSlot> {
+    fn states(&self, _inputs: &[usize]) -> Vec<StateSlot> {
         Vec::new()
     }
 
@@ -130,6 +135,8 @@ pub(crate) struct Site {
     pub batch: u32,
     /// T of the first input; 1 for a vector.
     pub steps: u32,
+    /// T of each input.
+    pub input_steps: Vec<u32>,
     /// Time axis of each input, which has the lengths of its sequences; see [`Builder::words_of`].
     pub axes: Vec<usize>,
     /// True if each sequence has a length of its own.
@@ -146,8 +153,9 @@ impl Site {
 
     /// The smallest site of a layer, for checks of its settings.
     pub fn smallest(name: &str, inputs: &[usize]) -> Site {
-        let axes = vec![0; inputs.len()];
-        Site { name: name.into(), inputs: inputs.to_vec(), batch: 1, steps: 1, axes, ragged: false, train: false }
+        let (axes, input_steps) = (vec![0; inputs.len()], vec![1; inputs.len()]);
+        let name = name.into();
+        Site { name, inputs: inputs.to_vec(), batch: 1, steps: 1, input_steps, axes, ragged: false, train: false }
     }
 
     /// Elements of a step with `features` features, with the name of the tensor.
@@ -157,12 +165,12 @@ impl Site {
     }
 }
 
-/// States of a recurrent layer, [planes, D, B, width] in each layer of the stack.
+/// States of a layer, [planes, D, B, width] in each layer of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateSlot {
     /// Layer of the stack.
     pub layer: usize,
-    /// The field's name: h for the hidden state, c for those beside it.
+    /// The field's name: h for the hidden state, c for those beside it, tail for the last steps of a convolution's input.
     pub name: &'static str,
     /// States of a unit.
     pub planes: usize,
@@ -245,4 +253,6 @@ pub(crate) struct StateGradients {
     pub finals: Vec<BufferId>,
     /// Written.
     pub initials: Vec<BufferId>,
+    /// True if the gradient of an output that is the last state already has that of the state, as between segments of time.
+    pub in_output: bool,
 }

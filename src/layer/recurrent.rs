@@ -66,7 +66,7 @@ impl Operator for Lstm {
         self.layers
     }
 
-    fn states(&self) -> Vec<StateSlot> {
+    fn states(&self, _: &[usize]) -> Vec<StateSlot> {
         let directions = self.directions();
         (0..self.layers)
             .flat_map(|layer| {
@@ -257,19 +257,25 @@ impl Trace for RecurrentTrace {
     fn backward(&self, plan: &mut Builder, site: &Site, upstream: Upstream) -> Result<Vec<Sequence>> {
         let Upstream { dy, weights, gradients, states, wants_dx } = upstream;
         let dy = unmerge(plan, &site.name, self.layer.options.merge, &self.apart, dy, site.batch)?;
-        let dy = match self.layer.return_sequences {
+        if let (false, Some(StateGradients { finals, in_output: false, .. })) = (self.layer.return_sequences, states) {
+            // The output is the last hidden state of the topmost layer.
+            if let [.., h, _] = finals[..] {
+                self.sizes.add_last(plan, h, &dy);
+            }
+        }
+        let upstream = match self.layer.return_sequences {
             true => recurrence::Upstream::Whole(dy),
             false => recurrence::Upstream::Last(dy),
         };
         let pairs = |places: &[BufferId]| places.as_chunks().0.iter().map(|&[h, c]| (h, c)).collect();
-        let states = states.map(|StateGradients { finals, initials }| recurrence::StateGradients {
+        let states = states.map(|StateGradients { finals, initials, .. }| recurrence::StateGradients {
             finals: pairs(finals),
             initials: pairs(initials),
         });
         let (weights, gradients) = (self.layer.stack_weights(weights)?, self.layer.stack_weights(gradients)?);
         let (traces, states) = (&self.layers, states.as_ref());
         let stack = Backward { weights: &weights, gradients: &gradients, traces, states, wants_dx };
-        let dx = backward::lstm(plan, &self.sizes, &stack, dy)?;
+        let dx = backward::lstm(plan, &self.sizes, &stack, upstream)?;
         Ok(dx.into_iter().collect())
     }
 

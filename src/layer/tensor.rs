@@ -54,6 +54,8 @@ pub(crate) enum Layout {
     Gates(&'static [usize]),
     /// The same for each of several heads of `units` units: a head's rows are columns from those of its first unit on.
     Heads { gates: &'static [usize], units: usize, heads: usize },
+    /// A convolution's [O, I, taps] on the host, [taps, O, I] on the device.
+    Taps,
 }
 
 /// Distribution of a parameter's initial values.
@@ -91,7 +93,7 @@ impl Parameter {
     /// Number of elements on the device, including unused columns.
     fn device_len(&self) -> usize {
         match self.layout {
-            Layout::Plain => self.len(),
+            Layout::Plain | Layout::Taps => self.len(),
             // A cell without a recurrent product has no gates here.
             Layout::Gates(gates) | Layout::Heads { gates, .. } => self.len() / gates.len().max(1) * GATES,
         }
@@ -101,6 +103,10 @@ impl Parameter {
     fn position(&self, index: usize) -> usize {
         match self.layout {
             Layout::Plain => index,
+            Layout::Taps => {
+                let taps = self.shape[2];
+                index % taps * (self.len() / taps) + index / taps
+            }
             Layout::Gates(of) => {
                 let columns = self.shape.get(1).copied().unwrap_or(1);
                 let hidden = self.shape[0] / of.len();
@@ -186,7 +192,7 @@ impl DeviceTensor {
         let (matrices, length) = (self.parameters.len() as u32, first.shape[1] as u32);
         let rows = self.len as u32 / matrices / length;
         Some(match first.layout {
-            Layout::Plain => Vectors { matrices, rows, length, row_stride: length, stride: 1 },
+            Layout::Plain | Layout::Taps => Vectors { matrices, rows, length, row_stride: length, stride: 1 },
             Layout::Gates(_) | Layout::Heads { .. } => Vectors { matrices, rows, length, row_stride: 1, stride: rows },
         })
     }

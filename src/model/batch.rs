@@ -46,7 +46,7 @@ impl Data<'_, '_> {
 
 impl Model {
     /// Rows of each output that count in several batches.
-    pub(crate) fn counted(&self, batches: &[Data<'_, '_>]) -> Result<Vec<usize>> {
+    pub(crate) fn counted<'d>(&self, batches: impl Iterator<Item = &'d Data<'static, 'static>>) -> Result<Vec<usize>> {
         let mut all = vec![0; self.graph.outputs.len()];
         for data in batches {
             let steps = self.graph.steps(&data.steps())?;

@@ -6,8 +6,9 @@ use crate::memory;
 use crate::network::{CHAIN, Graph, GraphInput, GraphOutput};
 use crate::train::Loss;
 use crate::transfer::{finite, not_empty};
-use ndarray::{Array, Array2, ArrayView, ArrayView2, Axis, CowArray, Dimension, Ix3, IxDyn, s};
+use ndarray::{Array, Array2, ArrayD, ArrayView, ArrayView2, Axis, CowArray, Dimension, Ix3, IxDyn, s};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Inputs of a model. An array [N, T, I] is the only input of a model that has one; others are given by name.
@@ -207,6 +208,8 @@ pub(crate) struct Data<'x, 'y> {
     pub targets: Vec<Option<TargetData<'y>>>,
     /// Rows of each output that count in all batches of an optimiser step, if it has several.
     pub group: Option<Vec<usize>>,
+    /// Targets of a loss of the caller's own, by name.
+    pub own: BTreeMap<String, ArrayD<f32>>,
 }
 
 /// An input.
@@ -261,7 +264,7 @@ impl Data<'_, '_> {
 
     /// Some sequences in a row.
     pub fn rows(&self, range: Range<usize>) -> Data<'_, '_> {
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None };
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None, own: BTreeMap::new() };
         for InputData { x, lengths } in &self.inputs {
             let x = x.slice(s![range.clone(), .., ..]).into();
             part.inputs.push(InputData { x, lengths: lengths.as_ref().map(|lengths| lengths[range.clone()].to_vec()) });
@@ -272,6 +275,8 @@ impl Data<'_, '_> {
                 weights: weights.as_ref().map(|weights| weights.slice(s![range.clone(), ..]).to_owned()),
             }));
         }
+        let own = |array: &ArrayD<f32>| array.slice_axis(Axis(0), range.clone().into()).to_owned();
+        part.own = self.own.iter().map(|(name, array)| (name.clone(), own(array))).collect();
         part
     }
 
@@ -285,6 +290,7 @@ impl Data<'_, '_> {
             y.slice_collapse(s![..count, .., ..]);
             weights.iter_mut().for_each(|weights| weights.slice_collapse(s![..count, ..]));
         }
+        self.own.values_mut().for_each(|array| array.slice_axis_inplace(Axis(0), (..count).into()));
         self
     }
 
@@ -301,7 +307,7 @@ impl Data<'_, '_> {
             memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
             Ok::<_, Error>(CowArray::from(part.select(Axis(0), rows)))
         };
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None };
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None, own: BTreeMap::new() };
         for InputData { x, lengths } in &self.inputs {
             let within = |&n: &usize, all: &[usize]| steps_within(all[n], &inside(x.dim().1));
             let lengths = lengths.as_ref().map(|all| rows.iter().map(|n| within(n, all)).collect());
@@ -316,6 +322,7 @@ impl Data<'_, '_> {
                 }
             });
         }
+        part.own = self.own.iter().map(|(name, array)| (name.clone(), array.select(Axis(0), rows))).collect();
         Ok(part)
     }
 }
@@ -325,49 +332,77 @@ pub(crate) fn steps_within(length: usize, window: &Range<usize>) -> usize {
     length.clamp(window.start, window.end) - window.start
 }
 
-impl Model {
-    /// Data in the order of the network, checked; `prefix` is put before their names in messages.
-    ///
-    /// # Errors
-    /// Names, shapes, lengths and numbers that do not fit the model, named.
-    pub(crate) fn data<'x, 'y>(
-        &self,
-        prefix: &str,
-        inputs: Inputs<'x>,
-        targets: Option<Targets<'y>>,
-    ) -> Result<Data<'x, 'y>> {
-        let mut data = Data { inputs: Vec::new(), targets: Vec::new(), group: None };
-        let mut lengths = Vec::new();
-        for (k, given) in self.in_order(prefix, inputs)?.into_iter().enumerate() {
-            let name = input_name(prefix, &self.graph.inputs[k]);
-            let x = self.input_array(&name, k, given.values)?;
-            data.inputs.push(InputData { x, lengths: None });
+/// Arrays of inputs with the lengths given for them.
+type GivenArrays<'a> = (Vec<InputData<'a>>, Vec<Option<Cow<'a, [usize]>>>);
+
+impl Graph {
+    /// The inputs in their order, but for one if it is left out, checked except for their numbers and lengths.
+    fn arrays<'a>(&self, prefix: &str, inputs: Inputs<'a>, except: Option<usize>) -> Result<GivenArrays<'a>> {
+        let (mut arrays, mut lengths) = (Vec::new(), Vec::new());
+        for (k, given) in self.indices(except).zip(self.in_order(prefix, inputs, except)?) {
+            let x = self.input_array(&input_name(prefix, &self.inputs[k]), k, given.values)?;
+            arrays.push(InputData { x, lengths: None });
             lengths.push(given.lengths);
         }
-        self.check_counts(prefix, &data)?;
-        let steps = self.graph.steps(&data.steps())?;
-        if let Some(targets) = targets {
-            data.targets = self.targets(prefix, targets, data.count(), &steps)?;
+        self.check_counts(prefix, &arrays, except)?;
+        Ok((arrays, lengths))
+    }
+
+    /// The inputs in their order, but for one if it is left out, checked.
+    ///
+    /// # Errors
+    /// Names, shapes, lengths and numbers that do not fit the network, named.
+    pub(crate) fn input_data<'a>(
+        &self,
+        prefix: &str,
+        inputs: Inputs<'a>,
+        except: Option<usize>,
+    ) -> Result<Vec<InputData<'a>>> {
+        let (mut arrays, lengths) = self.arrays(prefix, inputs, except)?;
+        self.check_numbers(prefix, &arrays, except)?;
+        self.set_lengths(prefix, &mut arrays, lengths, except)?;
+        Ok(arrays)
+    }
+
+    /// Indices of the inputs, but for one.
+    fn indices(&self, except: Option<usize>) -> impl Iterator<Item = usize> + use<> {
+        (0..self.inputs.len()).filter(move |&k| Some(k) != except)
+    }
+
+    /// Refuses numbers that are not finite.
+    fn check_numbers(&self, prefix: &str, arrays: &[InputData], except: Option<usize>) -> Result<()> {
+        for (k, InputData { x, .. }) in self.indices(except).zip(arrays) {
+            finite(&input_name(prefix, &self.inputs[k]), "[sequence, step, feature]", &x.view())?;
         }
-        for (k, InputData { x, .. }) in data.inputs.iter().enumerate() {
-            finite(&input_name(prefix, &self.graph.inputs[k]), "[sequence, step, feature]", &x.view())?;
+        Ok(())
+    }
+
+    /// Sets the lengths, given or from padding.
+    fn set_lengths(
+        &self,
+        prefix: &str,
+        arrays: &mut [InputData],
+        lengths: Vec<Option<Cow<'_, [usize]>>>,
+        except: Option<usize>,
+    ) -> Result<()> {
+        for ((k, input), given) in self.indices(except).zip(arrays).zip(lengths) {
+            let name = input_name(prefix, &self.inputs[k]);
+            input.lengths = self.lengths_of(k, &name, &input.x.view(), given.as_deref())?;
         }
-        self.check_targets(prefix, &data)?;
-        for (k, given) in lengths.into_iter().enumerate() {
-            let name = input_name(prefix, &self.graph.inputs[k]);
-            let x = data.inputs[k].x.view();
-            data.inputs[k].lengths = self.graph.lengths_of(k, &name, &x, given.as_deref())?;
-        }
-        self.check_joined(&data, &steps)?;
-        Ok(data)
+        Ok(())
     }
 
     /// The given inputs in the order of the network's.
-    fn in_order<'a>(&self, prefix: &str, Inputs { mut given }: Inputs<'a>) -> Result<Vec<GivenInput<'a>>> {
-        let names: Vec<&str> = self.graph.inputs.iter().map(|input| input.name.as_str()).collect();
-        if let ([only], [_]) = (&mut given[..], &names[..]) {
-            only.name.get_or_insert_with(|| names[0].to_string());
+    fn in_order<'a>(
+        &self,
+        prefix: &str,
+        Inputs { mut given }: Inputs<'a>,
+        except: Option<usize>,
+    ) -> Result<Vec<GivenInput<'a>>> {
+        if let (1, [GivenInput { name: None, .. }]) = (self.indices(except).count(), &given[..]) {
+            return Ok(given);
         }
+        let names: Vec<&str> = self.indices(except).map(|k| self.inputs[k].name.as_str()).collect();
         let mut all = Vec::new();
         for name in &names {
             let at = given.iter().position(|one| one.name.as_deref() == Some(name)).ok_or_else(|| {
@@ -390,7 +425,7 @@ impl Model {
 
     /// An input as [N, T, I], checked against the network.
     fn input_array<'a>(&self, name: &str, k: usize, x: CowArray<'a, f32, IxDyn>) -> Result<CowArray<'a, f32, Ix3>> {
-        let GraphInput { features, vector, .. } = &self.graph.inputs[k];
+        let GraphInput { features, vector, .. } = &self.inputs[k];
         let given = x.shape().to_vec();
         let axes = if *vector { "[N, F]" } else { "[N, T, I]" };
         let x = match (x.ndim(), *vector) {
@@ -411,34 +446,42 @@ impl Model {
             )));
         }
         not_empty(name, axes, &given)?;
-        self.graph.check_indices(k, name, &x.view())?;
+        self.check_indices(k, name, &x.view())?;
         Ok(x)
     }
 
     /// Refuses inputs of different numbers of sequences.
-    fn check_counts(&self, prefix: &str, data: &Data) -> Result<()> {
-        let count = data.count();
-        match data.inputs.iter().zip(&self.graph.inputs).find(|(input, _)| input.x.dim().0 != count) {
+    fn check_counts(&self, prefix: &str, arrays: &[InputData], except: Option<usize>) -> Result<()> {
+        let count = arrays.first().map_or(0, |input| input.x.dim().0);
+        let named: Vec<&GraphInput> = self.indices(except).map(|k| &self.inputs[k]).collect();
+        match arrays.iter().zip(&named).find(|(input, _)| input.x.dim().0 != count) {
             None => Ok(()),
             Some((input, known)) => Err(Error::Shape(format!(
                 "{} has {} sequences, {} has {count}; all inputs must have as many",
                 input_name(prefix, known),
                 input.x.dim().0,
-                input_name(prefix, &self.graph.inputs[0])
+                input_name(prefix, named[0])
+            ))),
+        }
+    }
+
+    /// Refuses inputs whose steps differ where a layer joins them.
+    pub(crate) fn check_steps(&self, inputs: &[usize]) -> Result<()> {
+        let steps = self.steps(inputs)?;
+        match self.joined().find(|&(_, first, other)| steps[first] != steps[other]) {
+            None => Ok(()),
+            Some((name, first, other)) => Err(Error::Shape(format!(
+                "{name} joins sequences of {} and {} steps; they must have as many",
+                steps[first], steps[other]
             ))),
         }
     }
 
     /// Refuses inputs whose steps or lengths differ where a layer joins them.
     fn check_joined(&self, data: &Data, steps: &[usize]) -> Result<()> {
-        for (name, first, other) in self.graph.joined() {
-            if steps[first] != steps[other] {
-                return Err(Error::Shape(format!(
-                    "{name} joins sequences of {} and {} steps; they must have as many",
-                    steps[first], steps[other]
-                )));
-            }
-            let all = |axis: usize| data.lengths(&self.graph, axis).unwrap_or_else(|| vec![steps[axis]; data.count()]);
+        self.check_steps(&data.steps())?;
+        for (name, first, other) in self.joined() {
+            let all = |axis: usize| data.lengths(self, axis).unwrap_or_else(|| vec![steps[axis]; data.count()]);
             let (first, other) = (all(first), all(other));
             if let Some(n) = (0..first.len()).find(|&n| first[n] != other[n]) {
                 return Err(Error::Shape(format!(
@@ -448,6 +491,61 @@ impl Model {
             }
         }
         Ok(())
+    }
+}
+
+impl Model {
+    /// Data in the order of the network, checked; `prefix` is put before their names in messages.
+    ///
+    /// # Errors
+    /// Names, shapes, lengths and numbers that do not fit the model, named.
+    pub(crate) fn data<'x, 'y>(
+        &self,
+        prefix: &str,
+        inputs: Inputs<'x>,
+        targets: Option<Targets<'y>>,
+    ) -> Result<Data<'x, 'y>> {
+        let (inputs, lengths) = self.graph.arrays(prefix, inputs, None)?;
+        let mut data = Data { inputs, targets: Vec::new(), group: None, own: BTreeMap::new() };
+        let steps = self.graph.steps(&data.steps())?;
+        if let Some(targets) = targets {
+            data.targets = self.targets(prefix, targets, data.count(), &steps)?;
+        }
+        self.graph.check_numbers(prefix, &data.inputs, None)?;
+        self.check_targets(prefix, &data)?;
+        self.graph.set_lengths(prefix, &mut data.inputs, lengths, None)?;
+        self.graph.check_joined(&data, &steps)?;
+        Ok(data)
+    }
+
+    /// Data with targets for a loss of the caller's own, which may have any names, shapes and numbers.
+    pub(crate) fn own_data<'x, 'y>(
+        &self,
+        prefix: &str,
+        inputs: Inputs<'x>,
+        targets: Targets<'y>,
+    ) -> Result<Data<'x, 'y>> {
+        let Data { inputs, .. } = self.data(prefix, inputs, None)?;
+        let mut data = Data { inputs, targets: Vec::new(), group: None, own: BTreeMap::new() };
+        let count = data.count();
+        for GivenTarget { name, values, weights } in targets.given {
+            let name = name.unwrap_or_else(|| CHAIN[1].to_string());
+            if weights.is_some() {
+                return Err(Error::Config(format!(
+                    "{prefix}target \"{name}\" has weights; a loss of one's own weighs for itself"
+                )));
+            }
+            if values.shape().first() != Some(&count) {
+                return Err(Error::Shape(format!(
+                    "{prefix}target \"{name}\" has shape {:?}; its first axis must be that of {count} sequences",
+                    values.shape()
+                )));
+            }
+            if data.own.insert(name.clone(), values.into_owned()).is_some() {
+                return Err(Error::Config(format!("{prefix}target \"{name}\" is given twice")));
+            }
+        }
+        Ok(data)
     }
 
     /// The targets in the order of the network's outputs, checked except for their numbers.
@@ -549,7 +647,11 @@ impl Model {
 
 /// The name of an input in messages.
 fn input_name(prefix: &str, GraphInput { name, .. }: &GraphInput) -> String {
-    if name == CHAIN[0] { format!("{prefix}x") } else { format!("{prefix}input \"{name}\"") }
+    match name == CHAIN[0] {
+        true if prefix.ends_with("'s ") => format!("{prefix}input"),
+        true => format!("{prefix}x"),
+        false => format!("{prefix}input \"{name}\""),
+    }
 }
 
 /// The name of a target in messages.

@@ -175,7 +175,7 @@ impl Model {
     }
 
     /// The outputs for checked data.
-    async fn predict_data(&self, data: &Data<'_, '_>) -> Result<Vec<ArrayD<f32>>> {
+    pub(crate) async fn predict_data(&self, data: &Data<'_, '_>) -> Result<Vec<ArrayD<f32>>> {
         let mut parts: Vec<Vec<Array3<f32>>> = vec![Vec::new(); self.graph.outputs.len()];
         for range in batches(data.count(), batch_size(data.longest())) {
             let (count, part) = (range.len(), data.rows(range));

@@ -177,6 +177,28 @@ impl Model {
         Ok(all)
     }
 
+    /// The outputs for checked data, by name.
+    pub(crate) async fn named_outputs(&self, data: &Data<'_, '_>) -> Result<NamedArrays> {
+        let arrays = self.predict_data(data).await?;
+        Ok(self.graph.outputs.iter().map(|output| output.name.clone()).zip(arrays).collect())
+    }
+
+    /// The targets by the outputs' names, in the outputs' shapes; those of a loss of the caller's own as they are.
+    pub(crate) fn named_targets(&self, data: &Data<'_, '_>) -> Vec<(String, ArrayD<f32>)> {
+        let mut all = Vec::new();
+        for (k, output) in self.graph.outputs.iter().enumerate() {
+            if let Some(Some(target)) = data.targets.get(k) {
+                let y = target.y.to_owned();
+                let is_sequence = self.graph.axis(output.from).is_some();
+                let y = if is_sequence { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() };
+                all.push((output.name.clone(), y));
+            } else if let Some(own) = data.own.get(&output.name) {
+                all.push((output.name.clone(), own.clone()));
+            }
+        }
+        all
+    }
+
     /// Reads a tensor: [B, T, F], or [B, F] for a vector.
     async fn read(
         &self,
@@ -234,7 +256,7 @@ impl Model {
         let mut left: Vec<&str> = options.initial.keys().map(String::as_str).collect();
         for state in &tape.states {
             let node = &self.graph.nodes[state.node];
-            let (slots, values) = (node.layer.operator().states(), node.state_values());
+            let (slots, values) = (node.states(), node.state_values());
             for (at, (slot, &buffer)) in slots.iter().zip(&state.initial).enumerate() {
                 executable.write((buffer, 0), &memory::zeros(slot.features * batch, "states of 0")?)?;
                 // A state that repeats h begins as h does.

@@ -94,8 +94,8 @@ impl Model {
             PlanPurpose::Predict => Purpose::Predict,
             PlanPurpose::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
             PlanPurpose::Train => {
-                let Training { loss, update, weighted, .. } = training?;
-                Purpose::Train { loss, update, weighted: *weighted || ends }
+                let Training { loss, update, weighted, accumulate, .. } = training?;
+                Purpose::Train { loss, update, weighted: *weighted || *accumulate || ends }
             }
             PlanPurpose::Pass => Purpose::Pass,
             PlanPurpose::Step => Purpose::Step { update: &training?.update },

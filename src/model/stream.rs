@@ -1,24 +1,73 @@
 //! Stateful inference, step by step.
 
 use super::cache::{Compiled, Plans};
+use super::data::{InputData, Inputs};
 use super::parameters::{SharedParameters, Version};
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::StateSlot;
-use crate::network::{Batch, Graph, NetworkPlan, Purpose, check_carried, graph_plan};
-use crate::plan::{Buffer, BufferId};
-use crate::transfer::{Order, download, finite, not_empty, upload};
+use crate::network::{Batch, Graph, NetworkPlan, Node, Purpose, check_carried, graph_plan};
+use crate::plan::Buffer;
+use crate::transfer::{Order, download, finite, upload};
 use crate::wait;
-use ndarray::{Array3, ArrayView3};
+use ndarray::Array3;
+use std::collections::BTreeMap;
 
-/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, of K and H numbers. A cell with several states
-/// beside h has them one after the other in the place of c; a GRU has its state in both.
-#[derive(Clone, Debug, PartialEq)]
+/// The state of one stream: a pair (h, c) for each LSTM layer from the bottom up, of K and H numbers, and a tail for each causal
+/// convolution. A cell with several states beside h has them one after the other in the place of c; a GRU has its state in both.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamState {
     /// Hidden states.
     pub h: Vec<Vec<f32>>,
     /// Cell states.
     pub c: Vec<Vec<f32>>,
+    /// The last steps of the inputs of convolutions, from the earliest.
+    pub tails: Vec<Vec<f32>>,
+}
+
+/// The kind of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StateKind {
+    Hidden,
+    Cell,
+    Tail,
+}
+
+impl StateKind {
+    const ALL: [StateKind; 3] = [StateKind::Hidden, StateKind::Cell, StateKind::Tail];
+
+    fn of(slot: &StateSlot) -> StateKind {
+        match slot.name {
+            "h" => StateKind::Hidden,
+            "tail" => StateKind::Tail,
+            _ => StateKind::Cell,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            StateKind::Hidden => "h",
+            StateKind::Cell => "c",
+            StateKind::Tail => "tail",
+        }
+    }
+
+    /// The states of this kind.
+    fn among(self, state: &StreamState) -> &Vec<Vec<f32>> {
+        match self {
+            StateKind::Hidden => &state.h,
+            StateKind::Cell => &state.c,
+            StateKind::Tail => &state.tails,
+        }
+    }
+
+    fn among_mut(self, state: &mut StreamState) -> &mut Vec<Vec<f32>> {
+        match self {
+            StateKind::Hidden => &mut state.h,
+            StateKind::Cell => &mut state.c,
+            StateKind::Tail => &mut state.tails,
+        }
+    }
 }
 
 /// Stateful inference: takes one step or several at a time for B streams, and keeps their states on the device. Feeding a sequence in
@@ -46,20 +95,14 @@ pub struct Stream {
     parameters: SharedParameters,
     /// The version of the tensors that the plans are bound to.
     tensors: u64,
-    /// States of each LSTM layer.
-    states: Vec<State>,
-    plans: Plans<usize, NetworkPlan>,
-}
-
-#[derive(Debug)]
-struct State {
-    h: StateTensor,
-    c: StateTensor,
+    states: Vec<StateTensor>,
+    plans: Plans<Vec<usize>, NetworkPlan>,
 }
 
 /// A tensor [planes, B, width], with its name in plans.
 #[derive(Debug)]
 struct StateTensor {
+    kind: StateKind,
     name: String,
     tensor: Tensor,
     planes: usize,
@@ -105,16 +148,13 @@ impl Stream {
         // The plan has the names of the states.
         let plan = graph_plan(graph, &Batch::new(batch, 1), Purpose::Stream, device.capabilities())?;
         let mut states = Vec::new();
-        let slots = graph.nodes.iter().flat_map(|node| node.layer.operator().states());
-        let slots: Vec<StateSlot> = slots.collect();
-        for (&[h, c], &[_, of_c]) in plan.states.as_chunks().0.iter().zip(slots.as_chunks().0) {
-            let tensor = async |id: BufferId, planes: usize| {
-                let Buffer { name, len, .. } = &plan.plan.buffers[id.0];
-                let tensor = device.tensor(name, *len).await?;
-                let width = *len as usize / batch / planes;
-                Ok::<_, Error>(StateTensor { name: name.clone(), tensor, planes, batch, width })
-            };
-            states.push(State { h: tensor(h, 1).await?, c: tensor(c, of_c.planes).await? });
+        let slots: Vec<StateSlot> = graph.nodes.iter().flat_map(Node::states).collect();
+        for (id, slot) in plan.states.iter().zip(&slots) {
+            let Buffer { name, len, .. } = &plan.plan.buffers[id.0];
+            let tensor = device.tensor(name, *len).await?;
+            let width = slot.features / slot.planes;
+            let (kind, name) = (StateKind::of(slot), name.clone());
+            states.push(StateTensor { kind, name, tensor, planes: slot.planes, batch, width });
         }
         let tensors = parameters.version().tensors;
         Ok(Stream {
@@ -129,38 +169,86 @@ impl Stream {
     }
 
     /// Feeds x [B, T, I] and returns the output of these steps, [B, T, F]; [B, 1, F] for a model that returns the last
-    /// step.
+    /// step. A model of several inputs is fed by name ([`Inputs`]).
     ///
     /// # Errors
-    /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device failure.
+    /// Shapes that do not fit, numbers that are not finite, steps that the model masks, a device failure; a model of several outputs.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn feed(&mut self, x: ArrayView3<f32>) -> Result<Array3<f32>> {
+    pub fn feed<'a>(&mut self, x: impl Into<Inputs<'a>>) -> Result<Array3<f32>> {
         wait::block_on(self.feed_async(x))
     }
 
     /// [`Stream::feed`] for places that cannot block.
-    pub async fn feed_async(&mut self, x: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
-        let (batch, steps, features) = x.dim();
-        if batch != self.batch || features != self.graph.inputs[0].features {
-            return Err(Error::Shape(format!(
-                "the stream is fed [B, T, I] = {:?}; it has B = {} streams of I = {} features",
-                x.shape(),
-                self.batch,
-                self.graph.inputs[0].features
-            )));
-        }
-        not_empty("the stream's input", "[B, T, I]", x.shape())?;
-        finite("the stream's input", "[stream, step, feature]", &x)?;
-        self.graph.check_indices(0, "the stream's input", &x)?;
-        if let Some((stream, &step)) = (self.graph.lengths_of(0, "the stream's input", &x, None)?.iter().flatten())
-            .enumerate()
-            .find(|&(_, &length)| length < steps)
-        {
+    pub async fn feed_async<'a>(&mut self, x: impl Into<Inputs<'a>>) -> Result<Array3<f32>> {
+        if self.graph.outputs.len() != 1 {
             return Err(Error::Config(format!(
-                "the stream's input is masked at [stream, step] = [{stream}, {step}]; a stream has no padding, feed only \
-                 unmasked steps"
+                "the stream has the outputs {}; call Stream::outputs, which returns all of them",
+                self.graph.output_names().join(", ")
             )));
         }
+        Ok(self.fed(x.into()).await?.remove(0))
+    }
+
+    /// Feeds steps as [`Stream::feed`] and returns all outputs by name, [B, T, F] each.
+    ///
+    /// # Errors
+    /// As [`Stream::feed`].
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Add, Dense, Device, Inputs, Lstm, Network};
+    /// let mut net = Network::new();
+    /// let (x, price) = (net.input("x", 3), net.input("price", 1));
+    /// let hidden = net.layer(Lstm::new(8).return_sequences(true)).of(x);
+    /// let change = net.layer(Dense::new(1)).of(hidden);
+    /// let next = net.layer(Add::new(2)).of([price, change]);
+    /// let model = net.output("change", change).output("next", next).build(&Device::cpu(), 1)?;
+    /// let mut stream = model.stream(2)?; // B = 2
+    /// let (x, price) = (Array3::zeros((2, 1, 3)), Array3::ones((2, 1, 1))); // one step
+    /// let outputs = stream.outputs(Inputs::new().add("x", x.view()).add("price", price.view()))?;
+    /// assert_eq!(outputs["next"], &outputs["change"] + &price);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn outputs<'a>(&mut self, x: impl Into<Inputs<'a>>) -> Result<BTreeMap<String, Array3<f32>>> {
+        wait::block_on(self.outputs_async(x))
+    }
+
+    /// [`Stream::outputs`] for places that cannot block.
+    pub async fn outputs_async<'a>(&mut self, x: impl Into<Inputs<'a>>) -> Result<BTreeMap<String, Array3<f32>>> {
+        let arrays = self.fed(x.into()).await?;
+        Ok(self.graph.outputs.iter().map(|output| output.name.clone()).zip(arrays).collect())
+    }
+
+    /// Refuses inputs of another B, lengths, and masked steps.
+    fn check_fed(&self, fed: &[InputData]) -> Result<()> {
+        for (k, InputData { x, lengths }) in fed.iter().enumerate() {
+            let (batch, steps, _) = x.dim();
+            if batch != self.batch {
+                return Err(Error::Shape(format!(
+                    "the stream is fed [B, T, I] = {:?}; it has B = {} streams of I = {} features",
+                    x.shape(),
+                    self.batch,
+                    self.graph.inputs[k].features
+                )));
+            }
+            let mut lengths = lengths.iter().flatten().enumerate();
+            if let Some((stream, step)) = lengths.find(|&(_, &length)| length < steps) {
+                return Err(Error::Config(format!(
+                    "the stream's input is masked at [stream, step] = [{stream}, {step}]; a stream has no padding, feed only \
+                     unmasked steps"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The outputs of some steps.
+    async fn fed(&mut self, inputs: Inputs<'_>) -> Result<Vec<Array3<f32>>> {
+        let fed = self.graph.input_data("the stream's ", inputs, None)?;
+        self.check_fed(&fed)?;
+        let steps: Vec<usize> = fed.iter().map(|input| input.x.dim().1).collect();
+        self.graph.check_steps(&steps)?;
         let lease = loop {
             let Version { tensors, numbers } = self.parameters.version();
             if tensors != self.tensors {
@@ -169,10 +257,12 @@ impl Stream {
             }
             let compiled = match self.plans.take(&steps) {
                 Some(compiled) => compiled,
-                None => self.compile(steps).await?,
+                None => self.compile(&steps).await?,
             };
             let Compiled { plan, executable } = &compiled;
-            upload(executable, plan.x(), x.permuted_axes([1, 0, 2]))?;
+            for (sequence, input) in plan.inputs.iter().zip(&fed) {
+                upload(executable, sequence, input.x.view().permuted_axes([1, 0, 2]))?;
+            }
             let done = executable.run_slices(0..executable.traceless()).await?;
             // The whole run uses the same parameters, and advances the states once.
             let current = self.parameters.read();
@@ -180,19 +270,23 @@ impl Stream {
                 let done = if current.version.numbers == numbers { done } else { 0 };
                 executable.run_range(done..executable.plan().commands.len())?;
                 drop(current);
-                break self.plans.lend(steps, compiled);
+                break self.plans.lend(steps.clone(), compiled);
             }
         };
-        let mut y = Array3::default((0, 0, 0));
-        download(&lease.executable, lease.plan.y(), batch, Order::Batch, &mut y).await?;
-        Ok(y)
+        let mut all = Vec::new();
+        for output in &lease.plan.outputs {
+            let mut y = Array3::default((0, 0, 0));
+            download(&lease.executable, &output.y, self.batch, Order::Batch, &mut y).await?;
+            all.push(y);
+        }
+        Ok(all)
     }
 
-    async fn compile(&self, steps: usize) -> Result<Compiled<NetworkPlan>> {
-        let plan =
-            graph_plan(&self.graph, &Batch::new(self.batch, steps), Purpose::Stream, self.device.capabilities())?;
+    async fn compile(&self, steps: &[usize]) -> Result<Compiled<NetworkPlan>> {
+        let sizes = Batch::of(self.batch, steps.to_vec());
+        let plan = graph_plan(&self.graph, &sizes, Purpose::Stream, self.device.capabilities())?;
         let shared = |name: &str| {
-            let mut states = self.states.iter().flat_map(|state| [&state.h, &state.c]);
+            let mut states = self.states.iter();
             let state = states.find(|state| state.name == name).map(|state| state.tensor.clone());
             state.or_else(|| self.parameters.tensor(name))
         };
@@ -222,12 +316,11 @@ impl Stream {
     /// [`Stream::state`] for places that cannot block.
     pub async fn state_async(&self, stream: usize) -> Result<StreamState> {
         self.check(stream)?;
-        let (mut h, mut c) = (Vec::new(), Vec::new());
+        let mut all = StreamState::default();
         for state in &self.states {
-            h.push(state.h.read(stream).await?);
-            c.push(state.c.read(stream).await?);
+            state.kind.among_mut(&mut all).push(state.read(stream).await?);
         }
-        Ok(StreamState { h, c })
+        Ok(all)
     }
 
     /// Replaces the state of one stream.
@@ -236,22 +329,24 @@ impl Stream {
     /// An index beyond B; sizes that are not the model's; numbers that are not finite.
     pub fn set_state(&mut self, stream: usize, given: &StreamState) -> Result<()> {
         self.check(stream)?;
-        let widths = |tensor: fn(&State) -> &StateTensor| self.states.iter().map(|state| tensor(state).len()).collect();
-        let expected: [Vec<usize>; 2] = [widths(|state| &state.h), widths(|state| &state.c)];
-        for ((kind, values), expected) in [("h", &given.h), ("c", &given.c)].into_iter().zip(expected) {
+        for kind in StateKind::ALL {
+            let (name, values) = (kind.name(), kind.among(given));
+            let own = self.states.iter().filter(|state| state.kind == kind);
+            let expected: Vec<usize> = own.map(StateTensor::len).collect();
             let sizes: Vec<usize> = values.iter().map(Vec::len).collect();
             if sizes != expected {
                 return Err(Error::Shape(format!(
-                    "state {kind} has {sizes:?} units by layer, the model has {expected:?}"
+                    "state {name} has {sizes:?} units by layer, the model has {expected:?}"
                 )));
             }
             for (layer, values) in values.iter().enumerate() {
-                finite(&format!("state {kind} of layer {layer}"), "[unit]", &ndarray::ArrayView1::from(values))?;
+                finite(&format!("state {name} of layer {layer}"), "[unit]", &ndarray::ArrayView1::from(values))?;
             }
         }
-        for ((state, h), c) in self.states.iter().zip(&given.h).zip(&given.c) {
-            state.h.write(stream, h);
-            state.c.write(stream, c);
+        for kind in StateKind::ALL {
+            for (state, values) in self.states.iter().filter(|state| state.kind == kind).zip(kind.among(given)) {
+                state.write(stream, values);
+            }
         }
         Ok(())
     }
@@ -261,17 +356,17 @@ impl Stream {
     /// # Errors
     /// An index beyond B.
     pub fn reset(&mut self, stream: usize) -> Result<()> {
-        let zeros = |tensor: fn(&State) -> &StateTensor| {
-            self.states.iter().map(|state| vec![0.0; tensor(state).len()]).collect()
-        };
-        let zeros = StreamState { h: zeros(|state| &state.h), c: zeros(|state| &state.c) };
+        let mut zeros = StreamState::default();
+        for state in &self.states {
+            state.kind.among_mut(&mut zeros).push(vec![0.0; state.len()]);
+        }
         self.set_state(stream, &zeros)
     }
 
     /// Sets the states of all streams to zero.
     pub fn reset_all(&mut self) {
-        for tensor in self.states.iter().flat_map(|state| [&state.h.tensor, &state.c.tensor]) {
-            tensor.clear();
+        for state in &self.states {
+            state.tensor.clear();
         }
     }
 

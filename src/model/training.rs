@@ -11,7 +11,7 @@ use crate::fit::{self, Fit, History, Progress};
 use crate::network::{Batch, GraphOutput, NetworkPlan, Node, check_carried, check_segments, graph_plan};
 use crate::plan::{Plan, Role};
 use crate::train::{Clip, Loss, Losses, Optimiser, TimeCheckpoints, Update};
-use crate::wait;
+use crate::wait::{self, MaybeSend};
 use std::collections::{HashMap, hash_map::Entry};
 use std::ops::Range;
 use std::sync::Arc;
@@ -315,6 +315,48 @@ impl Model {
         fit: Fit<'_>,
     ) -> Result<History> {
         fit::fit(self, x.into(), y.into(), fit).await
+    }
+
+    /// Trains on data that do not fit one array: `batches` gives an iterator for each epoch (counted from 1), whose items are the batches
+    /// of its steps, of any size. The next ones are made on a thread of their own while one is trained on ([`Fit::batches_ahead`]). An
+    /// item that is an error ends the fit with it. A fit that resumes within an epoch passes over the batches that were done.
+    ///
+    /// # Errors
+    /// As [`Model::fit`]; settings that are for arrays (splits, lengths, weights, windows); an iterator without a batch.
+    ///
+    /// ```
+    /// use ndarray::{Array2, Array3};
+    /// use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
+    /// let mut model = Sequential::new(1).add(Lstm::new(4)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-2))?;
+    /// let batch = |k: usize| {
+    ///     let x = Array3::from_shape_fn((8, 10, 1), |(n, t, _)| ((k + n + t) as f32 / 5.0).sin()); // read from a file, say
+    ///     let y = Array2::from_shape_fn((8, 1), |(n, _)| ((k + n + 10) as f32 / 5.0).sin());
+    ///     Ok((x.into(), y.into()))
+    /// };
+    /// let history = model.fit_batches(|_epoch| (0..20).map(batch), Fit::new().epochs(5).batches_ahead(2))?;
+    /// assert_eq!(history.steps, 100);
+    /// assert!(history.loss[4] < history.loss[0]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn fit_batches<I>(&mut self, batches: impl FnMut(usize) -> I + MaybeSend, fit: Fit<'_>) -> Result<History>
+    where
+        I: Iterator<Item = Result<(Inputs<'static>, Targets<'static>)>> + MaybeSend + 'static,
+    {
+        wait::block_on(self.fit_batches_async(batches, fit))
+    }
+
+    /// [`Model::fit_batches`] for places that cannot block.
+    pub async fn fit_batches_async<I>(
+        &mut self,
+        batches: impl FnMut(usize) -> I + MaybeSend,
+        fit: Fit<'_>,
+    ) -> Result<History>
+    where
+        I: Iterator<Item = Result<(Inputs<'static>, Targets<'static>)>> + MaybeSend + 'static,
+    {
+        fit::fit_batches(self, batches, fit).await
     }
 
     /// The plan of a training step for B sequences of T steps, for inspection.

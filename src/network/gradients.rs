@@ -54,7 +54,7 @@ pub fn gradients(node: &Node, batch: Batch, capabilities: &Capabilities) -> Resu
         declare(plan, node, "grad ", Role::Gradient)?;
     }
     let passed = forward(plan, &placed, std::slice::from_ref(&x), &places(&initial))?;
-    let states = [StateGradients { finals: finals.clone(), initials: initials.clone() }];
+    let states = [StateGradients { finals: finals.clone(), initials: initials.clone(), in_output: false }];
     let given = vec![(Source::Node(0), dy.clone())];
     let dx = backward(plan, &placed, &passed, given, Some(&states), Wanted::INPUTS)?.dx.remove(0);
     let dx = dx.ok_or_else(|| Error::Plan(format!("the input of {} has no gradient", node.name)))?;

@@ -12,6 +12,7 @@
 //! ```
 
 mod batch;
+mod decode;
 mod gradients;
 mod graph;
 mod node;
@@ -24,6 +25,7 @@ mod tape;
 mod update;
 
 pub use batch::{Batch, Purpose};
+pub(crate) use decode::{Crossing, Cut, cut};
 pub use gradients::{GradientPlan, gradients};
 pub(crate) use graph::CHAIN;
 pub use graph::{AsGraph, Graph, GraphInput, GraphOutput};

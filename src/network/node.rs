@@ -1,7 +1,7 @@
 //! Nodes: layers with their names and inputs.
 
 use crate::error::{Error, Result};
-use crate::layer::{DeviceTensor, Layer, Site};
+use crate::layer::{DeviceTensor, Layer, Site, StateSlot};
 
 /// A layer in a network.
 #[derive(Clone, Debug)]
@@ -111,18 +111,22 @@ impl Node {
         parameters.map(|parameter| (parameter.name, parameter.shape)).collect()
     }
 
+    /// The states of its layer.
+    pub(crate) fn states(&self) -> Vec<StateSlot> {
+        self.layer.operator().states(&self.inputs)
+    }
+
     /// True if the layer carries states from step to step.
     pub(crate) fn is_recurrent(&self) -> bool {
-        !self.layer.operator().states().is_empty()
+        !self.states().is_empty()
     }
 
     /// The states that other nodes can read and give.
     pub(crate) fn state_values(&self) -> Vec<StateValue> {
-        let operator = self.layer.operator();
-        if !operator.shares_states() {
+        if !self.layer.operator().shares_states() {
             return Vec::new();
         }
-        let slots = operator.states();
+        let slots = self.states();
         let stacked = slots.iter().any(|slot| slot.layer > 0);
         let mut values = Vec::new();
         let pairs = slots.iter().enumerate().filter(|(_, slot)| !slot.repeats_h);
@@ -146,8 +150,9 @@ impl Node {
     }
 
     /// Its site in a plan: steps and axes are those of each input.
-    pub(super) fn site(&self, batch: u32, steps: u32, axes: Vec<usize>, ragged: bool, train: bool) -> Site {
-        Site { name: self.name.clone(), inputs: self.inputs.clone(), batch, steps, axes, ragged, train }
+    pub(super) fn site(&self, batch: u32, input_steps: Vec<u32>, axes: Vec<usize>, ragged: bool, train: bool) -> Site {
+        let (name, inputs, steps) = (self.name.clone(), self.inputs.clone(), input_steps[0]);
+        Site { name, inputs, batch, steps, input_steps, axes, ragged, train }
     }
 }
 

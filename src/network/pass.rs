@@ -143,7 +143,7 @@ pub(super) fn forward(
 /// Copies the initial states of a node together, as its layer has them.
 fn initial_states(plan: &mut Builder, Placed { node, site, .. }: &Placed, values: &Values) -> Result<Vec<Place>> {
     plan.section(format!("{} forward", site.name));
-    let slots = node.layer.operator().states();
+    let slots = node.states();
     let mut places = Vec::new();
     for (at, slot) in slots.iter().enumerate() {
         let name = format!("{}.l{}.{} initial", site.name, slot.layer, slot.name);
@@ -264,7 +264,10 @@ pub(super) fn backward(
                 trained.push(Trained { weight, gradient, tensor });
             }
         }
-        let own = match reaches_states || !node.initial.is_empty() || wanted.states && node.is_recurrent() {
+        let own = match reaches_states
+            || !node.initial.is_empty()
+            || wanted.states && node.layer.operator().shares_states()
+        {
             true => Some(state_gradients(plan, placed, &of_states)?),
             false => None,
         };
@@ -312,7 +315,7 @@ fn state_gradients(
 ) -> Result<StateGradients> {
     plan.section(format!("{} backward", site.name));
     let mut all = StateGradients::default();
-    for (at, slot) in node.layer.operator().states().iter().enumerate() {
+    for (at, slot) in node.states().iter().enumerate() {
         let len = slot.features as u32 * site.batch;
         let mut buffer = |what: &str| {
             plan.buffer(format!("{}.l{}.d{} {what}", site.name, slot.layer, slot.name), len as u64, Role::Scratch)

@@ -21,7 +21,7 @@ pub(super) struct Placed<'a> {
 pub(super) fn place<'a>(graph: &'a Graph, batch: u32, steps: &[u32], ragged: bool, train: bool) -> Vec<Placed<'a>> {
     let placed = |(at, node): (usize, &'a Node)| {
         let axes: Vec<Option<usize>> = node.sources.iter().map(|&source| graph.axis(source)).collect();
-        let steps = axes[0].map_or(1, |axis| steps[axis]);
+        let steps = axes.iter().map(|axis| axis.map_or(1, |axis| steps[axis])).collect();
         let axes = axes.into_iter().map(|axis| axis.unwrap_or(0)).collect();
         Placed { at, node, site: node.site(batch, steps, axes, ragged, train), weights: Vec::new() }
     };
@@ -84,7 +84,7 @@ pub(super) fn declare_states(
     suffix: &str,
 ) -> Result<Vec<Vec<BufferId>>> {
     let each = |Placed { node, site, .. }: &Placed| {
-        let states = node.layer.operator().states();
+        let states = node.states();
         let declare = |StateSlot { layer, name, features, .. }: StateSlot| {
             let len = features as u64 * site.batch as u64;
             plan.buffer(format!("{}.l{layer}.{name} state{suffix}", site.name), len, role)
@@ -101,7 +101,7 @@ pub(super) fn places(states: &[Vec<BufferId>]) -> Vec<Vec<Place>> {
 
 /// Copies the final states of a node to the given addresses, if any.
 pub(super) fn leave(plan: &mut Builder, Placed { node, site, .. }: &Placed, states: Vec<Place>, places: &[Place]) {
-    for ((slot, from), &to) in node.layer.operator().states().iter().zip(states).zip(places) {
+    for ((slot, from), &to) in node.states().iter().zip(states).zip(places) {
         plan.copy_run(slot.features as u32 * site.batch, from, to);
     }
 }

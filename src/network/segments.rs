@@ -33,7 +33,13 @@ pub(super) fn steps(
 
 /// Refuses models that cannot be trained in segments.
 pub(crate) fn check_segments(graph: &Graph) -> Result<()> {
-    check_carried(&graph.nodes, "be trained in segments of time")?;
+    const WHAT: &str = "be trained in segments of time";
+    check_carried(&graph.nodes, WHAT)?;
+    for Node { name, layer, .. } in &graph.nodes {
+        if let Some(why) = layer.operator().trains_on_whole_sequence() {
+            return Err(Error::Config(format!("{name} {why}, which needs the whole sequence, so it cannot {WHAT}")));
+        }
+    }
     if !graph.is_chain() || graph.axes.len() > 1 {
         return Err(Error::Config(
             "segments of time are for chains of layers that keep the steps; this network branches or changes them"
@@ -165,7 +171,7 @@ impl<'a> Segmented<'a> {
         let mut all = Vec::new();
         for Placed { node, site, .. } in self.placed {
             let mut slots = Vec::new();
-            for slot in node.layer.operator().states() {
+            for slot in node.states() {
                 let name = format!("{}.l{}.{} kept", site.name, slot.layer, slot.name);
                 slots.push(plan.sequence(&name, [count, site.batch, slot.features as u32], 0, Role::Scratch)?);
             }
@@ -188,8 +194,8 @@ impl<'a> Segmented<'a> {
         plan.section("gradients of the last states");
         let mut all = Vec::new();
         for Placed { node, site, .. } in self.placed {
-            let mut carried = StateGradients::default();
-            for slot in node.layer.operator().states() {
+            let mut carried = StateGradients { in_output: true, ..StateGradients::default() };
+            for slot in node.states() {
                 let len = slot.features as u32 * site.batch;
                 let mut zeros = |name: &str| {
                     let id =
@@ -212,7 +218,7 @@ impl<'a> Segmented<'a> {
 fn last_state(carried: &[StateGradients], nodes: &[Placed]) -> Result<Sequence> {
     let recurrent = nodes.iter().zip(carried).rev().find(|(placed, _)| placed.node.is_recurrent());
     let top = recurrent.and_then(|(placed, carried)| {
-        let slots = placed.node.layer.operator().states();
+        let slots = placed.node.states();
         let (slot, &id) = slots.into_iter().zip(&carried.finals).rfind(|(slot, _)| slot.name == "h")?;
         Some((slot.features as u32, placed.site.batch, id))
     });

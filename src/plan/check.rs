@@ -8,7 +8,7 @@ use std::collections::HashSet;
 type Range = std::ops::Range<u64>;
 
 impl Plan {
-    /// Checks that every command has its kernel's bindings and binds a buffer once, that all accesses are inside their buffers, that
+    /// Checks that every command has its kernel's bindings and binds a buffer that it writes once, that all accesses are inside their buffers, that
     /// sizes are within the device's limits, and that no element is read before it is written. Blocks with strides count as
     /// written from their first element to their last.
     pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
@@ -82,8 +82,10 @@ impl Plan {
             );
         }
         for (k, id) in command.buffers.iter().enumerate() {
-            if command.buffers[..k].contains(id) {
-                return Err(self.broken(index, format!("{} is bound twice", self.buffers[id.0].name)));
+            let same = |&earlier: &usize| command.buffers[earlier] == *id;
+            let is_written = |k: usize| kernel.bindings[k].access != Access::Read;
+            if (0..k).filter(same).any(|earlier| is_written(earlier) || is_written(k)) {
+                return Err(self.broken(index, format!("{} is bound twice, and written", self.buffers[id.0].name)));
             }
             let buffer = &self.buffers[id.0];
             if touches[k].end() > buffer.len {

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 /// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 iterations, counted over
 /// nested loops together, and the shader takes 25 iterations for 16 terms.
-const MOST_TERMS: u32 = 1 << 15;
+pub(super) const MOST_TERMS: u32 = 1 << 15;
 
 /// Rows up to which a product is computed without tiles.
 const FEW_ROWS: u32 = 16;

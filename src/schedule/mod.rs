@@ -2,12 +2,16 @@
 //!
 //! Start with `recurrence/forward.rs`: it is the algorithm.
 
+pub(crate) mod attention;
+mod batch_product;
 mod builder;
+mod elementwise;
 pub(crate) mod recurrence;
 mod sequence;
 mod size;
 mod strategy;
 
+pub(crate) use attention::Scores;
 pub use builder::Builder;
 pub(crate) use builder::{DropoutMask, Segment, words_name};
 pub use sequence::{Direction, Sequence};

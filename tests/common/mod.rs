@@ -2,6 +2,9 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod combination;
+pub mod graph_case;
+pub mod graph_files;
+pub mod graph_oracle;
 pub mod masks;
 pub mod oracle;
 pub mod recurrent_files;

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use wgpu_lstm::{
-    Activation, Dense, Dropout, Embedding, Gru, IndRnn, Layer, LayerNorm, Lstm, Merge, MinLstm, Pool, Rnn, SLstm,
+    Activation, Cell, Dense, Dropout, Embedding, Gru, IndRnn, Layer, LayerNorm, Lstm, Merge, MinLstm, Pool, Rnn, SLstm,
 };
 
 /// Features of their input, but for an embedding's.
@@ -43,4 +43,19 @@ pub fn stacks() -> Vec<Vec<Layer>> {
         vec![Lstm::new(4).heads(2).zoneout(0.2, 0.1).recurrent_dropout(0.3).return_sequences(true).into()],
         vec![Gru::new(4).heads(2).bidirectional(true).weight_dropout(0.2).into(), Dense::new(2).into()],
     ]
+}
+
+/// True for a column of gates that the layer's cell does not have, in one of its tensors: it is 0 and has no gradient.
+pub fn unused(layer: &Layer, tensor: &str, at: usize) -> bool {
+    let Layer::Lstm(lstm) = layer else { return false };
+    let cell = match layer.kind() {
+        "gru" => Cell::Gru,
+        "rnn" => Cell::Rnn,
+        "min_lstm" => Cell::MinLstm,
+        _ => return false,
+    };
+    let second_bias = tensor.ends_with(".bias") && !(at / (4 * lstm.hidden())).is_multiple_of(2);
+    let spec = cell.spec();
+    let columns = if tensor.ends_with(".r") || second_bias { spec.recurrent_gates } else { spec.input_gates };
+    !columns.contains(&(at % 4))
 }

@@ -62,8 +62,32 @@ pub(super) fn outline(plans: &[Node]) -> Vec<KerasLayer> {
                 let options = json!({"input_dim": entries, "output_dim": features, "mask_zero": mask_zero});
                 add("Embedding", Ok(options), alone(Form::Embedding));
             }
-            Layer::Add(_) => {
+            Layer::Add(_)
+            | Layer::Average(_)
+            | Layer::Multiply(_)
+            | Layer::Maximum(_)
+            | Layer::Concat(_)
+            | Layer::Attention(_) => {
                 add("Add", Err("takes several inputs, which a Sequential of Keras cannot give".into()), vec![])
+            }
+            Layer::Repeat(_) => {
+                add("RepeatVector", Err("repeats a vector over time, which is not written to Keras".into()), vec![]);
+            }
+            Layer::AttentionPool(_) => {
+                add("Lambda", Err("pools by attention, for which Keras has no layer".into()), vec![]);
+            }
+            Layer::Conv1d(_) => {
+                add("Conv1D", Err("is a convolution, which is not written to Keras's files".into()), vec![])
+            }
+            Layer::WindowPool(_) => {
+                add("MaxPooling1D", Err("pools windows of time, which is not written to Keras's files".into()), vec![]);
+            }
+            Layer::ZeroPad(_) => {
+                add("ZeroPadding1D", Err("adds steps of zeros, which is not written to Keras's files".into()), vec![]);
+            }
+            Layer::BatchNorm(_) => {
+                let why = "normalises batches, which is not written to Keras's files";
+                add("BatchNormalization", Err(why.into()), vec![]);
             }
             Layer::Pool(Pool::Mean) => add("GlobalAveragePooling1D", Ok(json!({})), vec![]),
             Layer::Masking(Masking { value }) => add("Masking", Ok(json!({"mask_value": value})), vec![]),

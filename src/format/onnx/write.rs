@@ -255,7 +255,20 @@ impl Writer {
                 let attributes = [last_axis(), vec![float("epsilon", epsilon)]].concat();
                 self.node("LayerNormalization", name, &[&x, &weight, &bias], attributes)
             }
-            Layer::Add(_) => return Err("takes several inputs, which a chain of layers does not give".into()),
+            Layer::Add(_)
+            | Layer::Average(_)
+            | Layer::Multiply(_)
+            | Layer::Maximum(_)
+            | Layer::Concat(_)
+            | Layer::Attention(_) => {
+                return Err("takes several inputs, which a chain of layers does not give".into());
+            }
+            Layer::Repeat(_) => return Err("repeats a vector over time, which is not written to ONNX".into()),
+            Layer::AttentionPool(_) => return Err("pools by attention, which is not written to ONNX".into()),
+            Layer::Conv1d(_) => return Err("is a convolution, which is not written to ONNX files".into()),
+            Layer::WindowPool(_) => return Err("pools windows of time, which is not written to ONNX files".into()),
+            Layer::ZeroPad(_) => return Err("adds steps of zeros, which is not written to ONNX files".into()),
+            Layer::BatchNorm(_) => return Err("normalises batches, which is not written to ONNX files".into()),
             Layer::Masking(_) | Layer::Embedding(Embedding { mask_zero: true, .. }) => {
                 return Err("tells padding from values, which no operator of ONNX does; give lengths instead".into());
             }

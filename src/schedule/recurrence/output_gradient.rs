@@ -37,6 +37,13 @@ impl LstmSizes {
         let (from, slot) = ([0, width as i32, dy.row as i32, 1], [0, (batch * width) as i32, width as i32, 1]);
         builder.copy([1, self.directions, batch, width], dy.at(0), from, to, slot, false);
     }
+
+    /// Adds the gradient of a last state, a slot [D, B, K], to that of an output which is the state, [1, B, D·K].
+    pub fn add_last(&self, builder: &mut Builder, state: BufferId, dy: &Sequence) {
+        let LstmSizes { batch, width, .. } = *self;
+        let (slot, to) = ([0, (batch * width) as i32, width as i32, 1], [0, width as i32, dy.row as i32, 1]);
+        builder.copy([1, self.directions, batch, width], (state, 0), slot, dy.at(0), to, true);
+    }
 }
 
 impl BackwardPass<'_> {

@@ -1,0 +1,123 @@
+//! Random networks of small nodes: several inputs and outputs, branches, states handed from node to node, shared weights, sequences of
+//! different lengths. A case follows from its seed alone, so a failure is repeated by the line that it prints:
+//!
+//! ```text
+//! WGPU_LSTM_CASE=1234 cargo test --test graphs on_cpu
+//! ```
+
+mod common;
+
+use common::combination::seeds;
+use common::graph_case::Case;
+use common::stacks::unused;
+use std::sync::Arc;
+use wgpu_lstm::network::{Batch, Purpose, network};
+use wgpu_lstm::plan::{BufferId, Role};
+use wgpu_lstm::real::Real;
+use wgpu_lstm::{Capabilities, Machine, Optimiser, Update};
+
+/// Cases of a run on the CPU.
+const ON_CPU: u32 = 200;
+
+/// Elements of each parameter whose gradients are held against differences.
+const SAMPLE: usize = 4;
+
+/// Gradients of the whole loss in f64, in the plan that trains, against central differences of its loss.
+fn gradients(seed: u64) {
+    let mut case = Case::new(seed);
+    // Time is split in every third case.
+    let limit = if case.draw.below(3) == 0 { 700 } else { 1 << 27 };
+    let what = format!("WGPU_LSTM_CASE={seed}: {}\nbindings of {limit} bytes", case.describe());
+    let losses = case.losses();
+    let update = Update::new(Optimiser::sgd(0.1, 0.0));
+    let purpose = Purpose::Train { loss: &losses, update: &update, weighted: false };
+    let steps = case.axes[..case.inputs.len()].iter().map(|axis| axis.steps).collect();
+    let batch = Batch::of(case.batch, steps).ragged(case.ragged);
+    let planned = |max_binding_bytes| {
+        let capabilities = Capabilities { max_binding_bytes, ..Capabilities::default() };
+        network(&case.graph(), batch.clone(), purpose, &capabilities)
+    };
+    let planned = match planned(limit) {
+        // A step alone is more than the small device can bind.
+        Err(wgpu_lstm::Error::TooLarge { .. }) => planned(1 << 27),
+        other => other,
+    };
+    let planned = planned.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let plan = Arc::new(planned.plan);
+    let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
+    let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
+    let indices: Vec<BufferId> = (case.inputs.iter().zip(&planned.inputs))
+        .filter(|(input, _)| input.indices)
+        .flat_map(|(_, x)| x.chunks.clone())
+        .collect();
+    let mut weights = Vec::new();
+    for (k, buffer) in plan.buffers.iter().enumerate() {
+        let id = BufferId(k);
+        let mut values: Vec<f64> = (0..buffer.len).map(|_| 0.8 * f64::from(case.draw.next())).collect();
+        match buffer.role {
+            Role::Input if indices.contains(&id) => values.iter_mut().for_each(|v| *v = (v.abs() * 6.0).floor()),
+            Role::Input => {}
+            Role::Weight => {
+                let node =
+                    buffer.name.split('.').next().and_then(|name| name.strip_prefix("node")?.parse::<usize>().ok());
+                let layer = &case.layers[node.unwrap()];
+                for (at, value) in values.iter_mut().enumerate().filter(|(at, _)| unused(layer, &buffer.name, *at)) {
+                    _ = at;
+                    *value = 0.0;
+                }
+                weights.push((id, values.clone(), layer));
+            }
+            _ => continue,
+        }
+        machine.write((id, 0), &values);
+    }
+    for &(axis, id) in &planned.words {
+        let lengths = case.axes[axis].lengths.iter().map(|&length| length as u32);
+        let words: Vec<f64> = [7, 1].into_iter().chain(lengths).map(f64::of_word).collect();
+        machine.write((id, 0), &words[..plan.buffers[id.0].len as usize]);
+    }
+    let loss = planned.loss.unwrap();
+    let run = || {
+        machine.run(0..end).unwrap();
+        machine.read((loss, 0), 1)[0]
+    };
+    let size = run();
+    for (id, values, layer) in weights {
+        let name = &plan.buffers[id.0].name;
+        let Some(gradient) = plan.find(&format!("grad {name}")) else { continue };
+        if plan.commands[..end].iter().all(|command| !command.buffers.contains(&gradient)) {
+            continue; // a bias that is not there
+        }
+        run();
+        let given = machine.read((gradient, 0), values.len() as u64);
+        let used: Vec<usize> = (0..values.len()).filter(|&at| !unused(layer, name, at)).collect();
+        for at in (0..SAMPLE).map(|_| used[case.draw.below(used.len())]) {
+            let step = 1e-6;
+            let moved = |by: f64| {
+                machine.write((id, at as u64), &[values[at] + by]);
+                run()
+            };
+            let expected = (moved(step) - moved(-step)) / (2.0 * step);
+            machine.write((id, at as u64), &[values[at]]);
+            // 1e-9 of the loss: the rounding of a difference over 2e-6
+            assert!(
+                (given[at] - expected).abs() <= 1e-9 * (1.0 + size) + 1e-6 * expected.abs(),
+                "{what}: gradient of {name}[{at}] is {}, expected {expected}",
+                given[at]
+            );
+        }
+    }
+}
+
+/// So many cases of random seeds, or the one that is asked for.
+fn cases(count: u32, check: impl Fn(u64)) {
+    if let Ok(seed) = std::env::var("WGPU_LSTM_CASE") {
+        return check(seed.parse().expect("WGPU_LSTM_CASE is a seed"));
+    }
+    seeds(count, check);
+}
+
+#[test]
+fn gradients_of_random_networks_are_differences_of_their_loss() {
+    cases(ON_CPU, gradients);
+}

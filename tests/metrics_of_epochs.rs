@@ -4,8 +4,7 @@ mod common;
 
 use common::Draw;
 use ndarray::{Array2, Array3, Axis};
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use wgpu_lstm::{
     Callback, Checkpoint, CsvLog, Dense, Device, EarlyStopping, EpochEvent, Error, Evaluate, Fit, Flow, Loss, Losses,
     Lstm, Model, NamedArrays, Optimiser, Result, Sequential, TensorBoard, metrics,
@@ -70,18 +69,14 @@ fn given(values: &[f64]) -> impl FnMut(ndarray::ArrayViewD<'_, f32>, ndarray::Ar
 }
 
 /// Keeps the weights of each epoch.
-struct Keep(Rc<RefCell<Vec<NamedArrays>>>);
-
-// The test runs on one thread.
-#[allow(unsafe_code)]
-unsafe impl Send for Keep {}
+struct Keep(Arc<Mutex<Vec<NamedArrays>>>);
 
 impl Callback for Keep {
     fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> Result<Flow> {
         assert_eq!(event.value("score")?, event.metrics[0].1);
         assert!(event.value("loss")?.is_finite());
         assert!(event.value("f1").unwrap_err().to_string().contains("it has loss, score"));
-        self.0.borrow_mut().push(model.parameters()?);
+        self.0.lock().unwrap().push(model.parameters()?);
         Ok(Flow::Continue)
     }
 }
@@ -93,7 +88,7 @@ fn early_stopping_and_checkpoints_by_a_metric() {
     let path = folder.path().join("best.safetensors");
     let values = [0.1, 0.5, 0.3, f64::NAN, 0.9];
     for (larger, best, epochs) in [(true, 1, 4), (false, 0, 3)] {
-        let weights = Rc::new(RefCell::new(Vec::new()));
+        let weights = Arc::new(Mutex::new(Vec::new()));
         let mut stopping = EarlyStopping::new(2).watch("score");
         let mut checkpoint = Checkpoint::best(&path).watch("score");
         if larger {
@@ -104,7 +99,7 @@ fn early_stopping_and_checkpoints_by_a_metric() {
         let mut model = model(&Device::cpu());
         let history = model.fit(x.view(), y.view(), fit).unwrap();
         assert_eq!(history.loss.len(), epochs, "larger is better: {larger}");
-        let expected = &weights.borrow()[best];
+        let expected = &weights.lock().unwrap()[best];
         assert_eq!(&model.parameters().unwrap(), expected);
         assert_eq!(&Model::load(&path, &Device::cpu()).unwrap().parameters().unwrap(), expected);
     }

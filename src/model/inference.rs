@@ -214,10 +214,10 @@ fn joined(parts: &[Array3<f32>]) -> Result<Array3<f32>> {
 }
 
 /// Batch size of a pass without training: large, but of bounded memory.
-fn batch_size(steps: usize) -> usize {
+pub(super) fn batch_size(steps: usize) -> usize {
     (65_536 / steps).clamp(1, 256)
 }
 
-fn batches(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub(super) fn batches(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..count).step_by(size).map(move |first| first..(first + size).min(count))
 }

@@ -3,6 +3,7 @@
 use super::Model;
 use super::cache::{Compiled, Lease};
 use super::data::{Data, Inputs};
+use super::inference::{batch_size, batches};
 use super::plans::{Key, PlanPurpose};
 use crate::device::Executable;
 use crate::error::{Error, Result};
@@ -150,9 +151,22 @@ impl Model {
     /// [`Model::hidden_states`] for places that cannot block.
     pub async fn hidden_states_async<'a>(&self, x: impl Into<Inputs<'a>>) -> Result<NamedArrays> {
         let data = self.data("", x.into(), None)?;
-        let lease = self.compiled(PlanPurpose::Predict, &data, false).await?;
-        self.run(&lease, &data).await?;
-        self.values(&lease, data.count()).await
+        let mut all: Vec<NamedArrays> = Vec::new();
+        for range in batches(data.count(), batch_size(data.longest())) {
+            let part = data.rows(range);
+            let lease = self.compiled(PlanPurpose::Predict, &part, false).await?;
+            self.run(&lease, &part).await?;
+            all.push(self.values(&lease, part.count()).await?);
+        }
+        if all.len() == 1 {
+            return Ok(all.remove(0));
+        }
+        let joined = |node: &Node| {
+            let parts: Vec<_> = all.iter().filter_map(|part| Some(part.get(&node.name)?.view())).collect();
+            let joined = ndarray::concatenate(Axis(0), &parts).map_err(|error| Error::Plan(error.to_string()))?;
+            Ok((node.name.clone(), joined))
+        };
+        self.graph.nodes.iter().map(joined).collect()
     }
 
     /// The outputs of every layer after a run.

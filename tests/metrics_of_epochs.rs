@@ -63,7 +63,7 @@ fn values_are_those_of_the_model(device: &Device) {
 on_both!(values_are_those_of_the_model);
 
 /// Gives the next of these values at each epoch.
-fn given(values: &[f64]) -> impl FnMut(ndarray::ArrayViewD<'_, f32>, ndarray::ArrayViewD<'_, f32>) -> Result<f64> {
+fn given(values: &[f64]) -> impl FnMut(ndarray::ArrayViewD<'_, f32>, ndarray::ArrayViewD<'_, f32>) -> Result<f64> + use<> {
     let mut values = values.to_vec().into_iter();
     move |_, _| values.next().ok_or_else(|| Error::Config("no value is left".into()))
 }
@@ -73,7 +73,7 @@ struct Keep(Arc<Mutex<Vec<NamedArrays>>>);
 
 impl Callback for Keep {
     fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> Result<Flow> {
-        assert_eq!(event.value("score")?, event.metrics[0].1);
+        assert_eq!(event.value("score")?.to_bits(), event.metrics[0].1.to_bits());
         assert!(event.value("loss")?.is_finite());
         assert!(event.value("f1").unwrap_err().to_string().contains("it has loss, score"));
         self.0.lock().unwrap().push(model.parameters()?);

@@ -63,7 +63,9 @@ fn values_are_those_of_the_model(device: &Device) {
 on_both!(values_are_those_of_the_model);
 
 /// Gives the next of these values at each epoch.
-fn given(values: &[f64]) -> impl FnMut(ndarray::ArrayViewD<'_, f32>, ndarray::ArrayViewD<'_, f32>) -> Result<f64> + use<> {
+fn given(
+    values: &[f64],
+) -> impl FnMut(ndarray::ArrayViewD<'_, f32>, ndarray::ArrayViewD<'_, f32>) -> Result<f64> + use<> {
     let mut values = values.to_vec().into_iter();
     move |_, _| values.next().ok_or_else(|| Error::Config("no value is left".into()))
 }

@@ -40,14 +40,24 @@ pub(super) struct Cutting {
     accumulate: usize,
     /// True if the loss is the caller's own.
     own_loss: bool,
+    missing: bool,
 }
 
 impl Cutting {
     pub fn of(fit: &Fit<'_>) -> Cutting {
         let Fit { shuffle, seed, batch_size, truncated, stateful, accumulate, .. } = fit;
         let (window, stateful) = (*truncated, stateful.is_some());
-        let (accumulate, own_loss) = (*accumulate, fit.loss.is_some());
-        Cutting { shuffle: *shuffle, seed: *seed, batch_size: *batch_size, window, stateful, accumulate, own_loss }
+        let (accumulate, own_loss, missing) = (*accumulate, fit.loss.is_some(), fit.missing_targets);
+        Cutting {
+            shuffle: *shuffle,
+            seed: *seed,
+            batch_size: *batch_size,
+            window,
+            stateful,
+            accumulate,
+            own_loss,
+            missing,
+        }
     }
 }
 
@@ -236,6 +246,7 @@ impl Epoch<'_, '_, '_> {
 fn checked(model: &Model, given: Option<GivenBatch>, cutting: Cutting) -> Result<Option<Data<'static, 'static>>> {
     let Some(given) = given else { return Ok(None) };
     let (x, y) = given?;
+    let y = if cutting.missing { y.missing(true) } else { y };
     let data = if cutting.own_loss { model.own_data("", x, y)? } else { model.data("", x, Some(y))? };
     Ok(Some(data))
 }

@@ -186,6 +186,9 @@ impl Fingerprint {
             Validation::Split(share) => format!("on a share of {share}"),
             Validation::Data(x, y) => {
                 let data = match fit.loss {
+                    None if fit.missing_targets => {
+                        model.data("validation ", x.clone(), Some(y.clone().missing(true)))?
+                    }
                     None => model.data("validation ", x.clone(), Some(y.clone()))?,
                     Some(_) => model.own_data("validation ", x.clone(), y.clone())?,
                 };

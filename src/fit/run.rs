@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::{Data, Evaluate, Inputs, Model, StepPart, Targets, check_divides};
 use crate::train::Schedule;
 use crate::wait::MaybeSend;
+use ndarray::{Array2, ArrayD, Axis};
 use std::time::Instant;
 
 /// Runs the fit.
@@ -463,21 +464,34 @@ async fn scores(metrics: &mut [Metric<'_>], model: &Model, data: &Data<'_, '_>) 
             return Err(Error::Config(format!("there are two scores called \"{name}\"; name each metric differently")));
         }
         let target = match output {
-            Some(output) => targets.iter().find(|(other, _)| other == output),
+            Some(output) => targets.iter().find(|(other, ..)| other == output),
             None => targets.first(),
         };
-        let Some((prediction, target)) = target.and_then(|(output, target)| Some((outputs.get(output)?, target)))
+        let Some((prediction, target, missing)) =
+            target.and_then(|(output, target, missing)| Some((outputs.get(output)?, target, missing)))
         else {
-            let known: Vec<&str> = targets.iter().map(|(name, _)| name.as_str()).collect();
+            let known: Vec<&str> = targets.iter().map(|(name, ..)| name.as_str()).collect();
             return Err(Error::Config(format!(
                 "metric \"{name}\" is of output \"{}\", which has no target; those with one: {}",
                 output.as_deref().unwrap_or("y"),
                 if known.is_empty() { "none".into() } else { known.join(", ") }
             )));
         };
-        all.push((name.clone(), function(prediction.view(), target.view())?));
+        let score = match missing {
+            None => function(prediction.view(), target.view())?,
+            Some(missing) => function(present(prediction, missing)?.view(), present(target, missing)?.view())?,
+        };
+        all.push((name.clone(), score));
     }
     Ok(all)
+}
+
+/// The rows of an array [N, F] or [N, T, F] that are not missing, [rows, F].
+fn present(array: &ArrayD<f32>, missing: &Array2<bool>) -> Result<ArrayD<f32>> {
+    let features = array.shape().last().copied().unwrap_or(1);
+    let rows = array.to_shape((missing.len(), features)).map_err(|error| Error::Plan(error.to_string()))?;
+    let there: Vec<usize> = missing.iter().enumerate().filter(|(_, missing)| !**missing).map(|(row, _)| row).collect();
+    Ok(rows.select(Axis(0), &there).into_dyn())
 }
 
 /// Refuses to carry states where that has no meaning.
@@ -511,7 +525,11 @@ fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
 
 /// Data of a fit, with targets for its loss.
 fn checked<'x, 'y>(model: &Model, prefix: &str, x: Inputs<'x>, y: Targets<'y>, fit: &Fit<'_>) -> Result<Data<'x, 'y>> {
-    if fit.loss.is_some() { model.own_data(prefix, x, y) } else { model.data(prefix, x, Some(y)) }
+    if fit.loss.is_some() {
+        return model.own_data(prefix, x, y);
+    }
+    let y = if fit.missing_targets { y.missing(true) } else { y };
+    model.data(prefix, x, Some(y))
 }
 
 /// Refuses steps of no batch, and windows of targets that only the caller's loss understands.

@@ -74,6 +74,7 @@ pub struct Fit<'a> {
     pub(crate) stateful: Option<Reset>,
     pub(crate) batches_ahead: usize,
     pub(crate) accumulate: usize,
+    pub(crate) missing_targets: bool,
     pub(crate) metrics: Vec<Metric<'a>>,
     /// A loss of the caller's own; set by [`Model::fit_with`](crate::Model::fit_with).
     pub(crate) loss: Option<Box<dyn OwnLoss + 'a>>,
@@ -97,6 +98,7 @@ impl Default for Fit<'_> {
             stateful: None,
             batches_ahead: 1,
             accumulate: 1,
+            missing_targets: false,
             metrics: Vec::new(),
             loss: None,
             resume: false,
@@ -262,6 +264,12 @@ impl<'a> Fit<'a> {
     /// ```
     pub fn accumulate(self, count: usize) -> Self {
         Fit { accumulate: count, ..self }
+    }
+
+    /// Takes rows of targets that are NaN for missing, in the data of the fit and those of validation: see
+    /// [`Targets::missing`](crate::Targets::missing). Metrics are then of the rows that are there.
+    pub fn missing_targets(self, missing: bool) -> Self {
+        Fit { missing_targets: missing, ..self }
     }
 
     /// Computes a score after each epoch, of all predictions and targets of the validation data, or without validation of the training

@@ -197,17 +197,21 @@ impl Model {
         Ok(self.graph.outputs.iter().map(|output| output.name.clone()).zip(arrays).collect())
     }
 
-    /// The targets by the outputs' names, in the outputs' shapes; those of a loss of the caller's own as they are.
-    pub(crate) fn named_targets(&self, data: &Data<'_, '_>) -> Vec<(String, ArrayD<f32>)> {
+    /// The targets by the outputs' names, in the outputs' shapes, with the rows that are missing; those of a loss of the caller's own as
+    /// they are.
+    pub(crate) fn named_targets<'d>(
+        &self,
+        data: &'d Data<'_, '_>,
+    ) -> Vec<(String, ArrayD<f32>, Option<&'d Array2<bool>>)> {
         let mut all = Vec::new();
         for (k, output) in self.graph.outputs.iter().enumerate() {
             if let Some(Some(target)) = data.targets.get(k) {
                 let y = target.y.to_owned();
                 let is_sequence = self.graph.axis(output.from).is_some();
                 let y = if is_sequence { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() };
-                all.push((output.name.clone(), y));
+                all.push((output.name.clone(), y, target.missing.as_ref()));
             } else if let Some(own) = data.own.get(&output.name) {
-                all.push((output.name.clone(), own.clone()));
+                all.push((output.name.clone(), own.clone(), None));
             }
         }
         all

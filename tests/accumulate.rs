@@ -1,13 +1,13 @@
 //! Gradient accumulation: a step of several batches is that of one as large, with weights, lengths, windows, segments of time, several
-//! outputs, and a run that is resumed.
+//! outputs, and a run that is resumed. Targets that are missing.
 
 mod common;
 
 use common::{Draw, close};
-use ndarray::{Array1, Array3, Axis};
+use ndarray::{Array1, Array3, ArrayViewD, Axis, s};
 use wgpu_lstm::{
-    Clip, Dense, Device, Embedding, Fit, LayerNorm, Loss, Losses, Lstm, Model, Network, Optimiser, Regulariser,
-    Schedule, Sequential, Targets, TimeCheckpoints, Update,
+    Add, Attention, AttentionPool, Clip, Conv1d, Dense, Device, Embedding, Fit, Inputs, LayerNorm, Loss, Losses, Lstm,
+    Model, Network, Optimiser, Padding, Regulariser, Schedule, Sequential, Targets, TimeCheckpoints, Update, metrics,
 };
 
 /// Tolerance of parameters after 12 steps: gradients are summed in another order. Adam divides by roots of squares, so small ones count.
@@ -99,6 +99,79 @@ fn networks(device: &Device) {
     agree("network", &small, &large);
 }
 
+/// Convolution and attention add to their gradients, too.
+fn convolution_and_attention(device: &Device) {
+    let mut net = Network::new();
+    let x = net.input("x", 3);
+    let taps = net.layer(Conv1d::new(4, 3).padding(Padding::Causal)).of(x);
+    let states = net.layer(Lstm::new(4).return_sequences(true)).of(taps);
+    let context = net.layer(Attention::additive()).of([states, taps]);
+    let sum = net.layer(Add::new(2)).of([states, context]);
+    let pooled = net.layer(AttentionPool::new()).of(sum);
+    let y = net.layer(Dense::new(2)).of(pooled);
+    net.output("y", y);
+    let build = || {
+        let mut model = net.build(device, 3).unwrap();
+        model.compile(Loss::MeanSquaredError, Optimiser::adam(0.02)).unwrap();
+        model
+    };
+    let mut draw = Draw::new(8);
+    let (x, y) = (draw.array3((6, 5, 3)), draw.array3((6, 1, 2)).index_axis_move(Axis(1), 0));
+    let (mut large, mut small) = (build(), build());
+    large.fit(x.view(), y.view(), Fit::new().epochs(4).batch_size(6)).unwrap();
+    small.fit(x.view(), y.view(), Fit::new().epochs(4).batch_size(2).accumulate(3)).unwrap();
+    agree("convolution and attention", &small, &large);
+}
+
+/// Rows whose targets are missing count for nothing: as if sequences without them were not there, or as weights of 0.
+fn missing_targets(device: &Device) {
+    let mut draw = Draw::new(9);
+    let (x, mut y) = (draw.array3((7, 5, 3)), draw.array3((7, 5, 2)));
+    for n in [1, 4] {
+        y.slice_mut(s![n, .., ..]).fill(f32::NAN);
+    }
+    let there = [0, 2, 3, 5, 6];
+    let (tx, ty) = (x.select(Axis(0), &there), y.select(Axis(0), &there));
+    // In order, so that batches hold the same sequences.
+    let (mut all, mut some, mut small) = (sequences(device), sequences(device), sequences(device));
+    let fit = || Fit::new().epochs(3).batch_size(7).shuffle(false).missing_targets(true);
+    let mae = |p: ArrayViewD<'_, f32>, t: ArrayViewD<'_, f32>| metrics::mae(p, t);
+    let history = all.fit(x.view(), y.view(), fit().metric("mae", mae)).unwrap();
+    let expected = some.fit(tx.view(), ty.view(), fit()).unwrap();
+    close("losses", &history.loss, &expected.loss, 1e-6, 1e-6);
+    agree("missing sequences", &all, &some);
+    let score = metrics::mae(some.predict(tx.view()).unwrap().view(), ty.view()).unwrap();
+    assert!((history.metrics["mae"][2] - score).abs() < 1e-4);
+    small.fit(x.view(), y.view(), fit().batch_size(3).accumulate(3)).unwrap();
+    agree("missing sequences in parts", &small, &some);
+    // Single steps, with lengths and weights; evaluation leaves them out, too.
+    let missing = [(0, 2), (3, 0), (3, 4), (6, 1)];
+    let mut holes = draw.array3((7, 5, 2));
+    let whole = holes.clone();
+    missing.iter().for_each(|&(n, t)| holes.slice_mut(s![n, t, ..]).fill(f32::NAN));
+    let prediction = all.predict(x.view()).unwrap();
+    let lengths = [5, 5, 3, 4, 5, 1, 2];
+    let (mut sum, mut terms) = (0.0, 0.0);
+    for (n, &length) in lengths.iter().enumerate() {
+        for t in (0..length).filter(|&t| !missing.contains(&(n, t))) {
+            for f in 0..2 {
+                sum += (prediction[[n, t, f]] as f64 - whole[[n, t, f]] as f64).powi(2);
+                terms += 1.0;
+            }
+        }
+    }
+    let inputs = Inputs::from(x.view()).lengths(&lengths[..]);
+    let loss = all.evaluate(inputs, Targets::from(holes.view()).missing(true)).unwrap();
+    assert!((loss as f64 - sum / terms).abs() < 1e-5 * (1.0 + loss as f64), "{loss}, {}", sum / terms);
+    let validated = fit().validation_data(Inputs::from(x.view()).lengths(&lengths[..]), holes.view());
+    let validation = sequences(device).fit(tx.view(), ty.view(), validated.epochs(1)).unwrap().validation_loss;
+    assert!(validation[0].is_finite());
+    holes[[2, 1, 0]] = f32::NAN;
+    let error = all.fit(x.view(), holes.view(), fit()).unwrap_err().to_string();
+    assert!(error.contains("other features at this step") && error.contains("[2, 1, 0]"), "{error}");
+    assert!(all.fit(x.view(), y.view(), Fit::new()).unwrap_err().to_string().contains("NaN"));
+}
+
 /// Batches of an iterator, of different sizes.
 fn batches_of_an_iterator(device: &Device) {
     let mut draw = Draw::new(4);
@@ -123,7 +196,14 @@ fn batches_of_an_iterator(device: &Device) {
     agree("iterator", &small, &large);
 }
 
-on_both!(steps_of_several_batches_are_those_of_one, segments_of_time, networks, batches_of_an_iterator);
+on_both!(
+    steps_of_several_batches_are_those_of_one,
+    segments_of_time,
+    networks,
+    convolution_and_attention,
+    missing_targets,
+    batches_of_an_iterator,
+);
 
 /// A run that is stopped and goes on, and clones in between.
 #[test]

@@ -7,8 +7,8 @@ use common::{Draw, close};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, array, s};
 use std::collections::BTreeMap;
 use wgpu_lstm::{
-    Add, Capabilities, Clip, Dense, Device, Dropout, Embedding, Error, Fit, Gru, Inputs, LayerNorm, Loss, Losses, Lstm,
-    Model, NamedArrays, Network, Optimiser, PassOptions, Regulariser, Sequential, Update,
+    Add, BatchNorm, Capabilities, Clip, Conv1d, Dense, Device, Dropout, Embedding, Error, Fit, Gru, Inputs, LayerNorm,
+    Loss, Losses, Lstm, Model, NamedArrays, Network, Optimiser, PassOptions, Regulariser, Sequential, Update,
 };
 
 fn array2(draw: &mut Draw, shape: (usize, usize)) -> Array2<f32> {
@@ -352,6 +352,28 @@ fn bad_passes_are_refused() {
     says(fit(&mut model, Array3::zeros((2, 4, 2)), Fit::new().truncated(2)), &["truncated", "loss of one's own"]);
     says(fit(&mut model, Array3::zeros((2, 4, 2)), Fit::new().accumulate(0)), &["accumulate", "at least 1"]);
     assert!(fit(&mut model, Array3::zeros((2, 4, 2)), Fit::new()).is_ok());
+}
+
+/// A pass normalises by the batch and leaves the model as it is; convolutions need no states.
+#[test]
+fn passes_leave_running_statistics() {
+    let layers = Sequential::new(3).add(Conv1d::new(4, 2)).add(BatchNorm::new()).add(Lstm::new(3)).add(Dense::new(1));
+    let mut model = layers.build(&Device::cpu(), 1).unwrap();
+    let (before, x) = (model.parameters().unwrap(), Draw::new(1).array3((5, 6, 3)));
+    let pass = model.forward(x.view()).unwrap();
+    assert_eq!(pass.final_states().unwrap().keys().collect::<Vec<_>>(), ["lstm.c", "lstm.h"]);
+    let normed = &pass.hidden_states().unwrap()["batch_norm"];
+    let mean = normed.mean().unwrap();
+    assert!(mean.abs() < 1e-5, "{mean}");
+    let gradients = pass.backward(Array2::ones((5, 1)).view()).unwrap();
+    assert!(!gradients.parameters.keys().any(|name| name.contains("running")), "{:?}", gradients.parameters.keys());
+    assert_eq!(gradients.inputs["x"].shape(), [5, 6, 3]);
+    assert_eq!(model.parameters().unwrap(), before);
+    // A training step moves them.
+    model.compile(Losses::new(), Optimiser::adam(0.1)).unwrap();
+    model.step_with(x.view(), |y| Ok((1.0, NamedArrays::from([("y".into(), y["y"].clone())])))).unwrap();
+    let after = model.parameters().unwrap();
+    assert!(after.iter().all(|(name, values)| name.ends_with("conv1d.bias") || *values != before[name]));
 }
 
 /// A model can be used by several passes at once, each with its own tape.

@@ -141,9 +141,14 @@ impl Conv1d {
         if self.windows().is_causal() { self.windows().reach - 1 } else { 0 }
     }
 
-    /// True if the input is copied to a sequence without padding at its end, since rows have ends and paddings of their own.
+    /// True if the input is copied to a padded sequence, since rows have ends of their own.
     fn pads_rows(&self, site: &Site) -> bool {
-        site.ragged && matches!(self.padding, Padding::Same | Padding::Both(_)) && self.windows().reach > 1
+        let pads = match self.padding {
+            Padding::Valid | Padding::Causal => false,
+            Padding::Same => self.windows().reach > 1,
+            Padding::Both(padding) => padding > 0,
+        };
+        site.ragged && pads
     }
 
     /// The shift from the input to the padded sequence, or back.

@@ -288,7 +288,14 @@ pub(super) fn backward(
         }
         for (value, &source) in node.state_values().iter().zip(&node.initial) {
             let Some(StateGradients { initials, .. }) = &own else { continue };
-            let gradient = state(value.part, value.width, site.batch, (initials[value.slot], 0));
+            let mut gradient = state(value.part, value.width, site.batch, (initials[value.slot], 0));
+            if node.initial.iter().filter(|&&other| other == source).count() > 1 {
+                // Gradients that are added up lie in buffers of their own.
+                let name = format!("{}.d{} initial apart", site.name, value.name);
+                let apart = plan.sequence(&name, [1, site.batch, gradient.features], 0, Role::Scratch)?;
+                plan.copy_sequence(&gradient, &apart, site.batch, false);
+                gradient = apart;
+            }
             sums.add(plan, source, gradient, site.batch)?;
         }
         of_initials[k] = own.map(|own| own.initials).unwrap_or_default();

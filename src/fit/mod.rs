@@ -5,6 +5,7 @@ mod checkpoint;
 mod csv_log;
 mod early_stopping;
 mod feed;
+mod metric;
 mod pace;
 mod progress;
 mod run;

@@ -1,15 +1,14 @@
 //! The training loop.
 
 use super::feed::{Batches, Cutting, Epoch, GivenBatch, Source, StepBatches};
+use super::metric::scores;
 use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
-use super::settings::Metric;
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
 use crate::model::{Data, Evaluate, Inputs, Model, StepPart, Targets, check_divides};
 use crate::train::Schedule;
 use crate::wait::MaybeSend;
-use ndarray::{Array2, ArrayD, Axis};
 use std::time::Instant;
 
 /// Runs the fit.
@@ -452,46 +451,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// Scores of all predictions for data.
-async fn scores(metrics: &mut [Metric<'_>], model: &Model, data: &Data<'_, '_>) -> Result<Vec<(String, f64)>> {
-    let outputs = model.named_outputs(data).await?;
-    let targets = model.named_targets(data);
-    let mut all: Vec<(String, f64)> = Vec::new();
-    for Metric { output, name, function } in metrics {
-        if ["loss", "validation_loss"].contains(&name.as_str()) || all.iter().any(|(other, _)| other == name) {
-            return Err(Error::Config(format!("there are two scores called \"{name}\"; name each metric differently")));
-        }
-        let target = match output {
-            Some(output) => targets.iter().find(|(other, ..)| other == output),
-            None => targets.first(),
-        };
-        let Some((prediction, target, missing)) =
-            target.and_then(|(output, target, missing)| Some((outputs.get(output)?, target, missing)))
-        else {
-            let known: Vec<&str> = targets.iter().map(|(name, ..)| name.as_str()).collect();
-            return Err(Error::Config(format!(
-                "metric \"{name}\" is of output \"{}\", which has no target; those with one: {}",
-                output.as_deref().unwrap_or("y"),
-                if known.is_empty() { "none".into() } else { known.join(", ") }
-            )));
-        };
-        let score = match missing {
-            None => function(prediction.view(), target.view())?,
-            Some(missing) => function(present(prediction, missing)?.view(), present(target, missing)?.view())?,
-        };
-        all.push((name.clone(), score));
-    }
-    Ok(all)
-}
-
-/// The rows of an array [N, F] or [N, T, F] that are not missing, [rows, F].
-fn present(array: &ArrayD<f32>, missing: &Array2<bool>) -> Result<ArrayD<f32>> {
-    let features = array.shape().last().copied().unwrap_or(1);
-    let rows = array.to_shape((missing.len(), features)).map_err(|error| Error::Plan(error.to_string()))?;
-    let there: Vec<usize> = missing.iter().enumerate().filter(|(_, missing)| !**missing).map(|(row, _)| row).collect();
-    Ok(rows.select(Axis(0), &there).into_dyn())
 }
 
 /// Refuses to carry states where that has no meaning.

@@ -1,6 +1,7 @@
 //! Settings of a fit, and what it returns.
 
 use super::Callback;
+use super::metric::{Metric, MetricFunction};
 use crate::error::Result;
 use crate::model::{Inputs, NamedArrays, Targets};
 use crate::train::Schedule;
@@ -31,22 +32,6 @@ pub enum Reset {
     /// [`Model::save_training`](crate::Model::save_training) saves them.
     ByHand,
 }
-
-/// A score that is computed after each epoch.
-pub(crate) struct Metric<'a> {
-    /// Name of the output; `None` for the first that has a loss.
-    pub output: Option<String>,
-    pub name: String,
-    pub function: Box<dyn MetricFunction + 'a>,
-}
-
-/// A score of predictions and targets.
-pub(crate) trait MetricFunction:
-    FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<f64> + MaybeSend
-{
-}
-
-impl<F: FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<f64> + MaybeSend> MetricFunction for F {}
 
 /// A loss of the caller's own: of outputs and targets by name, the loss and its gradients by the outputs.
 pub(crate) trait OwnLoss: FnMut(&NamedArrays, &NamedArrays) -> Result<(f32, NamedArrays)> + MaybeSend {}

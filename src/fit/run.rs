@@ -207,7 +207,7 @@ impl Run<'_> {
         let loss = partial.loss();
         let validation_loss = self.validate(model).await?;
         drop(batches);
-        let metrics = self.metrics(model, source).await?;
+        let metrics = self.metrics(model, source.arrays()).await?;
         if let Some(loss) = validation_loss.filter(|loss| !loss.is_finite())
             && !model.weights_are_finite().await?
         {
@@ -385,14 +385,14 @@ impl Run<'_> {
     }
 
     /// Scores of the epoch.
-    async fn metrics(&mut self, model: &Model, source: &Source<'_, '_, '_>) -> Result<Vec<(String, f64)>> {
+    async fn metrics(&mut self, model: &Model, arrays: Option<&Data<'_, '_>>) -> Result<Vec<(String, f64)>> {
         if self.fit.metrics.is_empty() {
             return Ok(Vec::new());
         }
-        match (&self.validation, source) {
+        match (&self.validation, arrays) {
             (Some(data), _) => scores(&mut self.fit.metrics, model, data).await,
-            (None, Source::Arrays(data)) => scores(&mut self.fit.metrics, model, data).await,
-            (None, Source::Batches(_)) => Err(Error::Config(
+            (None, Some(data)) => scores(&mut self.fit.metrics, model, data).await,
+            (None, None) => Err(Error::Config(
                 "metrics are of all predictions, which batches of an iterator do not give together; set validation_data".into(),
             )),
         }

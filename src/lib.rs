@@ -104,6 +104,8 @@ pub use train::{
 mod guide {
     #[doc = include_str!("../docs/guide/background_fit.md")]
     mod background_fit {}
+    #[doc = include_str!("../docs/guide/own_training.md")]
+    mod own_training {}
     #[cfg(feature = "pytorch")]
     #[doc = include_str!("../docs/guide/pytorch_to_stream.md")]
     mod pytorch_to_stream {}

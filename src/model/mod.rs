@@ -21,6 +21,7 @@ mod sequential;
 mod stepper;
 mod stream;
 mod summary;
+mod tensors;
 mod training;
 #[cfg(not(target_arch = "wasm32"))]
 mod training_state;

@@ -2,13 +2,15 @@
 
 use super::Model;
 use super::cache::Compiled;
-use super::data::{Data, Inputs};
+use super::data::{Data, Inputs, Targets};
 use super::pass::NamedArrays;
 use super::plans::PlanPurpose;
 use super::training::{StepPart, not_compiled};
 use crate::error::{Error, Result};
+use crate::fit::{self, Fit, History};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
+use crate::wait::MaybeSend;
 
 impl Model {
     /// Takes an optimiser step by a loss of one's own: `loss` is given the outputs by name (`y` for that of a
@@ -61,6 +63,54 @@ impl Model {
             true => Ok(loss),
             false => Err(Error::NotFinite { what: "the loss".into(), position: "its value".into(), value: loss }),
         }
+    }
+
+    /// [`Model::fit`] by a loss of one's own, which is given the outputs and the targets of a batch by name and returns the loss and its
+    /// gradients by the outputs, as for [`Model::step_with`]. Targets can have any names and shapes whose first axis is that of the
+    /// sequences; an array without a name is called `y`. They may hold NaN, for values that are missing. The validation loss is this
+    /// loss, too, averaged over batches by their sequences. Clipping, frozen parameters, regularisers, schedules and callbacks act as in
+    /// every fit.
+    ///
+    /// # Errors
+    /// As [`Model::fit`] and [`Model::step_with`]; windows ([`Fit::truncated`]) and weights, which are for the losses of this crate.
+    ///
+    /// ```
+    /// use ndarray::{Array2, Array3};
+    /// use wgpu_lstm::{Dense, Device, Fit, Losses, Lstm, NamedArrays, Optimiser, Sequential};
+    /// let mut model = Sequential::new(1).add(Lstm::new(8)).add(Dense::new(1)).build(&Device::cpu(), 7)?;
+    /// model.compile(Losses::new(), Optimiser::adam(0.01))?;
+    /// let x = Array3::from_shape_fn((16, 5, 1), |(n, t, _)| (n + t) as f32 / 20.0); // [N, T, I]
+    /// let y = Array2::from_shape_fn((16, 1), |(n, _)| (n + 5) as f32 / 20.0); // [N, F]
+    /// let history = model.fit_with(x.view(), y.view(), Fit::new().epochs(20).batch_size(8), |outputs, targets| {
+    ///     let error = &outputs["y"] - &targets["y"];
+    ///     let count = error.len() as f32;
+    ///     let loss = error.mapv(|e| e * e).sum() / count;
+    ///     Ok((loss, NamedArrays::from([("y".into(), error.mapv(|e| 2.0 * e / count))])))
+    /// })?;
+    /// assert!(history.loss[19] < history.loss[0]);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn fit_with<'a, 'x, 'y>(
+        &mut self,
+        x: impl Into<Inputs<'x>>,
+        y: impl Into<Targets<'y>>,
+        fit: Fit<'a>,
+        loss: impl FnMut(&NamedArrays, &NamedArrays) -> Result<(f32, NamedArrays)> + MaybeSend + 'a,
+    ) -> Result<History> {
+        wait::block_on(self.fit_with_async(x, y, fit, loss))
+    }
+
+    /// [`Model::fit_with`] for places that cannot block.
+    pub async fn fit_with_async<'a, 'x, 'y>(
+        &mut self,
+        x: impl Into<Inputs<'x>>,
+        y: impl Into<Targets<'y>>,
+        mut fit: Fit<'a>,
+        loss: impl FnMut(&NamedArrays, &NamedArrays) -> Result<(f32, NamedArrays)> + MaybeSend + 'a,
+    ) -> Result<History> {
+        fit.loss = Some(Box::new(loss));
+        fit::fit(self, x.into(), y.into(), fit).await
     }
 
     /// An optimiser step, or the part of one, by the caller's loss, whose gradients are multiplied by `share`. Returns the loss; if it is

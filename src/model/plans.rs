@@ -14,6 +14,8 @@ use crate::wait;
 pub(super) enum PlanPurpose {
     Predict,
     Evaluate,
+    /// Evaluation of the rows whose targets are not missing.
+    EvaluatePresent,
     Train,
     /// Forward and backward, from gradients of the outputs.
     Pass,
@@ -93,9 +95,10 @@ impl Model {
         Ok(match purpose {
             PlanPurpose::Predict => Purpose::Predict,
             PlanPurpose::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
+            PlanPurpose::EvaluatePresent => Purpose::Evaluate { loss: &training?.loss, weighted: true },
             PlanPurpose::Train => {
-                let Training { loss, update, weighted, .. } = training?;
-                Purpose::Train { loss, update, weighted: *weighted || ends }
+                let Training { loss, update, weighted, accumulate, .. } = training?;
+                Purpose::Train { loss, update, weighted: *weighted || *accumulate || ends }
             }
             PlanPurpose::Pass => Purpose::Pass,
             PlanPurpose::Step => Purpose::Step { update: &training?.update },

@@ -139,7 +139,7 @@ pub(crate) fn graph_plan(
     }
     let carries = *stateful || matches!(purpose, Purpose::Stream);
     let states = match purpose {
-        Purpose::Pass => declare_states(plan, &placed, Role::Input, "")?,
+        Purpose::Pass => initial_states(plan, &placed)?,
         _ if carries => declare_states(plan, &placed, Role::State, "")?,
         _ => Vec::new(),
     };
@@ -198,6 +198,16 @@ pub(crate) fn graph_plan(
     let words = (0..graph.axes.len()).filter_map(|axis| Some((axis, plan.find(&words_name(axis))?))).collect();
     let states = states.into_iter().flatten().collect();
     Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, values, loss, states, hyper, words, tape, parts })
+}
+
+/// Buffers of the initial states that the host gives, by node; empty for a node without, or whose states come from another.
+fn initial_states(plan: &mut Builder, placed: &[Placed]) -> Result<Vec<Vec<BufferId>>> {
+    let own = |placed: &Placed| placed.node.layer.operator().shares_states() && placed.node.initial.is_empty();
+    let declare = |placed: &Placed| match own(placed) {
+        true => Ok(declare_states(plan, std::slice::from_ref(placed), Role::Input, "")?.remove(0)),
+        false => Ok(Vec::new()),
+    };
+    placed.iter().map(declare).collect()
 }
 
 /// Sets the gradients to 0 to which those of batches are added, and the sum of the batches' losses, whose buffer it returns.

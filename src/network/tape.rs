@@ -65,7 +65,7 @@ impl Forwarded<'_> {
         let Gradients { trained, dx, mut initials } = backward(plan, placed, passed, given, None, wanted)?;
         let mut states = Vec::new();
         for (node, initial) in self.states.iter().enumerate() {
-            if !initial.is_empty() && placed[node].node.initial.is_empty() {
+            if !initial.is_empty() {
                 let last = passed.traces[node].final_states();
                 let d_initial = std::mem::take(&mut initials[node]);
                 states.push(TapeState { node, initial: initial.clone(), last, d_initial });

@@ -5,7 +5,7 @@ use super::data::Data;
 use super::plans::{Key, PlanPurpose};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::network::{Graph, GraphOutput, PlanOutput};
+use crate::network::{Graph, PlanOutput};
 use crate::train::Loss;
 use crate::transfer::key_and_lengths;
 

@@ -2,7 +2,7 @@
 
 use super::Model;
 use super::cache::{Compiled, Lease};
-use super::data::{Data, Inputs};
+use super::data::Inputs;
 use super::inference::{batch_size, batches};
 use super::plans::{Key, PlanPurpose};
 use super::tensors::tape;
@@ -26,7 +26,7 @@ pub type NamedArrays = BTreeMap<String, ArrayD<f32>>;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct PassOptions {
-    initial: BTreeMap<String, Array2<f32>>,
+    pub(super) initial: BTreeMap<String, Array2<f32>>,
     key: [u32; 2],
 }
 

@@ -112,6 +112,10 @@ fn plans_have_a_buffer_for_each_group() {
     assert_eq!(hyper(&plain), ["hyper"]);
     let same = plan(adam().rate("lstm.", 2.0).rate("lstm.", 0.5).decay("dense.", WeightDecay::None));
     assert_eq!(plain.to_string(), same.to_string());
+    // Nothing goes backward below what is trained.
+    assert!(plain.dispatches_of("scan_backward") > 0);
+    assert_eq!(plan(adam().freeze("lstm.")).dispatches_of("scan_backward"), 0);
+    assert!(plan(adam().freeze("dense.")).dispatches_of("scan_backward") > 0);
     let two = plan(adam().rate("lstm.", 0.5).decay("weight_hh", WeightDecay::Decoupled(0.1)));
     assert_eq!(hyper(&two), ["hyper", "hyper 1", "hyper 2"]);
     let trained = |update| {

@@ -149,6 +149,14 @@ pub(super) struct Part {
 }
 
 impl<'x, 'y> Source<'x, 'y, '_> {
+    /// All sequences, if they are in arrays.
+    pub fn arrays(&self) -> Option<&Data<'x, 'y>> {
+        match self {
+            Source::Arrays(data) => Some(data),
+            Source::Batches(_) => None,
+        }
+    }
+
     /// The batches of an epoch, after those that are done.
     ///
     /// # Errors

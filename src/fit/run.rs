@@ -207,7 +207,7 @@ impl Run<'_> {
         let loss = partial.loss();
         let validation_loss = self.validate(model).await?;
         drop(batches);
-        let metrics = self.metrics(model, source).await?;
+        let metrics = self.metrics(model, source.arrays()).await?;
         if let Some(loss) = validation_loss.filter(|loss| !loss.is_finite())
             && !model.weights_are_finite().await?
         {
@@ -384,15 +384,15 @@ impl Run<'_> {
         Ok(Some((sum / data.count() as f64) as f32))
     }
 
-    /// Scores of the epoch.
-    async fn metrics(&mut self, model: &Model, source: &Source<'_, '_, '_>) -> Result<Vec<(String, f64)>> {
+    /// Scores of the epoch, of the validation data or else those trained on.
+    async fn metrics(&mut self, model: &Model, trained: Option<&Data<'_, '_>>) -> Result<Vec<(String, f64)>> {
         if self.fit.metrics.is_empty() {
             return Ok(Vec::new());
         }
-        match (&self.validation, source) {
+        match (&self.validation, trained) {
             (Some(data), _) => scores(&mut self.fit.metrics, model, data).await,
-            (None, Source::Arrays(data)) => scores(&mut self.fit.metrics, model, data).await,
-            (None, Source::Batches(_)) => Err(Error::Config(
+            (None, Some(data)) => scores(&mut self.fit.metrics, model, data).await,
+            (None, None) => Err(Error::Config(
                 "metrics are of all predictions, which batches of an iterator do not give together; set validation_data".into(),
             )),
         }

@@ -149,7 +149,7 @@ pub(super) struct Part {
 }
 
 impl<'x, 'y> Source<'x, 'y, '_> {
-    /// The arrays, if it has some.
+    /// All sequences, if they are in arrays.
     pub fn arrays(&self) -> Option<&Data<'x, 'y>> {
         match self {
             Source::Arrays(data) => Some(data),

@@ -9,12 +9,15 @@ mod common;
 
 use common::combination::seeds;
 use common::graph_case::Case;
+use common::graph_oracle::GraphValues;
 use common::stacks::unused;
+use ndarray::{ArrayD, Axis};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wgpu_lstm::network::{Batch, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
-use wgpu_lstm::{Capabilities, Machine, Optimiser, Update};
+use wgpu_lstm::{Capabilities, Device, Machine, Optimiser, Update};
 
 /// Cases of a run on the CPU.
 const ON_CPU: u32 = 200;
@@ -109,6 +112,72 @@ fn gradients(seed: u64) {
     }
 }
 
+/// Cases of a run on an adapter, whose time goes into the compilation of shaders.
+const ON_ADAPTER: u32 = 12;
+
+/// f32 throughout, sums of some dozens of terms through up to a dozen of nodes, relative to 1 and the largest output.
+const TOLERANCE: f64 = 3e-5;
+
+/// Outputs and loss by the public way against the naive oracle.
+fn forward(device: &Device, seed: u64) {
+    let mut case = Case::new(seed);
+    let what = format!("WGPU_LSTM_CASE={seed}: {}", case.describe());
+    let own = match device.adapter() {
+        // Time is split in every third case.
+        None if case.draw.below(3) == 0 => {
+            Device::cpu_with(Capabilities { max_binding_bytes: 700, ..device.capabilities().clone() })
+        }
+        _ => device.clone(),
+    };
+    let run = |device: &Device, case: &mut Case| {
+        let mut model = case.network().build(device, seed)?;
+        case.draw_parameters(&mut model);
+        let inputs = case.draw_inputs();
+        let outputs = model.outputs(case.named(&inputs))?;
+        let targets = case.draw_targets(&outputs);
+        model.compile(case.losses(), Optimiser::sgd(0.1, 0.0))?;
+        let loss = model.evaluate(case.named(&inputs), case.named_targets(&targets))?;
+        Ok((case.rows(&inputs), outputs, targets, loss))
+    };
+    let ran = match run(&own, &mut case) {
+        Err(wgpu_lstm::Error::TooLarge { .. }) => run(device, &mut case),
+        other => other,
+    };
+    let (rows, outputs, targets, loss) = ran.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let values = case.oracle.forward(&rows);
+    for (name, tensor) in &case.outputs {
+        for (row, given) in outputs[name].outer_iter().enumerate() {
+            let expected = values.row(*tensor, row).concat();
+            let largest = expected.iter().fold(0.0, |largest, value| f64::max(largest, value.abs()));
+            for (at, (&given, expected)) in given.iter().zip(&expected).enumerate() {
+                assert!(
+                    (f64::from(given) - expected).abs() <= TOLERANCE * (1.0 + largest),
+                    "{what}: output {name}, row {row}, element {at} is {given}, expected {expected}"
+                );
+            }
+        }
+    }
+    let expected = squared_errors(&case, &values, &targets);
+    assert!(
+        (f64::from(loss) - expected).abs() <= 3.0 * TOLERANCE * (1.0 + expected),
+        "{what}: the loss is {loss}, expected {expected}"
+    );
+}
+
+/// The weighted sum of the outputs' mean squared errors, over the steps that there are.
+fn squared_errors(case: &Case, values: &GraphValues, targets: &BTreeMap<String, ArrayD<f32>>) -> f64 {
+    let of_output = |((name, tensor), &weight): (&(String, _), &f32)| {
+        let (mut sum, mut count) = (0.0, 0);
+        for (row, target) in targets[name].axis_iter(Axis(0)).enumerate() {
+            let y = values.row(*tensor, row).concat();
+            count += y.len();
+            sum += y.iter().zip(target).map(|(y, &target)| (y - f64::from(target)).powi(2)).sum::<f64>();
+        }
+        f64::from(weight) * sum / count as f64
+    };
+    case.outputs.iter().zip(&case.weights).map(of_output).sum()
+}
+
 /// So many cases of random seeds, or the one that is asked for.
 fn cases(count: u32, check: impl Fn(u64)) {
     if let Ok(seed) = std::env::var("WGPU_LSTM_CASE") {
@@ -120,4 +189,18 @@ fn cases(count: u32, check: impl Fn(u64)) {
 #[test]
 fn gradients_of_random_networks_are_differences_of_their_loss() {
     cases(ON_CPU, gradients);
+}
+
+mod on_cpu {
+    #[test]
+    fn random_networks_give_what_the_oracle_gives() {
+        super::cases(super::ON_CPU, |seed| super::forward(&wgpu_lstm::Device::cpu(), seed));
+    }
+}
+
+mod on_adapter {
+    #[test]
+    fn random_networks_give_what_the_oracle_gives() {
+        super::cases(super::ON_ADAPTER, |seed| super::forward(&super::common::adapter(), seed));
+    }
 }

@@ -283,6 +283,34 @@ fn only_training_moves_running_statistics(device: &Device) {
     }
 }
 
+/// A run that stops and goes on ends with the bits of one that does not, running statistics included; files hold all of it.
+fn files_hold_running_statistics(device: &Device) {
+    let layers = || {
+        let conv = Conv1d::new(6, 3).padding(Padding::Same).groups(2);
+        let stack = Sequential::new(INPUT).add(conv).add(BatchNorm::new()).add(Activation::Relu);
+        stack.add(WindowPool::max(2)).add(ZeroPad::new(1, 0)).add(Lstm::new(4)).add(Dense::new(2))
+    };
+    let fresh = || {
+        let mut model = layers().build(device, 4).unwrap();
+        model.compile(Loss::MeanSquaredError, Optimiser::adam(0.02)).unwrap();
+        model
+    };
+    let mut draw = Draw::new(3);
+    let (x, y) = (draw.array3((7, 9, INPUT)), Array2::from_shape_simple_fn((7, 2), || draw.next()));
+    let fit = |epochs| Fit::new().epochs(epochs).batch_size(3).seed(8).lengths(vec![9, 5, 2, 7, 9, 3, 4]);
+    let (mut whole, mut stopped) = (fresh(), fresh());
+    whole.fit(x.view(), y.view(), fit(4)).unwrap();
+    stopped.fit(x.view(), y.view(), fit(2)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stopped.safetensors");
+    stopped.save_training(&path).unwrap();
+    let mut resumed = Model::load_training(&path, device).unwrap();
+    assert_eq!(resumed.parameters().unwrap(), stopped.parameters().unwrap());
+    resumed.fit(x.view(), y.view(), fit(4).resume(true)).unwrap();
+    assert_eq!(resumed.parameters().unwrap(), whole.parameters().unwrap());
+    assert_eq!(Model::load(&path, device).unwrap().predict(x.view()).unwrap(), stopped.predict(x.view()).unwrap());
+}
+
 /// A plan that trains, in f64, with numbers that depend on names and times only.
 struct Training {
     plan: Arc<Plan>,
@@ -637,4 +665,10 @@ fn what_cannot_be_is_refused() {
     assert!(model(BatchNorm::new().into()).stream(1).is_ok());
 }
 
-on_both!(references, layers_equal_equations, streams_carry_tails, only_training_moves_running_statistics);
+on_both!(
+    references,
+    layers_equal_equations,
+    streams_carry_tails,
+    only_training_moves_running_statistics,
+    files_hold_running_statistics
+);

@@ -149,7 +149,7 @@ pub(super) struct Part {
 }
 
 impl<'x, 'y> Source<'x, 'y, '_> {
-    /// All sequences, if they are in arrays.
+    /// The arrays, if it has some.
     pub fn arrays(&self) -> Option<&Data<'x, 'y>> {
         match self {
             Source::Arrays(data) => Some(data),

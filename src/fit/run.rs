@@ -384,12 +384,12 @@ impl Run<'_> {
         Ok(Some((sum / data.count() as f64) as f32))
     }
 
-    /// Scores of the epoch, of the validation data or else those trained on.
-    async fn metrics(&mut self, model: &Model, trained: Option<&Data<'_, '_>>) -> Result<Vec<(String, f64)>> {
+    /// Scores of the epoch.
+    async fn metrics(&mut self, model: &Model, arrays: Option<&Data<'_, '_>>) -> Result<Vec<(String, f64)>> {
         if self.fit.metrics.is_empty() {
             return Ok(Vec::new());
         }
-        match (&self.validation, trained) {
+        match (&self.validation, arrays) {
             (Some(data), _) => scores(&mut self.fit.metrics, model, data).await,
             (None, Some(data)) => scores(&mut self.fit.metrics, model, data).await,
             (None, None) => Err(Error::Config(

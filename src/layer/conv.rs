@@ -275,7 +275,10 @@ impl Operator for Conv1d {
             }
             false => (x.clone(), self.taps(site, x.steps)),
         };
-        let tail = start.first().map(|&place| tail_of(place, self.tail() as u32, site));
+        let tail = match start.first() {
+            Some(&place) => Some(self.first_tail(plan, site, place)?),
+            None => None,
+        };
         let parts = taps.parts(&y, &read, tail.as_ref());
         for Part { range, taken } in &parts {
             let (into, c_offset) = y.at(range.start);
@@ -300,6 +303,18 @@ impl Operator for Conv1d {
 }
 
 impl Conv1d {
+    /// The tail before the first step; for training a copy, since the states of a batch are overwritten before its backward pass.
+    fn first_tail(&self, plan: &mut Builder, site: &Site, start: Place) -> Result<Sequence> {
+        let tail = tail_of(start, self.tail() as u32, site);
+        if !site.train {
+            return Ok(tail);
+        }
+        let len = tail.steps * tail.step;
+        let copy = plan.buffer(format!("{}.tail before", site.name), len.into(), Role::Scratch)?;
+        plan.copy_run(len, start, (copy, 0));
+        Ok(tail_of((copy, 0), tail.steps, site))
+    }
+
     /// Copies the last steps of the tail and the input to a buffer.
     fn next_tail(&self, plan: &mut Builder, site: &Site, x: &Sequence, tail: &Sequence) -> Result<BufferId> {
         let planes = tail.steps as i32;

@@ -4,8 +4,14 @@
 use super::Draw;
 use super::graph_oracle::*;
 use super::recurrent_oracle::{ActivationKind, OracleActivation, RecurrentCell};
+use ndarray::Array3;
+use std::collections::BTreeMap;
 use wgpu_lstm::network::{Graph, GraphInput, GraphOutput, Node, Source};
-use wgpu_lstm::{Activation, Add, Dense, Embedding, Gru, Layer, LayerNorm, Loss, Losses, Lstm, Pool};
+use wgpu_lstm::{
+    Activation, Add, Attention, AttentionPool, Average, BatchNorm, Concat, Conv1d, Dense, Embedding, Gru, Inputs,
+    Layer, LayerNorm, Loss, Losses, Lstm, Maximum, Model, Multiply, Network, Padding, Pool, Repeat, Targets, Value,
+    WindowPool, ZeroPad,
+};
 
 /// Entries of embeddings.
 const ENTRIES: usize = 5;
@@ -187,31 +193,35 @@ impl Case {
 
     /// One of the kinds of nodes, where the tensors for it are there.
     fn node(&mut self) -> Option<()> {
-        match self.below(12) {
-            0 => {
+        match self.below(22) {
+            0 | 1 => {
                 let from = self.any(|_| true)?;
                 let units = 1 + self.below(4);
                 self.dense(from, units, None);
             }
-            1 => {
+            2 => {
                 let from = self.any(|_| true)?;
                 let (layer, same) = self.activation();
                 self.push(layer, OracleOp::Activation(same), &[from], vec![], None, [None, from.axis]);
             }
-            2 => {
+            3 => {
                 let from = self.any(|known| known.width > 1)?;
-                self.push(
-                    LayerNorm::new().epsilon(0.5),
-                    OracleOp::LayerNorm(0.5),
-                    &[from],
-                    vec![],
-                    None,
-                    [None, from.axis],
-                );
+                let layer = LayerNorm::new().epsilon(0.5);
+                self.push(layer, OracleOp::LayerNorm(0.5), &[from], vec![], None, [None, from.axis]);
             }
-            3..=5 => self.recurrent()?,
-            6 | 7 => self.merge()?,
-            8 => self.pool()?,
+            4 => {
+                let from = self.any(|_| true)?;
+                let op = OracleOp::BatchNorm { epsilon: 0.5, by_batch: false };
+                self.push(BatchNorm::new().epsilon(0.5), op, &[from], vec![], None, [None, from.axis]);
+            }
+            5..=8 => self.recurrent()?,
+            9..=11 => self.merge()?,
+            12 => self.pool()?,
+            13 => self.repeat()?,
+            14..=16 => self.attention()?,
+            17 => self.convolution()?,
+            18 => self.window_pool()?,
+            19 => self.zero_pad()?,
             _ => self.shared()?,
         }
         Some(())
@@ -258,8 +268,136 @@ impl Case {
             all.push(self.like(first.width, first.axis)?);
         }
         let count = all.len();
-        let (layer, op): (Layer, _) = (Add::new(count).into(), OracleOp::Add);
-        self.push(layer, op, &all, vec![], None, [None, first.axis]);
+        let (layer, op): (Layer, _) = match self.below(5) {
+            0 => (Add::new(count).into(), OracleOp::Add),
+            1 => (Multiply::new(count).into(), OracleOp::Multiply),
+            2 => (Average::new(count).into(), OracleOp::Average),
+            3 => (Maximum::new(count).into(), OracleOp::Maximum),
+            _ => (Concat::new(count).into(), OracleOp::Concat),
+        };
+        // Of equal ones, either can have the gradient.
+        let twice = (0..count).any(|k| all[..k].iter().any(|other| other.tensor == all[k].tensor));
+        if op_is_maximum(&op) && twice {
+            return None;
+        }
+        let width = if let OracleOp::Concat = op { Some(count * first.width) } else { None };
+        self.push(layer, op, &all, vec![], None, [width, first.axis]);
+        Some(())
+    }
+
+    /// A vector repeated, over some steps or over those of a sequence.
+    fn repeat(&mut self) -> Option<()> {
+        let from = self.vector()?;
+        if self.below(2) == 0 {
+            let over = self.sequence()?;
+            self.push(Repeat::over_steps(), OracleOp::RepeatOver, &[from, over], vec![], None, [None, over.axis]);
+            return Some(());
+        }
+        let steps = 1 + self.below(4);
+        self.axes.push(Axis { steps, lengths: vec![steps; self.batch] });
+        let axis = Some(self.axes.len() - 1);
+        self.push(Repeat::new(steps), OracleOp::Repeat(steps), &[from], vec![], None, [None, axis]);
+        Some(())
+    }
+
+    /// Attention of a sequence or a vector to a sequence, or over time.
+    fn attention(&mut self) -> Option<()> {
+        let value = self.sequence()?;
+        if self.below(4) == 0 {
+            let tanh = self.below(2) == 0;
+            let (layer, op) = (AttentionPool::new().tanh(tanh), OracleOp::AttentionPool { tanh });
+            self.push(layer, op, &[value], vec![], None, [None, None]);
+            return Some(());
+        }
+        let keys = self.below(3) == 0;
+        let width = if keys { 1 + self.below(4) } else { value.width };
+        let axis = self.any(|_| true)?.axis;
+        let query = self.like(width, axis)?;
+        let mut all = vec![query, value];
+        if keys {
+            all.push(self.like(width, value.axis)?);
+        }
+        let (layer, score) = match self.below(3) {
+            0 => (Attention::new(), Score::Dot),
+            1 => (Attention::scaled(), Score::Scaled),
+            _ => (Attention::additive(), Score::Additive),
+        };
+        let (learnt, causal) = (self.below(2) == 0, query.axis.is_some() && self.below(3) == 0);
+        let layer = layer.learnt_scale(learnt).causal(causal).keys(keys);
+        let op = OracleOp::Attention { score, causal };
+        self.push(layer, op, &all, vec![], None, [Some(value.width), query.axis]);
+        Some(())
+    }
+
+    /// Windows with their padding, and true if they keep the time axis.
+    fn windows(&mut self, dilated: bool) -> (Windows, Padding, bool) {
+        let (size, stride) = (1 + self.below(3), 1 + self.below(2));
+        let dilation = if dilated { 1 + self.below(2) } else { 1 };
+        let reach = (size - 1) * dilation + 1;
+        let (ends, padding) = match self.below(4) {
+            0 => (Ends::Valid, Padding::Valid),
+            1 => (Ends::Same, Padding::Same),
+            2 => (Ends::Causal, Padding::Causal),
+            _ => (Ends::Both(size / 2), Padding::Both(size / 2)),
+        };
+        let kept = match ends {
+            Ends::Valid => reach == 1,
+            Ends::Same | Ends::Causal => true,
+            Ends::Both(padding) => reach == 2 * padding + 1,
+        };
+        (Windows { size, stride, dilation, ends }, padding, stride == 1 && kept)
+    }
+
+    /// The axis that a node makes of another, if no sequence becomes empty.
+    fn changed(&mut self, axis: Option<usize>, steps: impl Fn(usize) -> usize) -> Option<usize> {
+        let Axis { steps: all, lengths } = &self.axes[axis?];
+        let new = Axis { steps: steps(*all), lengths: lengths.iter().map(|&length| steps(length)).collect() };
+        if new.steps == 0 || new.lengths.contains(&0) {
+            return None;
+        }
+        self.axes.push(new);
+        Some(self.axes.len() - 1)
+    }
+
+    fn along(&mut self, axis: Option<usize>, windows: Windows, kept: bool) -> Option<usize> {
+        if kept { axis } else { self.changed(axis, |steps| windows.count(steps)) }
+    }
+
+    fn convolution(&mut self) -> Option<()> {
+        let from = self.sequence()?;
+        let (windows, padding, kept) = self.windows(true);
+        let axis = Some(self.along(from.axis, windows, kept)?);
+        let groups = if from.width.is_multiple_of(2) && self.below(2) == 0 { 2 } else { 1 };
+        let filters = groups * (1 + self.below(2));
+        let (activation, same) = self.activation();
+        let layer = Conv1d::new(filters, windows.size).stride(windows.stride).dilation(windows.dilation);
+        let layer = layer.padding(padding).groups(groups).activation(activation).bias(self.below(3) > 0);
+        let op = OracleOp::Conv { windows, groups, filters, activation: same };
+        self.push(layer, op, &[from], vec![], None, [Some(filters), axis]);
+        Some(())
+    }
+
+    fn window_pool(&mut self) -> Option<()> {
+        let from = self.sequence()?;
+        let (windows, padding, kept) = self.windows(false);
+        let axis = Some(self.along(from.axis, windows, kept)?);
+        let (layer, op) = match self.below(3) {
+            0 => (WindowPool::max(windows.size), OracleOp::MaxPool(windows)),
+            counts => {
+                let count_padding = counts == 1;
+                let layer = WindowPool::mean(windows.size).count_padding(count_padding);
+                (layer, OracleOp::MeanPool { windows, count_padding })
+            }
+        };
+        self.push(layer.stride(windows.stride).padding(padding), op, &[from], vec![], None, [None, axis]);
+        Some(())
+    }
+
+    fn zero_pad(&mut self) -> Option<()> {
+        let from = self.sequence()?;
+        let (left, right) = (self.below(3), 1 + self.below(2));
+        let axis = self.changed(from.axis, |steps| left + steps + right);
+        self.push(ZeroPad::new(left, right), OracleOp::ZeroPad { left, right }, &[from], vec![], None, [None, axis]);
         Some(())
     }
 
@@ -363,5 +501,109 @@ impl Case {
             );
         }
         text + &format!("{:?}", self.outputs)
+    }
+}
+
+fn op_is_maximum(op: &OracleOp) -> bool {
+    matches!(op, OracleOp::Maximum)
+}
+
+/// The public way: a model, its data, and the oracle with the same parameters.
+impl Case {
+    /// The network.
+    pub fn network(&self) -> Network {
+        let mut net = Network::new();
+        let mut inputs = Vec::new();
+        for (k, input) in self.inputs.iter().enumerate() {
+            inputs.push(if input.indices {
+                net.tokens(format!("x{k}"))
+            } else {
+                net.input(format!("x{k}"), input.width)
+            });
+        }
+        let mut nodes: Vec<Value> = Vec::new();
+        for (own, layer) in self.oracle.nodes.iter().zip(&self.layers) {
+            let value = |tensor: &Tensor| match *tensor {
+                Tensor::Input(k) => inputs[k],
+                Tensor::Node(at) => nodes[at],
+                Tensor::State(at, k) => net.states(nodes[at])[k],
+            };
+            let (states, read): (Vec<Value>, Vec<Value>) =
+                (own.initial.iter().map(value).collect(), own.inputs.iter().map(value).collect());
+            let builder = match &own.shares {
+                Some(owner) => {
+                    let at = self.oracle.nodes.iter().position(|node| node.name == *owner).unwrap();
+                    net.again(nodes[at])
+                }
+                None => net.layer(layer.clone()),
+            };
+            nodes.push(builder.named(&own.name).starts_from(states).of(read));
+        }
+        for (name, tensor) in &self.outputs {
+            let Tensor::Node(at) = *tensor else { unreachable!("outputs are nodes") };
+            net.output(name, nodes[at]);
+        }
+        net
+    }
+
+    /// Draws parameters, for the model and for the oracle.
+    pub fn draw_parameters(&mut self, model: &mut Model) {
+        let mut parameters = model.parameters().unwrap();
+        for (name, values) in &mut parameters {
+            let variance = name.ends_with("running_var");
+            values.mapv_inplace(|_| if variance { 0.5 + self.draw.next().abs() } else { 0.8 * self.draw.next() });
+        }
+        let wide = |values: &ndarray::ArrayD<f32>| values.iter().map(|&v| f64::from(v)).collect();
+        self.oracle.params = parameters.iter().map(|(name, values)| (name.clone(), wide(values))).collect();
+        model.set_parameters(parameters).unwrap();
+    }
+
+    /// Draws inputs [B, T, F], with numbers in padded steps, too.
+    pub fn draw_inputs(&mut self) -> Vec<Array3<f32>> {
+        let mut all = Vec::new();
+        for (k, input) in self.inputs.clone().into_iter().enumerate() {
+            let shape = (self.batch, self.axes[k].steps, input.width);
+            let mut x = self.draw.array3(shape);
+            if input.indices {
+                x.mapv_inplace(|value| (value.abs() * ENTRIES as f32).floor().min(ENTRIES as f32 - 1.0));
+            }
+            all.push(x);
+        }
+        all
+    }
+
+    /// Inputs by name, with lengths if sequences have some.
+    pub fn named<'a>(&self, inputs: &'a [Array3<f32>]) -> Inputs<'a> {
+        inputs.iter().enumerate().fold(Inputs::new(), |all, (k, x)| {
+            let all = all.add(format!("x{k}"), x.view());
+            if self.ragged { all.lengths(self.axes[k].lengths.clone()) } else { all }
+        })
+    }
+
+    /// Rows of inputs up to their ends.
+    pub fn rows(&self, inputs: &[Array3<f32>]) -> Vec<Vec<Steps>> {
+        let rows = |(k, x): (usize, &Array3<f32>)| {
+            let lengths = &self.axes[k].lengths;
+            let wide = |step: ndarray::ArrayView1<f32>| step.iter().map(|&v| f64::from(v)).collect();
+            x.outer_iter()
+                .zip(lengths)
+                .map(|(row, &length)| row.outer_iter().take(length).map(wide).collect())
+                .collect()
+        };
+        inputs.iter().enumerate().map(rows).collect()
+    }
+
+    /// Targets of the shapes of outputs.
+    pub fn draw_targets(
+        &mut self,
+        outputs: &BTreeMap<String, ndarray::ArrayD<f32>>,
+    ) -> BTreeMap<String, ndarray::ArrayD<f32>> {
+        let draw = &mut self.draw;
+        outputs.iter().map(|(name, y)| (name.clone(), y.mapv(|_| draw.next()))).collect()
+    }
+
+    /// Targets by name.
+    pub fn named_targets<'a>(&self, targets: &'a BTreeMap<String, ndarray::ArrayD<f32>>) -> Targets<'a> {
+        targets.iter().fold(Targets::new(), |all, (name, y)| all.add(name, y.view()))
     }
 }

@@ -210,7 +210,10 @@ fn op(node: &NodeFile, by_batch: bool) -> OracleOp {
         "average" => OracleOp::Average,
         "maximum" => OracleOp::Maximum,
         "repeat" => OracleOp::Repeat(node.size("steps")),
-        "attention" => OracleOp::Attention { additive: node.word("score") == "additive", causal: node.is("causal") },
+        "attention" => OracleOp::Attention {
+            score: if node.word("score") == "additive" { Score::Additive } else { Score::Dot },
+            causal: node.is("causal"),
+        },
         "conv1d" => OracleOp::Conv {
             windows: windows(node, "kernel"),
             groups: node.size("groups"),

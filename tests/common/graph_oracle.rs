@@ -94,10 +94,16 @@ pub enum OracleOp {
     Maximum,
     /// A vector, so many times.
     Repeat(usize),
+    /// A vector at every step of a second input.
+    RepeatOver,
     /// Query, value and, if it is there, key.
     Attention {
-        additive: bool,
+        score: Score,
         causal: bool,
+    },
+    /// Steps weighted by the softmax of w·x, or of w·tanh(x).
+    AttentionPool {
+        tanh: bool,
     },
     Last,
     Mean,
@@ -125,6 +131,16 @@ pub enum OracleOp {
     },
 }
 
+/// Similarity of a query and a key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Score {
+    Dot,
+    /// The product over √F.
+    Scaled,
+    /// Σ tanh(q + k).
+    Additive,
+}
+
 /// An activation of each element, or of a whole step.
 #[derive(Clone, Copy, Debug)]
 pub enum Activated {
@@ -141,6 +157,15 @@ impl Activated {
             Activated::Softmax => softmax(&x),
         }
     }
+}
+
+/// The sum of vectors times weights.
+fn weighted(weights: &[f64], values: &Steps) -> Vec<f64> {
+    let mut sum = vec![0.0; values[0].len()];
+    for (weight, value) in weights.iter().zip(values) {
+        sum.iter_mut().zip(value).for_each(|(sum, value)| *sum += weight * value);
+    }
+    sum
 }
 
 fn softmax(x: &[f64]) -> Vec<f64> {
@@ -285,7 +310,15 @@ impl GraphOracle {
             OracleOp::Average => joined(&|all| all.iter().sum::<f64>() / all.len() as f64),
             OracleOp::Maximum => joined(&|all| all.iter().copied().fold(f64::MIN, f64::max)),
             OracleOp::Repeat(steps) => vec![first[0].clone(); *steps],
-            OracleOp::Attention { additive, causal } => self.attention(node, x, *additive, *causal),
+            OracleOp::RepeatOver => vec![first[0].clone(); x[1].len()],
+            OracleOp::Attention { score, causal } => self.attention(node, x, *score, *causal),
+            OracleOp::AttentionPool { tanh } => {
+                let weight = self.param(node, "weight").unwrap();
+                let score = |x: &Vec<f64>| -> f64 {
+                    x.iter().zip(weight).map(|(x, w)| w * if *tanh { x.tanh() } else { *x }).sum()
+                };
+                vec![weighted(&softmax(&first.iter().map(score).collect::<Vec<_>>()), first)]
+            }
             OracleOp::Last => vec![first[first.len() - 1].clone()],
             OracleOp::Mean => feature(&|all| all.iter().sum::<f64>() / all.len() as f64),
             OracleOp::Max => feature(&|all| all.iter().copied().fold(f64::MIN, f64::max)),
@@ -313,24 +346,23 @@ impl GraphOracle {
         }
     }
 
-    fn attention(&self, node: &OracleNode, x: &[Steps], additive: bool, causal: bool) -> Steps {
+    fn attention(&self, node: &OracleNode, x: &[Steps], score: Score, causal: bool) -> Steps {
         let (query, value, key) = (&x[0], &x[1], x.get(2).unwrap_or(&x[1]));
         let scale = self.param(node, "scale");
         let attend = |(t, q): (usize, &Vec<f64>)| {
             let seen = if causal { (t + 1).min(key.len()) } else { key.len() };
-            let score = |k: &Vec<f64>| -> f64 {
+            let similar = |k: &Vec<f64>| -> f64 {
                 let pairs = q.iter().zip(k).enumerate();
-                match additive {
-                    true => pairs.map(|(f, (q, k))| scale.map_or(1.0, |scale| scale[f]) * (q + k).tanh()).sum(),
-                    false => pairs.map(|(_, (q, k))| q * k).sum::<f64>() * scale.map_or(1.0, |scale| scale[0]),
+                let product = || q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() * scale.map_or(1.0, |scale| scale[0]);
+                match score {
+                    Score::Dot => product(),
+                    Score::Scaled => product() / (q.len() as f64).sqrt(),
+                    Score::Additive => {
+                        pairs.map(|(f, (q, k))| scale.map_or(1.0, |scale| scale[f]) * (q + k).tanh()).sum()
+                    }
                 }
             };
-            let weights = softmax(&key[..seen].iter().map(score).collect::<Vec<_>>());
-            let mut y = vec![0.0; value[0].len()];
-            for (weight, value) in weights.iter().zip(value) {
-                y.iter_mut().zip(value).for_each(|(y, value)| *y += weight * value);
-            }
-            y
+            weighted(&softmax(&key[..seen].iter().map(similar).collect::<Vec<_>>()), value)
         };
         query.iter().enumerate().map(attend).collect()
     }

@@ -42,7 +42,7 @@ pub use sequential::Sequential;
 pub use stepper::Stepper;
 pub use stream::{Stream, StreamState};
 pub(crate) use tensors::NamedTarget;
-pub(crate) use training::StepPart;
+pub(crate) use training::MicroBatch;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use training_state::TrainingState;
 

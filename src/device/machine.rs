@@ -142,7 +142,7 @@ impl<F: Pick> Machine<F> {
 /// The allocation of a list of buffers, for those of another call.
 fn emptied<'a, F>(mut bound: Vec<Bound<'_, F>>) -> Vec<Bound<'a, F>> {
     bound.clear();
-    bound.into_iter().filter_map(|_| None).collect()
+    bound.into_iter().map_while(|_| None).collect()
 }
 
 /// A buffer that a run holds.

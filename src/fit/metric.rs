@@ -1,7 +1,7 @@
 //! Scores of predictions after each epoch.
 
 use crate::error::{Error, Result};
-use crate::model::{Data, Model};
+use crate::model::{Data, Model, NamedTarget};
 use crate::wait::MaybeSend;
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
 
@@ -35,22 +35,21 @@ pub(super) async fn scores(
             return Err(Error::Config(format!("there are two scores called \"{name}\"; name each metric differently")));
         }
         let target = match output {
-            Some(output) => targets.iter().find(|(other, ..)| other == output),
+            Some(output) => targets.iter().find(|target| target.output == *output),
             None => targets.first(),
         };
-        let Some((prediction, target, missing)) =
-            target.and_then(|(output, target, missing)| Some((outputs.get(output)?, target, missing)))
-        else {
-            let known: Vec<&str> = targets.iter().map(|(name, ..)| name.as_str()).collect();
+        let Some((prediction, target)) = target.and_then(|target| Some((outputs.get(&target.output)?, target))) else {
+            let known: Vec<&str> = targets.iter().map(|target| target.output.as_str()).collect();
             return Err(Error::Config(format!(
                 "metric \"{name}\" is of output \"{}\", which has no target; those with one: {}",
                 output.as_deref().unwrap_or("y"),
                 if known.is_empty() { "none".into() } else { known.join(", ") }
             )));
         };
+        let NamedTarget { y, missing, .. } = target;
         let score = match missing {
-            None => function(prediction.view(), target.view())?,
-            Some(missing) => function(present(prediction, missing)?.view(), present(target, missing)?.view())?,
+            None => function(prediction.view(), y.view())?,
+            Some(missing) => function(present(prediction, missing)?.view(), present(y, missing)?.view())?,
         };
         all.push((name.clone(), score));
     }

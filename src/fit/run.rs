@@ -6,7 +6,7 @@ use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
-use crate::model::{Data, Evaluate, Inputs, Model, StepPart, Targets, check_divides};
+use crate::model::{Data, Evaluate, Inputs, MicroBatch, Model, Targets, check_divides};
 use crate::train::Schedule;
 use crate::wait::MaybeSend;
 use std::time::Instant;
@@ -348,15 +348,15 @@ impl Run<'_> {
             if carries && self.fit.stateful.is_none() && batch.begins {
                 model.reset_states()?;
             }
-            let (data, part) = (&batch.data, StepPart { index, count });
+            let (data, micro) = (&batch.data, MicroBatch { index, count });
             let Some(loss) = &mut self.fit.loss else {
-                model.train_step(data, carries, part, slot).await?;
+                model.train_step(data, carries, micro, slot).await?;
                 continue;
             };
             let share = (batch.sequences / step.sequences) as f32;
-            let own = model.own_step(data, carries, part, share, |outputs| loss(outputs, &data.own)).await?;
+            let own = model.own_step(data, carries, micro, share, |outputs| loss(outputs, &data.own)).await?;
             sum += share * own;
-            if part.is_last() || !own.is_finite() {
+            if micro.is_last() || !own.is_finite() {
                 model.log_loss(slot, sum)?;
                 break;
             }

@@ -697,11 +697,11 @@ fn target_name(prefix: &str, GraphOutput { name, .. }: &GraphOutput) -> String {
     if name == CHAIN[1] { format!("{prefix}y") } else { format!("{prefix}target \"{name}\"") }
 }
 
+/// A target, and its rows that are missing.
+type TargetRows<'a> = (CowArray<'a, f32, Ix3>, Option<Array2<bool>>);
+
 /// A target [N, T or 1, F] with 0 in the rows that are NaN, and those rows, if there are some.
-fn without_missing<'a>(
-    name: &str,
-    y: CowArray<'a, f32, Ix3>,
-) -> Result<(CowArray<'a, f32, Ix3>, Option<Array2<bool>>)> {
+fn without_missing<'a>(name: &str, y: CowArray<'a, f32, Ix3>) -> Result<TargetRows<'a>> {
     let missing = y.map_axis(Axis(2), |row| row.iter().all(|value| value.is_nan()));
     if !missing.iter().any(|&missing| missing) {
         return Ok((y, None));

@@ -41,7 +41,8 @@ pub use pass::{Gradients, NamedArrays, Pass, PassOptions};
 pub use sequential::Sequential;
 pub use stepper::Stepper;
 pub use stream::{Stream, StreamState};
-pub(crate) use training::StepPart;
+pub(crate) use tensors::NamedTarget;
+pub(crate) use training::MicroBatch;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use training_state::TrainingState;
 

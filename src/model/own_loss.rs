@@ -5,7 +5,7 @@ use super::cache::Compiled;
 use super::data::{Data, Inputs, Targets};
 use super::pass::NamedArrays;
 use super::plans::PlanPurpose;
-use super::training::{StepPart, not_compiled};
+use super::training::{MicroBatch, not_compiled};
 use crate::error::{Error, Result};
 use crate::fit::{self, Fit, History};
 #[cfg(not(target_arch = "wasm32"))]
@@ -58,7 +58,7 @@ impl Model {
     ) -> Result<f32> {
         let data = self.data("", x.into(), None)?;
         self.set_accumulate(false)?;
-        let loss = self.own_step(&data, false, StepPart::WHOLE, 1.0, loss).await?;
+        let loss = self.own_step(&data, false, MicroBatch::WHOLE, 1.0, loss).await?;
         match loss.is_finite() {
             true => Ok(loss),
             false => Err(Error::NotFinite { what: "the loss".into(), position: "its value".into(), value: loss }),
@@ -119,14 +119,14 @@ impl Model {
         &mut self,
         data: &Data<'_, '_>,
         stateful: bool,
-        part: StepPart,
+        micro: MicroBatch,
         share: f32,
         loss: impl FnOnce(&NamedArrays) -> Result<(f32, NamedArrays)>,
     ) -> Result<f32> {
         let key = data.key(PlanPurpose::Step, stateful);
-        let (compiled, step) = self.ready_to_step(&key, data, part).await?;
+        let (compiled, step) = self.ready_to_step(&key, data, micro).await?;
         let Compiled { plan, executable } = &compiled;
-        let (range, backward) = (part.commands(plan), plan.parts.backward);
+        let (range, backward) = (micro.commands(plan), plan.phases.backward);
         let done = executable.run_slices(range.start..executable.traceless().min(backward)).await?;
         {
             // Carried states and running statistics change here.
@@ -145,7 +145,7 @@ impl Model {
                 let _changing = self.parameters.change();
                 executable.run_range(backward..range.end)?;
             }
-            if part.is_last() {
+            if micro.is_last() {
                 self.training.as_mut().ok_or_else(not_compiled)?.steps = step;
             }
         }

@@ -119,8 +119,8 @@ impl Model {
         }
         let tape = tape(plan)?;
         self.write_states(executable, tape, options, data.count())?;
-        let done = executable.run_slices(0..plan.parts.backward).await?;
-        executable.run_range(done..plan.parts.backward)?;
+        let done = executable.run_slices(0..plan.phases.backward).await?;
+        executable.run_range(done..plan.phases.backward)?;
         let (batch, lengths) = (data.count(), self.output_lengths(&data));
         Ok(Pass { model: self, lease, batch, lengths })
     }
@@ -252,7 +252,7 @@ impl Pass<'_> {
         let Compiled { plan, executable } = &**lease;
         model.write_gradients(lease, *batch, lengths, given)?;
         let tape = tape(plan)?;
-        executable.run_range(plan.parts.backward..plan.parts.update)?;
+        executable.run_range(plan.phases.backward..plan.phases.update)?;
         let mut all =
             Gradients { inputs: NamedArrays::new(), initial: NamedArrays::new(), parameters: NamedArrays::new() };
         for (k, input) in model.graph.inputs.iter().enumerate() {

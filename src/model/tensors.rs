@@ -14,6 +14,16 @@ use crate::transfer::{Order, download, finite, upload};
 use ndarray::{Array2, Array3, ArrayD, ArrayView, ArrayView3, Axis, CowArray, Ix3, IxDyn, s};
 use std::collections::BTreeMap;
 
+/// The target of an output.
+pub(crate) struct NamedTarget<'d> {
+    /// Name of the output.
+    pub output: String,
+    /// In the output's shape.
+    pub y: ArrayD<f32>,
+    /// True for rows that are missing, [N, T or 1].
+    pub missing: Option<&'d Array2<bool>>,
+}
+
 impl Model {
     /// The outputs of every layer after a run.
     pub(super) async fn layer_outputs(
@@ -49,19 +59,16 @@ impl Model {
 
     /// The targets by the outputs' names, in the outputs' shapes, with the rows that are missing; those of a loss of the caller's own as
     /// they are.
-    pub(crate) fn named_targets<'d>(
-        &self,
-        data: &'d Data<'_, '_>,
-    ) -> Vec<(String, ArrayD<f32>, Option<&'d Array2<bool>>)> {
+    pub(crate) fn named_targets<'d>(&self, data: &'d Data<'_, '_>) -> Vec<NamedTarget<'d>> {
         let mut all = Vec::new();
         for (k, output) in self.graph.outputs.iter().enumerate() {
             if let Some(Some(target)) = data.targets.get(k) {
                 let y = target.y.to_owned();
                 let is_sequence = self.graph.axis(output.from).is_some();
                 let y = if is_sequence { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() };
-                all.push((output.name.clone(), y, target.missing.as_ref()));
+                all.push(NamedTarget { output: output.name.clone(), y, missing: target.missing.as_ref() });
             } else if let Some(own) = data.own.get(&output.name) {
-                all.push((output.name.clone(), own.clone(), None));
+                all.push(NamedTarget { output: output.name.clone(), y: own.clone(), missing: None });
             }
         }
         all

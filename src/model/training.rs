@@ -375,20 +375,20 @@ impl Model {
         &mut self,
         data: &Data<'_, '_>,
         stateful: bool,
-        part: StepPart,
+        micro: MicroBatch,
         slot: usize,
     ) -> Result<()> {
         let key = data.key(PlanPurpose::Train, stateful);
-        let (compiled, step) = self.ready_to_step(&key, data, part).await?;
+        let (compiled, step) = self.ready_to_step(&key, data, micro).await?;
         let Compiled { plan, executable } = &compiled;
-        let range = part.commands(plan);
+        let range = micro.commands(plan);
         let done = executable.run_slices(range.start..executable.traceless().min(range.end)).await?;
         {
             // From here on the step is atomic: streams see all of it or none, and a future dropped before this point has no effect.
             let _changing = self.parameters.change();
             executable.run_range(done..range.end)?;
         }
-        if part.is_last() {
+        if micro.is_last() {
             let training = self.training.as_mut().ok_or_else(not_compiled)?;
             training.steps = step;
             let loss = plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
@@ -403,7 +403,7 @@ impl Model {
         &mut self,
         key: &Key,
         data: &Data<'_, '_>,
-        part: StepPart,
+        micro: MicroBatch,
     ) -> Result<(Compiled<NetworkPlan>, u64)> {
         if self.parameters.detach(&self.device).await? {
             self.plans.forget(|_| true);
@@ -423,9 +423,9 @@ impl Model {
         let training = self.training.as_ref().ok_or_else(not_compiled)?;
         let step = training.steps + 1;
         self.hand_over(&compiled, data, step).await?;
-        if part.index > 0 {
+        if micro.index > 0 {
             // Other random bits than those of the step's first batch.
-            let seed = training.seed.wrapping_add((part.index as u32).wrapping_mul(0x9e37_79b9));
+            let seed = training.seed.wrapping_add((micro.index as u32).wrapping_mul(0x9e37_79b9));
             for &(_, words) in &compiled.plan.words {
                 compiled.executable.write((words, 0), &[seed, step as u32].map(f32::from_bits))?;
             }
@@ -470,16 +470,16 @@ impl Model {
 
 /// The place of a batch among those of an optimiser step, whose gradients are added up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct StepPart {
+pub(crate) struct MicroBatch {
     /// Its index among the step's batches.
     pub index: usize,
     /// Batches of the step.
     pub count: usize,
 }
 
-impl StepPart {
+impl MicroBatch {
     /// A step of one batch.
-    pub const WHOLE: StepPart = StepPart { index: 0, count: 1 };
+    pub const WHOLE: MicroBatch = MicroBatch { index: 0, count: 1 };
 
     /// True for the batch after which the optimiser takes its step.
     pub fn is_last(self) -> bool {
@@ -487,9 +487,9 @@ impl StepPart {
     }
 
     /// The commands of its plan that are run for it.
-    pub fn commands(self, NetworkPlan { plan, parts, .. }: &NetworkPlan) -> Range<usize> {
-        let start = if self.index == 0 { 0 } else { parts.forward };
-        start..if self.is_last() { plan.commands.len() } else { parts.update }
+    pub fn commands(self, NetworkPlan { plan, phases, .. }: &NetworkPlan) -> Range<usize> {
+        let start = if self.index == 0 { 0 } else { phases.forward };
+        start..if self.is_last() { plan.commands.len() } else { phases.update }
     }
 }
 

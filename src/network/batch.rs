@@ -87,8 +87,8 @@ impl Batch {
         Batch { segment: steps, ..self }
     }
 
-    /// Adds gradients to those of other batches, which training plans then share, instead of computing them anew: the parts of a plan
-    /// ([`NetworkPlan::parts`](super::NetworkPlan::parts)) are run one by one.
+    /// Adds gradients to those of other batches, which training plans then share, instead of computing them anew: the phases of a plan
+    /// ([`NetworkPlan::phases`](super::NetworkPlan::phases)) are run one by one.
     pub fn accumulate(self, accumulate: bool) -> Batch {
         Batch { accumulate, ..self }
     }

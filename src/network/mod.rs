@@ -34,7 +34,7 @@ pub(crate) use node::check_carried;
 pub use node::{Node, Source};
 pub(crate) use optimiser_step::{StepPlan, optimiser_step};
 pub(crate) use plan::graph_plan;
-pub use plan::{NetworkPlan, Parts, PlanOutput, network};
+pub use plan::{NetworkPlan, Phases, PlanOutput, network};
 pub(crate) use segments::check_segments;
 pub use tape::{Tape, TapeState};
 pub use update::Hyper;

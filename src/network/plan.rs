@@ -35,13 +35,13 @@ pub struct NetworkPlan {
     pub values: Vec<Sequence>,
     /// The backward pass from gradients that the host gives, if the plan has one.
     pub tape: Option<Tape>,
-    /// Its parts.
-    pub parts: Parts,
+    /// Its phases.
+    pub phases: Phases,
 }
 
-/// Parts of a plan: the indices of their first commands.
+/// Phases of a plan: the indices of their first commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts {
+pub struct Phases {
     /// The forward pass. What is before it sets gradients to 0 that batches add up.
     pub forward: usize,
     /// The backward pass from gradients that the host gives; that of a plan with a loss follows its forward pass without a break.
@@ -189,7 +189,7 @@ pub(crate) fn graph_plan(
     if let (Some(accumulated), Some(loss)) = (accumulated, loss) {
         plan.add_run(1, (loss, 0), (accumulated, 0));
     }
-    let parts = Parts { forward: forward_part, backward: backward_part, update: plan.count() };
+    let phases = Phases { forward: forward_part, backward: backward_part, update: plan.count() };
     let loss = loss.map(|loss| accumulated.unwrap_or(loss));
     let hyper = match purpose {
         Purpose::Train { update, .. } | Purpose::Step { update } => update::update(plan, update, &trained)?,
@@ -197,7 +197,7 @@ pub(crate) fn graph_plan(
     };
     let words = (0..graph.axes.len()).filter_map(|axis| Some((axis, plan.find(&words_name(axis))?))).collect();
     let states = states.into_iter().flatten().collect();
-    Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, values, loss, states, hyper, words, tape, parts })
+    Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, values, loss, states, hyper, words, tape, phases })
 }
 
 /// Buffers of the initial states that the host gives, by node; empty for a node without, or whose states come from another.

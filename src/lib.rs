@@ -84,9 +84,12 @@ pub use layer::{
     Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Padding, Pool, Repeat, Rnn,
     SLstm, WindowPool, ZeroPad,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub use model::{BareLayer, LayerGradients};
 pub use model::{
-    Decode, Decoder, Decoding, Evaluate, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput, LstmState, Model,
-    Network, NodeBuilder, OtherShape, PartialLoad, Sequential, Stepper, Stream, StreamState, Targets, Value,
+    Decode, Decoder, Decoding, Evaluate, Gradients, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput,
+    LstmState, Model, NamedArrays, Network, NodeBuilder, OtherShape, PartialLoad, Pass, PassOptions, Sequential,
+    Stepper, Stream, StreamState, Targets, Value,
 };
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
@@ -101,9 +104,16 @@ pub use train::{
 mod guide {
     #[doc = include_str!("../docs/guide/background_fit.md")]
     mod background_fit {}
+    #[doc = include_str!("../docs/guide/own_training.md")]
+    mod own_training {}
     #[cfg(feature = "pytorch")]
     #[doc = include_str!("../docs/guide/pytorch_to_stream.md")]
     mod pytorch_to_stream {}
     #[doc = include_str!("../docs/guide/serving.md")]
     mod serving {}
+    #[doc = include_str!("../docs/guide/sequence_to_sequence.md")]
+    mod sequence_to_sequence {}
+    #[cfg(feature = "pytorch")]
+    #[doc = include_str!("../docs/guide/transfer_learning.md")]
+    mod transfer_learning {}
 }

@@ -3,17 +3,19 @@
 
 mod common;
 
-use common::{Draw, close};
-use ndarray::{Array3, Axis, IxDyn, SliceInfo, SliceInfoElem, s};
+use common::graph_files::{GraphFile, NodeFile};
+use common::{Draw, close, fixture, fixture_names};
+use ndarray::{Array2, Array3, ArrayViewD, Axis, IxDyn, SliceInfo, SliceInfoElem, s};
+use std::collections::HashMap;
 use std::sync::Arc;
 use wgpu_lstm::network::{Batch, Graph, GraphInput, GraphOutput, NetworkPlan, Node, Purpose, Source, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{
-    Activation, Add, Attention, AttentionPool, AttentionScore, Average, Capabilities, Concat, Dense, Device, Fit,
-    Inputs, Layer, Loss, Lstm, Machine, Maximum, Model, Multiply, Network, Optimiser, Repeat, Sequential, Targets,
-    Update,
+    Activation, Add, Attention, AttentionPool, AttentionScore, Average, Capabilities, Concat, Decode, Dense, Device,
+    Embedding, Fit, Inputs, Layer, Loss, Lstm, Machine, Maximum, Model, Multiply, Network, Optimiser, Repeat,
+    Sequential, Targets, Update, Value,
 };
 
 const BATCH: usize = 3;
@@ -312,7 +314,113 @@ fn networks_train_and_are_saved(device: &Device) {
     assert_eq!(model.outputs(inputs()).unwrap(), again.outputs(inputs()).unwrap());
 }
 
-on_both!(on_device, rows_are_those_of_each_sequence_alone, networks_train_and_are_saved, extreme_scores_stay_finite);
+on_both!(
+    decoding_steps_attend_as_whole_passes_do,
+    outputs_are_those_of_keras,
+    on_device,
+    rows_are_those_of_each_sequence_alone,
+    networks_train_and_are_saved,
+    extreme_scores_stay_finite
+);
+
+/// A layer of a file, whose recurrent and dense layers are described as the crate describes them.
+fn layer_of(node: &NodeFile) -> Layer {
+    let inputs = node.inputs.len();
+    match node.kind() {
+        "attention" => {
+            let kind = if node.word("score") == "additive" { Attention::additive() } else { Attention::new() };
+            kind.learnt_scale(node.is("scale")).causal(node.is("causal")).keys(inputs == 3).into()
+        }
+        "add" => Add::new(inputs).into(),
+        "average" => Average::new(inputs).into(),
+        "concat" => Concat::new(inputs).into(),
+        "maximum" => Maximum::new(inputs).into(),
+        "multiply" => Multiply::new(inputs).into(),
+        "repeat" => Repeat::new(node.size("steps")).into(),
+        _ => serde_json::from_value(node.layer.clone()).unwrap(),
+    }
+}
+
+/// A decoder that attends to an encoder's steps gives, step by step, what a pass over all that it was fed gives.
+fn decoding_steps_attend_as_whole_passes_do(device: &Device) {
+    for layer in [Attention::scaled(), Attention::additive(), Attention::new().learnt_scale(true)] {
+        let mut net = Network::new();
+        let (source, previous) = (net.input("source", 3), net.tokens("previous"));
+        let encoded = net.layer(Lstm::new(6).return_sequences(true)).of(source);
+        let states = net.states(encoded);
+        let embedded = net.layer(Embedding::new(7, 4)).of(previous);
+        let decoded = net.layer(Lstm::new(6).return_sequences(true)).starts_from(states).of(embedded);
+        let context = net.layer(layer).of([decoded, encoded]);
+        let pooled = net.layer(AttentionPool::new()).of(encoded);
+        let repeated = net.layer(Repeat::over_steps()).of([pooled, decoded]);
+        let both = net.layer(Concat::new(3)).of([decoded, context, repeated]);
+        let logits = net.layer(Dense::new(7)).of(both);
+        let model = net.output("next", logits).build(device, 8).unwrap();
+        let source = Draw::new(4).array3((3, 5, 3));
+        let inputs = || Inputs::new().add("source", source.view()).lengths(vec![5, 2, 3]);
+        let decoder = model.decoder("previous", "next").unwrap();
+        let given = decoder.greedy(inputs(), Decode { start: 0, end: 99, most: 6 }).unwrap();
+        let fed = Array2::from_shape_fn((3, 6), |(row, t)| if t == 0 { 0 } else { given[row][t - 1] });
+        let whole = model.predict(inputs().tokens("previous", fed.view())).unwrap();
+        for (row, given) in given.iter().enumerate() {
+            for (t, &token) in given.iter().enumerate() {
+                let best = (0..7).max_by(|&a, &b| whole[[row, t, a]].total_cmp(&whole[[row, t, b]])).unwrap();
+                assert_eq!(token as usize, best, "{layer:?}: row {row}, step {t}");
+            }
+        }
+    }
+}
+
+/// What Keras computes, for sequences with and without lengths.
+fn outputs_are_those_of_keras(device: &Device) {
+    let names = ["attention_", "average.", "concat_", "maximum.", "multiply", "repeat_"];
+    let mut count = 0;
+    for name in fixture_names("graph_keras_") {
+        if !names.iter().any(|kind| name.starts_with(&format!("graph_keras_{kind}"))) {
+            continue;
+        }
+        let file = fixture(&name);
+        let graph = GraphFile::of(&file);
+        let mut net = Network::new();
+        let mut values: HashMap<&str, Value> = HashMap::new();
+        for (name, input) in &graph.inputs {
+            values.insert(name, net.input(name, input.features.unwrap()));
+        }
+        for node in &graph.nodes {
+            let inputs: Vec<Value> = node.inputs.iter().map(|name| values[name.as_str()]).collect();
+            values.insert(&node.name, net.layer(layer_of(node)).named(&node.name).of(inputs));
+        }
+        for (name, output) in &graph.outputs {
+            net.output(name, values[output.node.as_str()]);
+        }
+        let model = net.build_with(device, file.under("param.")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let inputs = graph.inputs.keys().fold(Inputs::new(), |all, name| {
+            let all = all.add(name, file.tensors[&format!("input.{name}")].view());
+            match file.tensors.get(&format!("lengths.{name}")) {
+                Some(lengths) => all.lengths(lengths.iter().map(|&length| length as usize).collect::<Vec<_>>()),
+                None => all,
+            }
+        });
+        let given = model.outputs(inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (output, y) in given {
+            let expected = &file.tensors[&format!("output.{output}")];
+            // Past a row's end the files have 0
+            let ends = graph
+                .inputs
+                .keys()
+                .find(|input| file.tensors[&format!("input.{input}")].shape()[1] == expected.shape()[1]);
+            let lengths = ends.and_then(|input| file.tensors.get(&format!("lengths.{input}")));
+            for (row, (y, expected)) in y.outer_iter().zip(expected.outer_iter()).enumerate() {
+                let end = lengths.map_or(expected.shape()[0], |lengths| lengths[row] as usize);
+                let end = if expected.ndim() == 1 { expected.len() } else { end };
+                let own = |x: &ArrayViewD<f32>| x.slice_axis(Axis(0), (..end).into()).to_owned();
+                close(&name, &own(&y), &own(&expected), 1e-5, 1e-5);
+            }
+        }
+        count += 1;
+    }
+    assert!(count >= 16, "{count} files");
+}
 
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
@@ -351,6 +459,13 @@ fn what_does_not_fit_is_refused_by_name() {
     assert!(error.contains("3 keys for 4 values"), "{error}");
     let error = model.stream(1).unwrap_err().to_string();
     assert!(error.contains("attends to all steps"), "{error}");
+    // A step of a decoder does not know its index.
+    let mut net = Network::new();
+    let (a, b) = (net.input("a", 3), net.input("b", 3));
+    let y = net.layer(Attention::new().causal(true)).of([a, b]);
+    let model = net.output("y", y).build(&Device::cpu(), 0).unwrap();
+    let error = model.decoder("a", "y").unwrap_err().to_string();
+    assert!(error.contains("attends up to its own step"), "{error}");
     for layer in [Attention::new().into(), Layer::from(Concat::new(2))] {
         let error = Sequential::new(3).add(layer).build(&Device::cpu(), 0).unwrap_err().to_string();
         assert!(error.contains("takes 2"), "{error}");

@@ -86,7 +86,7 @@ impl Callback for &mut Record {
     }
 
     fn on_epoch(&mut self, event: &EpochEvent, _: &mut Model) -> Result<Flow> {
-        self.epochs.push(*event);
+        self.epochs.push(event.clone());
         Ok(if event.epoch == self.stop_after { Flow::Stop } else { Flow::Continue })
     }
 

@@ -11,8 +11,8 @@ use wgpu_lstm::network::{Batch, NetworkPlan, Node, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Plan, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::{
-    Activation, Capabilities, Conv1d, Dense, Device, Dropout, Embedding, Fit, Gru, IndRnn, Layer, LayerNorm, Loss,
-    Lstm, MinLstm, Model, Optimiser, Padding, Pool, Reset, Rnn, SLstm, Sequential, TimeCheckpoints, Update,
+    Activation, Capabilities, Dense, Device, Dropout, Embedding, Fit, Gru, IndRnn, Layer, LayerNorm, Loss, Lstm,
+    MinLstm, Model, Optimiser, Pool, Reset, Rnn, SLstm, Sequential, TimeCheckpoints, Update,
 };
 
 const INPUT: usize = 3;
@@ -28,11 +28,9 @@ fn stack(layers: Vec<Layer>) -> Vec<Node> {
     plans
 }
 
-/// Models that return sequences and models that end them, with everything that segments must get right, such as tails of convolutions
-/// that are longer than a segment.
+/// Models that return sequences and models that end them, with everything that segments must get right.
 fn stacks() -> Vec<Vec<Layer>> {
     let lstm = || Lstm::new(4).return_sequences(true);
-    let causal = |size, dilation| Conv1d::new(4, size).padding(Padding::Causal).dilation(dilation);
     let dropping = || lstm().layers(2).dropout(0.3).input_dropout(0.2).recurrent_dropout(0.4).weight_dropout(0.3);
     vec![
         vec![lstm().into(), Dense::new(2).activation(Activation::Tanh).into()],
@@ -59,8 +57,6 @@ fn stacks() -> Vec<Vec<Layer>> {
         vec![Gru::new(4).weight_dropout(0.3).into(), Dense::new(2).into()],
         vec![SLstm::new(4).heads(2).layers(2).recurrent_dropout(0.2).return_sequences(true).into()],
         vec![IndRnn::new(4).layers(2).into(), Dense::new(2).into()],
-        vec![causal(3, 1).into(), lstm().into(), causal(2, 6).groups(2).into(), Dense::new(2).into()],
-        vec![causal(3, 2).into(), causal(2, 1).into(), Lstm::new(3).into(), Dense::new(2).into()],
         vec![MinLstm::new(4).layers(2).return_sequences(true).into(), Rnn::new(4).heads(2).into()],
     ]
 }

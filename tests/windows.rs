@@ -300,7 +300,7 @@ fn numbers(name: &str, len: usize) -> Vec<f64> {
 }
 
 impl Training {
-    fn new(layers: &[Layer], steps: usize, lengths: Option<&[usize]>, limit: u64) -> Option<Training> {
+    fn new(layers: &[Layer], sizes: Batch, lengths: Option<&[usize]>, limit: u64) -> Option<Training> {
         let (mut nodes, mut input) = (Vec::new(), INPUT);
         for (k, layer) in layers.iter().enumerate() {
             nodes.push(Node::new(format!("layer{k}"), input, layer.clone()));
@@ -310,7 +310,7 @@ impl Training {
         let weighted = lengths.is_some();
         let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted };
         let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
-        let network = network(&nodes[..], Batch::new(3, steps).ragged(weighted), purpose, &capabilities).ok()?;
+        let network = network(&nodes[..], sizes.ragged(weighted), purpose, &capabilities).ok()?;
         let plan = Arc::new(network.plan.clone());
         let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
         let along = |sequence: &Sequence, name: &str| {
@@ -322,7 +322,8 @@ impl Training {
         };
         along(network.x(), "x");
         along(network.target().unwrap(), "target");
-        for (k, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight) {
+        let given = |role| matches!(role, Role::Weight | Role::State);
+        for (k, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| given(buffer.role)) {
             machine.write((BufferId(k), 0), &numbers(&buffer.name, buffer.len as usize));
         }
         if let Some(lengths) = lengths {
@@ -390,6 +391,49 @@ impl Training {
     }
 }
 
+impl Training {
+    /// Gradients, and the states that a batch leaves, by name.
+    fn results(&self) -> BTreeMap<String, Vec<f64>> {
+        let loss = ("loss".to_string(), vec![self.loss()]);
+        let wanted = |role: Role| matches!(role, Role::Gradient | Role::State);
+        let kept = self.plan.buffers.iter().enumerate().filter(|(_, buffer)| wanted(buffer.role));
+        let read = kept.map(|(k, buffer)| (buffer.name.clone(), self.machine.read((BufferId(k), 0), buffer.len)));
+        read.chain([loss]).collect()
+    }
+}
+
+/// Segments of time, which hand tails on that are longer than a segment, and tails of sequences of different lengths from batch to batch.
+#[test]
+fn tails_pass_between_segments() {
+    let causal = |size, dilation| Conv1d::new(4, size).padding(Padding::Causal).dilation(dilation);
+    let lstm = |whole| Lstm::new(4).return_sequences(whole).into();
+    for layers in [
+        vec![causal(3, 1).into(), lstm(true), causal(2, 6).groups(2).into(), Dense::new(2).into()],
+        vec![causal(3, 2).activation(Activation::Tanh).into(), causal(2, 1).into(), lstm(false), Dense::new(2).into()],
+        vec![causal(4, 1).into()],
+    ] as [Vec<Layer>; 3]
+    {
+        for (lengths, stateful) in [None, Some(&[11, 2, 7][..])].into_iter().flat_map(|l| [(l, false), (l, true)]) {
+            let sizes = Batch::new(3, 11).stateful(stateful);
+            let expected = Training::new(&layers, sizes.clone(), lengths, 1 << 27).unwrap().results();
+            assert_eq!(expected.keys().any(|name| name.ends_with("tail state")), stateful);
+            for segment in [1, 3, 4, 10] {
+                let training = Training::new(&layers, sizes.clone().segment(Some(segment)), lengths, 1 << 27).unwrap();
+                let what = format!("{layers:?}, lengths {lengths:?}, stateful {stateful}, segments of {segment}");
+                let given = training.results();
+                assert!(given.keys().eq(expected.keys()), "{what}");
+                for (name, expected) in &expected {
+                    for (at, (g, e)) in given[name].iter().zip(expected).enumerate() {
+                        assert!((g - e).abs() <= 1e-13 + 1e-11 * e.abs(), "{what}: {name}[{at}] is {g}, expected {e}");
+                    }
+                }
+            }
+        }
+    }
+    let layers = [Lstm::new(4).return_sequences(true).into(), BatchNorm::new().into()];
+    assert!(Training::new(&layers, Batch::new(3, 11).segment(Some(3)), None, 1 << 27).is_none());
+}
+
 fn trained_stacks() -> Vec<Vec<Layer>> {
     let tanh = |units| Dense::new(units).activation(Activation::Tanh).into();
     let conv = |filters, size, padding| Conv1d::new(filters, size).padding(padding).activation(Activation::Tanh);
@@ -431,7 +475,7 @@ fn gradients_of_windows() {
             let mut split = 0;
             for limit in [1 << 27, 400, 600, 900, 1300] {
                 let what = format!("{layers:?}, lengths {lengths:?}, limit {limit}");
-                let Some(training) = Training::new(&layers, 11, lengths, limit) else {
+                let Some(training) = Training::new(&layers, Batch::new(3, 11), lengths, limit) else {
                     assert!(limit < 1 << 27, "{what}");
                     continue;
                 };
@@ -489,7 +533,7 @@ fn references(device: &Device) {
         ["_conv_", "_max_pool", "_average_pool", "_batch_norm", "_zero_padding"].iter().any(|kind| name.contains(kind))
     };
     let files: Vec<String> = fixture_names("graph_").into_iter().filter(ours).collect();
-    assert_eq!(files.len(), 33, "{files:?}");
+    assert_eq!(files.len(), 34, "{files:?}");
     for name in files {
         reference(device, &name);
     }

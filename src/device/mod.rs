@@ -366,21 +366,22 @@ impl Executable {
     /// Runs everything, letting an executor's other tasks run in between.
     pub(crate) async fn run_async(&self) -> Result<()> {
         let all = self.plan.commands.len();
-        let done = self.run_slices(all).await?;
+        let done = self.run_slices(0..all).await?;
         self.run_range(done..all)
     }
 
-    /// Runs the first commands, up to `end`, letting an executor's other tasks run in between. Gives the commands that were run:
-    /// none where the thread may block, for one run is faster than several.
-    pub(crate) async fn run_slices(&self, end: usize) -> Result<usize> {
+    /// Runs commands of a range, letting an executor's other tasks run in between. Gives the first that was not run: that of the range
+    /// where the thread may block, for one run is faster than several.
+    pub(crate) async fn run_slices(&self, range: Range<usize>) -> Result<usize> {
+        let Range { start, end } = range;
         if wait::is_blocking().await {
-            return Ok(0);
+            return Ok(start);
         }
         let commands = match self.engine {
             Engine::Cpu(_) => 1,
             Engine::Gpu(..) => SLICE.1,
         };
-        let (mut done, mut begun) = (0, Instant::now());
+        let (mut done, mut begun) = (start, Instant::now());
         while done < end {
             let next = end.min(done + commands);
             self.run_range(done..next)?;

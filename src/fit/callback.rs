@@ -35,7 +35,7 @@ pub struct StepEvent {
 }
 
 /// An epoch is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EpochEvent {
     /// Epoch, counted from 1.
     pub epoch: usize,
@@ -47,6 +47,8 @@ pub struct EpochEvent {
     pub loss: f32,
     /// Loss on the validation data after the epoch.
     pub validation_loss: Option<f32>,
+    /// Scores of [`Fit::metric`](crate::Fit::metric), by name.
+    pub metrics: Vec<(String, f64)>,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
     /// Seconds since the fit began.
@@ -57,6 +59,25 @@ impl EpochEvent {
     /// The validation loss, or where there is no validation the training loss.
     pub fn watched(&self) -> f32 {
         self.validation_loss.unwrap_or(self.loss)
+    }
+
+    /// A value by name: "loss", "validation_loss", or a metric.
+    ///
+    /// # Errors
+    /// A name that the epoch has no value of.
+    pub fn value(&self, name: &str) -> Result<f64> {
+        let of_loss = match name {
+            "loss" => Some(self.loss as f64),
+            "validation_loss" => self.validation_loss.map(|loss| loss as f64),
+            _ => None,
+        };
+        let metric = self.metrics.iter().find(|(other, _)| other == name).map(|&(_, value)| value);
+        of_loss.or(metric).ok_or_else(|| {
+            let mut known = vec!["loss"];
+            known.extend(self.validation_loss.map(|_| "validation_loss"));
+            known.extend(self.metrics.iter().map(|(name, _)| name.as_str()));
+            Error::Config(format!("the epoch has no value \"{name}\"; it has {}", known.join(", ")))
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Files that are saved during a fit.
 
+use super::watch::Watch;
 use super::{Callback, CallbackState, EpochEvent, Flow, StepEvent};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -22,6 +23,7 @@ pub struct Checkpoint {
     path: PathBuf,
     when: When,
     training: bool,
+    watch: Watch,
     memory: Memory,
     /// The file was last written then.
     last: Option<Instant>,
@@ -49,7 +51,8 @@ impl Checkpoint {
     /// Saves after every epoch whose watched loss is the least so far. A resumed run remembers that loss, so that the file stays
     /// until there is a better model.
     pub fn best(path: impl Into<PathBuf>) -> Checkpoint {
-        Checkpoint { path: path.into(), when: When::Best, training: false, memory: Memory::default(), last: None }
+        let (watch, memory) = (Watch::default(), Memory::default());
+        Checkpoint { path: path.into(), when: When::Best, training: false, watch, memory, last: None }
     }
 
     /// Saves after every epoch.
@@ -83,6 +86,17 @@ impl Checkpoint {
     /// [`Callback::on_steps`] is called, about once a second.
     pub fn every(path: impl Into<PathBuf>, time: Duration) -> Checkpoint {
         Checkpoint { when: When::Time(time), training: true, ..Checkpoint::best(path) }
+    }
+
+    /// Follows another value of the epochs in [`Checkpoint::best`]: a metric ([`Fit::metric`](crate::Fit::metric)), "loss" or
+    /// "validation_loss".
+    pub fn watch(self, name: impl Into<String>) -> Checkpoint {
+        Checkpoint { watch: self.watch.named(name.into()), ..self }
+    }
+
+    /// Takes larger values for better ones, as for an accuracy; by default smaller ones are better.
+    pub fn larger_is_better(self) -> Checkpoint {
+        Checkpoint { watch: self.watch.larger(), ..self }
     }
 
     /// Chooses whether the file holds the state of training, too, so that a run that was stopped can go on; see
@@ -139,8 +153,8 @@ impl Callback for Checkpoint {
     fn on_epoch(&mut self, event: &EpochEvent, _: &mut Model) -> Result<Flow> {
         match self.when {
             When::Best => {
-                let watched = event.watched();
-                if watched.is_finite() && self.memory.best.is_none_or(|best| watched < best as f32) {
+                let watched = self.watch.value(event)?;
+                if self.watch.is_better(watched, self.memory.best, 0.0) {
                     self.memory = Memory { best: Some(watched as f64), due: true, ..self.memory };
                 }
             }

@@ -1,5 +1,6 @@
 //! Early stopping.
 
+use super::watch::Watch;
 use super::{Callback, CallbackState, EpochEvent, Flow};
 use crate::error::{Error, Result};
 use crate::layer::HostTensor;
@@ -24,6 +25,7 @@ pub struct EarlyStopping {
     patience: usize,
     min_delta: f32,
     restore_best: bool,
+    watch: Watch,
     memory: Memory,
     weights: Option<Arc<Vec<HostTensor>>>,
 }
@@ -38,7 +40,8 @@ struct Memory {
 impl EarlyStopping {
     /// Stops after `patience` epochs without a better loss; restores the best weights.
     pub fn new(patience: usize) -> EarlyStopping {
-        EarlyStopping { patience, min_delta: 0.0, restore_best: true, memory: Memory::default(), weights: None }
+        let (watch, memory) = (Watch::default(), Memory::default());
+        EarlyStopping { patience, min_delta: 0.0, restore_best: true, watch, memory, weights: None }
     }
 
     /// The loss must fall by more than this to count as better; finite and at least 0.
@@ -49,6 +52,24 @@ impl EarlyStopping {
     /// Chooses whether the model ends with its best weights (the default) or its last ones.
     pub fn restore_best(self, restore_best: bool) -> EarlyStopping {
         EarlyStopping { restore_best, ..self }
+    }
+
+    /// Follows another value of the epochs: a metric ([`Fit::metric`](crate::Fit::metric)), "loss" or "validation_loss".
+    ///
+    /// ```
+    /// use wgpu_lstm::{EarlyStopping, Fit, metrics};
+    /// let fit = Fit::new()
+    ///     .validation_split(0.2)
+    ///     .metric("mae", |prediction, target| metrics::mae(prediction, target))
+    ///     .callback(EarlyStopping::new(10).watch("mae"));
+    /// ```
+    pub fn watch(self, name: impl Into<String>) -> EarlyStopping {
+        EarlyStopping { watch: self.watch.named(name.into()), ..self }
+    }
+
+    /// Takes larger values for better ones, as for an accuracy; by default smaller ones are better.
+    pub fn larger_is_better(self) -> EarlyStopping {
+        EarlyStopping { watch: self.watch.larger(), ..self }
     }
 
     fn is_over(&self) -> bool {
@@ -68,8 +89,8 @@ impl Callback for EarlyStopping {
     }
 
     fn on_epoch(&mut self, event: &EpochEvent, model: &mut Model) -> Result<Flow> {
-        let best = self.memory.best.map_or(f32::INFINITY, |best| best as f32);
-        if event.watched().is_finite() && event.watched() < best - self.min_delta {
+        let value = self.watch.value(event)?;
+        if self.watch.is_better(value, self.memory.best, self.min_delta) {
             if self.restore_best {
                 let weights = model.export()?;
                 // The last step can spoil the weights though its loss, taken before, was finite.
@@ -78,7 +99,7 @@ impl Callback for EarlyStopping {
                 }
                 self.weights = Some(Arc::new(weights));
             }
-            self.memory = Memory { best: Some(event.watched() as f64), waited: 0 };
+            self.memory = Memory { best: Some(value as f64), waited: 0 };
             return Ok(Flow::Continue);
         }
         self.memory.waited += 1;
@@ -98,8 +119,9 @@ impl Callback for EarlyStopping {
     }
 
     fn state(&self) -> Result<Option<CallbackState>> {
-        let Self { patience, min_delta, restore_best, .. } = self;
-        let settings = format!("patience {patience}, min_delta {min_delta} and restore_best {restore_best}");
+        let Self { patience, min_delta, restore_best, watch, .. } = self;
+        let watch = watch.settings();
+        let settings = format!("patience {patience}, min_delta {min_delta} and restore_best {restore_best}{watch}");
         let mut state = CallbackState::new("early stopping", &self.memory)?.with_settings(settings);
         state.weights = self.weights.clone();
         Ok(Some(state))

@@ -36,13 +36,28 @@ pub(super) struct Cutting {
     /// Steps of a window, if sequences are cut into some.
     window: Option<usize>,
     stateful: bool,
+    /// Batches of an optimiser step.
+    accumulate: usize,
+    /// True if the loss is the caller's own.
+    own_loss: bool,
+    missing: bool,
 }
 
 impl Cutting {
     pub fn of(fit: &Fit<'_>) -> Cutting {
-        let Fit { shuffle, seed, batch_size, truncated, stateful, .. } = fit;
+        let Fit { shuffle, seed, batch_size, truncated, stateful, accumulate, .. } = fit;
         let (window, stateful) = (*truncated, stateful.is_some());
-        Cutting { shuffle: *shuffle, seed: *seed, batch_size: *batch_size, window, stateful }
+        let (accumulate, own_loss, missing) = (*accumulate, fit.loss.is_some(), fit.missing_targets);
+        Cutting {
+            shuffle: *shuffle,
+            seed: *seed,
+            batch_size: *batch_size,
+            window,
+            stateful,
+            accumulate,
+            own_loss,
+            missing,
+        }
     }
 }
 
@@ -97,7 +112,7 @@ impl Batches {
     }
 }
 
-/// A batch of an optimiser step, or a window of one.
+/// A batch, or a window of one.
 pub(super) struct StepBatch {
     pub data: Data<'static, 'static>,
     /// Weight in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
@@ -105,15 +120,25 @@ pub(super) struct StepBatch {
     /// True if it begins its sequences.
     pub begins: bool,
     /// True if it is the epoch's last.
+    last: bool,
+}
+
+/// The batches of an optimiser step, whose gradients are added up.
+#[derive(Default)]
+pub(super) struct StepBatches {
+    pub batches: Vec<StepBatch>,
+    /// Weight in the epoch's loss.
+    pub sequences: f64,
+    /// True if it is the epoch's last.
     pub last: bool,
 }
 
 /// The batches of an epoch, in their order.
 pub(super) enum Epoch<'s, 'x, 'y> {
     /// Parts of arrays, of which so many are done.
-    Arrays { data: &'s Data<'x, 'y>, parts: Vec<Part>, done: usize },
+    Arrays { data: &'s Data<'x, 'y>, parts: Vec<Part>, done: usize, accumulate: usize },
     /// Batches of an iterator, and the one that comes next.
-    Batches { batches: Batches, next: Option<Data<'static, 'static>>, stateful: bool },
+    Batches { batches: Batches, next: Option<Data<'static, 'static>>, cutting: Cutting },
 }
 
 /// Sequences and steps of a batch.
@@ -124,6 +149,14 @@ pub(super) struct Part {
 }
 
 impl<'x, 'y> Source<'x, 'y, '_> {
+    /// The arrays, if it has some.
+    pub fn arrays(&self) -> Option<&Data<'x, 'y>> {
+        match self {
+            Source::Arrays(data) => Some(data),
+            Source::Batches(_) => None,
+        }
+    }
+
     /// The batches of an epoch, after those that are done.
     ///
     /// # Errors
@@ -146,46 +179,71 @@ impl<'x, 'y> Source<'x, 'y, '_> {
                     order.shuffle(&mut Pcg64::new(cutting.seed as u128, epoch as u128));
                 }
                 let parts = parts(&order, cutting, data);
-                if done > parts.len() { Err(short(parts.len())) } else { Ok(Epoch::Arrays { data, parts, done }) }
+                let accumulate = cutting.accumulate;
+                let steps = parts.len().div_ceil(accumulate);
+                if done > steps {
+                    return Err(short(steps));
+                }
+                let done = done.saturating_mul(accumulate).min(parts.len());
+                Ok(Epoch::Arrays { data, parts, done, accumulate })
             }
             Source::Batches(make) => {
                 let mut batches = make(epoch);
                 for has in 0..done {
-                    batches.next().await.ok_or_else(|| short(has))??;
+                    for place in 0..cutting.accumulate {
+                        match batches.next().await {
+                            Some(batch) => drop(batch?),
+                            // The last step may have fewer.
+                            None if place > 0 => break,
+                            None => return Err(short(has)),
+                        }
+                    }
                 }
-                let next = checked(model, batches.next().await)?;
+                let next = checked(model, batches.next().await, cutting)?;
                 if next.is_none() && done == 0 {
                     return Err(Error::Config(format!("the iterator of epoch {epoch} gave no batch")));
                 }
-                Ok(Epoch::Batches { batches, next, stateful: cutting.stateful })
+                Ok(Epoch::Batches { batches, next, cutting })
             }
         }
     }
 }
 
 impl Epoch<'_, '_, '_> {
-    /// Number of batches; `None` if it is not known yet.
+    /// Number of steps; `None` if it is not known yet.
     pub fn len(&self) -> Option<usize> {
         match self {
-            Epoch::Arrays { parts, .. } => Some(parts.len()),
+            Epoch::Arrays { parts, accumulate, .. } => Some(parts.len().div_ceil(*accumulate)),
             Epoch::Batches { .. } => None,
         }
     }
 
+    /// The batches of the next step, `accumulate` of them or what is left.
+    pub async fn step(&mut self, model: &mut Model, accumulate: usize) -> Result<Option<StepBatches>> {
+        let mut step = StepBatches::default();
+        while step.batches.len() < accumulate {
+            let Some(batch) = self.next(model).await? else { break };
+            step.sequences += batch.sequences;
+            step.last = batch.last;
+            step.batches.push(batch);
+        }
+        Ok((!step.batches.is_empty()).then_some(step))
+    }
+
     /// The next batch.
-    pub async fn next(&mut self, model: &mut Model) -> Result<Option<StepBatch>> {
+    async fn next(&mut self, model: &mut Model) -> Result<Option<StepBatch>> {
         match self {
-            Epoch::Arrays { data, parts, done } => {
+            Epoch::Arrays { data, parts, done, .. } => {
                 let Some(Part { rows, steps, sequences }) = parts.get(*done) else { return Ok(None) };
                 *done += 1;
                 let (begins, last) = (steps.start == 0, *done == parts.len());
                 Ok(Some(StepBatch { data: data.select(rows, steps)?, sequences: *sequences, begins, last }))
             }
-            Epoch::Batches { batches, next, stateful } => {
+            Epoch::Batches { batches, next, cutting } => {
                 let Some(data) = next.take() else { return Ok(None) };
-                *next = checked(model, batches.next().await)?;
+                *next = checked(model, batches.next().await, *cutting)?;
                 model.set_weighted(data.is_weighted())?;
-                let (sequences, begins) = (data.count() as f64, !*stateful);
+                let (sequences, begins) = (data.count() as f64, !cutting.stateful);
                 Ok(Some(StepBatch { data, sequences, begins, last: next.is_none() }))
             }
         }
@@ -193,10 +251,11 @@ impl Epoch<'_, '_, '_> {
 }
 
 /// A batch of an iterator, checked.
-fn checked(model: &Model, given: Option<GivenBatch>) -> Result<Option<Data<'static, 'static>>> {
+fn checked(model: &Model, given: Option<GivenBatch>, cutting: Cutting) -> Result<Option<Data<'static, 'static>>> {
     let Some(given) = given else { return Ok(None) };
     let (x, y) = given?;
-    let data = model.data("", x, Some(y))?;
+    let y = if cutting.missing { y.missing(true) } else { y };
+    let data = if cutting.own_loss { model.own_data("", x, y)? } else { model.data("", x, Some(y))? };
     Ok(Some(data))
 }
 

@@ -5,12 +5,14 @@ mod checkpoint;
 mod csv_log;
 mod early_stopping;
 mod feed;
+mod metric;
 mod pace;
 mod progress;
 mod run;
 mod settings;
 mod stop;
 mod tensorboard;
+mod watch;
 
 pub use callback::{Callback, CallbackState, EpochEvent, Flow, StepEvent};
 pub use checkpoint::Checkpoint;

@@ -166,7 +166,7 @@ const SCHEDULE: &str = "schedule";
 const SEED: &str = "seed";
 
 /// Names of what decides the steps of an epoch and their order.
-const ORDER: [&str; 7] = ["x", "lengths", "batch size", "shuffle", SEED, "truncated", "validation"];
+const ORDER: [&str; 8] = ["x", "lengths", "batch size", "accumulate", "shuffle", SEED, "truncated", "validation"];
 
 /// Data and settings of a run by name, each as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,7 +185,13 @@ impl Fingerprint {
             Validation::None => none(),
             Validation::Split(share) => format!("on a share of {share}"),
             Validation::Data(x, y) => {
-                let data = model.data("validation ", x.clone(), Some(y.clone()))?;
+                let data = match fit.loss {
+                    None if fit.missing_targets => {
+                        model.data("validation ", x.clone(), Some(y.clone().missing(true)))?
+                    }
+                    None => model.data("validation ", x.clone(), Some(y.clone()))?,
+                    Some(_) => model.own_data("validation ", x.clone(), y.clone())?,
+                };
                 let arrays = format!("on x {}", of_inputs(&data));
                 match x.lengths_given() {
                     None => format!("{arrays} and y {}", of_targets(&data)),
@@ -205,6 +211,7 @@ impl Fingerprint {
             ("weights", data.and_then(of_weights).unwrap_or_else(none)),
             ("lengths", lengths.map_or_else(none, whole)),
             ("batch size", fit.batch_size.to_string()),
+            ("accumulate", fit.accumulate.to_string()),
             ("shuffle", fit.shuffle.to_string()),
             (SEED, fit.seed.to_string()),
             ("truncated", fit.truncated.map_or_else(none, |steps| format!("to {steps} steps"))),
@@ -226,8 +233,9 @@ fn of_inputs(data: &Data<'_, '_>) -> String {
 
 /// Shapes and checksums of all targets.
 fn of_targets(data: &Data<'_, '_>) -> String {
-    let all: Vec<String> = data.targets.iter().flatten().map(|target| numbers(&target.y.view())).collect();
-    all.join(", ")
+    let all = data.targets.iter().flatten().map(|target| numbers(&target.y.view()));
+    let own = data.own.values().map(|target| numbers(&target.view()));
+    all.chain(own).collect::<Vec<String>>().join(", ")
 }
 
 /// Shapes and checksums of the weights of all targets; `None` if there are none.

@@ -1,11 +1,12 @@
 //! The training loop.
 
-use super::feed::{Batches, Cutting, Epoch, GivenBatch, Source, StepBatch};
+use super::feed::{Batches, Cutting, Epoch, GivenBatch, Source, StepBatches};
+use super::metric::scores;
 use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
-use crate::model::{Data, Evaluate, Inputs, Model, Targets, check_divides};
+use crate::model::{Data, Evaluate, Inputs, Model, StepPart, Targets, check_divides};
 use crate::train::Schedule;
 use crate::wait::MaybeSend;
 use std::time::Instant;
@@ -16,13 +17,16 @@ pub(crate) async fn fit(model: &mut Model, x: Inputs<'_>, y: Targets<'_>, mut fi
         return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
     }
     check_carried(model, &fit)?;
+    check_accumulate(&fit)?;
     let (lengths, weights) = (fit.lengths.take(), fit.weights.take());
-    let data = model.data("", x.or_lengths(lengths.clone()), Some(y.with_weights(weights)))?;
+    let (x, y) = (x.or_lengths(lengths.clone()), y.with_weights(weights));
+    let data = checked(model, "", x, y, &fit)?;
     if let Some(schedule) = &fit.schedule {
         schedule.validate()?;
     }
     let fingerprint = Fingerprint::new(model, &fit, Some(&data), lengths.as_deref())?;
-    let (data, validation) = split(model, data, std::mem::take(&mut fit.validation))?;
+    let validation = std::mem::take(&mut fit.validation);
+    let (data, validation) = split(model, data, validation, &fit)?;
     if fit.stateful.is_some() {
         check_divides("x", data.count(), fit.batch_size)?;
         if let Some(validation) = &validation {
@@ -45,6 +49,7 @@ where
     I: Iterator<Item = GivenBatch> + MaybeSend + 'static,
 {
     check_carried(model, &fit)?;
+    check_accumulate(&fit)?;
     let refused = [
         (fit.truncated.is_some(), "truncated"),
         (fit.lengths.is_some(), "lengths"),
@@ -62,7 +67,7 @@ where
     }
     let fingerprint = Fingerprint::new(model, &fit, None, None)?;
     let validation = match std::mem::take(&mut fit.validation) {
-        Validation::Data(x, y) => Some(model.data("validation ", x, Some(y))?),
+        Validation::Data(x, y) => Some(checked(model, "validation ", x, y, &fit)?),
         Validation::None | Validation::Split(_) => None,
     };
     if let (Some(_), Some(validation)) = (fit.stateful, &validation) {
@@ -94,7 +99,8 @@ async fn run(
     let saved = std::mem::take(&mut progress.callbacks);
     let schedule = progress.schedule.clone();
     *model.progress_mut()? = progress;
-    model.pace()?.resize(steps);
+    model.set_accumulate(fit.accumulate > 1)?;
+    model.pace()?.resize(steps.saturating_mul(fit.accumulate));
     let mut run = Run {
         fit,
         validation,
@@ -200,6 +206,8 @@ impl Run<'_> {
 
         let loss = partial.loss();
         let validation_loss = self.validate(model).await?;
+        drop(batches);
+        let metrics = self.metrics(model, source.arrays()).await?;
         if let Some(loss) = validation_loss.filter(|loss| !loss.is_finite())
             && !model.weights_are_finite().await?
         {
@@ -214,9 +222,13 @@ impl Run<'_> {
             steps: self.steps,
             loss,
             validation_loss,
+            metrics,
             learning_rate: partial.learning_rate,
             seconds: self.start.elapsed().as_secs_f64(),
         };
+        for (name, score) in &event.metrics {
+            self.history.metrics.entry(name.clone()).or_default().push(*score);
+        }
         if let Some(schedule) = self.schedule.as_mut().filter(|schedule| !schedule.is_per_step()) {
             advance(schedule, model, event.watched() as f64)?;
         }
@@ -241,10 +253,10 @@ impl Run<'_> {
         let mut queued: Vec<f64> = Vec::new();
         let (mut looked, mut waited) = (Instant::now(), Instant::now());
         let mut step = partial.step;
-        while let Some(batch) = batches.next(model).await? {
+        while let Some(mut batch) = batches.step(model, self.fit.accumulate).await? {
             step += 1;
             partial.learning_rate = model.learning_rate()?;
-            self.step(model, &batch, queued.len()).await?;
+            self.step(model, &mut batch, queued.len()).await?;
             queued.push(batch.sequences);
             let due = batch.last || intervals.iter().any(|&interval| step.is_multiple_of(interval));
             if !due && queued.len() < model.pace()?.stride() && looked.elapsed() < LOOK {
@@ -324,12 +336,31 @@ impl Run<'_> {
     }
 
     /// Takes an optimiser step; its loss goes to a place in the device's log.
-    async fn step(&mut self, model: &mut Model, batch: &StepBatch, slot: usize) -> Result<()> {
+    async fn step(&mut self, model: &mut Model, step: &mut StepBatches, slot: usize) -> Result<()> {
         let carries = self.fit.truncated.is_some() || self.fit.stateful.is_some();
-        if carries && self.fit.stateful.is_none() && batch.begins {
-            model.reset_states()?;
+        let count = step.batches.len();
+        if self.fit.accumulate > 1 {
+            let group = model.counted(step.batches.iter().map(|batch| &batch.data))?;
+            step.batches.iter_mut().for_each(|batch| batch.data.group = Some(group.clone()));
         }
-        model.train_step(&batch.data, carries, slot).await?;
+        let mut sum = 0.0;
+        for (index, batch) in step.batches.iter().enumerate() {
+            if carries && self.fit.stateful.is_none() && batch.begins {
+                model.reset_states()?;
+            }
+            let (data, part) = (&batch.data, StepPart { index, count });
+            let Some(loss) = &mut self.fit.loss else {
+                model.train_step(data, carries, part, slot).await?;
+                continue;
+            };
+            let share = (batch.sequences / step.sequences) as f32;
+            let own = model.own_step(data, carries, part, share, |outputs| loss(outputs, &data.own)).await?;
+            sum += share * own;
+            if part.is_last() || !own.is_finite() {
+                model.log_loss(slot, sum)?;
+                break;
+            }
+        }
         match self.schedule.as_mut().filter(|schedule| schedule.is_per_step()) {
             Some(schedule) => advance(schedule, model, f64::NAN),
             None => Ok(()),
@@ -343,8 +374,28 @@ impl Run<'_> {
             Some(_) => Evaluate::new().batch_size(self.fit.batch_size).stateful(true),
             None => Evaluate::new(),
         };
-        let loss = model.evaluate_data(data, options).await?;
-        Ok(Some(loss))
+        let Some(own) = &mut self.fit.loss else { return Ok(Some(model.evaluate_data(data, options).await?)) };
+        let mut sum = 0.0;
+        for first in (0..data.count()).step_by(self.fit.batch_size.max(1)) {
+            let part = data.rows(first..(first + self.fit.batch_size.max(1)).min(data.count()));
+            let outputs = model.named_outputs(&part).await?;
+            sum += own(&outputs, &part.own)?.0 as f64 * part.count() as f64;
+        }
+        Ok(Some((sum / data.count() as f64) as f32))
+    }
+
+    /// Scores of the epoch.
+    async fn metrics(&mut self, model: &Model, arrays: Option<&Data<'_, '_>>) -> Result<Vec<(String, f64)>> {
+        if self.fit.metrics.is_empty() {
+            return Ok(Vec::new());
+        }
+        match (&self.validation, arrays) {
+            (Some(data), _) => scores(&mut self.fit.metrics, model, data).await,
+            (None, Some(data)) => scores(&mut self.fit.metrics, model, data).await,
+            (None, None) => Err(Error::Config(
+                "metrics are of all predictions, which batches of an iterator do not give together; set validation_data".into(),
+            )),
+        }
     }
 
     /// Ends the fit, whatever became of it: the first error counts, and every callback hears of the end.
@@ -431,6 +482,30 @@ fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
     if fit.truncated.is_some() || fit.stateful.is_some() { model.check_carried() } else { Ok(()) }
 }
 
+/// Data of a fit, with targets for its loss.
+fn checked<'x, 'y>(model: &Model, prefix: &str, x: Inputs<'x>, y: Targets<'y>, fit: &Fit<'_>) -> Result<Data<'x, 'y>> {
+    if fit.loss.is_some() {
+        return model.own_data(prefix, x, y);
+    }
+    let y = if fit.missing_targets { y.missing(true) } else { y };
+    model.data(prefix, x, Some(y))
+}
+
+/// Refuses steps of no batch, and windows of targets that only the caller's loss understands.
+fn check_accumulate(fit: &Fit<'_>) -> Result<()> {
+    if fit.accumulate == 0 {
+        return Err(Error::Config("accumulate was given 0 batches; a step needs at least 1".into()));
+    }
+    if fit.loss.is_some() && fit.truncated.is_some() {
+        return Err(Error::Config(
+            "truncated cuts targets into windows, but those of a loss of one's own may have any shape; cut the sequences and use \
+             stateful"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Sets the learning rate of the next step.
 fn advance(schedule: &mut Schedule, model: &mut Model, watched: f64) -> Result<()> {
     match schedule.advance(watched) {
@@ -444,11 +519,12 @@ fn split<'x, 'y>(
     model: &Model,
     data: Data<'x, 'y>,
     validation: Validation,
+    fit: &Fit<'_>,
 ) -> Result<(Data<'x, 'y>, Option<Data<'static, 'static>>)> {
     match validation {
         Validation::None => Ok((data, None)),
         Validation::Data(x, y) => {
-            let held = model.data("validation ", x, Some(y))?;
+            let held = checked(model, "validation ", x, y, fit)?;
             Ok((data, Some(held)))
         }
         Validation::Split(share) => {

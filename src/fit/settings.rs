@@ -1,9 +1,13 @@
 //! Settings of a fit, and what it returns.
 
 use super::Callback;
-use crate::model::{Inputs, Targets};
+use super::metric::{Metric, MetricFunction};
+use crate::error::Result;
+use crate::model::{Inputs, NamedArrays, Targets};
 use crate::train::Schedule;
-use ndarray::{Array1, Array2, Axis};
+use crate::wait::MaybeSend;
+use ndarray::{Array1, Array2, ArrayViewD, Axis};
+use std::collections::BTreeMap;
 
 /// Validation data, on which a fit is evaluated after each epoch.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +33,11 @@ pub enum Reset {
     ByHand,
 }
 
+/// A loss of the caller's own: of outputs and targets by name, the loss and its gradients by the outputs.
+pub(crate) trait OwnLoss: FnMut(&NamedArrays, &NamedArrays) -> Result<(f32, NamedArrays)> + MaybeSend {}
+
+impl<F: FnMut(&NamedArrays, &NamedArrays) -> Result<(f32, NamedArrays)> + MaybeSend> OwnLoss for F {}
+
 /// Settings of a fit.
 ///
 /// ```
@@ -49,6 +58,11 @@ pub struct Fit<'a> {
     pub(crate) truncated: Option<usize>,
     pub(crate) stateful: Option<Reset>,
     pub(crate) batches_ahead: usize,
+    pub(crate) accumulate: usize,
+    pub(crate) missing_targets: bool,
+    pub(crate) metrics: Vec<Metric<'a>>,
+    /// A loss of the caller's own; set by [`Model::fit_with`](crate::Model::fit_with).
+    pub(crate) loss: Option<Box<dyn OwnLoss + 'a>>,
     pub(crate) resume: bool,
     pub(crate) accept_changes: bool,
     pub(crate) callbacks: Vec<Box<dyn Callback + 'a>>,
@@ -68,6 +82,10 @@ impl Default for Fit<'_> {
             truncated: None,
             stateful: None,
             batches_ahead: 1,
+            accumulate: 1,
+            missing_targets: false,
+            metrics: Vec::new(),
+            loss: None,
             resume: false,
             accept_changes: false,
             callbacks: Vec::new(),
@@ -214,6 +232,67 @@ impl<'a> Fit<'a> {
         Fit { batches_ahead: batches, ..self }
     }
 
+    /// Adds up the gradients of `count` batches before each optimiser step, at least 1, so that a step is that of a batch `count` times as
+    /// large, up to rounding, with the memory on the device of a small one (gradient accumulation). The last step of an epoch has the
+    /// batches that are left. Steps that callbacks and schedules count are those of the optimiser. Layers see the small batches: batch
+    /// normalisation normalises by them, and dropout draws a mask for each.
+    ///
+    /// ```
+    /// use ndarray::{Array2, Array3};
+    /// use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential};
+    /// let mut model = Sequential::new(2).add(Lstm::new(4)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// let (x, y) = (Array3::ones((40, 5, 2)), Array2::zeros((40, 1)));
+    /// let history = model.fit(x.view(), y.view(), Fit::new().batch_size(8).accumulate(2))?; // steps of 16, 16 and 8
+    /// assert_eq!(history.steps, 3);
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn accumulate(self, count: usize) -> Self {
+        Fit { accumulate: count, ..self }
+    }
+
+    /// Takes rows of targets that are NaN for missing, in the data of the fit and those of validation: see
+    /// [`Targets::missing`](crate::Targets::missing). Metrics are then of the rows that are there.
+    pub fn missing_targets(self, missing: bool) -> Self {
+        Fit { missing_targets: missing, ..self }
+    }
+
+    /// Computes a score after each epoch, of all predictions and targets of the validation data, or without validation of the training
+    /// data: (prediction, target), both [N, F] or [N, T, F], of the first output that has a loss. It is in
+    /// [`EpochEvent::metrics`](crate::EpochEvent::metrics), [`History::metrics`] and logs, and
+    /// [`EarlyStopping::watch`](crate::EarlyStopping::watch) and [`Checkpoint::watch`](crate::Checkpoint::watch) can follow it. Steps
+    /// past the ends of sequences are included; states begin at zero.
+    ///
+    /// ```
+    /// use wgpu_lstm::{EarlyStopping, Fit, metrics};
+    /// let fit = Fit::new()
+    ///     .validation_split(0.2)
+    ///     .metric("r2", |prediction, target| metrics::r2(prediction, target))
+    ///     .callback(EarlyStopping::new(5).watch("r2").larger_is_better());
+    /// ```
+    pub fn metric(
+        self,
+        name: impl Into<String>,
+        function: impl FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<f64> + MaybeSend + 'a,
+    ) -> Self {
+        self.add_metric(None, name.into(), function)
+    }
+
+    /// [`Fit::metric`] of an output by name, of a model that has several.
+    pub fn metric_of(
+        self,
+        output: impl Into<String>,
+        name: impl Into<String>,
+        function: impl FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<f64> + MaybeSend + 'a,
+    ) -> Self {
+        self.add_metric(Some(output.into()), name.into(), function)
+    }
+
+    fn add_metric(mut self, output: Option<String>, name: String, function: impl MetricFunction + 'a) -> Self {
+        self.metrics.push(Metric { output, name, function: Box::new(function) });
+        self
+    }
+
     /// Goes on where a run ended whose model is here or came from [`Model::load_training`](crate::Model::load_training), up to
     /// [`Fit::epochs`] in all: after its last epoch, or within the epoch in which it was saved. Its schedule goes on unless
     /// another is given, and callbacks take back their state. The run then ends with the same bits as one that was not stopped. A
@@ -254,6 +333,8 @@ pub struct History {
     pub loss: Vec<f32>,
     /// Loss on the validation data per epoch; empty without.
     pub validation_loss: Vec<f32>,
+    /// Scores of each epoch, by the names of [`Fit::metric`].
+    pub metrics: BTreeMap<String, Vec<f64>>,
     /// Learning rate of each epoch's last step.
     pub learning_rate: Vec<f64>,
     /// The state of the schedule, if there was one.

@@ -12,7 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Writes each epoch's losses and learning rate (of its last step) to event files that
 /// [TensorBoard](https://www.tensorflow.org/tensorboard) shows, in the folders and under the names of
 /// [Keras's callback](https://keras.io/api/callbacks/tensorboard/): `epoch_loss` and `epoch_learning_rate` in `train`,
-/// `epoch_loss` in `validation`. Each fit adds files of its own; `tensorboard --logdir` takes the folder. The files of a resumed fit
+/// `epoch_loss` in `validation`. Metrics ([`Fit::metric`](crate::Fit::metric)) are `epoch_<name>`, in `validation` where there are validation
+/// data. Each fit adds files of its own; `tensorboard --logdir` takes the folder. The files of a resumed fit
 /// begin with a `SessionLog` that has TensorBoard forget what older files say of epochs that the run has not done yet.
 ///
 /// ```
@@ -53,6 +54,13 @@ impl Callback for TensorBoard {
                 None => Events::create(&self.folder.join("validation"), self.done)?,
             };
             self.validation.insert(events).scalar("epoch_loss", event.epoch, loss)?;
+        }
+        if let Some(events) =
+            self.validation.as_mut().filter(|_| event.validation_loss.is_some()).or(self.train.as_mut())
+        {
+            for (name, value) in &event.metrics {
+                events.scalar(&format!("epoch_{name}"), event.epoch, *value as f32)?;
+            }
         }
         Ok(Flow::Continue)
     }

@@ -141,9 +141,14 @@ impl Conv1d {
         if self.windows().is_causal() { self.windows().reach - 1 } else { 0 }
     }
 
-    /// True if the input is copied to a sequence without padding at its end, since rows have ends and paddings of their own.
+    /// True if the input is copied to a padded sequence, since rows have ends of their own.
     fn pads_rows(&self, site: &Site) -> bool {
-        site.ragged && matches!(self.padding, Padding::Same | Padding::Both(_)) && self.windows().reach > 1
+        let pads = match self.padding {
+            Padding::Valid | Padding::Causal => false,
+            Padding::Same => self.windows().reach > 1,
+            Padding::Both(padding) => padding > 0,
+        };
+        site.ragged && pads
     }
 
     /// The shift from the input to the padded sequence, or back.
@@ -270,7 +275,10 @@ impl Operator for Conv1d {
             }
             false => (x.clone(), self.taps(site, x.steps)),
         };
-        let tail = start.first().map(|&place| tail_of(place, self.tail() as u32, site));
+        let tail = match start.first() {
+            Some(&place) => Some(self.first_tail(plan, site, place)?),
+            None => None,
+        };
         let parts = taps.parts(&y, &read, tail.as_ref());
         for Part { range, taken } in &parts {
             let (into, c_offset) = y.at(range.start);
@@ -295,6 +303,18 @@ impl Operator for Conv1d {
 }
 
 impl Conv1d {
+    /// The tail before the first step; for training a copy, since the states of a batch are overwritten before its backward pass.
+    fn first_tail(&self, plan: &mut Builder, site: &Site, start: Place) -> Result<Sequence> {
+        let tail = tail_of(start, self.tail() as u32, site);
+        if !site.train {
+            return Ok(tail);
+        }
+        let len = tail.steps * tail.step;
+        let copy = plan.buffer(format!("{}.tail before", site.name), len.into(), Role::Scratch)?;
+        plan.copy_run(len, start, (copy, 0));
+        Ok(tail_of((copy, 0), tail.steps, site))
+    }
+
     /// Copies the last steps of the tail and the input to a buffer.
     fn next_tail(&self, plan: &mut Builder, site: &Site, x: &Sequence, tail: &Sequence) -> Result<BufferId> {
         let planes = tail.steps as i32;

@@ -56,7 +56,7 @@ impl Windows {
             _ if steps == 0 => 0,
             Padding::Same | Padding::Causal => return steps.div_ceil(self.stride),
             Padding::Valid => steps,
-            Padding::Both(padding) => steps.saturating_add(2 * padding),
+            Padding::Both(padding) => steps.saturating_add(padding.saturating_mul(2)),
         };
         if padded < self.reach { 0 } else { (padded - self.reach) / self.stride + 1 }
     }
@@ -77,7 +77,7 @@ impl Windows {
             && match self.padding {
                 Padding::Same | Padding::Causal => true,
                 Padding::Valid => self.reach == 1,
-                Padding::Both(padding) => self.reach == 2 * padding + 1,
+                Padding::Both(padding) => self.reach == padding.saturating_mul(2).saturating_add(1),
             };
         if kept { Time::Kept } else { Time::Changed }
     }

@@ -6,8 +6,9 @@ use crate::memory;
 use crate::network::{CHAIN, Graph, GraphInput, GraphOutput};
 use crate::train::Loss;
 use crate::transfer::{finite, not_empty};
-use ndarray::{Array, Array2, ArrayView, ArrayView2, Axis, CowArray, Dimension, Ix3, IxDyn, s};
+use ndarray::{Array, Array2, ArrayD, ArrayView, ArrayView2, Axis, CowArray, Dimension, Ix3, IxDyn, s};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Inputs of a model. An array [N, T, I] is the only input of a model that has one; others are given by name.
@@ -119,6 +120,8 @@ impl<'a> Inputs<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Targets<'a> {
     given: Vec<GivenTarget<'a>>,
+    /// True if NaN stands for values that are missing.
+    missing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -137,13 +140,19 @@ impl<'a, D: Dimension> From<&'a Array<f32, D>> for Targets<'a> {
 
 impl<'a, D: Dimension> From<Array<f32, D>> for Targets<'a> {
     fn from(values: Array<f32, D>) -> Targets<'a> {
-        Targets { given: vec![GivenTarget { name: None, values: values.into_dyn().into(), weights: None }] }
+        Targets {
+            given: vec![GivenTarget { name: None, values: values.into_dyn().into(), weights: None }],
+            missing: false,
+        }
     }
 }
 
 impl<'a, D: Dimension> From<ArrayView<'a, f32, D>> for Targets<'a> {
     fn from(values: ArrayView<'a, f32, D>) -> Targets<'a> {
-        Targets { given: vec![GivenTarget { name: None, values: values.into_dyn().into(), weights: None }] }
+        Targets {
+            given: vec![GivenTarget { name: None, values: values.into_dyn().into(), weights: None }],
+            missing: false,
+        }
     }
 }
 
@@ -180,6 +189,24 @@ impl<'a> Targets<'a> {
         self
     }
 
+    /// Takes rows whose features are all NaN for missing: they count for nothing, in losses and in the number of terms that losses are
+    /// averaged over, as Keras's masked losses and PyTorch's `ignore_index` do. A row is a step of a sequence, or the target of a model that
+    /// gives one vector. Rows of which only some features are NaN are refused: give the features outputs of their own
+    /// ([`Network`](crate::Network)), or write a loss that leaves them out ([`Model::fit_with`]).
+    ///
+    /// ```
+    /// use ndarray::{Array3, array};
+    /// use wgpu_lstm::{Dense, Device, Fit, Loss, Lstm, Optimiser, Sequential, Targets};
+    /// let mut model = Sequential::new(1).add(Lstm::new(4)).add(Dense::new(1)).build(&Device::cpu(), 0)?;
+    /// model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-3))?;
+    /// let (x, y) = (Array3::ones((3, 5, 1)), array![[0.5], [f32::NAN], [1.0]]);
+    /// model.fit(x.view(), Targets::from(y.view()).missing(true), Fit::new())?;
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn missing(self, missing: bool) -> Targets<'a> {
+        Targets { missing, ..self }
+    }
+
     /// A copy that borrows nothing.
     pub(crate) fn into_owned(self) -> Targets<'static> {
         let own = |GivenTarget { name, values, weights }: GivenTarget<'a>| GivenTarget {
@@ -187,7 +214,7 @@ impl<'a> Targets<'a> {
             values: values.into_owned().into(),
             weights,
         };
-        Targets { given: self.given.into_iter().map(own).collect() }
+        Targets { given: self.given.into_iter().map(own).collect(), missing: self.missing }
     }
 
     /// Gives the only target weights, if there are some.
@@ -205,6 +232,10 @@ pub(crate) struct Data<'x, 'y> {
     pub inputs: Vec<InputData<'x>>,
     /// `None` for an output without a loss.
     pub targets: Vec<Option<TargetData<'y>>>,
+    /// Rows of each output that count in all batches of an optimiser step, if it has several.
+    pub group: Option<Vec<usize>>,
+    /// Targets of a loss of the caller's own, by name.
+    pub own: BTreeMap<String, ArrayD<f32>>,
 }
 
 /// An input.
@@ -223,6 +254,8 @@ pub(crate) struct TargetData<'a> {
     pub y: CowArray<'a, f32, Ix3>,
     /// [N, T or 1].
     pub weights: Option<Array2<f32>>,
+    /// True for rows that are missing, [N, T or 1]; their numbers are 0.
+    pub missing: Option<Array2<bool>>,
 }
 
 impl Data<'_, '_> {
@@ -248,7 +281,7 @@ impl Data<'_, '_> {
 
     /// True if rows have weights.
     pub fn is_weighted(&self) -> bool {
-        self.targets.iter().flatten().any(|target| target.weights.is_some())
+        self.targets.iter().flatten().any(|target| target.weights.is_some() || target.missing.is_some())
     }
 
     /// Lengths along a time axis of the network.
@@ -257,19 +290,27 @@ impl Data<'_, '_> {
         graph.lengths(axis, &given)
     }
 
+    /// True if rows of targets are missing.
+    pub fn has_missing(&self) -> bool {
+        self.targets.iter().flatten().any(|target| target.missing.is_some())
+    }
+
     /// Some sequences in a row.
     pub fn rows(&self, range: Range<usize>) -> Data<'_, '_> {
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new() };
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None, own: BTreeMap::new() };
         for InputData { x, lengths } in &self.inputs {
             let x = x.slice(s![range.clone(), .., ..]).into();
             part.inputs.push(InputData { x, lengths: lengths.as_ref().map(|lengths| lengths[range.clone()].to_vec()) });
         }
         for target in &self.targets {
-            part.targets.push(target.as_ref().map(|TargetData { y, weights }| TargetData {
+            part.targets.push(target.as_ref().map(|TargetData { y, weights, missing }| TargetData {
                 y: y.slice(s![range.clone(), .., ..]).into(),
                 weights: weights.as_ref().map(|weights| weights.slice(s![range.clone(), ..]).to_owned()),
+                missing: missing.as_ref().map(|missing| missing.slice(s![range.clone(), ..]).to_owned()),
             }));
         }
+        let own = |array: &ArrayD<f32>| array.slice_axis(Axis(0), range.clone().into()).to_owned();
+        part.own = self.own.iter().map(|(name, array)| (name.clone(), own(array))).collect();
         part
     }
 
@@ -279,10 +320,12 @@ impl Data<'_, '_> {
             x.slice_collapse(s![..count, .., ..]);
             lengths.iter_mut().for_each(|lengths| lengths.truncate(count));
         }
-        for TargetData { y, weights } in self.targets.iter_mut().flatten() {
+        for TargetData { y, weights, missing } in self.targets.iter_mut().flatten() {
             y.slice_collapse(s![..count, .., ..]);
             weights.iter_mut().for_each(|weights| weights.slice_collapse(s![..count, ..]));
+            missing.iter_mut().for_each(|missing| missing.slice_collapse(s![..count, ..]));
         }
+        self.own.values_mut().for_each(|array| array.slice_axis_inplace(Axis(0), (..count).into()));
         self
     }
 
@@ -299,7 +342,7 @@ impl Data<'_, '_> {
             memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
             Ok::<_, Error>(CowArray::from(part.select(Axis(0), rows)))
         };
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new() };
+        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None, own: BTreeMap::new() };
         for InputData { x, lengths } in &self.inputs {
             let within = |&n: &usize, all: &[usize]| steps_within(all[n], &inside(x.dim().1));
             let lengths = lengths.as_ref().map(|all| rows.iter().map(|n| within(n, all)).collect());
@@ -308,12 +351,15 @@ impl Data<'_, '_> {
         for target in &self.targets {
             part.targets.push(match target {
                 None => None,
-                Some(TargetData { y, weights }) => {
+                Some(TargetData { y, weights, missing }) => {
                     let chosen = |all: &Array2<f32>| all.slice(s![.., inside(all.ncols())]).select(Axis(0), rows);
-                    Some(TargetData { y: select(y)?, weights: weights.as_ref().map(chosen) })
+                    let missing =
+                        missing.as_ref().map(|all| all.slice(s![.., inside(all.ncols())]).select(Axis(0), rows));
+                    Some(TargetData { y: select(y)?, weights: weights.as_ref().map(chosen), missing })
                 }
             });
         }
+        part.own = self.own.iter().map(|(name, array)| (name.clone(), array.select(Axis(0), rows))).collect();
         Ok(part)
     }
 }
@@ -497,7 +543,7 @@ impl Model {
         targets: Option<Targets<'y>>,
     ) -> Result<Data<'x, 'y>> {
         let (inputs, lengths) = self.graph.arrays(prefix, inputs, None)?;
-        let mut data = Data { inputs, targets: Vec::new() };
+        let mut data = Data { inputs, targets: Vec::new(), group: None, own: BTreeMap::new() };
         let steps = self.graph.steps(&data.steps())?;
         if let Some(targets) = targets {
             data.targets = self.targets(prefix, targets, data.count(), &steps)?;
@@ -509,11 +555,41 @@ impl Model {
         Ok(data)
     }
 
+    /// Data with targets for a loss of the caller's own, which may have any names, shapes and numbers.
+    pub(crate) fn own_data<'x, 'y>(
+        &self,
+        prefix: &str,
+        inputs: Inputs<'x>,
+        targets: Targets<'y>,
+    ) -> Result<Data<'x, 'y>> {
+        let Data { inputs, .. } = self.data(prefix, inputs, None)?;
+        let mut data = Data { inputs, targets: Vec::new(), group: None, own: BTreeMap::new() };
+        let count = data.count();
+        for GivenTarget { name, values, weights } in targets.given {
+            let name = name.unwrap_or_else(|| CHAIN[1].to_string());
+            if weights.is_some() {
+                return Err(Error::Config(format!(
+                    "{prefix}target \"{name}\" has weights; a loss of one's own weighs for itself"
+                )));
+            }
+            if values.shape().first() != Some(&count) {
+                return Err(Error::Shape(format!(
+                    "{prefix}target \"{name}\" has shape {:?}; its first axis must be that of {count} sequences",
+                    values.shape()
+                )));
+            }
+            if data.own.insert(name.clone(), values.into_owned()).is_some() {
+                return Err(Error::Config(format!("{prefix}target \"{name}\" is given twice")));
+            }
+        }
+        Ok(data)
+    }
+
     /// The targets in the order of the network's outputs, checked except for their numbers.
     fn targets<'a>(
         &self,
         prefix: &str,
-        Targets { mut given }: Targets<'a>,
+        Targets { mut given, missing }: Targets<'a>,
         count: usize,
         steps: &[usize],
     ) -> Result<Vec<Option<TargetData<'a>>>> {
@@ -541,7 +617,8 @@ impl Model {
             let name = target_name(prefix, output);
             let y = self.target_array(&name, output, loss, values, count, steps)?;
             check_weights(weights.as_ref(), count, y.dim().1)?;
-            all.push(Some(TargetData { y, weights }));
+            let (y, missing) = if missing { without_missing(&name, y)? } else { (y, None) };
+            all.push(Some(TargetData { y, weights, missing }));
         }
         match given.first() {
             None => Ok(all),
@@ -618,6 +695,31 @@ fn input_name(prefix: &str, GraphInput { name, .. }: &GraphInput) -> String {
 /// The name of a target in messages.
 fn target_name(prefix: &str, GraphOutput { name, .. }: &GraphOutput) -> String {
     if name == CHAIN[1] { format!("{prefix}y") } else { format!("{prefix}target \"{name}\"") }
+}
+
+/// A target [N, T or 1, F] with 0 in the rows that are NaN, and those rows, if there are some.
+fn without_missing<'a>(
+    name: &str,
+    y: CowArray<'a, f32, Ix3>,
+) -> Result<(CowArray<'a, f32, Ix3>, Option<Array2<bool>>)> {
+    let missing = y.map_axis(Axis(2), |row| row.iter().all(|value| value.is_nan()));
+    if !missing.iter().any(|&missing| missing) {
+        return Ok((y, None));
+    }
+    let mut y = memory::array_of(y.dim(), y.iter().copied(), format_args!("a copy of {name}"))?;
+    for ((n, t), &missing) in missing.indexed_iter() {
+        let mut row = y.slice_mut(s![n, t, ..]);
+        if missing {
+            row.fill(0.0);
+        } else if let Some(f) = row.iter().position(|value| value.is_nan()) {
+            return Err(Error::NotFinite {
+                what: format!("{name}, whose other features at this step are not missing,"),
+                position: format!("[sequence, step, feature] = [{n}, {t}, {f}]"),
+                value: f32::NAN,
+            });
+        }
+    }
+    Ok((y.into(), Some(missing)))
 }
 
 /// Refuses weights that do not fit a target [N, T or 1, F], or are no weights.

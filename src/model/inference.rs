@@ -109,6 +109,7 @@ impl Model {
         if size == 0 {
             return Err(Error::Config("the batch size is 0; it must be at least 1".into()));
         }
+        let purpose = if data.has_missing() { PlanPurpose::EvaluatePresent } else { PlanPurpose::Evaluate };
         let outputs = self.graph.outputs.len();
         let (mut sums, mut terms) = (vec![0.0f64; outputs], vec![0usize; outputs]);
         let mut lease: Option<Lease<'_, _, _>> = None;
@@ -116,9 +117,9 @@ impl Model {
             let part = data.rows(range);
             // Batches of the same size continue with the same states.
             let compiled = match lease.take() {
-                Some(lease) if *lease.key() == part.key(PlanPurpose::Evaluate, stateful) => lease,
+                Some(lease) if *lease.key() == part.key(purpose, stateful) => lease,
                 _ => {
-                    let compiled = self.compiled(PlanPurpose::Evaluate, &part, stateful).await?;
+                    let compiled = self.compiled(purpose, &part, stateful).await?;
                     zero_states(&compiled)?;
                     compiled
                 }
@@ -126,7 +127,7 @@ impl Model {
             self.run(&compiled, &part).await?;
             for (k, output) in compiled.plan.outputs.iter().enumerate() {
                 if let Some(loss) = output.loss {
-                    let counted = part.counted(&self.graph, &self.graph.outputs[k], output.y.steps as usize);
+                    let counted = part.counted(&self.graph, k, output.y.steps as usize);
                     let mean = compiled.executable.read_async((loss, 0), 1).await?[0];
                     sums[k] += mean as f64 * counted as f64;
                     terms[k] += counted;
@@ -175,7 +176,7 @@ impl Model {
     }
 
     /// The outputs for checked data.
-    async fn predict_data(&self, data: &Data<'_, '_>) -> Result<Vec<ArrayD<f32>>> {
+    pub(crate) async fn predict_data(&self, data: &Data<'_, '_>) -> Result<Vec<ArrayD<f32>>> {
         let mut parts: Vec<Vec<Array3<f32>>> = vec![Vec::new(); self.graph.outputs.len()];
         for range in batches(data.count(), batch_size(data.longest())) {
             let (count, part) = (range.len(), data.rows(range));
@@ -214,10 +215,10 @@ fn joined(parts: &[Array3<f32>]) -> Result<Array3<f32>> {
 }
 
 /// Batch size of a pass without training: large, but of bounded memory.
-fn batch_size(steps: usize) -> usize {
+pub(super) fn batch_size(steps: usize) -> usize {
     (65_536 / steps).clamp(1, 256)
 }
 
-fn batches(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub(super) fn batches(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..count).step_by(size).map(move |first| first..(first + size).min(count))
 }

@@ -2,6 +2,8 @@
 
 mod architecture;
 mod bare;
+#[cfg(not(target_arch = "wasm32"))]
+mod bare_layer;
 mod batch;
 mod cache;
 mod data;
@@ -9,20 +11,25 @@ mod decoder;
 mod inference;
 mod mask;
 mod network;
+mod own_loss;
 mod parameters;
 mod partial;
+mod pass;
 mod plans;
 mod recovery;
 mod sequential;
 mod stepper;
 mod stream;
 mod summary;
+mod tensors;
 mod training;
 #[cfg(not(target_arch = "wasm32"))]
 mod training_state;
 
 pub(crate) use architecture::Architecture;
 pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};
+#[cfg(not(target_arch = "wasm32"))]
+pub use bare_layer::{BareLayer, LayerGradients};
 pub(crate) use batch::check_divides;
 pub(crate) use data::{Data, steps_within};
 pub use data::{Inputs, Targets};
@@ -30,9 +37,11 @@ pub use decoder::{Decode, Decoder, Decoding};
 pub use inference::Evaluate;
 pub use network::{IntoValues, Network, NodeBuilder, Value};
 pub use partial::{OtherShape, PartialLoad};
+pub use pass::{Gradients, NamedArrays, Pass, PassOptions};
 pub use sequential::Sequential;
 pub use stepper::Stepper;
 pub use stream::{Stream, StreamState};
+pub(crate) use training::StepPart;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use training_state::TrainingState;
 

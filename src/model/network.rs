@@ -84,7 +84,6 @@ struct NetworkInput {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct NetworkNode {
     name: String,
-    #[serde(flatten)]
     layer: Layer,
     inputs: Vec<Value>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -14,6 +14,8 @@ use crate::wait;
 pub(super) enum PlanPurpose {
     Predict,
     Evaluate,
+    /// Evaluation of the rows whose targets are not missing.
+    EvaluatePresent,
     Train,
     /// Forward and backward, from gradients of the outputs.
     Pass,
@@ -93,9 +95,10 @@ impl Model {
         Ok(match purpose {
             PlanPurpose::Predict => Purpose::Predict,
             PlanPurpose::Evaluate => Purpose::Evaluate { loss: &training?.loss, weighted: ends },
+            PlanPurpose::EvaluatePresent => Purpose::Evaluate { loss: &training?.loss, weighted: true },
             PlanPurpose::Train => {
-                let Training { loss, update, weighted, .. } = training?;
-                Purpose::Train { loss, update, weighted: *weighted || ends }
+                let Training { loss, update, weighted, accumulate, .. } = training?;
+                Purpose::Train { loss, update, weighted: *weighted || *accumulate || ends }
             }
             PlanPurpose::Pass => Purpose::Pass,
             PlanPurpose::Step => Purpose::Step { update: &training?.update },
@@ -127,7 +130,8 @@ impl Model {
 
     pub(super) fn plan(&self, Key { purpose, ragged, stateful, batch, steps }: &Key) -> Result<NetworkPlan> {
         let sizes = Batch::of(*batch, steps.clone()).ragged(*ragged).stateful(*stateful);
-        let sizes = sizes.segment(self.segment(*purpose, steps));
+        let accumulate = purpose.trains() && self.training.as_ref().is_some_and(|training| training.accumulate);
+        let sizes = sizes.segment(self.segment(*purpose, steps)).accumulate(accumulate);
         let plan = graph_plan(&self.graph, &sizes, self.purpose(*purpose, *ragged)?, self.device.capabilities())?;
         log::debug!("{}", plan.plan);
         Ok(plan)
@@ -139,12 +143,14 @@ impl Model {
         plan: NetworkPlan,
     ) -> Result<Compiled<NetworkPlan>> {
         let training = self.training.as_ref().filter(|_| purpose.trains());
+        // A pass does not change the model: running statistics are its own.
+        let owns = |name: &str| *purpose == PlanPurpose::Pass && self.graph.is_statistic(name);
         let shared = |name: &str| {
             let memory = training.and_then(|training| {
                 let state = || training.states.get(&(*batch, name.to_string()));
-                training.memory.get(name).or_else(state).cloned()
+                training.memory.get(name).or_else(|| training.gradients.get(name)).or_else(state).cloned()
             });
-            memory.or_else(|| self.parameters.tensor(name))
+            memory.or_else(|| self.parameters.tensor(name).filter(|_| !owns(name)))
         };
         let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
         Ok(Compiled { plan, executable })

@@ -263,7 +263,7 @@ impl Stream {
             for (sequence, input) in plan.inputs.iter().zip(&fed) {
                 upload(executable, sequence, input.x.view().permuted_axes([1, 0, 2]))?;
             }
-            let done = executable.run_slices(executable.traceless()).await?;
+            let done = executable.run_slices(0..executable.traceless()).await?;
             // The whole run uses the same parameters, and advances the states once.
             let current = self.parameters.read();
             if current.version.tensors == tensors {

@@ -1,17 +1,19 @@
 //! Training of a model: settings, states and steps.
 
 use super::Model;
+use super::cache::Compiled;
 use super::data::{Data, Inputs, Targets};
-use super::plans::PlanPurpose;
+use super::plans::{Key, PlanPurpose};
 use crate::activation::Activation;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::fit::{self, Fit, History, Progress};
-use crate::network::{Batch, GraphOutput, Node, check_carried, check_segments, graph_plan};
+use crate::network::{Batch, GraphOutput, NetworkPlan, Node, check_carried, check_segments, graph_plan};
 use crate::plan::{Plan, Role};
 use crate::train::{Clip, Loss, Losses, Optimiser, TimeCheckpoints, Update};
 use crate::wait::{self, MaybeSend};
 use std::collections::{HashMap, hash_map::Entry};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Number of losses that the device keeps until the host reads them.
@@ -24,6 +26,10 @@ pub(super) struct Training {
     pub(super) update: Update,
     /// True if the host weights rows.
     pub(super) weighted: bool,
+    /// True if the gradients of several batches are added up for a step.
+    pub(super) accumulate: bool,
+    /// Sums of the batches' gradients and losses, by buffer name.
+    pub(super) gradients: HashMap<String, Tensor>,
     /// Seed of the random bits, which depend on it and on the step.
     pub(super) seed: u32,
     /// Number of steps taken.
@@ -63,6 +69,8 @@ impl Training {
         }
         let log = device.copied("losses", &self.log).await?;
         (self.memory, self.states, self.log, self.sharing) = (memory, states, log, Arc::default());
+        // The next step allocates them.
+        self.gradients.clear();
         Ok(true)
     }
 }
@@ -83,9 +91,11 @@ impl Model {
         let (loss, update) = (loss.into(), update.into());
         let tensors: Vec<_> = self.graph.owners().flat_map(Node::parameters).collect();
         update.validate(&tensors)?;
-        for (output, loss) in self.graph.outputs.iter().zip(loss.by_output(&self.graph.output_names())?) {
-            if let Some((loss, _)) = loss {
-                self.check_loss(output, loss)?;
+        if !loss.is_empty() {
+            for (output, loss) in self.graph.outputs.iter().zip(loss.by_output(&self.graph.output_names())?) {
+                if let Some((loss, _)) = loss {
+                    self.check_loss(output, loss)?;
+                }
             }
         }
         let log = self.device.tensor("losses", LOG).await?;
@@ -93,6 +103,8 @@ impl Model {
             loss,
             update,
             weighted: false,
+            accumulate: false,
+            gradients: HashMap::new(),
             seed: 0,
             steps: 0,
             progress: Progress::default(),
@@ -200,6 +212,16 @@ impl Model {
     pub(crate) fn set_weighted(&mut self, weighted: bool) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if std::mem::replace(&mut training.weighted, weighted) != weighted {
+            self.plans.forget(|key| key.purpose.trains());
+        }
+        Ok(())
+    }
+
+    /// Has the next steps add up the gradients of several batches, or not.
+    pub(crate) fn set_accumulate(&mut self, accumulate: bool) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        if std::mem::replace(&mut training.accumulate, accumulate) != accumulate {
+            training.gradients.clear();
             self.plans.forget(|key| key.purpose.trains());
         }
         Ok(())
@@ -348,8 +370,41 @@ impl Model {
         Ok(graph_plan(&self.graph, &sizes, purpose, self.device.capabilities())?.plan)
     }
 
-    /// One optimiser step on a batch; the loss goes to the log.
-    pub(crate) async fn train_step(&mut self, data: &Data<'_, '_>, stateful: bool, slot: usize) -> Result<()> {
+    /// An optimiser step on a batch, or the part of one; the loss goes to the log.
+    pub(crate) async fn train_step(
+        &mut self,
+        data: &Data<'_, '_>,
+        stateful: bool,
+        part: StepPart,
+        slot: usize,
+    ) -> Result<()> {
+        let key = data.key(PlanPurpose::Train, stateful);
+        let (compiled, step) = self.ready_to_step(&key, data, part).await?;
+        let Compiled { plan, executable } = &compiled;
+        let range = part.commands(plan);
+        let done = executable.run_slices(range.start..executable.traceless().min(range.end)).await?;
+        {
+            // From here on the step is atomic: streams see all of it or none, and a future dropped before this point has no effect.
+            let _changing = self.parameters.change();
+            executable.run_range(done..range.end)?;
+        }
+        if part.is_last() {
+            let training = self.training.as_mut().ok_or_else(not_compiled)?;
+            training.steps = step;
+            let loss = plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
+            executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
+        }
+        drop(self.plans.lend(key, compiled));
+        Ok(())
+    }
+
+    /// The plan of an optimiser step, with the inputs of a batch handed over, and the number of the step.
+    pub(super) async fn ready_to_step(
+        &mut self,
+        key: &Key,
+        data: &Data<'_, '_>,
+        part: StepPart,
+    ) -> Result<(Compiled<NetworkPlan>, u64)> {
         if self.parameters.detach(&self.device).await? {
             self.plans.forget(|_| true);
         }
@@ -357,29 +412,30 @@ impl Model {
         if training.detach(&self.device).await? {
             self.plans.forget(|key| key.purpose.trains());
         }
-        let key = data.key(PlanPurpose::Train, stateful);
-        let compiled = match self.plans.take(&key) {
+        let compiled = match self.plans.take(key) {
             Some(compiled) => compiled,
             None => {
-                let plan = self.plan(&key)?;
+                let plan = self.plan(key)?;
                 self.remember(&plan.plan, key.batch).await?;
-                self.make_ready(&key, plan).await?
+                self.make_ready(key, plan).await?
             }
         };
-        let step = self.training.as_ref().ok_or_else(not_compiled)?.steps + 1;
+        let training = self.training.as_ref().ok_or_else(not_compiled)?;
+        let step = training.steps + 1;
         self.hand_over(&compiled, data, step).await?;
-        let executable = &compiled.executable;
-        let done = executable.run_slices(executable.traceless()).await?;
-        {
-            // From here on the step is atomic: streams see all of it or none, and a future dropped before this point has no effect.
-            let _changing = self.parameters.change();
-            executable.run_range(done..executable.plan().commands.len())?;
+        if part.index > 0 {
+            // Other random bits than those of the step's first batch.
+            let seed = training.seed.wrapping_add((part.index as u32).wrapping_mul(0x9e37_79b9));
+            for &(_, words) in &compiled.plan.words {
+                compiled.executable.write((words, 0), &[seed, step as u32].map(f32::from_bits))?;
+            }
         }
-        let training = self.training.as_mut().ok_or_else(not_compiled)?;
-        training.steps = step;
-        let loss = compiled.plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
-        compiled.executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
-        drop(self.plans.lend(key, compiled));
+        Ok((compiled, step))
+    }
+
+    /// Writes a loss that the host computed to the log.
+    pub(crate) fn log_loss(&mut self, slot: usize, loss: f32) -> Result<()> {
+        self.training.as_ref().ok_or_else(not_compiled)?.log.write(slot as u64, &[loss]);
         Ok(())
     }
 
@@ -390,6 +446,12 @@ impl Model {
             if !training.memory.contains_key(&buffer.name) {
                 let tensor = self.device.tensor(&buffer.name, buffer.len).await?;
                 training.memory.insert(buffer.name.clone(), tensor);
+            }
+        }
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::Gradient && training.accumulate) {
+            if !training.gradients.contains_key(&buffer.name) {
+                let tensor = self.device.tensor(&buffer.name, buffer.len).await?;
+                training.gradients.insert(buffer.name.clone(), tensor);
             }
         }
         for buffer in plan.buffers.iter().filter(|buffer| buffer.role == Role::State) {
@@ -403,6 +465,31 @@ impl Model {
     /// The first losses of the log.
     pub(crate) async fn step_losses(&self, count: usize) -> Result<Vec<f32>> {
         self.training.as_ref().ok_or_else(not_compiled)?.log.read(0..count as u64).await
+    }
+}
+
+/// The place of a batch among those of an optimiser step, whose gradients are added up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepPart {
+    /// Its index among the step's batches.
+    pub index: usize,
+    /// Batches of the step.
+    pub count: usize,
+}
+
+impl StepPart {
+    /// A step of one batch.
+    pub const WHOLE: StepPart = StepPart { index: 0, count: 1 };
+
+    /// True for the batch after which the optimiser takes its step.
+    pub fn is_last(self) -> bool {
+        self.index + 1 == self.count
+    }
+
+    /// The commands of its plan that are run for it.
+    pub fn commands(self, NetworkPlan { plan, parts, .. }: &NetworkPlan) -> Range<usize> {
+        let start = if self.index == 0 { 0 } else { parts.forward };
+        start..if self.is_last() { plan.commands.len() } else { parts.update }
     }
 }
 

@@ -56,12 +56,13 @@ pub struct Batch {
     pub(super) ragged: bool,
     pub(super) stateful: bool,
     pub(super) segment: Option<usize>,
+    pub(super) accumulate: bool,
 }
 
 impl Batch {
     /// B sequences of T steps.
     pub fn new(rows: usize, steps: usize) -> Batch {
-        Batch { rows, steps: vec![steps], ragged: false, stateful: false, segment: None }
+        Batch { rows, steps: vec![steps], ragged: false, stateful: false, segment: None, accumulate: false }
     }
 
     /// B sequences of these steps T by input.
@@ -84,5 +85,11 @@ impl Batch {
     /// see [`TimeCheckpoints`](crate::TimeCheckpoints). Segments of T steps or more are plain training.
     pub fn segment(self, steps: Option<usize>) -> Batch {
         Batch { segment: steps, ..self }
+    }
+
+    /// Adds gradients to those of other batches, which training plans then share, instead of computing them anew: the parts of a plan
+    /// ([`NetworkPlan::parts`](super::NetworkPlan::parts)) are run one by one.
+    pub fn accumulate(self, accumulate: bool) -> Batch {
+        Batch { accumulate, ..self }
     }
 }

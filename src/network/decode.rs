@@ -3,7 +3,7 @@
 use super::graph::{Graph, GraphInput, GraphOutput};
 use super::node::{Node, Source};
 use crate::error::{Error, Result};
-use crate::layer::Time;
+use crate::layer::{Layer, Time};
 
 /// The parts of a graph that one of its inputs cuts it into.
 #[derive(Clone, Debug)]
@@ -123,6 +123,9 @@ impl Cutter<'_> {
         };
         if initial.iter().any(|&source| self.is_step(source)) {
             return refused("begins with states that depend on the input");
+        }
+        if matches!(layer, Layer::Attention(attention) if attention.is_causal()) {
+            return refused("attends up to its own step, which a single step does not know");
         }
         match operator.time() {
             // The first input is fed; what the others hold must be whole.

@@ -133,6 +133,11 @@ impl Graph {
         self.nodes.iter().filter(|node| node.shares.is_none())
     }
 
+    /// True for the name of a running statistic, which is no parameter that is trained.
+    pub(crate) fn is_statistic(&self, name: &str) -> bool {
+        self.owners().flat_map(Node::parameters).any(|tensor| tensor.name == name && !tensor.trained)
+    }
+
     /// Features of a tensor; `None` if they depend on the number of steps.
     pub(crate) fn width(&self, source: Source) -> Option<usize> {
         match source {

@@ -264,7 +264,10 @@ pub(super) fn backward(
                 trained.push(Trained { weight, gradient, tensor });
             }
         }
-        let own = match reaches_states || !node.initial.is_empty() || wanted.states && node.is_recurrent() {
+        let own = match reaches_states
+            || !node.initial.is_empty()
+            || wanted.states && node.layer.operator().shares_states()
+        {
             true => Some(state_gradients(plan, placed, &of_states)?),
             false => None,
         };

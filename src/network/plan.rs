@@ -3,7 +3,7 @@
 use super::graph::{AsGraph, Graph};
 use super::node::check_carried;
 use super::pass::{ForwardResult, Wanted, backward, forward};
-use super::place::{declare, declare_states, describe, leave, place, places, split_time};
+use super::place::{Placed, declare, declare_states, describe, leave, place, places, split_time};
 use super::segments::{self, Segmented};
 use super::tape::{Forwarded, Tape};
 use super::update::{self, Hyper, OutputLoss, loss_of, numbered};
@@ -22,7 +22,7 @@ pub struct NetworkPlan {
     pub inputs: Vec<Sequence>,
     /// Outputs.
     pub outputs: Vec<PlanOutput>,
-    /// The mean loss (several: their weighted sum), if there is one.
+    /// The mean loss (several: their weighted sum), if there is one; the sum of the batches' if gradients are added up.
     pub loss: Option<BufferId>,
     /// States of every recurrent layer, [D, B, units] each, if the plan reads and writes them: h and c of one layer after the other.
     pub states: Vec<BufferId>,
@@ -35,6 +35,19 @@ pub struct NetworkPlan {
     pub values: Vec<Sequence>,
     /// The backward pass from gradients that the host gives, if the plan has one.
     pub tape: Option<Tape>,
+    /// Its parts.
+    pub parts: Parts,
+}
+
+/// Parts of a plan: the indices of their first commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The forward pass. What is before it sets gradients to 0 that batches add up.
+    pub forward: usize,
+    /// The backward pass from gradients that the host gives; that of a plan with a loss follows its forward pass without a break.
+    pub backward: usize,
+    /// The optimiser's step; the plan's end if there is none.
+    pub update: usize,
 }
 
 /// An output of a plan.
@@ -89,7 +102,7 @@ pub fn network(
 /// [`network`] of a graph.
 pub(crate) fn graph_plan(
     graph: &Graph,
-    Batch { rows, steps, ragged, stateful, segment }: &Batch,
+    Batch { rows, steps, ragged, stateful, segment, accumulate }: &Batch,
     purpose: Purpose,
     capabilities: &Capabilities,
 ) -> Result<NetworkPlan> {
@@ -126,11 +139,14 @@ pub(crate) fn graph_plan(
     }
     let carries = *stateful || matches!(purpose, Purpose::Stream);
     let states = match purpose {
-        Purpose::Pass => declare_states(plan, &placed, Role::Input, "")?,
+        Purpose::Pass => initial_states(plan, &placed)?,
         _ if carries => declare_states(plan, &placed, Role::State, "")?,
         _ => Vec::new(),
     };
     let losses = losses_of(graph, purpose)?;
+    let accumulated = if *accumulate { Some(clear_gradients(plan, &placed)?) } else { None };
+    let forward_part = plan.count();
+    let mut backward_part = forward_part;
     let weighted = matches!(purpose, Purpose::Train { weighted: true, .. } | Purpose::Evaluate { weighted: true, .. });
     let mut tape = None;
     let (outputs, values, loss, trained) = match segment {
@@ -159,6 +175,7 @@ pub(crate) fn graph_plan(
                 Purpose::Pass | Purpose::Step { .. } => {
                     let update = if let Purpose::Step { update } = purpose { Some(update) } else { None };
                     let initial = if update.is_none() { &states[..] } else { &[] };
+                    backward_part = plan.count();
                     let forwarded = Forwarded { graph, placed: &placed, passed: &passed, states: initial, batch };
                     let (taped, trained) = forwarded.tape(plan, update)?;
                     tape = Some(taped);
@@ -169,13 +186,47 @@ pub(crate) fn graph_plan(
             (outputs, passed.values.nodes(), loss, trained)
         }
     };
+    if let (Some(accumulated), Some(loss)) = (accumulated, loss) {
+        plan.add_run(1, (loss, 0), (accumulated, 0));
+    }
+    let parts = Parts { forward: forward_part, backward: backward_part, update: plan.count() };
+    let loss = loss.map(|loss| accumulated.unwrap_or(loss));
     let hyper = match purpose {
         Purpose::Train { update, .. } | Purpose::Step { update } => update::update(plan, update, &trained)?,
         _ => Vec::new(),
     };
     let words = (0..graph.axes.len()).filter_map(|axis| Some((axis, plan.find(&words_name(axis))?))).collect();
     let states = states.into_iter().flatten().collect();
-    Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, values, loss, states, hyper, words, tape })
+    Ok(NetworkPlan { plan: builder.finish()?, inputs, outputs, values, loss, states, hyper, words, tape, parts })
+}
+
+/// Buffers of the initial states that the host gives, by node; empty for a node without, or whose states come from another.
+fn initial_states(plan: &mut Builder, placed: &[Placed]) -> Result<Vec<Vec<BufferId>>> {
+    let own = |placed: &Placed| placed.node.layer.operator().shares_states() && placed.node.initial.is_empty();
+    let declare = |placed: &Placed| match own(placed) {
+        true => Ok(declare_states(plan, std::slice::from_ref(placed), Role::Input, "")?.remove(0)),
+        false => Ok(Vec::new()),
+    };
+    placed.iter().map(declare).collect()
+}
+
+/// Sets the gradients to 0 to which those of batches are added, and the sum of the batches' losses, whose buffer it returns.
+fn clear_gradients(plan: &mut Builder, placed: &[Placed]) -> Result<BufferId> {
+    plan.section("gradients of 0");
+    let mut cleared: Vec<BufferId> = Vec::new();
+    for Placed { node, .. } in placed {
+        let buffers = declare(plan, node, "grad ", Role::Gradient)?;
+        for (tensor, buffer) in node.parameters().iter().zip(buffers) {
+            if tensor.len > 0 && !cleared.contains(&buffer) {
+                plan.fill(buffer, 0..tensor.len as u32, 0.0);
+                cleared.push(buffer);
+            }
+        }
+    }
+    let loss = plan.buffer("accumulated loss", 1, Role::Gradient)?;
+    plan.fill(loss, 0..1, 0.0);
+    plan.accumulate();
+    Ok(loss)
 }
 
 /// Steps of the inputs, for a title.

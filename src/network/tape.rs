@@ -11,13 +11,9 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence};
 use crate::train::Update;
 
-/// The backward part of a plan, and its buffers.
+/// Buffers of a backward pass.
 #[derive(Clone, Debug)]
 pub struct Tape {
-    /// First command of the backward pass. Those before it are the forward pass.
-    pub backward: usize,
-    /// First command of the optimiser's step, which ends the plan; the plan's end if there is none.
-    pub update: usize,
     /// Gradients of the outputs [T or 1, B, F], written by the host; `None` for an output without a gradient.
     pub d_outputs: Vec<Option<Sequence>>,
     /// Gradients of the inputs [T, B, I]; `None` for indices, or if the gradient is not computed.
@@ -54,7 +50,6 @@ impl Forwarded<'_> {
     /// too.
     pub fn tape(&self, plan: &mut Builder, update: Option<&Update>) -> Result<(Tape, Vec<Trained>)> {
         let Forwarded { graph, placed, passed, .. } = *self;
-        let first = plan.count();
         let (mut given, mut d_outputs) = (Vec::new(), Vec::new());
         for (k, output) in graph.outputs.iter().enumerate() {
             let (Source::Node(_) | Source::State(..)) = output.from else {
@@ -70,12 +65,12 @@ impl Forwarded<'_> {
         let Gradients { trained, dx, mut initials } = backward(plan, placed, passed, given, None, wanted)?;
         let mut states = Vec::new();
         for (node, initial) in self.states.iter().enumerate() {
-            if !initial.is_empty() && placed[node].node.initial.is_empty() {
+            if !initial.is_empty() {
                 let last = passed.traces[node].final_states();
                 let d_initial = std::mem::take(&mut initials[node]);
                 states.push(TapeState { node, initial: initial.clone(), last, d_initial });
             }
         }
-        Ok((Tape { backward: first, update: plan.count(), d_outputs, d_inputs: dx, states }, trained))
+        Ok((Tape { d_outputs, d_inputs: dx, states }, trained))
     }
 }

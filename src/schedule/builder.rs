@@ -68,6 +68,8 @@ pub struct Builder {
     axis: usize,
     /// True if gradients are added to those of another use of the same weights.
     adds: bool,
+    /// True if gradients are added to those of other batches.
+    accumulates: bool,
     /// The error after which commands are no longer added.
     lacking: Option<Error>,
     /// True if the scheduler makes all of the plan, so that it may run without checks of indices.
@@ -93,6 +95,7 @@ impl Builder {
             segment: None,
             axis: 0,
             adds: false,
+            accumulates: false,
             lacking: None,
             trusted: false,
         }
@@ -158,14 +161,19 @@ impl Builder {
         self.segment.map_or(0, |segment| segment.first)
     }
 
-    /// True if gradients are added to those of other segments, or of another use of the same weights.
+    /// True if gradients are added to those of other segments or batches, or of another use of the same weights.
     pub(crate) fn adds(&self) -> bool {
-        self.adds || self.segment.is_some_and(|segment| segment.adds)
+        self.adds || self.accumulates || self.segment.is_some_and(|segment| segment.adds)
     }
 
     /// Has gradients added to those of another use of the same weights, or not.
     pub(crate) fn set_adds(&mut self, adds: bool) {
         self.adds = adds;
+    }
+
+    /// Has gradients added to those of other batches.
+    pub(crate) fn accumulate(&mut self) {
+        self.accumulates = true;
     }
 
     /// Sets the time axis of the node that is planned next.

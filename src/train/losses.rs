@@ -49,7 +49,8 @@ impl Default for Losses {
 }
 
 impl Losses {
-    /// No output has a loss yet.
+    /// No output has a loss yet. A model that is compiled so is trained by losses of one's own
+    /// ([`Model::fit_with`](crate::Model::fit_with), [`Model::step_with`](crate::Model::step_with)).
     pub fn new() -> Losses {
         Losses::Outputs { outputs: Vec::new() }
     }
@@ -75,6 +76,11 @@ impl Losses {
             Losses::Only(_) => Vec::new(),
             Losses::Outputs { outputs } => outputs.iter().map(|output| output.name.as_str()).collect(),
         }
+    }
+
+    /// True if no output has a loss.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Losses::Outputs { outputs } if outputs.is_empty())
     }
 
     /// Loss and weight of each of the outputs of these names; `None` for an output without.

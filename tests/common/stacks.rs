@@ -2,7 +2,8 @@
 #![allow(dead_code)]
 
 use wgpu_lstm::{
-    Activation, Cell, Dense, Dropout, Embedding, Gru, IndRnn, Layer, LayerNorm, Lstm, Merge, MinLstm, Pool, Rnn, SLstm,
+    Activation, AttentionPool, Cell, Dense, Dropout, Embedding, Gru, IndRnn, Layer, LayerNorm, Lstm, Merge, MinLstm,
+    Pool, Repeat, Rnn, SLstm,
 };
 
 /// Features of their input, but for an embedding's.
@@ -42,6 +43,8 @@ pub fn stacks() -> Vec<Vec<Layer>> {
         vec![SLstm::new(4).recurrent_dropout(0.3).into(), Dense::new(2).into()],
         vec![Lstm::new(4).heads(2).zoneout(0.2, 0.1).recurrent_dropout(0.3).return_sequences(true).into()],
         vec![Gru::new(4).heads(2).bidirectional(true).weight_dropout(0.2).into(), Dense::new(2).into()],
+        vec![lstm().into(), AttentionPool::new().into(), Dense::new(2).into()],
+        vec![lstm().into(), AttentionPool::new().tanh(true).into(), Repeat::new(3).into(), lstm().into()],
     ]
 }
 

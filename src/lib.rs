@@ -111,4 +111,9 @@ mod guide {
     mod pytorch_to_stream {}
     #[doc = include_str!("../docs/guide/serving.md")]
     mod serving {}
+    #[doc = include_str!("../docs/guide/sequence_to_sequence.md")]
+    mod sequence_to_sequence {}
+    #[cfg(feature = "pytorch")]
+    #[doc = include_str!("../docs/guide/transfer_learning.md")]
+    mod transfer_learning {}
 }

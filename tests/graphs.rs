@@ -10,6 +10,7 @@ mod common;
 use common::combination::seeds;
 use common::graph_case::Case;
 use common::graph_oracle::GraphValues;
+use common::long;
 use common::stacks::unused;
 use ndarray::{ArrayD, Axis};
 use std::collections::BTreeMap;
@@ -64,10 +65,8 @@ fn gradients(seed: u64) {
                 let node =
                     buffer.name.split('.').next().and_then(|name| name.strip_prefix("node")?.parse::<usize>().ok());
                 let layer = &case.layers[node.unwrap()];
-                for (at, value) in values.iter_mut().enumerate().filter(|(at, _)| unused(layer, &buffer.name, *at)) {
-                    _ = at;
-                    *value = 0.0;
-                }
+                let columns = values.iter_mut().enumerate().filter(|(at, _)| unused(layer, &buffer.name, *at));
+                columns.for_each(|(_, value)| *value = 0.0);
                 weights.push((id, values.clone(), layer));
             }
             _ => continue,
@@ -183,7 +182,46 @@ fn cases(count: u32, check: impl Fn(u64)) {
     if let Ok(seed) = std::env::var("WGPU_LSTM_CASE") {
         return check(seed.parse().expect("WGPU_LSTM_CASE is a seed"));
     }
-    seeds(count, check);
+    seeds(if long() { 20 * count } else { count }, check);
+}
+
+#[test]
+fn random_networks_have_everything() {
+    let (mut kinds, mut shared, mut states, mut outputs, mut inputs) = (BTreeMap::new(), 0, 0, 0, 0);
+    seeds(ON_CPU, |seed| {
+        let case = Case::new(seed);
+        for (node, layer) in case.oracle.nodes.iter().zip(&case.layers) {
+            *kinds.entry(layer.kind()).or_insert(0) += 1;
+            shared += node.shares.is_some() as usize;
+            states += !node.initial.is_empty() as usize;
+        }
+        outputs += (case.outputs.len() > 1) as usize;
+        inputs += (case.inputs.len() > 1) as usize;
+    });
+    let all = [
+        "activation",
+        "add",
+        "attention",
+        "attention_pool",
+        "average",
+        "batch_norm",
+        "concat",
+        "conv1d",
+        "dense",
+        "embedding",
+        "gru",
+        "layer_norm",
+        "lstm",
+        "maximum",
+        "multiply",
+        "pool",
+        "repeat",
+        "window_pool",
+        "zero_pad",
+    ];
+    let few: Vec<_> = all.iter().filter(|kind| kinds.get(*kind).is_none_or(|&count| count < 5)).collect();
+    assert!(few.is_empty(), "{few:?} of {kinds:?}");
+    assert!([shared, states, outputs, inputs].into_iter().all(|count| count > 20));
 }
 
 #[test]

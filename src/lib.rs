@@ -87,9 +87,9 @@ pub use layer::{
 #[cfg(not(target_arch = "wasm32"))]
 pub use model::{BareLayer, LayerGradients};
 pub use model::{
-    Decode, Decoder, Decoding, Evaluate, Gradients, Inputs, IntoValues, LstmGradients, LstmLayer, LstmOutput,
-    LstmState, Model, NamedArrays, Network, NodeBuilder, OtherShape, PartialLoad, Pass, PassOptions, Sequential,
-    Stepper, Stream, StreamState, Targets, Value,
+    Decode, Decoder, Decoding, Evaluate, Gradients, Hypothesis, Inputs, IntoValues, LstmGradients, LstmLayer,
+    LstmOutput, LstmState, Model, NamedArrays, Network, NodeBuilder, OtherShape, PartialLoad, Pass, PassOptions,
+    Sequential, Stepper, Stream, StreamState, Targets, Value,
 };
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.

@@ -70,7 +70,7 @@ fn decoding_steps_equal_whole_passes(device: &Device) {
         assert_eq!(given, greedy_by_whole_passes(&model, &source, &lengths, 8), "{device}, {stack} layers");
         // A beam of one prefix is the greedy search
         let beams = decoder.beam(inputs, decode, 1).unwrap();
-        let best: Vec<_> = beams.into_iter().map(|mut beam| beam.remove(0).0).collect();
+        let best: Vec<_> = beams.into_iter().map(|mut beam| beam.remove(0).tokens).collect();
         assert_eq!(best, given);
     }
 }
@@ -84,7 +84,7 @@ fn wide_beams_are_exhaustive(device: &Device) {
     let beams = decoder.beam(inputs(), Decode { start: 0, end: 99, most: 2 }, 49).unwrap();
     for (n, beam) in beams.iter().enumerate() {
         assert_eq!(beam.len(), 49);
-        assert!(beam.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+        assert!(beam.windows(2).all(|pair| pair[0].log_probability >= pair[1].log_probability));
         let mut all: Vec<(Vec<u32>, f32)> = Vec::new();
         for first in 0..7 {
             let previous = Array2::from_shape_vec((2, 2), vec![0, first, 0, first]).unwrap();
@@ -96,8 +96,9 @@ fn wide_beams_are_exhaustive(device: &Device) {
             all.extend((0..7).map(|second| (vec![first, second as u32], log(0, first as usize) + log(1, second))));
         }
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
-        assert_eq!(beam[0].0, all[0].0, "{device}");
-        for ((_, given), (_, expected)) in beam.iter().zip(&all) {
+        assert_eq!(beam[0].tokens, all[0].0, "{device}");
+        for (given, (_, expected)) in beam.iter().zip(&all) {
+            let given = given.log_probability;
             assert!((given - expected).abs() < 1e-5, "{device}: {given}, {expected}");
         }
     }

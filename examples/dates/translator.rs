@@ -141,7 +141,7 @@ impl Translator {
                 all.extend(decoder.greedy(written.inputs(), decode)?.iter().map(text));
             } else {
                 let beams = decoder.beam(written.inputs(), decode, beam)?;
-                all.extend(beams.iter().map(|beam| beam.first().map_or(String::new(), |(tokens, _)| text(tokens))));
+                all.extend(beams.iter().map(|beam| beam.first().map_or(String::new(), |best| text(&best.tokens))));
             }
         }
         Ok(all)

@@ -34,7 +34,7 @@ use ndarray::{Array2, Array3, ArrayView2, Axis};
 /// let inputs = Inputs::new().tokens("source", source.view()).lengths(&[3, 2]);
 /// let decode = Decode { start: 0, end: 1, most: 5 };
 /// let best = decoder.greedy(inputs.clone(), decode)?; // tokens of each sequence, without start and end
-/// let beams = decoder.beam(inputs, decode, 3)?; // three a sequence with their log probabilities, the best first
+/// let beams = decoder.beam(inputs, decode, 3)?; // three hypotheses a sequence, the best first
 /// assert!(best.len() == 2 && beams[0].len() == 3);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
@@ -59,6 +59,15 @@ pub struct Decode {
     pub end: u32,
     /// The most tokens of a sequence.
     pub most: usize,
+}
+
+/// A result of a beam search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypothesis {
+    /// Its tokens, without start and end.
+    pub tokens: Vec<u32>,
+    /// Logarithm of its probability.
+    pub log_probability: f32,
 }
 
 /// A decoding of B sequences that goes on step by step; made by [`Decoder::begin`].
@@ -230,7 +239,7 @@ impl Decoder {
     }
 
     /// Decodes each sequence by beam search: the `width` most probable prefixes are kept at every step. Returns for each sequence at
-    /// most `width` results, the most probable first: tokens without start and end, and the logarithm of their probability.
+    /// most `width` results, the most probable first.
     ///
     /// # Errors
     /// As [`Decoder::begin`]; a width of 0.
@@ -240,7 +249,7 @@ impl Decoder {
         inputs: impl Into<Inputs<'a>>,
         decode: Decode,
         width: usize,
-    ) -> Result<Vec<Vec<(Vec<u32>, f32)>>> {
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         wait::block_on(self.beam_async(inputs, decode, width))
     }
 
@@ -250,7 +259,7 @@ impl Decoder {
         inputs: impl Into<Inputs<'a>>,
         decode: Decode,
         width: usize,
-    ) -> Result<Vec<Vec<(Vec<u32>, f32)>>> {
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         if width == 0 {
             return Err(Error::Config("the width of the beam is 0; it must be at least 1".into()));
         }
@@ -269,7 +278,10 @@ impl Decoder {
             }
             decoding.reorder_async(&rows).await?;
         }
-        let finished = |beam: Vec<Prefix>| beam.into_iter().map(|prefix| (prefix.tokens, prefix.score)).collect();
+        let finished = |beam: Vec<Prefix>| {
+            let hypothesis = |Prefix { tokens, score, .. }: Prefix| Hypothesis { tokens, log_probability: score };
+            beam.into_iter().map(hypothesis).collect()
+        };
         Ok(beams.into_iter().map(finished).collect())
     }
 }

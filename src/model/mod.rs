@@ -33,7 +33,7 @@ pub use bare_layer::{BareLayer, LayerGradients};
 pub(crate) use batch::check_divides;
 pub(crate) use data::{Data, steps_within};
 pub use data::{Inputs, Targets};
-pub use decoder::{Decode, Decoder, Decoding};
+pub use decoder::{Decode, Decoder, Decoding, Hypothesis};
 pub use inference::Evaluate;
 pub use network::{IntoValues, Network, NodeBuilder, Value};
 pub use partial::{OtherShape, PartialLoad};

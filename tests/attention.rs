@@ -3,10 +3,8 @@
 
 mod common;
 
-use common::graph_files::{GraphFile, NodeFile};
-use common::{Draw, close, fixture, fixture_names};
-use ndarray::{Array2, Array3, ArrayViewD, Axis, IxDyn, SliceInfo, SliceInfoElem, s};
-use std::collections::HashMap;
+use common::{Draw, close};
+use ndarray::{Array2, Array3, Axis, IxDyn, SliceInfo, SliceInfoElem, s};
 use std::sync::Arc;
 use wgpu_lstm::network::{Batch, Graph, GraphInput, GraphOutput, NetworkPlan, Node, Purpose, Source, network};
 use wgpu_lstm::plan::{BufferId, Role};
@@ -15,7 +13,7 @@ use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{
     Activation, Add, Attention, AttentionPool, AttentionScore, Average, Capabilities, Concat, Decode, Dense, Device,
     Embedding, Fit, Inputs, Layer, Loss, Lstm, Machine, Maximum, Model, Multiply, Network, Optimiser, Repeat,
-    Sequential, Targets, Update, Value,
+    Sequential, Targets, Update,
 };
 
 const BATCH: usize = 3;
@@ -316,30 +314,11 @@ fn networks_train_and_are_saved(device: &Device) {
 
 on_both!(
     decoding_steps_attend_as_whole_passes_do,
-    outputs_are_those_of_keras,
     on_device,
     rows_are_those_of_each_sequence_alone,
     networks_train_and_are_saved,
     extreme_scores_stay_finite
 );
-
-/// A layer of a file, whose recurrent and dense layers are described as the crate describes them.
-fn layer_of(node: &NodeFile) -> Layer {
-    let inputs = node.inputs.len();
-    match node.kind() {
-        "attention" => {
-            let kind = if node.word("score") == "additive" { Attention::additive() } else { Attention::new() };
-            kind.learnt_scale(node.is("scale")).causal(node.is("causal")).keys(inputs == 3).into()
-        }
-        "add" => Add::new(inputs).into(),
-        "average" => Average::new(inputs).into(),
-        "concat" => Concat::new(inputs).into(),
-        "maximum" => Maximum::new(inputs).into(),
-        "multiply" => Multiply::new(inputs).into(),
-        "repeat" => Repeat::new(node.size("steps")).into(),
-        _ => serde_json::from_value(node.layer.clone()).unwrap(),
-    }
-}
 
 /// A decoder that attends to an encoder's steps gives, step by step, what a pass over all that it was fed gives.
 fn decoding_steps_attend_as_whole_passes_do(device: &Device) {
@@ -369,57 +348,6 @@ fn decoding_steps_attend_as_whole_passes_do(device: &Device) {
             }
         }
     }
-}
-
-/// What Keras computes, for sequences with and without lengths.
-fn outputs_are_those_of_keras(device: &Device) {
-    let names = ["attention_", "average.", "concat_", "maximum.", "multiply", "repeat_"];
-    let mut count = 0;
-    for name in fixture_names("graph_keras_") {
-        if !names.iter().any(|kind| name.starts_with(&format!("graph_keras_{kind}"))) {
-            continue;
-        }
-        let file = fixture(&name);
-        let graph = GraphFile::of(&file);
-        let mut net = Network::new();
-        let mut values: HashMap<&str, Value> = HashMap::new();
-        for (name, input) in &graph.inputs {
-            values.insert(name, net.input(name, input.features.unwrap()));
-        }
-        for node in &graph.nodes {
-            let inputs: Vec<Value> = node.inputs.iter().map(|name| values[name.as_str()]).collect();
-            values.insert(&node.name, net.layer(layer_of(node)).named(&node.name).of(inputs));
-        }
-        for (name, output) in &graph.outputs {
-            net.output(name, values[output.node.as_str()]);
-        }
-        let model = net.build_with(device, file.under("param.")).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let inputs = graph.inputs.keys().fold(Inputs::new(), |all, name| {
-            let all = all.add(name, file.tensors[&format!("input.{name}")].view());
-            match file.tensors.get(&format!("lengths.{name}")) {
-                Some(lengths) => all.lengths(lengths.iter().map(|&length| length as usize).collect::<Vec<_>>()),
-                None => all,
-            }
-        });
-        let given = model.outputs(inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
-        for (output, y) in given {
-            let expected = &file.tensors[&format!("output.{output}")];
-            // Past a row's end the files have 0
-            let ends = graph
-                .inputs
-                .keys()
-                .find(|input| file.tensors[&format!("input.{input}")].shape()[1] == expected.shape()[1]);
-            let lengths = ends.and_then(|input| file.tensors.get(&format!("lengths.{input}")));
-            for (row, (y, expected)) in y.outer_iter().zip(expected.outer_iter()).enumerate() {
-                let end = lengths.map_or(expected.shape()[0], |lengths| lengths[row] as usize);
-                let end = if expected.ndim() == 1 { expected.len() } else { end };
-                let own = |x: &ArrayViewD<f32>| x.slice_axis(Axis(0), (..end).into()).to_owned();
-                close(&name, &own(&y), &own(&expected), 1e-5, 1e-5);
-            }
-        }
-        count += 1;
-    }
-    assert!(count >= 16, "{count} files");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn gradients(seed: u64) {
 }
 
 /// Cases of a run on an adapter, whose time goes into the compilation of shaders.
-const ON_ADAPTER: u32 = 12;
+const ON_ADAPTER: u32 = 40;
 
 /// f32 throughout, sums of some dozens of terms through up to a dozen of nodes, relative to 1 and the largest output.
 const TOLERANCE: f64 = 3e-5;

@@ -18,6 +18,7 @@ pub(crate) async fn fit(model: &mut Model, x: Inputs<'_>, y: Targets<'_>, mut fi
     }
     check_carried(model, &fit)?;
     check_accumulate(&fit)?;
+    check_only(model, &fit)?;
     let (lengths, weights) = (fit.lengths.take(), fit.weights.take());
     let (x, y) = (x.or_lengths(lengths.clone()), y.with_weights(weights));
     let data = checked(model, "", x, y, &fit)?;
@@ -451,6 +452,23 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Refuses lengths and weights that do not say of which input or target they are.
+fn check_only(model: &Model, fit: &Fit<'_>) -> Result<()> {
+    if fit.lengths.is_some() && model.graph().inputs.len() > 1 {
+        return Err(Error::Config(
+            "Fit::lengths is for models of one input; give those of each input by Inputs::lengths".into(),
+        ));
+    }
+    if fit.weights.is_some() && model.graph().outputs.len() > 1 {
+        return Err(Error::Config(
+            "Fit::sample_weights and Fit::step_weights are for models of one output; give those of each target by \
+             Targets::weights"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses to carry states where that has no meaning.

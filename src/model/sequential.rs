@@ -84,7 +84,7 @@ impl Sequential {
     }
 
     /// [`Sequential::build_with`], for readers of files.
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(all(not(target_arch = "wasm32"), any(feature = "keras", feature = "pytorch")))]
     pub(crate) fn with_parameters(self, device: &Device, parameters: Vec<HostTensor>) -> Result<Model> {
         wait::block_on(self.given(device, parameters))
     }

@@ -21,10 +21,8 @@ pub fn draw(read: &str, written: &str, weights: ArrayView2<f32>) -> Result<Strin
     let area = SVGBackend::with_string(&mut picture, (size.0.max(420) as u32, size.1 as u32)).into_drawing_area();
     let failed = |error: &dyn std::fmt::Display| anyhow!("cannot draw the attention: {error}");
     area.fill(&WHITE).map_err(|error| failed(&error))?;
-    let centred = |size: i32| {
-        TextStyle::from(("monospace", size).into_font().color(&INK)).pos(Pos::new(HPos::Center, VPos::Center))
-    };
-    let title = TextStyle::from(("sans-serif", 18).into_font().color(&INK));
+    let centred = |size: i32| ("monospace", size).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Center));
+    let title = ("sans-serif", 18).into_font().color(&INK);
     let label =
         |text: &str, style: &TextStyle, at: (i32, i32)| area.draw_text(text, style, at).map_err(|error| failed(&error));
     label("attention of each character written to those read", &title, (14, 14))?;

@@ -140,9 +140,9 @@ fn by_definition(
         }
     };
     let mut all = [Vec::new(), Vec::new()];
-    for t in 0..steps[0] {
+    for (t, q) in q.iter().enumerate().take(steps[0]) {
         let allowed = |j: usize| t < lengths[0] && j < lengths[1] && (!layer.is_causal() || j <= t);
-        let terms: Vec<f64> = (0..steps[1]).map(|j| if allowed(j) { score(&q[t], &k[j]).exp() } else { 0.0 }).collect();
+        let terms: Vec<f64> = (0..steps[1]).map(|j| if allowed(j) { score(q, &k[j]).exp() } else { 0.0 }).collect();
         let sum: f64 = terms.iter().sum();
         let weights: Vec<f64> = terms.iter().map(|term| if sum > 0.0 { term / sum } else { 0.0 }).collect();
         let width = v[0].len();
@@ -196,10 +196,11 @@ fn forward_is_the_definition(run: impl Fn(NetworkPlan) -> Box<dyn Run>, device: 
             }
             executor.run();
             let [y, weights] = [0, 1].map(|k| read(&*executor, &plan.outputs[k].y, BATCH));
-            for b in 0..BATCH {
+            let of_both = lengths[0].iter().zip(&lengths[1]).enumerate();
+            for (b, (&of_queries, &of_keys)) in of_both {
                 let [q, v] = [0, 1].map(|k| row(&x[k], b));
                 let k = row(x.last().unwrap(), b);
-                let held = if ragged { [lengths[0][b], lengths[1][b]] } else { [tq, tk] };
+                let held = if ragged { [of_queries, of_keys] } else { [tq, tk] };
                 let expected = by_definition(layer, [&q, &k, &v], &scale, [tq, tk], held);
                 near(&what, &row(&y, b), &expected[0], tolerance);
                 near(&what, &row(&weights, b), &expected[1], tolerance);

@@ -538,8 +538,8 @@ fn cases() -> Vec<Case> {
 fn attention_cases(all: &mut Vec<Case>, round: usize, [steps, batch, keys, features]: [u32; 4]) {
     let accumulate = (round % 4 == 3) as u32;
     // A transposed or not, B transposed or not, as in q·kᵀ, a·v and the gradients of keys and values
-    let (a_m, a_k) = if round % 2 == 0 { (batch * (features + 1), 1) } else { (1, batch * (steps + 2)) };
-    let (b_k, b_n) = if round % 3 == 0 { (batch * (keys + 1), 1) } else { (1, batch * (features + 3)) };
+    let (a_m, a_k) = if round.is_multiple_of(2) { (batch * (features + 1), 1) } else { (1, batch * (steps + 2)) };
+    let (b_k, b_n) = if round.is_multiple_of(3) { (batch * (keys + 1), 1) } else { (1, batch * (features + 3)) };
     let product = kernel::BatchMatmul {
         batch,
         m: steps,
@@ -547,11 +547,11 @@ fn attention_cases(all: &mut Vec<Case>, round: usize, [steps, batch, keys, featu
         k: features,
         accumulate,
         a_offset: 3,
-        a_b: if round % 2 == 0 { features + 1 } else { steps + 2 } as i32,
+        a_b: if round.is_multiple_of(2) { features + 1 } else { steps + 2 } as i32,
         a_m: a_m as i32,
         a_k: a_k as i32,
         b_offset: 5,
-        b_b: if round % 3 == 0 { keys + 1 } else { features + 3 } as i32,
+        b_b: if round.is_multiple_of(3) { keys + 1 } else { features + 3 } as i32,
         b_k: b_k as i32,
         b_n: b_n as i32,
         c_offset: 2,
@@ -599,13 +599,13 @@ fn attention_cases(all: &mut Vec<Case>, round: usize, [steps, batch, keys, featu
         y_step: batch * k_row,
         y_row: k_row,
         ds_offset: 4,
-        ds_step: if round % 2 == 0 { batch * s_row } else { 1 },
-        ds_row: if round % 2 == 0 { s_row } else { steps },
-        ds_other: if round % 2 == 0 { 1 } else { batch * steps },
+        ds_step: if round.is_multiple_of(2) { batch * s_row } else { 1 },
+        ds_row: if round.is_multiple_of(2) { s_row } else { steps },
+        ds_other: if round.is_multiple_of(2) { 1 } else { batch * steps },
         dx_offset: 3,
         parts_offset: 5,
     };
-    let parts = kernel::AdditiveScoresBackwardConstants { parts: round % 3 > 0 };
+    let parts = kernel::AdditiveScoresBackwardConstants { parts: !round.is_multiple_of(3) };
     all.push(case(&kernel::ADDITIVE_SCORES_BACKWARD, parts, backward));
     // x is as long as y, the same in every step, or a number
     let [x_step, x_row, x_feature] = [[batch * q_row, q_row, 1], [0, q_row, 1], [0, 0, 0]][round % 3];

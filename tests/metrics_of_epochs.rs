@@ -66,8 +66,9 @@ on_both!(values_are_those_of_the_model);
 fn given(
     values: &[f64],
 ) -> impl FnMut(ndarray::ArrayViewD<'_, f32>, ndarray::ArrayViewD<'_, f32>) -> Result<f64> + use<> {
-    let mut values = values.to_vec().into_iter();
-    move |_, _| values.next().ok_or_else(|| Error::Config("no value is left".into()))
+    let (values, mut at) = (values.to_vec(), 0..);
+    let mut values = move || at.next().and_then(|at: usize| values.get(at).copied());
+    move |_, _| values().ok_or_else(|| Error::Config("no value is left".into()))
 }
 
 /// Keeps the weights of each epoch.

@@ -170,9 +170,9 @@ fn ragged_inputs_of_their_own(device: &Device) {
         let inputs = Inputs::new().add("long", long).add("short", short);
         let alone = model.outputs(inputs.add("flat", flat.slice(s![n..n + 1, ..]))).unwrap();
         let row = |of: &str| together[of].index_axis(Axis(0), n).to_owned();
-        close(&format!("{device} first {n}"), &row("first"), &alone["first"].index_axis(Axis(0), 0), 1e-6, 1e-5);
+        close(&format!("{device} first {n}"), &row("first"), alone["first"].index_axis(Axis(0), 0), 1e-6, 1e-5);
         let second = row("second").slice(s![..of_short[n], ..]).to_owned();
-        close(&format!("{device} second {n}"), &second, &alone["second"].index_axis(Axis(0), 0), 1e-6, 1e-5);
+        close(&format!("{device} second {n}"), &second, alone["second"].index_axis(Axis(0), 0), 1e-6, 1e-5);
     }
 }
 

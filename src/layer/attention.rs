@@ -200,9 +200,9 @@ impl Operator for Attention {
             true => self.scaled_queries(plan, site, &x[0], scale)?,
             false => x[0].clone(),
         };
-        let mut lengths = |k: usize| match site.ragged && x[k].steps > 1 {
-            true => plan.words_of(site.axes[k], site.batch).map(Some),
-            false => Ok(None),
+        let mut lengths = |k: usize| match site.axes[k].filter(|_| site.ragged) {
+            Some(axis) => plan.words_of(axis, site.batch).map(Some),
+            None => Ok(None),
         };
         let (query_words, key_words) = (lengths(0)?, lengths(1)?);
         let operands = attention::Attention {

@@ -14,7 +14,7 @@ use crate::plan::{BufferId, Role};
 use crate::schedule::{Builder, Sequence, size};
 use serde::{Deserialize, Serialize};
 
-/// A convolution along time: y[t] = activation(Σ_k W_k · x[t · stride + k · dilation − padding] + b), from [B, T, I] to
+/// A convolution along time: `y[t]` = activation(Σ_k W_k · `x[t · stride + k · dilation − padding]` + b), from [B, T, I] to
 /// [B, T', filters], where [`Padding`] says how many steps T' are. As
 /// [`torch.nn.Conv1d`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html) (which has the time axis last) and [Keras's
 /// Conv1D](https://keras.io/api/layers/convolution_layers/convolution1d/). Parameters `weight` [filters, I / groups, size] and `bias`

@@ -137,8 +137,8 @@ pub(crate) struct Site {
     pub steps: u32,
     /// T of each input.
     pub input_steps: Vec<u32>,
-    /// Time axis of each input, which has the lengths of its sequences; see [`Builder::words_of`].
-    pub axes: Vec<usize>,
+    /// Time axis of each input, which has the lengths of its sequences ([`Builder::words_of`]); `None` for a vector.
+    pub axes: Vec<Option<usize>>,
     /// True if each sequence has a length of its own.
     pub ragged: bool,
     /// True if backward follows.
@@ -153,7 +153,7 @@ impl Site {
 
     /// The smallest site of a layer, for checks of its settings.
     pub fn smallest(name: &str, inputs: &[usize]) -> Site {
-        let (axes, input_steps) = (vec![0; inputs.len()], vec![1; inputs.len()]);
+        let (axes, input_steps) = (vec![None; inputs.len()], vec![1; inputs.len()]);
         let name = name.into();
         Site { name, inputs: inputs.to_vec(), batch: 1, steps: 1, input_steps, axes, ragged: false, train: false }
     }

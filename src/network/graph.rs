@@ -4,6 +4,7 @@ use super::node::{Node, Source};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::layer::Time;
+use std::collections::HashSet;
 
 /// Nodes in topological order, with the inputs and outputs of the network.
 #[derive(Clone, Debug, Default)]
@@ -155,14 +156,15 @@ impl Graph {
     }
 
     /// The last activation that a tensor went through.
-    pub(crate) fn activation(&self, source: Source) -> Activation {
-        match source {
-            Source::Node(at) => {
-                let Node { layer, sources, .. } = &self.nodes[at];
-                layer.operator().output_activation().unwrap_or_else(|| self.activation(sources[0]))
+    pub(crate) fn activation(&self, mut source: Source) -> Activation {
+        while let Source::Node(at) = source {
+            let Node { layer, sources, .. } = &self.nodes[at];
+            match layer.operator().output_activation() {
+                Some(activation) => return activation,
+                None => source = sources[0],
             }
-            _ => Activation::Linear,
         }
+        Activation::Linear
     }
 
     /// The time axis of a tensor; `None` for a vector.
@@ -220,9 +222,6 @@ impl Graph {
         let takes = node.layer.operator().inputs();
         if sources.len() != takes || inputs.len() != takes {
             return Err(Error::Config(format!("{name} reads {} tensors; its layer takes {takes}", sources.len())));
-        }
-        if let Some(other) = self.nodes.iter().find(|other| other.name == *name) {
-            return Err(Error::Config(format!("two nodes have the name {}; each needs its own", other.name)));
         }
         for (&source, &width) in sources.iter().zip(inputs) {
             self.check_source(name, source)?;
@@ -309,8 +308,12 @@ impl Graph {
         Some(self.axes.len() - 1)
     }
 
-    /// Refuses outputs that do not exist, and nodes that nothing reads.
+    /// Refuses outputs that do not exist, names that are taken, and nodes that nothing reads.
     fn check_outputs(&self, outputs: &[GraphOutput]) -> Result<()> {
+        let mut names = HashSet::new();
+        if let Some(Node { name, .. }) = self.nodes.iter().find(|node| !names.insert(node.name.as_str())) {
+            return Err(Error::Config(format!("two nodes have the name {name}; each needs its own")));
+        }
         for (k, GraphOutput { name, from }) in outputs.iter().enumerate() {
             self.check_source(&format!("output \"{name}\""), *from)?;
             if let Source::Input(_) = from {
@@ -325,12 +328,11 @@ impl Graph {
                 return Err(Error::Config(format!("two inputs have the name \"{name}\"")));
             }
         }
-        let read: Vec<usize> = (self.nodes.iter())
-            .flat_map(|node| node.sources.iter().chain(&node.initial))
-            .chain(outputs.iter().map(|output| &output.from))
-            .filter_map(|source| source.node())
-            .collect();
-        match (0..self.nodes.len()).find(|at| !read.contains(at)) {
+        let mut is_read = vec![false; self.nodes.len()];
+        let sources = self.nodes.iter().flat_map(|node| node.sources.iter().chain(&node.initial));
+        let sources = sources.chain(outputs.iter().map(|output| &output.from));
+        sources.filter_map(|source| source.node()).for_each(|at| is_read[at] = true);
+        match is_read.iter().position(|is_read| !is_read) {
             Some(at) => Err(Error::Config(format!(
                 "no node reads the output of {}; make it an output of the network, or leave it out",
                 self.nodes[at].name
@@ -367,16 +369,20 @@ impl Graph {
     }
 
     /// Lengths of the sequences along an axis, for lengths along each input; `None`: all have all steps.
-    pub(crate) fn lengths(&self, axis: usize, inputs: &[Option<&[usize]>]) -> Option<Vec<usize>> {
-        match self.axes[axis] {
-            Axis::Input => inputs.get(axis).copied().flatten().map(<[usize]>::to_vec),
-            Axis::Made(_) => None,
-            Axis::Changed { from, node } => {
-                let operator = self.nodes[node].layer.operator();
-                let below = self.lengths(from, inputs)?;
-                Some(below.into_iter().map(|length| operator.output_steps(length)).collect())
-            }
+    pub(crate) fn lengths(&self, mut axis: usize, inputs: &[Option<&[usize]>]) -> Option<Vec<usize>> {
+        let mut changes = Vec::new();
+        while let Axis::Changed { from, node } = self.axes[axis] {
+            changes.push(self.nodes[node].layer.operator());
+            axis = from;
         }
+        let mut lengths = match self.axes[axis] {
+            Axis::Made(_) => return None,
+            _ => inputs.get(axis).copied().flatten()?.to_vec(),
+        };
+        for operator in changes.into_iter().rev() {
+            lengths.iter_mut().for_each(|length| *length = operator.output_steps(*length));
+        }
+        Some(lengths)
     }
 
     /// Axes that are joined by a node and must have the same steps and lengths, with its name.

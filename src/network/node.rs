@@ -14,7 +14,7 @@ pub struct Node {
     pub layer: Layer,
     /// Inputs, as many as its layer takes.
     pub sources: Vec<Source>,
-    /// Initial states, in the order of [`Node::state_values`]; none: zero.
+    /// Initial states, in the order of its state values: h, c, ... of each layer and direction; none: zero.
     pub initial: Vec<Source>,
     /// Name of the node whose parameters it uses, too.
     pub shares: Option<String>,
@@ -29,7 +29,7 @@ pub enum Source {
     Input(usize),
     /// The output of a node that comes before the one that reads it.
     Node(usize),
-    /// A final state of a node: index of the node, and of the state among [`Node::state_values`].
+    /// A final state of a node: index of the node, and of the state among its state values.
     State(usize, usize),
     /// A further output of a node, without a gradient: index of the node, and of the output.
     Beside(usize, usize),
@@ -150,7 +150,14 @@ impl Node {
     }
 
     /// Its site in a plan: steps and axes are those of each input.
-    pub(super) fn site(&self, batch: u32, input_steps: Vec<u32>, axes: Vec<usize>, ragged: bool, train: bool) -> Site {
+    pub(super) fn site(
+        &self,
+        batch: u32,
+        input_steps: Vec<u32>,
+        axes: Vec<Option<usize>>,
+        ragged: bool,
+        train: bool,
+    ) -> Site {
         let (name, inputs, steps) = (self.name.clone(), self.inputs.clone(), input_steps[0]);
         Site { name, inputs, batch, steps, input_steps, axes, ragged, train }
     }

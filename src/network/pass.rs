@@ -127,7 +127,7 @@ pub(super) fn forward(
     let mut traces = Vec::new();
     for (k, placed) in nodes.iter().enumerate() {
         let Placed { node, site, weights, .. } = placed;
-        plan.set_axis(site.axes[0]);
+        plan.set_axis(site.axes[0].unwrap_or(0));
         let x: Vec<Sequence> = node.sources.iter().map(|&source| values.get(source).cloned()).collect::<Result<_>>()?;
         let given = starts.get(k).map_or(&[][..], Vec::as_slice);
         let start = if node.initial.is_empty() { given.to_vec() } else { initial_states(plan, placed, &values)? };
@@ -279,7 +279,7 @@ pub(super) fn backward(
             states: own.as_ref().or(carried),
             wants_dx: wanted.inputs || node.sources.iter().any(reads),
         };
-        plan.set_axis(site.axes[0]);
+        plan.set_axis(site.axes[0].unwrap_or(0));
         plan.set_adds(again);
         let dx = traces[k].backward(plan, site, upstream)?;
         plan.set_adds(false);

@@ -22,7 +22,6 @@ pub(super) fn place<'a>(graph: &'a Graph, batch: u32, steps: &[u32], ragged: boo
     let placed = |(at, node): (usize, &'a Node)| {
         let axes: Vec<Option<usize>> = node.sources.iter().map(|&source| graph.axis(source)).collect();
         let steps = axes.iter().map(|axis| axis.map_or(1, |axis| steps[axis])).collect();
-        let axes = axes.into_iter().map(|axis| axis.unwrap_or(0)).collect();
         Placed { at, node, site: node.site(batch, steps, axes, ragged, train), weights: Vec::new() }
     };
     graph.nodes.iter().enumerate().map(placed).collect()

@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Width of the beam; 1 takes the likeliest character at each step
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub beam: usize,
+    /// File for the results as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
     /// Translate with a saved model instead of training one
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["pairs", "features", "hidden", "epochs", "batch"])]
     pub load: Option<PathBuf>,

@@ -15,6 +15,7 @@ mod translator;
 use anyhow::{Context, Result};
 use arguments::Arguments;
 use data::Pairs;
+use serde_json::json;
 use std::io::Write;
 use std::time::Instant;
 use translator::Translator;
@@ -35,6 +36,7 @@ fn run(out: &mut impl Write) -> Result<()> {
     // Before the training, so that it is not lost on a folder that cannot be written
     let folder = &arguments.out;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;
+    let (mut epochs, mut seconds) = (Vec::new(), None);
     let translator = match &arguments.load {
         Some(path) => Translator::load(path, &device)?,
         None => {
@@ -43,11 +45,12 @@ fn run(out: &mut impl Write) -> Result<()> {
             writeln!(out, "{} pairs to train on, {} days held out; on {device}", train.len(), held_out.len())?;
             let start = Instant::now();
             translator.train(&arguments, &train, |translator, epoch, loss, seconds| {
-                let wrong = translator.wrong(&held_out, 1)?.len();
-                let right = percent(held_out.len() - wrong, held_out.len());
-                let epochs = arguments.epochs;
-                Ok(writeln!(out, "epoch {epoch}/{epochs}: loss {loss:.4}, {right} held out, {seconds:.1} s")?)
+                let right = held_out.len() - translator.wrong(&held_out, 1)?.len();
+                epochs.push(json!({"loss": loss, "right": right, "seconds": seconds}));
+                let (right, all) = (percent(right, held_out.len()), arguments.epochs);
+                Ok(writeln!(out, "epoch {epoch}/{all}: loss {loss:.4}, {right} held out, {seconds:.1} s")?)
             })?;
+            seconds = Some(start.elapsed().as_secs_f64());
             let path = folder.join("model.safetensors");
             translator.save(&path)?;
             writeln!(out, "model: {} after {:.1} s", path.display(), start.elapsed().as_secs_f64())?;
@@ -63,6 +66,18 @@ fn run(out: &mut impl Write) -> Result<()> {
         held_out.len(),
         percent(right, held_out.len())
     )?;
+    if let Some(path) = &arguments.json {
+        let report = json!({
+            "device": device.to_string(),
+            "pairs": train.len(),
+            "held_out": held_out.len(),
+            "right": right,
+            "beam": arguments.beam,
+            "seconds": seconds,
+            "epochs": epochs,
+        });
+        wgpu_lstm::files::replace(path, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
+    }
     for (pair, given) in wrong.iter().take(SHOWN) {
         writeln!(out, "  {} is {}, not {given}", pair.written, pair.iso)?;
     }

@@ -13,6 +13,9 @@ const CELL: i32 = 26;
 const MARGIN: i32 = 44;
 const TITLE: i32 = 40;
 
+/// The least weight that is drawn.
+const FAINTEST: f32 = 0.01;
+
 /// The SVG of a map of attention: a row for each character that was written, a column for each that was read.
 pub fn draw(read: &str, written: &str, weights: ArrayView2<f32>) -> Result<String> {
     let [read, written]: [Vec<char>; 2] = [read.chars().collect(), written.chars().collect()];
@@ -27,6 +30,10 @@ pub fn draw(read: &str, written: &str, weights: ArrayView2<f32>) -> Result<Strin
         |text: &str, style: &TextStyle, at: (i32, i32)| area.draw_text(text, style, at).map_err(|error| failed(&error));
     label("attention of each character written to those read", &title, (14, 14))?;
     let (left, top) = (MARGIN, TITLE + MARGIN);
+    let (right, bottom) = (left + CELL * read.len() as i32, top + CELL * written.len() as i32);
+    let line = |from, to| area.draw(&PathElement::new([from, to], INK.mix(0.12))).map_err(|error| failed(&error));
+    (0..=read.len() as i32).try_for_each(|k| line((left + k * CELL, top), (left + k * CELL, bottom)))?;
+    (0..=written.len() as i32).try_for_each(|k| line((left, top + k * CELL), (right, top + k * CELL)))?;
     let middle = |k: usize| k as i32 * CELL + CELL / 2;
     for (column, character) in read.iter().enumerate() {
         label(&character.to_string(), &centred(18), (left + middle(column), top - CELL / 2))?;
@@ -38,8 +45,9 @@ pub fn draw(read: &str, written: &str, weights: ArrayView2<f32>) -> Result<Strin
             let (x, y) = (left + column as i32 * CELL, top + row as i32 * CELL);
             let corners = [(x, y), (x + CELL - 1, y + CELL - 1)];
             let colour = ATTENTION.mix(f64::from(weight.clamp(0.0, 1.0))).filled();
-            area.draw(&Rectangle::new(corners, colour)).map_err(|error| failed(&error))?;
-            area.draw(&Rectangle::new(corners, INK.mix(0.12))).map_err(|error| failed(&error))?;
+            if weight >= FAINTEST {
+                area.draw(&Rectangle::new(corners, colour)).map_err(|error| failed(&error))?;
+            }
         }
     }
     area.present().map_err(|error| failed(&error))?;

@@ -223,6 +223,8 @@ impl Graph {
         if sources.len() != takes || inputs.len() != takes {
             return Err(Error::Config(format!("{name} reads {} tensors; its layer takes {takes}", sources.len())));
         }
+        // A stack of too many layers has no list of states.
+        node.validate()?;
         for (&source, &width) in sources.iter().zip(inputs) {
             self.check_source(name, source)?;
             match self.width(source) {
@@ -240,8 +242,11 @@ impl Graph {
                 }
             }
         }
+        if initial.is_empty() {
+            return Ok(());
+        }
         let values = node.state_values();
-        if !initial.is_empty() && initial.len() != values.len() {
+        if initial.len() != values.len() {
             return Err(Error::Config(format!(
                 "{name} is given {} initial states; it has {}",
                 initial.len(),

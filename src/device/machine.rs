@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::kernel::Access;
 use crate::lock::{lock, read, write};
 use crate::memory;
-use crate::plan::{BufferId, Plan, Role};
+use crate::plan::{BufferId, Command, Plan, Role};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -80,47 +80,36 @@ impl<F: Pick> Machine<F> {
             memory[*k] = Some(guard.bound());
         }
         let team = Team::new(self.threads);
-        let (mut room, mut written, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bound, mut weights) = (Vec::new(), Vec::new());
         let mut scratch = lock(&self.scratch);
-        let mut result = Ok(());
         for command in &self.plan.commands[range] {
-            let kernel = command.call.kernel;
-            let bindings = || command.buffers.iter().zip(kernel.bindings);
-            let is_written = bindings().filter(|(_, binding)| binding.access != Access::Read);
-            written.extend(is_written.filter_map(|(id, _)| Some((id.0, memory[id.0].take()?))));
-            let mut exclusive = written.iter_mut().map(|(_, buffer)| buffer.again());
-            let mut bound = emptied(room);
-            // What a command only reads may be bound more than once.
-            bound.extend(bindings().filter_map(|(id, binding)| match binding.access {
-                Access::Read => memory[id.0].as_ref().map(|buffer| Bound::Read(buffer.buffer())),
-                Access::ReadWrite => exclusive.next(),
-            }));
-            assert_eq!(bound.len(), command.buffers.len(), "a plan's check refuses to bind twice what is written");
             weights.clear();
             weights.extend(command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight));
             let mut lacking = None;
-            F::twin(kernel)(
-                &command.call,
-                &mut Args {
-                    buffers: &mut bound,
-                    bindings: kernel.bindings,
-                    weights: &weights,
-                    scratch: &mut scratch,
-                    lacking: &mut lacking,
-                    team: &team,
-                },
-            );
-            room = emptied(bound);
-            for (id, buffer) in written.drain(..) {
-                memory[id] = Some(buffer);
+            let mut call = |buffers: &mut [Bound<F>]| {
+                let (bindings, weights) = (command.call.kernel.bindings, &weights);
+                let (scratch, lacking, team) = (&mut scratch, &mut lacking, &team);
+                F::twin(command.call.kernel)(
+                    &command.call,
+                    &mut Args { buffers, bindings, weights, scratch, lacking, team },
+                );
+            };
+            if binds_twice(command) {
+                call_with_twice(command, &mut memory, &mut call);
+            } else {
+                bound.extend(command.buffers.iter().filter_map(|id| memory[id.0].take()));
+                assert_eq!(bound.len(), command.buffers.len(), "every buffer was given back");
+                call(&mut bound);
+                for (id, buffer) in command.buffers.iter().zip(bound.drain(..)) {
+                    memory[id.0] = Some(buffer);
+                }
             }
             if let Some(error) = lacking {
-                result = Err(error);
-                break;
+                return Err(error);
             }
             team.give_back();
         }
-        result
+        Ok(())
     }
 
     /// A copy of `len` elements of a buffer from element `at`.
@@ -139,10 +128,28 @@ impl<F: Pick> Machine<F> {
     }
 }
 
-/// The allocation of a list of buffers, for those of another call.
-fn emptied<'a, F>(mut bound: Vec<Bound<'_, F>>) -> Vec<Bound<'a, F>> {
-    bound.clear();
-    bound.into_iter().map_while(|_| None).collect()
+/// True if a command binds a buffer more than once, which it then only reads.
+fn binds_twice(Command { buffers, .. }: &Command) -> bool {
+    buffers.iter().enumerate().any(|(k, id)| buffers[..k].contains(id))
+}
+
+/// Calls a command that reads some buffer by several bindings.
+fn call_with_twice<F>(command: &Command, memory: &mut [Option<Bound<F>>], call: &mut impl FnMut(&mut [Bound<F>])) {
+    let bindings = || command.buffers.iter().zip(command.call.kernel.bindings);
+    let is_written = bindings().filter(|(_, binding)| binding.access != Access::Read);
+    let mut written: Vec<_> = is_written.filter_map(|(id, _)| Some((id.0, memory[id.0].take()?))).collect();
+    let mut exclusive = written.iter_mut().map(|(_, buffer)| buffer.again());
+    let bound = bindings().filter_map(|(id, binding)| match binding.access {
+        Access::Read => memory[id.0].as_ref().map(|buffer| Bound::Read(buffer.buffer())),
+        Access::ReadWrite => exclusive.next(),
+    });
+    let mut bound: Vec<Bound<F>> = bound.collect();
+    assert_eq!(bound.len(), command.buffers.len(), "a plan's check refuses to bind twice what is written");
+    call(&mut bound);
+    drop(bound);
+    for (id, buffer) in written {
+        memory[id] = Some(buffer);
+    }
 }
 
 /// A buffer that a run holds.

@@ -5,10 +5,11 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{CHAIN, Graph, GraphInput, GraphOutput};
 use crate::train::Loss;
-use crate::transfer::{finite, not_empty};
+use crate::transfer::{finite, is_finite, not_empty};
 use ndarray::{Array, Array2, ArrayD, ArrayView, ArrayView2, Axis, CowArray, Dimension, Ix3, IxDyn, s};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
 /// Inputs of a model. An array [N, T, I] is the only input of a model that has one; others are given by name.
@@ -377,7 +378,7 @@ impl Graph {
     fn arrays<'a>(&self, prefix: &str, inputs: Inputs<'a>, except: Option<usize>) -> Result<GivenArrays<'a>> {
         let (mut arrays, mut lengths) = (Vec::new(), Vec::new());
         for (k, given) in self.indices(except).zip(self.in_order(prefix, inputs, except)?) {
-            let x = self.input_array(&input_name(prefix, &self.inputs[k]), k, given.values)?;
+            let x = self.input_array(InputName(prefix, &self.inputs[k]), k, given.values)?;
             arrays.push(InputData { x, lengths: None });
             lengths.push(given.lengths);
         }
@@ -409,7 +410,10 @@ impl Graph {
     /// Refuses numbers that are not finite.
     fn check_numbers(&self, prefix: &str, arrays: &[InputData], except: Option<usize>) -> Result<()> {
         for (k, InputData { x, .. }) in self.indices(except).zip(arrays) {
-            finite(&input_name(prefix, &self.inputs[k]), "[sequence, step, feature]", &x.view())?;
+            // The usual case, without a name
+            if !x.as_slice_memory_order().is_some_and(is_finite) {
+                finite(&InputName(prefix, &self.inputs[k]).to_string(), "[sequence, step, feature]", &x.view())?;
+            }
         }
         Ok(())
     }
@@ -423,8 +427,8 @@ impl Graph {
         except: Option<usize>,
     ) -> Result<()> {
         for ((k, input), given) in self.indices(except).zip(arrays).zip(lengths) {
-            let name = input_name(prefix, &self.inputs[k]);
-            input.lengths = self.lengths_of(k, &name, &input.x.view(), given.as_deref())?;
+            let name = InputName(prefix, &self.inputs[k]);
+            input.lengths = self.lengths_of(k, name, &input.x.view(), given.as_deref())?;
         }
         Ok(())
     }
@@ -461,9 +465,15 @@ impl Graph {
     }
 
     /// An input as [N, T, I], checked against the network.
-    fn input_array<'a>(&self, name: &str, k: usize, x: CowArray<'a, f32, IxDyn>) -> Result<CowArray<'a, f32, Ix3>> {
+    fn input_array<'a>(
+        &self,
+        name: InputName<'_>,
+        k: usize,
+        x: CowArray<'a, f32, IxDyn>,
+    ) -> Result<CowArray<'a, f32, Ix3>> {
         let GraphInput { features, vector, .. } = &self.inputs[k];
-        let given = x.shape().to_vec();
+        let shape = x.raw_dim();
+        let given = shape.slice();
         let axes = if *vector { "[N, F]" } else { "[N, T, I]" };
         let x = match (x.ndim(), *vector) {
             (2, true) => x.insert_axis(Axis(1)),
@@ -482,7 +492,9 @@ impl Graph {
                 x.dim().2
             )));
         }
-        not_empty(name, axes, &given)?;
+        if given.contains(&0) {
+            not_empty(&name.to_string(), axes, given)?;
+        }
         self.check_indices(k, name, &x.view())?;
         Ok(x)
     }
@@ -495,9 +507,9 @@ impl Graph {
             None => Ok(()),
             Some((input, known)) => Err(Error::Shape(format!(
                 "{} has {} sequences, {} has {count}; all inputs must have as many",
-                input_name(prefix, known),
+                InputName(prefix, known),
                 input.x.dim().0,
-                input_name(prefix, named[0])
+                InputName(prefix, named[0])
             ))),
         }
     }
@@ -690,11 +702,17 @@ impl Model {
 }
 
 /// The name of an input in messages.
-fn input_name(prefix: &str, GraphInput { name, .. }: &GraphInput) -> String {
-    match name == CHAIN[0] {
-        true if prefix.ends_with("'s ") => format!("{prefix}input"),
-        true => format!("{prefix}x"),
-        false => format!("{prefix}input \"{name}\""),
+#[derive(Clone, Copy)]
+struct InputName<'a>(&'a str, &'a GraphInput);
+
+impl fmt::Display for InputName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let InputName(prefix, GraphInput { name, .. }) = self;
+        match name == CHAIN[0] {
+            true if prefix.ends_with("'s ") => write!(f, "{prefix}input"),
+            true => write!(f, "{prefix}x"),
+            false => write!(f, "{prefix}input \"{name}\""),
+        }
     }
 }
 

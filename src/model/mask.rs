@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{Graph, Source};
 use ndarray::{ArrayView3, CowArray, Ix3, s};
+use std::fmt;
 
 impl Graph {
     /// The value of all features of a padded step of input `k`, if a layer masks it.
@@ -19,7 +20,7 @@ impl Graph {
     }
 
     /// Refuses inputs that are no index into a table, if a layer takes input `k` as one.
-    pub(crate) fn check_indices(&self, k: usize, name: &str, x: &ArrayView3<f32>) -> Result<()> {
+    pub(crate) fn check_indices(&self, k: usize, name: impl fmt::Display, x: &ArrayView3<f32>) -> Result<()> {
         let limits = self.readers(k).filter_map(|layer| layer.operator().index_limit());
         let Some(entries) = limits.min() else { return Ok(()) };
         let good = |x: f32| x >= 0.0 && x < entries as f32 && x.fract() == 0.0;
@@ -41,7 +42,7 @@ impl Graph {
     pub(crate) fn lengths_of(
         &self,
         k: usize,
-        name: &str,
+        name: impl fmt::Display,
         x: &ArrayView3<f32>,
         given: Option<&[usize]>,
     ) -> Result<Option<Vec<usize>>> {

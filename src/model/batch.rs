@@ -68,7 +68,10 @@ impl Model {
 
 /// Refuses lengths that do not fit.
 pub(super) fn check_lengths(lengths: Option<&[usize]>, count: usize, steps: usize) -> Result<()> {
-    key_and_lengths([0; 2], lengths, count, steps).map(drop)
+    match lengths {
+        Some(_) => key_and_lengths([0; 2], lengths, count, steps).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a batch size that does not divide the number of sequences: a last, smaller batch would get states of other sequences.

@@ -8,17 +8,17 @@
 mod common;
 
 use common::combination::seeds;
+use common::differences::Losses;
 use common::graph_case::Case;
 use common::graph_oracle::GraphValues;
 use common::long;
 use common::stacks::unused;
 use ndarray::{ArrayD, Axis};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use wgpu_lstm::network::{Batch, Purpose, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
-use wgpu_lstm::{Capabilities, Device, Machine, Optimiser, Update};
+use wgpu_lstm::{Capabilities, Device, Optimiser, Update};
 
 /// Cases of a run on the CPU.
 const ON_CPU: u32 = 200;
@@ -47,9 +47,8 @@ fn gradients(seed: u64) {
         other => other,
     };
     let planned = planned.unwrap_or_else(|error| panic!("{what}: {error}"));
-    let plan = Arc::new(planned.plan);
-    let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
-    let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
+    let trained = Losses::new(planned.plan, planned.loss.unwrap());
+    let (machine, plan) = (&trained.machine, &trained.plan);
     let indices: Vec<BufferId> = (case.inputs.iter().zip(&planned.inputs))
         .filter(|(input, _)| input.indices)
         .flat_map(|(_, x)| x.chunks.clone())
@@ -67,7 +66,7 @@ fn gradients(seed: u64) {
                 let layer = &case.layers[node.unwrap()];
                 let columns = values.iter_mut().enumerate().filter(|(at, _)| unused(layer, &buffer.name, *at));
                 columns.for_each(|(_, value)| *value = 0.0);
-                weights.push((id, values.clone(), layer));
+                weights.push((id, layer));
             }
             _ => continue,
         }
@@ -78,36 +77,15 @@ fn gradients(seed: u64) {
         let words: Vec<f64> = [7, 1].into_iter().chain(lengths).map(f64::of_word).collect();
         machine.write((id, 0), &words[..plan.buffers[id.0].len as usize]);
     }
-    let loss = planned.loss.unwrap();
-    let run = || {
-        machine.run(0..end).unwrap();
-        machine.read((loss, 0), 1)[0]
-    };
-    let size = run();
-    for (id, values, layer) in weights {
+    let size = trained.run();
+    for (id, layer) in weights {
+        // Without one, it is a bias that is not there.
+        let Some(given) = trained.gradient(id) else { continue };
         let name = &plan.buffers[id.0].name;
-        let Some(gradient) = plan.find(&format!("grad {name}")) else { continue };
-        if plan.commands[..end].iter().all(|command| !command.buffers.contains(&gradient)) {
-            continue; // a bias that is not there
-        }
-        run();
-        let given = machine.read((gradient, 0), values.len() as u64);
-        let used: Vec<usize> = (0..values.len()).filter(|&at| !unused(layer, name, at)).collect();
-        for at in (0..SAMPLE).map(|_| used[case.draw.below(used.len())]) {
-            let step = 1e-6;
-            let moved = |by: f64| {
-                machine.write((id, at as u64), &[values[at] + by]);
-                run()
-            };
-            let expected = (moved(step) - moved(-step)) / (2.0 * step);
-            machine.write((id, at as u64), &[values[at]]);
-            // 1e-9 of the loss: the rounding of a difference over 2e-6
-            assert!(
-                (given[at] - expected).abs() <= 1e-9 * (1.0 + size) + 1e-6 * expected.abs(),
-                "{what}: gradient of {name}[{at}] is {}, expected {expected}",
-                given[at]
-            );
-        }
+        let used: Vec<usize> = (0..given.len()).filter(|&at| !unused(layer, name, at)).collect();
+        let sample: Vec<usize> = (0..SAMPLE).map(|_| used[case.draw.below(used.len())]).collect();
+        // 1e-9 of the loss: the rounding of a difference
+        trained.hold(&what, id, &given, sample.into_iter(), 1e-9 * (1.0 + size));
     }
 }
 

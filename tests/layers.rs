@@ -3,11 +3,10 @@
 
 mod common;
 
+use common::differences::Losses;
 use common::stacks::{INPUT, stacks, unused};
 use common::{Draw, close};
 use ndarray::{Array2, Array3, Axis, s};
-use std::sync::Arc;
-use wgpu_lstm::Machine;
 use wgpu_lstm::network::{Batch, Node, Purpose, Source, network};
 use wgpu_lstm::plan::{BufferId, Role};
 use wgpu_lstm::real::Real;
@@ -43,10 +42,8 @@ fn gradients_of(nodes: &[Node], ragged: bool, limit: u64) {
     let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
     let network = network(nodes, Batch::new(batch, steps).ragged(ragged), purpose, &capabilities).expect(&what);
     let words = network.key_and_lengths();
-    let plan = Arc::new(network.plan);
-    // Everything before the optimiser.
-    let end = plan.commands.iter().position(|command| plan.sections[command.section].starts_with("optimiser")).unwrap();
-    let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
+    let losses = Losses::new(network.plan, network.loss.unwrap());
+    let (machine, plan) = (&losses.machine, &losses.plan);
     let mut draw = Draw::new(11);
     let mut weights = Vec::new();
     for (k, buffer) in plan.buffers.iter().enumerate() {
@@ -68,42 +65,17 @@ fn gradients_of(nodes: &[Node], ragged: bool, limit: u64) {
             .for_each(|(_, v)| *v = 0.0);
         machine.write((BufferId(k), 0), &values);
         if buffer.role == Role::Weight {
-            weights.push((BufferId(k), values));
+            weights.push(BufferId(k));
         }
     }
-    let loss = network.loss.unwrap();
-    let run = || {
-        machine.run(0..end).unwrap();
-        machine.read((loss, 0), 1)[0]
-    };
-    run();
-    for (id, values) in weights {
+    for id in weights {
         let name = &plan.buffers[id.0].name;
-        let Some(gradient) = plan.find(&format!("grad {name}")) else { continue };
-        if plan.commands[..end].iter().all(|command| !command.buffers.contains(&gradient)) {
-            continue; // a bias that is not there
-        }
-        run();
-        let given = machine.read((gradient, 0), values.len() as u64);
-        for at in (0..values.len()).step_by(1 + values.len() / 40) {
-            if no_parameter(&layers, name, at) {
-                assert_eq!(given[at], 0.0, "{what}: {name}[{at}]");
-                continue;
-            }
-            let step = 1e-6;
-            let moved = |by: f64| {
-                machine.write((id, at as u64), &[values[at] + by]);
-                run()
-            };
-            let expected = (moved(step) - moved(-step)) / (2.0 * step);
-            machine.write((id, at as u64), &[values[at]]);
-            // 1e-9 absolute: the rounding of a difference over 2e-6
-            assert!(
-                (given[at] - expected).abs() <= 1e-9 + 1e-6 * expected.abs(),
-                "{what}: gradient of {name}[{at}] is {}, expected {expected}",
-                given[at]
-            );
-        }
+        // Without one, it is a bias that is not there.
+        let Some(given) = losses.gradient(id) else { continue };
+        let elements = (0..given.len()).step_by(1 + given.len() / 40);
+        let (none, held): (Vec<_>, Vec<_>) = elements.partition(|&at| no_parameter(&layers, name, at));
+        none.into_iter().for_each(|at| assert_eq!(given[at], 0.0, "{what}: {name}[{at}]"));
+        losses.hold(&what, id, &given, held.into_iter(), 1e-9);
     }
 }
 

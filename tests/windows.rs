@@ -3,14 +3,13 @@
 
 mod common;
 
+use common::differences::Losses;
 use common::{Draw, Fixture, close, fixture, fixture_names};
 use ndarray::{Array1, Array2, Array3, Axis, s};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use wgpu_lstm::Machine;
 use wgpu_lstm::network::{Batch, Node, Purpose, network};
-use wgpu_lstm::plan::{BufferId, Plan, Role};
+use wgpu_lstm::plan::{Buffer, BufferId, Role};
 use wgpu_lstm::real::Real;
 use wgpu_lstm::schedule::Sequence;
 use wgpu_lstm::{
@@ -313,11 +312,7 @@ fn files_hold_running_statistics(device: &Device) {
 
 /// A plan that trains, in f64, with numbers that depend on names and times only.
 struct Training {
-    plan: Arc<Plan>,
-    machine: Machine<f64>,
-    /// Commands before the optimiser.
-    end: usize,
-    loss: BufferId,
+    losses: Losses,
     split: bool,
 }
 
@@ -339,8 +334,8 @@ impl Training {
         let purpose = Purpose::Train { loss: &Loss::MeanSquaredError.into(), update: &update, weighted };
         let capabilities = Capabilities { max_binding_bytes: limit, ..Capabilities::default() };
         let network = network(&nodes[..], sizes.ragged(weighted), purpose, &capabilities).ok()?;
-        let plan = Arc::new(network.plan.clone());
-        let machine = Machine::<f64>::new(plan.clone(), |_| None).unwrap();
+        let losses = Losses::new(network.plan.clone(), network.loss.unwrap());
+        let (machine, plan) = (&losses.machine, &losses.plan);
         let along = |sequence: &Sequence, name: &str| {
             let all = numbers(name, (sequence.steps * sequence.step) as usize);
             for (t, step) in all.chunks(sequence.step as usize).enumerate() {
@@ -377,44 +372,18 @@ impl Training {
             let weights: Vec<f64> = all.iter().map(|&on| if on { 1.0 / terms } else { 0.0 }).collect();
             machine.write((network.outputs[0].row_weights.unwrap(), 0), &weights);
         }
-        let is_optimiser = |section: &String| section.starts_with("optimiser");
-        let end = plan.commands.iter().position(|command| is_optimiser(&plan.sections[command.section])).unwrap();
-        Some(Training { machine, end, loss: network.loss.unwrap(), split: network.x().chunks.len() > 1, plan })
-    }
-
-    fn loss(&self) -> f64 {
-        self.machine.run(0..self.end).unwrap();
-        self.machine.read((self.loss, 0), 1)[0]
+        Some(Training { losses, split: network.x().chunks.len() > 1 })
     }
 
     /// Gradients of all weights against central differences.
     fn check(&self, what: &str) {
-        for (k, buffer) in self.plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight) {
-            let (id, name, len) = (BufferId(k), &buffer.name, buffer.len);
-            let Some(gradient) = self.plan.find(&format!("grad {name}")) else { continue };
-            if self.plan.commands[..self.end].iter().all(|command| !command.buffers.contains(&gradient)) {
+        let weights = self.losses.plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.role == Role::Weight);
+        for (k, Buffer { name, .. }) in weights {
+            let Some(given) = self.losses.gradient(BufferId(k)) else {
                 assert!(name.ends_with("bias") || name.contains("running"), "{what}: {name} has no gradient");
                 continue;
-            }
-            self.loss();
-            let given = self.machine.read((gradient, 0), len);
-            let values = self.machine.read((id, 0), len);
-            for at in (0..values.len()).step_by(1 + values.len() / 40) {
-                let step = 1e-6;
-                let moved = |by: f64| {
-                    self.machine.write((id, at as u64), &[values[at] + by]);
-                    self.loss()
-                };
-                let expected = (moved(step) - moved(-step)) / (2.0 * step);
-                self.machine.write((id, at as u64), &[values[at]]);
-                // 1e-9 absolute: the rounding of a difference over 2e-6
-                let difference = (given[at] - expected).abs();
-                assert!(
-                    difference <= 1e-9 + 1e-6 * expected.abs(),
-                    "{what}: gradient of {name}[{at}] is {}, expected {expected}",
-                    given[at]
-                );
-            }
+            };
+            self.losses.hold(what, BufferId(k), &given, (0..given.len()).step_by(1 + given.len() / 40), 1e-9);
         }
     }
 }
@@ -422,10 +391,11 @@ impl Training {
 impl Training {
     /// Gradients, and the states that a batch leaves, by name.
     fn results(&self) -> BTreeMap<String, Vec<f64>> {
-        let loss = ("loss".to_string(), vec![self.loss()]);
+        let loss = ("loss".to_string(), vec![self.losses.run()]);
         let wanted = |role: Role| matches!(role, Role::Gradient | Role::State);
-        let kept = self.plan.buffers.iter().enumerate().filter(|(_, buffer)| wanted(buffer.role));
-        let read = kept.map(|(k, buffer)| (buffer.name.clone(), self.machine.read((BufferId(k), 0), buffer.len)));
+        let kept = self.losses.plan.buffers.iter().enumerate().filter(|(_, buffer)| wanted(buffer.role));
+        let read =
+            kept.map(|(k, buffer)| (buffer.name.clone(), self.losses.machine.read((BufferId(k), 0), buffer.len)));
         read.chain([loss]).collect()
     }
 }
@@ -507,7 +477,7 @@ fn gradients_of_windows() {
                     assert!(limit < 1 << 27, "{what}");
                     continue;
                 };
-                let loss = training.loss();
+                let loss = training.losses.run();
                 let whole = *whole.get_or_insert(loss);
                 assert!((loss - whole).abs() <= 1e-13, "{what}: the loss is {loss}, in one part {whole}");
                 if limit == 1 << 27 || (training.split && split < 2) {

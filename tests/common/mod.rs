@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod combination;
+pub mod differences;
 pub mod graph_case;
 pub mod graph_files;
 pub mod graph_oracle;

@@ -1,10 +1,9 @@
 //! The sum of several inputs.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
-use crate::activation::Activation;
-use crate::error::{Error, Result};
-use crate::plan::Role;
-use crate::schedule::{Builder, Sequence, size};
+use super::several::{check_same_width, check_steps, shared_gradients, sum};
+use crate::error::Result;
+use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
 /// The sum of several inputs of the same shape, as around a residual block (He et al. 2015) and in
@@ -43,25 +42,11 @@ impl Operator for Add {
     }
 
     fn validate(&self, name: &str, inputs: &[usize]) -> Result<()> {
-        if self.inputs == 0 {
-            return Err(Error::Config(format!("{name}: it adds up 0 tensors; it must have at least 1")));
-        }
-        size("the number of input features", inputs[0])?;
-        match inputs.iter().find(|&&other| other != inputs[0]) {
-            Some(other) => Err(Error::Config(format!(
-                "{name} adds tensors of {} and {other} features; all of them must have the same",
-                inputs[0]
-            ))),
-            None => Ok(()),
-        }
+        check_same_width(name, "adds", inputs)
     }
 
     fn inputs(&self) -> usize {
         self.inputs
-    }
-
-    fn output_activation(&self) -> Option<Activation> {
-        Some(Activation::Linear)
     }
 
     fn step_tensors(&self, site: &Site) -> Result<Vec<(String, u64)>> {
@@ -69,19 +54,9 @@ impl Operator for Add {
     }
 
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
-        let first = &x[0];
-        if let Some(other) = x.iter().find(|other| (other.steps, other.features) != (first.steps, first.features)) {
-            return Err(Error::Config(format!(
-                "{} adds [T, B, F] = [{}, {}, {}] to [{}, {}, {}]; all of them must have the same shape",
-                site.name, other.steps, site.batch, other.features, first.steps, site.batch, first.features
-            )));
-        }
+        check_steps(site, "adds", x)?;
         plan.section(format!("{} forward", site.name));
-        let y =
-            plan.sequence(&format!("{}.y", site.name), [first.steps, site.batch, first.features], 0, Role::Scratch)?;
-        for (k, x) in x.iter().enumerate() {
-            plan.copy_sequence(x, &y, site.batch, k > 0);
-        }
+        let y = sum(plan, site, x)?;
         Ok(Output::new(y, Sum { inputs: self.inputs }))
     }
 }
@@ -91,7 +66,6 @@ struct Sum {
 }
 
 impl Trace for Sum {
-    /// Each input has a gradient of its own, since layers below overwrite theirs.
     fn backward(
         &self,
         plan: &mut Builder,
@@ -102,13 +76,6 @@ impl Trace for Sum {
             return Ok(Vec::new());
         }
         plan.section(format!("{} backward", site.name));
-        let mut all = vec![dy.clone()];
-        for k in 1..self.inputs {
-            let name = format!("{}.dx{k}", site.name);
-            let dx = plan.sequence(&name, [dy.steps, site.batch, dy.features], 0, Role::Scratch)?;
-            plan.copy_sequence(dy, &dx, site.batch, false);
-            all.push(dx);
-        }
-        Ok(all)
+        shared_gradients(plan, site, dy, self.inputs)
     }
 }

@@ -1,9 +1,9 @@
 //! The mean of several inputs.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
-use super::several::{check_same_width, check_steps};
+use super::several::{check_same_width, check_steps, shared_gradients, sum};
 use crate::error::Result;
-use crate::plan::{BufferId, Role};
+use crate::plan::BufferId;
 use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
@@ -55,11 +55,7 @@ impl Operator for Average {
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
         check_steps(site, "averages", x)?;
         plan.section(format!("{} forward", site.name));
-        let size = [x[0].steps, site.batch, x[0].features];
-        let y = plan.sequence(&format!("{}.y", site.name), size, 0, Role::Scratch)?;
-        for (k, x) in x.iter().enumerate() {
-            plan.copy_sequence(x, &y, site.batch, k > 0);
-        }
+        let y = sum(plan, site, x)?;
         let share = plan.constant(&format!("{}.share", site.name), 1, 1.0 / x.len() as f32)?;
         plan.multiply_by((share, 0), &y, site.batch);
         Ok(Output::new(y, Mean { inputs: x.len(), share }))
@@ -73,7 +69,6 @@ struct Mean {
 }
 
 impl Trace for Mean {
-    /// Each input has a gradient of its own, since layers below overwrite theirs.
     fn backward(
         &self,
         plan: &mut Builder,
@@ -85,13 +80,6 @@ impl Trace for Mean {
         }
         plan.section(format!("{} backward", site.name));
         plan.multiply_by((self.share, 0), dy, site.batch);
-        let mut all = vec![dy.clone()];
-        for k in 1..self.inputs {
-            let name = format!("{}.dx{k}", site.name);
-            let dx = plan.sequence(&name, [dy.steps, site.batch, dy.features], 0, Role::Scratch)?;
-            plan.copy_sequence(dy, &dx, site.batch, false);
-            all.push(dx);
-        }
-        Ok(all)
+        shared_gradients(plan, site, dy, self.inputs)
     }
 }

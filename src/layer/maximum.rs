@@ -1,7 +1,7 @@
 //! The maximum of several inputs.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
-use super::several::{check_same_width, check_steps};
+use super::several::{check_same_width, check_steps, combination};
 use crate::error::Result;
 use crate::kernel::{self, ElementwiseKind, NoConstants};
 use crate::plan::Role;
@@ -57,12 +57,7 @@ impl Operator for Maximum {
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
         check_steps(site, "compares", x)?;
         plan.section(format!("{} forward", site.name));
-        let size = [x[0].steps, site.batch, x[0].features];
-        let y = plan.sequence(&format!("{}.y", site.name), size, 0, Role::Scratch)?;
-        plan.copy_sequence(&x[0], &y, site.batch, false);
-        for x in &x[1..] {
-            plan.combine(ElementwiseKind::Maximum, x, &y, site.batch);
-        }
+        let y = combination(plan, site, ElementwiseKind::Maximum, x)?;
         Ok(Output::new(y.clone(), Compared { x: x.to_vec(), y }))
     }
 }

@@ -1,10 +1,9 @@
 //! The product of several inputs.
 
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
-use super::several::{check_same_width, check_steps};
+use super::several::{check_same_width, check_steps, combination, shared_gradients};
 use crate::error::Result;
 use crate::kernel::ElementwiseKind;
-use crate::plan::Role;
 use crate::schedule::{Builder, Sequence};
 use serde::{Deserialize, Serialize};
 
@@ -56,12 +55,7 @@ impl Operator for Multiply {
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, .. }: Inputs) -> Result<Output> {
         check_steps(site, "multiplies", x)?;
         plan.section(format!("{} forward", site.name));
-        let size = [x[0].steps, site.batch, x[0].features];
-        let y = plan.sequence(&format!("{}.y", site.name), size, 0, Role::Scratch)?;
-        plan.copy_sequence(&x[0], &y, site.batch, false);
-        for x in &x[1..] {
-            plan.combine(ElementwiseKind::Product, x, &y, site.batch);
-        }
+        let y = combination(plan, site, ElementwiseKind::Product, x)?;
         Ok(Output::new(y, Factors { x: x.to_vec() }))
     }
 }
@@ -82,13 +76,7 @@ impl Trace for Factors {
             return Ok(Vec::new());
         }
         plan.section(format!("{} backward", site.name));
-        let mut all = vec![dy.clone()];
-        for k in 1..self.x.len() {
-            let name = format!("{}.dx{k}", site.name);
-            let dx = plan.sequence(&name, [dy.steps, site.batch, dy.features], 0, Role::Scratch)?;
-            plan.copy_sequence(dy, &dx, site.batch, false);
-            all.push(dx);
-        }
+        let all = shared_gradients(plan, site, dy, self.x.len())?;
         for (k, dx) in all.iter().enumerate() {
             for (_, x) in self.x.iter().enumerate().filter(|&(other, _)| other != k) {
                 plan.combine(ElementwiseKind::Product, x, dx, site.batch);

@@ -1,8 +1,10 @@
-//! Checks of layers that take several tensors of one shape.
+//! What layers that take several tensors of one shape share: checks, the sum, and a gradient for each input.
 
 use super::operator::Site;
 use crate::error::{Error, Result};
-use crate::schedule::{Sequence, size};
+use crate::kernel::ElementwiseKind;
+use crate::plan::Role;
+use crate::schedule::{Builder, Sequence, size};
 
 /// Refuses no inputs, and widths out of range; `does` is the layer's verb ("adds").
 pub(super) fn check_widths(name: &str, does: &str, inputs: &[usize]) -> Result<()> {
@@ -33,4 +35,35 @@ pub(super) fn check_steps(site: &Site, does: &str, x: &[Sequence]) -> Result<()>
         ))),
         None => Ok(()),
     }
+}
+
+/// Plans the sum of the inputs, [T, B, F].
+pub(super) fn sum(plan: &mut Builder, site: &Site, x: &[Sequence]) -> Result<Sequence> {
+    let size = [x[0].steps, site.batch, x[0].features];
+    let y = plan.sequence(&format!("{}.y", site.name), size, 0, Role::Scratch)?;
+    for (k, x) in x.iter().enumerate() {
+        plan.copy_sequence(x, &y, site.batch, k > 0);
+    }
+    Ok(y)
+}
+
+/// Plans the inputs combined by elementwise arithmetic, [T, B, F].
+pub(super) fn combination(plan: &mut Builder, site: &Site, kind: ElementwiseKind, x: &[Sequence]) -> Result<Sequence> {
+    let y = sum(plan, site, &x[..1])?;
+    for x in &x[1..] {
+        plan.combine(kind, x, &y, site.batch);
+    }
+    Ok(y)
+}
+
+/// A copy of `dy` for each of `count` inputs, the first in its place: layers below overwrite theirs.
+pub(super) fn shared_gradients(plan: &mut Builder, site: &Site, dy: &Sequence, count: usize) -> Result<Vec<Sequence>> {
+    let mut all = vec![dy.clone()];
+    for k in 1..count {
+        let name = format!("{}.dx{k}", site.name);
+        let dx = plan.sequence(&name, [dy.steps, site.batch, dy.features], 0, Role::Scratch)?;
+        plan.copy_sequence(dy, &dx, site.batch, false);
+        all.push(dx);
+    }
+    Ok(all)
 }

@@ -3,10 +3,11 @@
 //! Queries, keys and values are sequences in chunks of their own. The weights [Tq, B, Tk] are a sequence along the queries' time whose
 //! features are the keys, so that a chunk of keys is a range of its columns.
 
+use super::batch_product::Matrices;
 use super::builder::MOST_TERMS;
 use super::{Builder, Direction, Sequence};
 use crate::error::Result;
-use crate::kernel::{self, BatchMatmul, MaskedSoftmaxConstants, NoConstants};
+use crate::kernel::{self, MaskedSoftmaxConstants, NoConstants};
 use crate::plan::{BufferId, Role};
 use std::ops::Range;
 
@@ -78,27 +79,10 @@ impl Attention {
             }
             self.plan_softmax(plan, part.start, &own);
             for (index, keys) in chunks(v).enumerate() {
-                let (a, a_offset) = columns(&own, &keys);
-                let ((b, b_offset), (c, c_offset)) = (v.at(keys.start), y.at(part.start));
-                let product = BatchMatmul {
-                    batch: *batch,
-                    m: part.len() as u32,
-                    n: v.features,
-                    k: keys.len() as u32,
-                    accumulate: (index > 0) as u32,
-                    a_offset,
-                    a_b: own.row as i32,
-                    a_m: own.step as i32,
-                    a_k: 1,
-                    b_offset,
-                    b_b: v.row as i32,
-                    b_k: v.step as i32,
-                    b_n: 1,
-                    c_offset,
-                    c_b: y.row as i32,
-                    c_m: y.step as i32,
-                };
-                plan.batch_matmul(product, a, b, c);
+                let a = Matrices::of(&own, columns(&own, &keys));
+                let [b, c] = [(v, keys.start), (&y, part.start)].map(|(x, first)| Matrices::of(x, x.at(first)));
+                let sizes = [part.len() as u32, v.features, keys.len() as u32];
+                plan.multiply_each(*batch, sizes, [a, b, c], index > 0);
             }
         }
         Ok((y, weights))
@@ -111,25 +95,11 @@ impl Attention {
         let (to, s_offset) = columns(own, &keys);
         match self.scores {
             Scores::Dot { .. } => {
-                let product = BatchMatmul {
-                    batch: *batch,
-                    m: part.len() as u32,
-                    n: keys.len() as u32,
-                    k: q.features,
-                    accumulate: 0,
-                    a_offset: q_offset,
-                    a_b: q.row as i32,
-                    a_m: q.step as i32,
-                    a_k: 1,
-                    b_offset: k_offset,
-                    b_b: k.row as i32,
-                    b_k: 1,
-                    b_n: k.step as i32,
-                    c_offset: s_offset,
-                    c_b: own.row as i32,
-                    c_m: own.step as i32,
-                };
-                plan.batch_matmul(product, from_q, from_k, to);
+                let a = Matrices::of(q, (from_q, q_offset));
+                let b = Matrices::of(k, (from_k, k_offset)).transposed();
+                let c = Matrices::of(own, (to, s_offset));
+                let sizes = [part.len() as u32, keys.len() as u32, q.features];
+                plan.multiply_each(*batch, sizes, [a, b, c], false);
             }
             Scores::Additive { scale } => {
                 let params = kernel::AdditiveScores {
@@ -222,28 +192,11 @@ impl Attention {
         (dv, add): (&Sequence, bool),
     ) {
         let v = &self.v;
-        let (of_y, y_offset) = dy.at(0);
         for keys in v.parts(dv) {
-            let ((from, v_offset), (to, c_offset)) = (v.at(keys.start), columns(da, &keys));
-            let product = BatchMatmul {
-                batch: self.batch,
-                m: own.steps,
-                n: keys.len() as u32,
-                k: v.features,
-                accumulate: 0,
-                a_offset: y_offset,
-                a_b: dy.row as i32,
-                a_m: dy.step as i32,
-                a_k: 1,
-                b_offset: v_offset,
-                b_b: v.row as i32,
-                b_k: 1,
-                b_n: v.step as i32,
-                c_offset,
-                c_b: da.row as i32,
-                c_m: da.step as i32,
-            };
-            plan.batch_matmul(product, of_y, from, to);
+            let b = Matrices::of(v, v.at(keys.start)).transposed();
+            let c = Matrices::of(da, columns(da, &keys));
+            let sizes = [own.steps, keys.len() as u32, v.features];
+            plan.multiply_each(self.batch, sizes, [Matrices::of(dy, dy.at(0)), b, c], false);
             self.plan_transposed(plan, &keys, own, dy, (dv, add));
         }
     }
@@ -257,26 +210,9 @@ impl Attention {
         x: &Sequence,
         (to, add): (&Sequence, bool),
     ) {
-        let ((a, a_offset), (b, b_offset), (c, c_offset)) = (columns(s, keys), x.at(0), to.at(keys.start));
-        let product = BatchMatmul {
-            batch: self.batch,
-            m: keys.len() as u32,
-            n: x.features,
-            k: x.steps,
-            accumulate: add as u32,
-            a_offset,
-            a_b: s.row as i32,
-            a_m: 1,
-            a_k: s.step as i32,
-            b_offset,
-            b_b: x.row as i32,
-            b_k: x.step as i32,
-            b_n: 1,
-            c_offset,
-            c_b: to.row as i32,
-            c_m: to.step as i32,
-        };
-        plan.batch_matmul(product, a, b, c);
+        let a = Matrices::of(s, columns(s, keys)).transposed();
+        let [b, c] = [(x, 0), (to, keys.start)].map(|(x, first)| Matrices::of(x, x.at(first)));
+        plan.multiply_each(self.batch, [keys.len() as u32, x.features, x.steps], [a, b, c], add);
     }
 
     /// Computes the gradients of queries `part`, and those of the keys, which are added to what there is if `add`, from the gradient of
@@ -294,27 +230,10 @@ impl Attention {
         for (index, keys) in k.parts(dk).into_iter().enumerate() {
             match self.scores {
                 Scores::Dot { .. } => {
-                    let ((a, a_offset), (b, b_offset), (c, c_offset)) =
-                        (columns(ds, &keys), k.at(keys.start), dq.at(part.start));
-                    let product = BatchMatmul {
-                        batch: self.batch,
-                        m: ds.steps,
-                        n: k.features,
-                        k: keys.len() as u32,
-                        accumulate: (index > 0) as u32,
-                        a_offset,
-                        a_b: ds.row as i32,
-                        a_m: ds.step as i32,
-                        a_k: 1,
-                        b_offset,
-                        b_b: k.row as i32,
-                        b_k: k.step as i32,
-                        b_n: 1,
-                        c_offset,
-                        c_b: dq.row as i32,
-                        c_m: dq.step as i32,
-                    };
-                    plan.batch_matmul(product, a, b, c);
+                    let a = Matrices::of(ds, columns(ds, &keys));
+                    let [b, c] = [(k, keys.start), (dq, part.start)].map(|(x, first)| Matrices::of(x, x.at(first)));
+                    let sizes = [ds.steps, k.features, keys.len() as u32];
+                    plan.multiply_each(self.batch, sizes, [a, b, c], index > 0);
                     self.plan_transposed(plan, &keys, ds, &q, (dk, add));
                 }
                 Scores::Additive { scale } => {

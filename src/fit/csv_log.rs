@@ -66,7 +66,7 @@ impl CsvLog {
     }
 }
 
-/// What is kept of a log.
+/// Part of a log that is kept.
 #[derive(Default)]
 struct Kept {
     /// In bytes.

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
 use std::ops::Range;
 
-/// Where the batches of a fit come from.
+/// Source of a fit's batches.
 pub(super) enum Source<'x, 'y, 'f> {
     /// Arrays of all sequences.
     Arrays(Data<'x, 'y>),
@@ -58,6 +58,15 @@ impl Cutting {
             own_loss,
             missing,
         }
+    }
+
+    /// Data of the fit, checked, with targets for its loss; `prefix` is put before their names in messages.
+    pub fn data<'x, 'y>(self, model: &Model, prefix: &str, x: Inputs<'x>, y: Targets<'y>) -> Result<Data<'x, 'y>> {
+        if self.own_loss {
+            return model.own_data(prefix, x, y);
+        }
+        let y = if self.missing { y.missing(true) } else { y };
+        model.data(prefix, x, Some(y))
     }
 }
 
@@ -254,9 +263,7 @@ impl Epoch<'_, '_, '_> {
 fn checked(model: &Model, given: Option<GivenBatch>, cutting: Cutting) -> Result<Option<Data<'static, 'static>>> {
     let Some(given) = given else { return Ok(None) };
     let (x, y) = given?;
-    let y = if cutting.missing { y.missing(true) } else { y };
-    let data = if cutting.own_loss { model.own_data("", x, y)? } else { model.data("", x, Some(y))? };
-    Ok(Some(data))
+    cutting.data(model, "", x, y).map(Some)
 }
 
 /// The parts of an epoch, in their order.

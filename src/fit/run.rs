@@ -6,7 +6,7 @@ use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
-use crate::model::{Data, Evaluate, Inputs, MicroBatch, Model, Targets, check_divides};
+use crate::model::{Data, Evaluate, Inputs, MicroBatch, Model, Targets, batches, check_divides};
 use crate::train::Schedule;
 use crate::wait::MaybeSend;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub(crate) async fn fit(model: &mut Model, x: Inputs<'_>, y: Targets<'_>, mut fi
     check_only(model, &fit)?;
     let (lengths, weights) = (fit.lengths.take(), fit.weights.take());
     let (x, y) = (x.or_lengths(lengths.clone()), y.with_weights(weights));
-    let data = checked(model, "", x, y, &fit)?;
+    let data = Cutting::of(&fit).data(model, "", x, y)?;
     if let Some(schedule) = &fit.schedule {
         schedule.validate()?;
     }
@@ -68,7 +68,7 @@ where
     }
     let fingerprint = Fingerprint::new(model, &fit, None, None)?;
     let validation = match std::mem::take(&mut fit.validation) {
-        Validation::Data(x, y) => Some(checked(model, "validation ", x, y, &fit)?),
+        Validation::Data(x, y) => Some(Cutting::of(&fit).data(model, "validation ", x, y)?),
         Validation::None | Validation::Split(_) => None,
     };
     if let (Some(_), Some(validation)) = (fit.stateful, &validation) {
@@ -377,8 +377,8 @@ impl Run<'_> {
         };
         let Some(own) = &mut self.fit.loss else { return Ok(Some(model.evaluate_data(data, options).await?)) };
         let mut sum = 0.0;
-        for first in (0..data.count()).step_by(self.fit.batch_size.max(1)) {
-            let part = data.rows(first..(first + self.fit.batch_size.max(1)).min(data.count()));
+        for range in batches(data.count(), self.fit.batch_size.max(1)) {
+            let part = data.rows(range);
             let outputs = model.named_outputs(&part).await?;
             sum += own(&outputs, &part.own)?.0 as f64 * part.count() as f64;
         }
@@ -500,15 +500,6 @@ fn check_carried(model: &Model, fit: &Fit<'_>) -> Result<()> {
     if fit.truncated.is_some() || fit.stateful.is_some() { model.check_carried() } else { Ok(()) }
 }
 
-/// Data of a fit, with targets for its loss.
-fn checked<'x, 'y>(model: &Model, prefix: &str, x: Inputs<'x>, y: Targets<'y>, fit: &Fit<'_>) -> Result<Data<'x, 'y>> {
-    if fit.loss.is_some() {
-        return model.own_data(prefix, x, y);
-    }
-    let y = if fit.missing_targets { y.missing(true) } else { y };
-    model.data(prefix, x, Some(y))
-}
-
 /// Refuses steps of no batch, and windows of targets that only the caller's loss understands.
 fn check_accumulate(fit: &Fit<'_>) -> Result<()> {
     if fit.accumulate == 0 {
@@ -542,7 +533,7 @@ fn split<'x, 'y>(
     match validation {
         Validation::None => Ok((data, None)),
         Validation::Data(x, y) => {
-            let held = checked(model, "validation ", x, y, fit)?;
+            let held = Cutting::of(fit).data(model, "validation ", x, y)?;
             Ok((data, Some(held)))
         }
         Validation::Split(share) => {

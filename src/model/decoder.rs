@@ -3,12 +3,14 @@
 use super::Model;
 use super::data::{InputData, Inputs};
 use super::parameters::SharedParameters;
+use super::plans::write_words;
+use super::tensors::{read_all, read_sequence};
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{Batch, Crossing, Cut, Graph, NetworkPlan, Node, Purpose, cut, graph_plan};
 use crate::plan::BufferId;
-use crate::transfer::{Order, download, finite, key_and_lengths, upload};
+use crate::transfer::{finite, upload};
 use crate::wait;
 use ndarray::{Array2, Array3, ArrayView2, Axis};
 
@@ -158,13 +160,12 @@ impl Decoder {
         for (sequence, context) in plan.inputs[1..].iter().zip(&contexts) {
             upload(&executable, sequence, context.view().permuted_axes([1, 0, 2]))?;
         }
-        for &(axis, buffer) in &plan.words {
-            let own = axis.checked_sub(1).and_then(|k| lengths[k].as_ref());
-            let own: Option<Vec<usize>> =
-                own.map(|own| own.iter().flat_map(|&length| std::iter::repeat_n(length, copies)).collect());
-            let steps = axis.checked_sub(1).map_or(1, |k| contexts[k].dim().1);
-            executable.write((buffer, 0), &key_and_lengths([0; 2], own.as_deref(), rows, steps)?)?;
-        }
+        write_words(&executable, &plan, [0; 2], rows, |axis| {
+            let Some(k) = axis.checked_sub(1) else { return (None, 1) };
+            let repeated =
+                |own: &Vec<usize>| own.iter().flat_map(|&length| std::iter::repeat_n(length, copies)).collect();
+            (lengths[k].as_ref().map(repeated), contexts[k].dim().1)
+        })?;
         let decoding = Decoding { graph: self.cut.step.clone(), plan, executable, output: self.output, rows };
         for &(node, value, crossing) in &self.cut.starts {
             decoding.start(node, value, &repeated(array(crossing), copies))?;
@@ -186,18 +187,9 @@ impl Decoder {
         }
         let steps = graph.steps(&steps)?;
         let given: Vec<Option<&[usize]>> = others.iter().map(|input| input.lengths.as_deref()).collect();
-        for &(axis, buffer) in &plan.words {
-            let lengths = graph.lengths(axis, &given);
-            executable.write((buffer, 0), &key_and_lengths([0; 2], lengths.as_deref(), rows, steps[axis])?)?;
-        }
+        write_words(&executable, &plan, [0; 2], rows, |axis| (graph.lengths(axis, &given), steps[axis]))?;
         executable.run_async().await?;
-        let mut all = Vec::new();
-        for output in &plan.outputs {
-            let mut y = Array3::default((0, 0, 0));
-            download(&executable, &output.y, rows, Order::Batch, &mut y).await?;
-            all.push(y);
-        }
-        Ok(all)
+        read_all(&executable, &plan, rows).await
     }
 
     /// Lengths along an axis of the whole graph.
@@ -418,9 +410,7 @@ impl Decoding {
     }
 
     async fn read(&self, k: usize) -> Result<Array3<f32>> {
-        let mut y = Array3::default((0, 0, 0));
-        download(&self.executable, &self.plan.outputs[k].y, self.rows, Order::Batch, &mut y).await?;
-        Ok(y)
+        read_sequence(&self.executable, &self.plan.outputs[k].y, self.rows).await
     }
 
     /// Has sequence b go on from the states of sequence `rows[b]`.

@@ -5,13 +5,14 @@ use super::batch::check_divides;
 use super::cache::{Compiled, Lease};
 use super::data::{Data, Inputs, Targets};
 use super::plans::PlanPurpose;
+use super::tensors::read_sequence;
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::network::NetworkPlan;
+use crate::network::{NetworkPlan, Source};
 use crate::plan::{BufferId, Role};
-use crate::transfer::{Order, download};
+use crate::schedule::Sequence;
 use crate::wait;
-use ndarray::{Array3, ArrayD, Axis};
+use ndarray::{Array3, ArrayD};
 use std::collections::BTreeMap;
 
 /// Options of [`Model::evaluate_with`].
@@ -171,30 +172,36 @@ impl Model {
     /// [`Model::outputs`] for places that cannot block.
     pub async fn outputs_async<'a>(&self, x: impl Into<Inputs<'a>>) -> Result<BTreeMap<String, ArrayD<f32>>> {
         let data = self.data("", x.into(), None)?;
-        let arrays = self.predict_data(&data).await?;
-        Ok(self.graph.outputs.iter().map(|output| output.name.clone()).zip(arrays).collect())
+        self.named_outputs(&data).await
     }
 
     /// The outputs for checked data.
     pub(crate) async fn predict_data(&self, data: &Data<'_, '_>) -> Result<Vec<ArrayD<f32>>> {
-        let mut parts: Vec<Vec<Array3<f32>>> = vec![Vec::new(); self.graph.outputs.len()];
+        let sources = self.graph.outputs.iter().map(|output| output.from);
+        self.gathered(data, sources, |plan| plan.outputs.iter().map(|output| &output.y).collect()).await
+    }
+
+    /// Tensors of the network for checked data, which plans for batches of them have: [N, T, F], or [N, F] for a vector.
+    pub(super) async fn gathered(
+        &self,
+        data: &Data<'_, '_>,
+        sources: impl Iterator<Item = Source> + Clone,
+        of: fn(&NetworkPlan) -> Vec<&Sequence>,
+    ) -> Result<Vec<ArrayD<f32>>> {
+        let mut parts: Vec<Vec<Array3<f32>>> = sources.clone().map(|_| Vec::new()).collect();
         for range in batches(data.count(), batch_size(data.longest())) {
-            let (count, part) = (range.len(), data.rows(range));
+            let part = data.rows(range);
             let compiled = self.compiled(PlanPurpose::Predict, &part, false).await?;
             self.run(&compiled, &part).await?;
-            for (output, parts) in compiled.plan.outputs.iter().zip(&mut parts) {
-                let mut y = Array3::default((0, 0, 0));
-                download(&compiled.executable, &output.y, count, Order::Batch, &mut y).await?;
-                parts.push(y);
+            for (tensor, parts) in of(&compiled.plan).into_iter().zip(&mut parts) {
+                parts.push(read_sequence(&compiled.executable, tensor, part.count()).await?);
             }
         }
-        let mut all = Vec::new();
-        for (output, mut parts) in self.graph.outputs.iter().zip(parts) {
+        let whole = |(source, mut parts): (Source, Vec<Array3<f32>>)| {
             let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };
-            let is_sequence = self.graph.axis(output.from).is_some();
-            all.push(if is_sequence { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() });
-        }
-        Ok(all)
+            Ok(self.shaped(source, y))
+        };
+        sources.zip(parts).map(whole).collect()
     }
 }
 
@@ -215,10 +222,11 @@ fn joined(parts: &[Array3<f32>]) -> Result<Array3<f32>> {
 }
 
 /// Batch size of a pass without training: large, but of bounded memory.
-pub(super) fn batch_size(steps: usize) -> usize {
+fn batch_size(steps: usize) -> usize {
     (65_536 / steps).clamp(1, 256)
 }
 
-pub(super) fn batches(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+/// Ranges of `size` of `count` sequences; the last holds the rest.
+pub(crate) fn batches(count: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..count).step_by(size).map(move |first| first..(first + size).min(count))
 }

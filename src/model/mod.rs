@@ -35,6 +35,7 @@ pub(crate) use data::{Data, steps_within};
 pub use data::{Inputs, Targets};
 pub use decoder::{Decode, Decoder, Decoding, Hypothesis};
 pub use inference::Evaluate;
+pub(crate) use inference::batches;
 pub use network::{IntoValues, Network, NodeBuilder, Value};
 pub use partial::{OtherShape, PartialLoad};
 pub use pass::{Gradients, NamedArrays, Pass, PassOptions};

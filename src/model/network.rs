@@ -289,9 +289,7 @@ impl Network {
         });
         let mut graph = Graph::new(inputs.collect(), Vec::new(), Vec::new())?;
         for node in &self.nodes {
-            let node = self.node(&graph, node)?;
-            node.validate()?;
-            graph.push(node)?;
+            graph.push(self.node(&graph, node)?)?;
         }
         self.check_shared(&graph)?;
         let outputs = self

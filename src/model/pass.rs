@@ -3,7 +3,6 @@
 use super::Model;
 use super::cache::{Compiled, Lease};
 use super::data::Inputs;
-use super::inference::{batch_size, batches};
 use super::plans::{Key, PlanPurpose};
 use super::tensors::tape;
 use crate::error::{Error, Result};
@@ -11,7 +10,7 @@ use crate::memory;
 use crate::network::{NetworkPlan, Node, Source};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
-use ndarray::{Array2, ArrayD, ArrayView, Axis, Dimension, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView, Dimension, IxDyn};
 use std::collections::BTreeMap;
 
 /// Arrays by name.
@@ -148,22 +147,9 @@ impl Model {
     /// [`Model::hidden_states`] for places that cannot block.
     pub async fn hidden_states_async<'a>(&self, x: impl Into<Inputs<'a>>) -> Result<NamedArrays> {
         let data = self.data("", x.into(), None)?;
-        let mut all: Vec<NamedArrays> = Vec::new();
-        for range in batches(data.count(), batch_size(data.longest())) {
-            let part = data.rows(range);
-            let lease = self.compiled(PlanPurpose::Predict, &part, false).await?;
-            self.run(&lease, &part).await?;
-            all.push(self.layer_outputs(&lease, part.count()).await?);
-        }
-        if all.len() == 1 {
-            return Ok(all.remove(0));
-        }
-        let joined = |node: &Node| {
-            let parts: Vec<_> = all.iter().filter_map(|part| Some(part.get(&node.name)?.view())).collect();
-            let joined = ndarray::concatenate(Axis(0), &parts).map_err(|error| Error::Plan(error.to_string()))?;
-            Ok((node.name.clone(), joined))
-        };
-        self.graph.nodes.iter().map(joined).collect()
+        let sources = (0..self.graph.nodes.len()).map(Source::Node);
+        let arrays = self.gathered(&data, sources, |plan| plan.values.iter().collect()).await?;
+        Ok(self.graph.nodes.iter().map(|node| node.name.clone()).zip(arrays).collect())
     }
 }
 

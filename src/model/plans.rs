@@ -4,6 +4,7 @@ use super::Model;
 use super::cache::{Compiled, Lease};
 use super::data::Data;
 use super::training::{Training, not_compiled};
+use crate::device::Executable;
 use crate::error::Result;
 use crate::network::{Batch, NetworkPlan, Purpose, graph_plan};
 use crate::transfer::{key_and_lengths, upload};
@@ -80,12 +81,7 @@ impl Model {
         }
         let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
         let steps = if plan.words.is_empty() { Vec::new() } else { self.graph.steps(&data.steps())? };
-        for &(axis, buffer) in &plan.words {
-            let lengths = data.lengths(&self.graph, axis);
-            let words = key_and_lengths(key, lengths.as_deref(), data.count(), steps[axis])?;
-            executable.write((buffer, 0), &words)?;
-        }
-        Ok(())
+        write_words(executable, plan, key, data.count(), |axis| (data.lengths(&self.graph, axis), steps[axis]))
     }
 
     pub(super) fn purpose(&self, purpose: PlanPurpose, ragged: bool) -> Result<Purpose<'_>> {
@@ -155,4 +151,20 @@ impl Model {
         let executable = self.device.compile_with(plan.plan.clone(), shared).await?;
         Ok(Compiled { plan, executable })
     }
+}
+
+/// Writes the key of random bits and the lengths of sequences along each time axis that a plan reads; `along` gives those of an axis, if
+/// it has some, and its steps.
+pub(super) fn write_words(
+    executable: &Executable,
+    plan: &NetworkPlan,
+    key: [u32; 2],
+    batch: usize,
+    along: impl Fn(usize) -> (Option<Vec<usize>>, usize),
+) -> Result<()> {
+    for &(axis, buffer) in &plan.words {
+        let (lengths, steps) = along(axis);
+        executable.write((buffer, 0), &key_and_lengths(key, lengths.as_deref(), batch, steps)?)?;
+    }
+    Ok(())
 }

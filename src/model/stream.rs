@@ -3,12 +3,13 @@
 use super::cache::{Compiled, Plans};
 use super::data::{InputData, Inputs};
 use super::parameters::{SharedParameters, Version};
+use super::tensors::read_all;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::StateSlot;
 use crate::network::{Batch, Graph, NetworkPlan, Node, Purpose, check_carried, graph_plan};
 use crate::plan::Buffer;
-use crate::transfer::{Order, download, finite, upload};
+use crate::transfer::{finite, upload};
 use crate::wait;
 use ndarray::Array3;
 use std::collections::BTreeMap;
@@ -273,13 +274,7 @@ impl Stream {
                 break self.plans.lend(steps.clone(), compiled);
             }
         };
-        let mut all = Vec::new();
-        for output in &lease.plan.outputs {
-            let mut y = Array3::default((0, 0, 0));
-            download(&lease.executable, &output.y, self.batch, Order::Batch, &mut y).await?;
-            all.push(y);
-        }
-        Ok(all)
+        read_all(&lease.executable, &lease.plan, self.batch).await
     }
 
     async fn compile(&self, steps: &[usize]) -> Result<Compiled<NetworkPlan>> {

@@ -63,9 +63,7 @@ impl Model {
         let mut all = Vec::new();
         for (k, output) in self.graph.outputs.iter().enumerate() {
             if let Some(Some(target)) = data.targets.get(k) {
-                let y = target.y.to_owned();
-                let is_sequence = self.graph.axis(output.from).is_some();
-                let y = if is_sequence { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() };
+                let y = self.shaped(output.from, target.y.to_owned());
                 all.push(NamedTarget { output: output.name.clone(), y, missing: target.missing.as_ref() });
             } else if let Some(own) = data.own.get(&output.name) {
                 all.push(NamedTarget { output: output.name.clone(), y: own.clone(), missing: None });
@@ -82,9 +80,12 @@ impl Model {
         value: &Sequence,
         batch: usize,
     ) -> Result<ArrayD<f32>> {
-        let mut y = Array3::default((0, 0, 0));
-        download(executable, value, batch, Order::Batch, &mut y).await?;
-        Ok(if self.graph.axis(source).is_some() { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() })
+        Ok(self.shaped(source, read_sequence(executable, value, batch).await?))
+    }
+
+    /// A tensor [B, T or 1, F] as callers have it: [B, F] for a vector.
+    pub(super) fn shaped(&self, source: Source, y: Array3<f32>) -> ArrayD<f32> {
+        if self.graph.axis(source).is_some() { y.into_dyn() } else { y.index_axis_move(Axis(1), 0).into_dyn() }
     }
 
     /// Lengths of the sequences of each output, if they have some.
@@ -196,6 +197,22 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Reads a tensor of a plan, [B, T, F].
+pub(super) async fn read_sequence(executable: &Executable, value: &Sequence, batch: usize) -> Result<Array3<f32>> {
+    let mut y = Array3::default((0, 0, 0));
+    download(executable, value, batch, Order::Batch, &mut y).await?;
+    Ok(y)
+}
+
+/// Reads the outputs of a plan, [B, T or 1, F] each.
+pub(super) async fn read_all(executable: &Executable, plan: &NetworkPlan, batch: usize) -> Result<Vec<Array3<f32>>> {
+    let mut all = Vec::new();
+    for output in &plan.outputs {
+        all.push(read_sequence(executable, &output.y, batch).await?);
+    }
+    Ok(all)
 }
 
 pub(super) fn tape(plan: &NetworkPlan) -> Result<&Tape> {

@@ -1,7 +1,8 @@
 //! Decoding step by step: an output of a network is fed back as an input of the next step.
 
 use super::Model;
-use super::data::{InputData, Inputs};
+use super::data::InputData;
+use super::given::Inputs;
 use super::parameters::SharedParameters;
 use super::plans::write_words;
 use super::tensors::{read_all, read_sequence};

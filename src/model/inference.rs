@@ -3,7 +3,8 @@
 use super::Model;
 use super::batch::check_divides;
 use super::cache::{Compiled, Lease};
-use super::data::{Data, Inputs, Targets};
+use super::data::Data;
+use super::given::{Inputs, Targets};
 use super::plans::PlanPurpose;
 use super::tensors::read_sequence;
 use crate::error::{Error, Result};

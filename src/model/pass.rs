@@ -2,7 +2,7 @@
 
 use super::Model;
 use super::cache::{Compiled, Lease};
-use super::data::Inputs;
+use super::given::Inputs;
 use super::plans::{Key, PlanPurpose};
 use super::tensors::tape;
 use crate::error::{Error, Result};

@@ -1,7 +1,8 @@
 //! Stateful inference, step by step.
 
 use super::cache::{Compiled, Plans};
-use super::data::{InputData, Inputs};
+use super::data::InputData;
+use super::given::Inputs;
 use super::parameters::{SharedParameters, Version};
 use super::tensors::read_all;
 use crate::device::{Device, Tensor};

@@ -2,7 +2,8 @@
 
 use super::Model;
 use super::cache::Compiled;
-use super::data::{Data, Inputs, Targets};
+use super::data::Data;
+use super::given::{Inputs, Targets};
 use super::plans::{Key, PlanPurpose};
 use crate::activation::Activation;
 use crate::device::{Device, Tensor};

@@ -5,126 +5,10 @@
 // A thread computes all its rows of SPAN (1 or 2) units at once: one load brings the weights of a unit's four gates, which lie
 // side by side, for every row; a load of h serves every unit; neighbouring threads read neighbouring weights.
 
-struct Params {
-    batch: u32,
-    directions: u32,
-    biases: u32,
-    steps: u32,
-    xw_offset: u32,
-    h_in: u32,
-    c_in: u32,
-    c_out: u32,
-    saved_offset: u32,
-    first_step: u32,
-    total_steps: u32,
-    backwards: u32,
-    site: u32,
-    zoneout_h: u32,
-    zoneout_c: u32,
-    keep_h: f32,
-    keep_c: f32,
-    gate_alpha: f32,
-    gate_beta: f32,
-    candidate_alpha: f32,
-    candidate_beta: f32,
-    output_alpha: f32,
-    output_beta: f32,
-    clip: f32,
-    cell_clip: f32,
-}
-
-override H: u32;
-override K: u32; // width of the recurrent state: H, or less if another kernel projects the hidden state
-override TRAIN: u32;
-override DROP: u32;    // 1: the mask multiplies h' before the product
-override CARRIES: u32; // 1: sequences have lengths, 2: zoneout, 3: both
-override KINDS: u32;   // of activations, as src/cell/settings.rs packs them
-override ROWS: u32;
-override UNITS: u32;
-override SPAN: u32;
-override THREADS: u32;
-override TERMS: u32;   // of the recurrent product: K / HEADS, or 0 if there is none or if other kernels have added it to xw
-override HEADS: u32;   // groups of units without recurrent weights between them
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> xw: array<vec4f>;        // [steps, D, B, H] of 4 gates: W·x
-@group(0) @binding(2) var<storage, read> r: array<Weights>;       // [D, K / HEADS (from), H (to)] of 4 gates
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;      // [D, biases + EXTRA, H] of 4 gates
-@group(0) @binding(4) var<storage, read_write> h: array<vec4f>;   // [1 + steps, D, B, K], four units an element
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [slots, STATES, D, B, H]
-@group(0) @binding(6) var<storage, read_write> saved: array<f32>; // [steps, SAVED (in training) + 1 (if projected), D, B, H]
-@group(0) @binding(7) var<storage, read> words: array<u32>;       // [2 + B]: key of random bits, lengths
-@group(0) @binding(8) var<storage, read> mask: array<f32>;        // [D, B, K] where DROP
-
-// True if the time of a step is before the end of a row's sequence.
-fn takes_part(step: u32, d: u32, row: u32) -> bool {
-    let s = p.first_step + step;
-    let time = select(s, p.total_steps - 1u - s, d == 1u || p.backwards == 1u);
-    return CARRIES % 2u == 0u || time < words[2u + row];
-}
-
 // The cell of one row, from its recurrent product.
 fn finish(step: u32, d: u32, row: u32, unit: u32, rh: vec4f) {
-    if row >= p.batch {
-        return;
-    }
-    var b = vec4f();
-    let parameters = d * (p.biases + EXTRA);
-    for (var n = 0u; n < p.biases; n++) {
-        b += bias[(parameters + n) * H + unit];
-    }
-    var extra = vec4f();
-    if EXTRA == 1u {
-        extra = bias[(parameters + p.biases) * H + unit];
-    }
-    let slot = p.directions * p.batch * H;
-    let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
-    // Training keeps c of every step; inference overwrites one slot.
-    let c_out = p.c_out + at + select(0u, step * STATES * slot, TRAIN == 1u);
-    let c_in = select(c_out - select(0u, STATES * slot, TRAIN == 1u), p.c_in + at, step == 0u);
-    var c_prev = State();
-    for (var s = 0u; s < STATES; s++) {
-        c_prev = with_plane(c_prev, s, c[c_in + s * slot]);
-    }
-    let out = cell_forward(xw[p.xw_offset / 4u + step * slot + at], rh, b, c_prev, extra);
-    let h_in = p.h_in + step * slot + at;
-    var h_new = out.h;
-    var c_new = out.c;
-    if CARRIES >= 2u { // zoneout: in training a unit keeps its old state at random, in inference a share of it
-        let before = h[h_in / 4u][h_in % 4u];
-        if TRAIN == 1u {
-            let index = (p.first_step + step) * slot + at;
-            let chance = random_bits(vec2u(words[0], words[1]), vec2u(index, p.site));
-            h_new = select(h_new, before, chance.x < p.zoneout_h);
-            c_new = select(c_new, c_prev, chance.y < p.zoneout_c);
-        } else {
-            h_new += p.keep_h * (before - h_new);
-            c_new += p.keep_c * (c_prev - c_new);
-        }
-    }
-    let on = takes_part(step, d, row);
-    if !on {
-        c_new = c_prev;
-        h_new = 0.0; // to be projected, and then replaced by the old state
-        if K == H {
-            h_new = h[h_in / 4u][h_in % 4u];
-        }
-    }
-    for (var s = 0u; s < STATES; s++) {
-        c[c_out + s * slot] = plane(c_new, s);
-    }
-    let planes = TRAIN * SAVED + select(1u, 0u, K == H);
-    let keep = p.saved_offset + step * planes * slot + at;
-    if K == H {
-        let h_out = h_in + slot;
-        h[h_out / 4u][h_out % 4u] = h_new;
-    } else {
-        saved[keep + (planes - 1u) * slot] = h_new;
-    }
-    if TRAIN == 1u {
-        for (var q = 0u; q < SAVED; q++) {
-            saved[keep + q * slot] = select(0.0, out.saved[q], on);
-        }
+    if row < p.batch {
+        cell_step(step, d, row, unit, own_parameters(d, unit), given(step, d, row, unit), rh);
     }
 }
 
@@ -142,7 +26,7 @@ fn load_h(at: vec4u, base: u32) -> mat4x4f {
     if (K / HEADS) % 4u == 0u {
         return mat4x4f(four_h(at.x, base), four_h(at.y, base), four_h(at.z, base), four_h(at.w, base));
     }
-    return mat4x4f(one_h(at.x, base), one_h(at.y, base), one_h(at.z, base), one_h(at.w, base));
+    return mat4x4f(masked_h(at.x, base), masked_h(at.y, base), masked_h(at.z, base), masked_h(at.w, base));
 }
 
 fn four_h(at: u32, base: u32) -> vec4f {
@@ -153,8 +37,8 @@ fn four_h(at: u32, base: u32) -> vec4f {
     return h[at / 4u];
 }
 
-fn one_h(at: u32, base: u32) -> vec4f {
-    var value = h[at / 4u][at % 4u];
+fn masked_h(at: u32, base: u32) -> vec4f {
+    var value = one_h(at);
     if DROP == 1u {
         value *= mask[at - base];
     }
@@ -200,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                     if many == 4u {
                         rh += load_r(column + k * H) * four_h(seen0.x + k, base);
                     } else {
-                        rh += weights(r[column + k * H]) * one_h(seen0.x + k, base).x;
+                        rh += weights(r[column + k * H]) * masked_h(seen0.x + k, base).x;
                     }
                 }
                 finish(step, d, first, unit, rh);

@@ -51,6 +51,50 @@ fn settings(round: usize) -> Settings {
     }
 }
 
+/// A workgroup whose threads share terms: rows, units, threads and elements of workgroup memory, within WebGPU's default limits.
+/// `items` are the elements that hold a head's terms, `head` a head's units, `span` the units of a thread. `None` if the units of a
+/// sequence need too many threads.
+fn shared(round: usize, steps: u32, span: u32, [heads, head, items]: [u32; 3]) -> Option<[u32; 4]> {
+    let units = if steps == 1 { span * [1, 2, 8, 16][round % 4] } else { heads * head };
+    let lanes = units / span;
+    // A thread for the cell of each row and unit
+    let shares = [1, 2, 5, 16, 64][round % 5].min(256 / lanes).max(span);
+    let threads = shares * lanes;
+    let here = if heads == 1 { 1 } else { heads.min((units - 1) / head + 2) };
+    let memory = |rows: u32| {
+        let sums = if shares > 1 { rows.min(4) * threads } else { 1 };
+        match steps {
+            // Terms are staged in several chunks or in one.
+            1 => sums.max(rows * here * shares * [1, 2, items.div_ceil(shares).max(1)][round % 3]),
+            _ => rows * heads * items.next_multiple_of(shares) + sums,
+        }
+    };
+    let wanted = [1, 2, 4, 8][round / 2 % 4];
+    let rows = [8, 4, 2, 1].into_iter().find(|&rows| rows <= wanted && span * rows <= shares && memory(rows) <= 1024);
+    rows.filter(|_| threads <= 256).map(|rows| [rows, units, threads, memory(rows)])
+}
+
+/// Constants of the kernel that does the same with shared terms.
+fn forward_shares(
+    scan: kernel::ScanForwardConstants,
+    steps: u32,
+    round: usize,
+) -> Option<kernel::ScanForwardConstants> {
+    let head = scan.h / scan.heads;
+    let [rows, units, threads, memory] = shared(round, steps, 1, [scan.heads, head, scan.terms.div_ceil(4)])?;
+    Some(kernel::ScanForwardConstants { rows, units, span: 1, threads, memory, ..scan })
+}
+
+fn backward_shares(
+    scan: kernel::ScanBackwardConstants,
+    steps: u32,
+    round: usize,
+) -> Option<kernel::ScanBackwardConstants> {
+    let head = (scan.h / scan.heads).next_multiple_of(4);
+    let [rows, units, threads, memory] = shared(round, steps, 4, [scan.heads, head, scan.terms])?;
+    Some(kernel::ScanBackwardConstants { rows, units, span: 4, threads, memory, ..scan })
+}
+
 /// Sizes that fill tiles and workgroups, fall short of them and pass them by one.
 const ODD: [u32; 8] = [1, 2, 3, 7, 16, 33, 64, 130];
 
@@ -187,8 +231,19 @@ fn cases() -> Vec<Case> {
                 threads,
                 terms,
                 heads,
+                memory: 0,
             };
             all.push(case(kernel, constants, params.with_settings(&settings)));
+            // The same with shared terms, in one step or in several.
+            let shared = match (steps, kernel.half_weights) {
+                (1, false) => &kernel::STEP_FORWARD,
+                (1, true) => &kernel::STEP_FORWARD_HALF,
+                (_, false) => &kernel::SEQUENCE_FORWARD,
+                (_, true) => &kernel::SEQUENCE_FORWARD_HALF,
+            };
+            for constants in [round, round + 7].into_iter().filter_map(|n| forward_shares(constants, steps, n)) {
+                all.push(case(shared, constants, params.with_settings(&settings)));
+            }
         }
         for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
             let params = kernel::ScanBackward {
@@ -223,9 +278,30 @@ fn cases() -> Vec<Case> {
             let drop = round % 5 == 2;
             let span = back_span;
             let terms = if round % 7 == 3 { 0 } else { h / heads };
-            let constants =
-                kernel::ScanBackwardConstants { h, drop, carries, kinds, rows, units, span, threads, terms, heads };
+            let memory = 0;
+            let constants = kernel::ScanBackwardConstants {
+                h,
+                drop,
+                carries,
+                kinds,
+                rows,
+                units,
+                span,
+                threads,
+                terms,
+                heads,
+                memory,
+            };
             all.push(case(kernel, constants, params.with_settings(&settings)));
+            let shared = match (steps, kernel.half_weights) {
+                (1, false) => &kernel::STEP_BACKWARD,
+                (1, true) => &kernel::STEP_BACKWARD_HALF,
+                (_, false) => &kernel::SEQUENCE_BACKWARD,
+                (_, true) => &kernel::SEQUENCE_BACKWARD_HALF,
+            };
+            for constants in [round, round + 7].into_iter().filter_map(|n| backward_shares(constants, steps, n)) {
+                all.push(case(shared, constants, params.with_settings(&settings)));
+            }
         }
         let [heads, units] = [odd().min(16), odd().min(7)];
         let head_product = kernel::HeadProduct {

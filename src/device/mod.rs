@@ -92,6 +92,7 @@ impl Device {
         Device::cpu_with(Capabilities {
             max_binding_bytes: 4 * i32::MAX as u64,
             whole_sequence_units: u32::MAX,
+            shared_terms: false,
             short_loops: false,
             busy_threads: 1,
             ..Capabilities::default()

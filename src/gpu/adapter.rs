@@ -92,6 +92,8 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
     /// Strategy of the recurrence; `None`: chosen by size.
     pub strategy: Option<Strategy>,
+    /// Plan as for an adapter of this kind, for tests of the kernels for hardware on a software adapter.
+    pub schedule_as: Option<AdapterKind>,
     /// Let time steps read the recurrent weights rounded to f16, half the bytes of every step; weights, states, sums and
     /// everything else stay f32. Where a step waits for its weights (small batches, many hidden units) it takes less time.
     /// With weights up to 1, outputs stay within 1e-3 and gradients within 3e-3 of the largest (`tests/half.rs`); weights

@@ -145,12 +145,16 @@ impl Context {
             return Err(refused(&format!("its first submission failed: {reason}"), None));
         }
         let max_binding_bytes = adapter::binding_bytes(&limits).min(options.max_binding_bytes.unwrap_or(u64::MAX));
+        let hardware = options.schedule_as.unwrap_or(description.kind) != AdapterKind::Software;
         let capabilities = Capabilities {
             max_binding_bytes,
             max_groups: limits.max_compute_workgroups_per_dimension as u64,
             // A large GPU holds some hundred thousand threads, a software adapter a few.
-            busy_threads: if description.kind == AdapterKind::Software { 32 } else { 1 << 16 },
-            workgroup_tiles: description.kind != AdapterKind::Software,
+            busy_threads: if hardware { 1 << 16 } else { 32 },
+            workgroup_tiles: hardware,
+            shared_terms: hardware,
+            workgroup_threads: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
             strategy: options.strategy,
             half_weights: options.half_weights,
             ..Capabilities::default()

@@ -210,19 +210,23 @@ macro_rules! access {
 /// - `rowwise`: the same with a workgroup for every row;
 /// - else `groups` and `flops` of the whole call.
 ///
-/// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin.
+/// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin. `parts` are files
+/// of `shaders/common/` that stand in front of the shader.
 macro_rules! kernel {
     ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
         bindings: [$($access:ident $binding:ident),* $(,)?], workgroup: $workgroup:expr,
         groups: |$($g:ident),*| $groups:expr,
         flops: |$($f:ident),*| $flops:expr,
         touches: |$($t:ident),*| $touches:expr,
-        $(cell: $cell:literal,)? $(twin: $twin:ident,)?
+        $(cell: $cell:literal,)? $(twin: $twin:ident,)? $(parts: [$($part:literal),+],)?
     }) => {
         $(#[$doc])*
         pub static $id: $crate::kernel::Kernel = $crate::kernel::Kernel {
             name: stringify!($name),
-            shader: include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+            shader: concat!(
+                $($(include_str!(concat!("../../shaders/common/", $part, ".wgsl")), "\n",)+)?
+                include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+            ),
             takes_cell: false $(|| $cell)?,
             half_weights: false,
             bindings: &[$($crate::kernel::Binding {

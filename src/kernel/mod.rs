@@ -40,6 +40,7 @@ mod region;
 mod regularisation;
 mod reset;
 mod scan;
+mod shares;
 mod shift;
 mod softmax;
 mod window_pool;
@@ -85,10 +86,13 @@ pub use reduce::{COLUMN_SUM, ColumnSum, REDUCE, Reduce};
 pub use region::{Region, Touch};
 pub use regularisation::{CLIP, Clip, MAX_NORM, MaxNorm, PENALTY, Penalty};
 pub use reset::{RESET_BACKWARD, RESET_FORWARD, ResetBackward, ResetConstants, ResetForward};
+pub(crate) use scan::Division;
 pub use scan::{
-    SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, ScanBackward, ScanBackwardConstants,
-    ScanForward, ScanForwardConstants,
+    SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, SEQUENCE_BACKWARD, SEQUENCE_BACKWARD_HALF,
+    SEQUENCE_FORWARD, SEQUENCE_FORWARD_HALF, STEP_BACKWARD, STEP_BACKWARD_HALF, STEP_FORWARD, STEP_FORWARD_HALF,
+    ScanBackward, ScanBackwardConstants, ScanForward, ScanForwardConstants,
 };
+pub(crate) use shares::Shares;
 pub use shift::{RowShift, SHIFT, Shift, ShiftConstants, ShiftLimit, same_padding};
 pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
 pub use window_pool::{
@@ -147,7 +151,8 @@ pub struct Twin {
 pub struct Kernel {
     /// Name in plans, logs and file names.
     pub name: &'static str,
-    /// WGSL of `shaders/<name>.wgsl`, without the common functions and the cell that are put in front of it.
+    /// WGSL of `shaders/<name>.wgsl` and of the parts that it shares with its like, without the functions common to all kernels and
+    /// the cell, which are put in front of it.
     pub shader: &'static str,
     /// True if a cell's source is put in front of the shader.
     pub takes_cell: bool,
@@ -213,6 +218,14 @@ pub static KERNELS: &[&Kernel] = &[
     &SCAN_BACKWARD,
     &SCAN_FORWARD_HALF,
     &SCAN_BACKWARD_HALF,
+    &STEP_FORWARD,
+    &STEP_BACKWARD,
+    &STEP_FORWARD_HALF,
+    &STEP_BACKWARD_HALF,
+    &SEQUENCE_FORWARD,
+    &SEQUENCE_BACKWARD,
+    &SEQUENCE_FORWARD_HALF,
+    &SEQUENCE_BACKWARD_HALF,
     &HEAD_PRODUCT,
     &HALF,
     &DROPOUT,

@@ -1,6 +1,7 @@
 //! The recurrence: time steps of a layer, forward and backward.
 
 use super::declare::{constants, kernel, params};
+use super::shares::Shares;
 use super::{Call, Carries, Kernel, Region, Touch};
 use crate::cell::Settings;
 use crate::cpu::{scan_backward, scan_forward};
@@ -8,6 +9,48 @@ use crate::cpu::{scan_backward, scan_forward};
 /// Workgroups of the recurrence, each of `units` hidden units and `rows` batch rows in one direction.
 fn groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u64; 3] {
     [hidden.div_ceil(units) as u64, batch.div_ceil(rows) as u64, directions as u64]
+}
+
+/// Division of the recurrence among threads, each by kernels of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Division {
+    /// A thread has all terms of its units; one step, or many if a workgroup has all units.
+    Scan,
+    /// Threads share terms; one step.
+    Step,
+    /// The same; many steps, and a workgroup has all units.
+    Sequence,
+}
+
+impl Division {
+    /// The kernel of the forward or of the backward pass, with recurrent weights in f16 or in f32.
+    pub fn kernel(self, backward: bool, half: bool) -> &'static Kernel {
+        match (self, backward, half) {
+            (Division::Scan, false, false) => &SCAN_FORWARD,
+            (Division::Scan, false, true) => &SCAN_FORWARD_HALF,
+            (Division::Scan, true, false) => &SCAN_BACKWARD,
+            (Division::Scan, true, true) => &SCAN_BACKWARD_HALF,
+            (Division::Step, false, false) => &STEP_FORWARD,
+            (Division::Step, false, true) => &STEP_FORWARD_HALF,
+            (Division::Step, true, false) => &STEP_BACKWARD,
+            (Division::Step, true, true) => &STEP_BACKWARD_HALF,
+            (Division::Sequence, false, false) => &SEQUENCE_FORWARD,
+            (Division::Sequence, false, true) => &SEQUENCE_FORWARD_HALF,
+            (Division::Sequence, true, false) => &SEQUENCE_BACKWARD,
+            (Division::Sequence, true, true) => &SEQUENCE_BACKWARD_HALF,
+        }
+    }
+
+    /// True if a launch's threads, units and workgroup memory are as the kernel needs them.
+    fn allows(self, shares: Shares, steps: u32, memory: u32) -> bool {
+        match self {
+            Division::Scan => memory == 0,
+            Division::Step => shares.holds() && steps == 1 && memory >= shares.step_memory(0),
+            Division::Sequence => {
+                shares.holds() && shares.units == shares.padded() && memory >= shares.sequence_memory()
+            }
+        }
+    }
 }
 
 params! {
@@ -94,6 +137,8 @@ constants! {
         terms: u32,
         /// Heads: groups of units without recurrent weights between them.
         heads: u32,
+        /// Workgroup memory of kernels whose threads share terms, in elements of 16 bytes; else 0.
+        memory: u32,
     }
 }
 
@@ -104,22 +149,71 @@ kernel! {
         workgroup: [0, 1, 1],
         groups: |p, c| groups(c.h, c.units, p.batch, c.rows, p.directions),
         flops: |p, c| p.flops(&c),
-        touches: |p, c, call| p.touches(&c, call),
+        touches: |p, c, call| p.touches(&c, call, Division::Scan),
         cell: true,
+        parts: ["forward_step"],
     }
 }
 
 /// [`SCAN_FORWARD`] with recurrent weights in f16.
 pub static SCAN_FORWARD_HALF: Kernel = Kernel { name: "scan_forward_half", half_weights: true, ..SCAN_FORWARD };
 
+kernel! {
+    /// One time step of all directions, like [`SCAN_FORWARD`], whose threads share the terms of the recurrent product.
+    STEP_FORWARD = step_forward(ScanForward, ScanForwardConstants) {
+        bindings: [read xw, read r, read bias, write h, write c, write saved, read words, read mask],
+        workgroup: [0, 1, 1],
+        groups: |p, c| groups(c.h, c.units, p.batch, c.rows, p.directions),
+        flops: |p, c| p.flops(&c),
+        touches: |p, c, call| p.touches(&c, call, Division::Step),
+        cell: true,
+        twin: scan_forward,
+        parts: ["forward_step", "forward_shares"],
+    }
+}
+
+/// [`STEP_FORWARD`] with recurrent weights in f16.
+pub static STEP_FORWARD_HALF: Kernel = Kernel { name: "step_forward_half", half_weights: true, ..STEP_FORWARD };
+
+kernel! {
+    /// Many time steps of all directions, like [`SCAN_FORWARD`]: a workgroup carries rows with all their units through time,
+    /// and what a step leaves to the next one stays in workgroup memory.
+    SEQUENCE_FORWARD = sequence_forward(ScanForward, ScanForwardConstants) {
+        bindings: [read xw, read r, read bias, write h, write c, write saved, read words, read mask],
+        workgroup: [0, 1, 1],
+        groups: |p, c| groups(c.h, c.units, p.batch, c.rows, p.directions),
+        flops: |p, c| p.flops(&c),
+        touches: |p, c, call| p.touches(&c, call, Division::Sequence),
+        cell: true,
+        twin: scan_forward,
+        parts: ["forward_step", "forward_shares"],
+    }
+}
+
+/// [`SEQUENCE_FORWARD`] with recurrent weights in f16.
+pub static SEQUENCE_FORWARD_HALF: Kernel =
+    Kernel { name: "sequence_forward_half", half_weights: true, ..SEQUENCE_FORWARD };
+
+impl ScanForwardConstants {
+    /// The division of a workgroup's terms among its threads.
+    pub(crate) fn shares(&self) -> Shares {
+        let ScanForwardConstants { h, heads, terms, rows, units, threads, .. } = *self;
+        Shares { backward: false, hidden: h, heads, terms, rows, units, threads }
+    }
+}
+
 impl ScanForward {
     /// Empty (the plan check rejects it) if there are several steps with a projection between them, if units of a thread are in
     /// different heads, or if heads differ in size.
-    fn touches(&self, c: &ScanForwardConstants, call: &Call) -> Vec<Touch> {
-        let ScanForwardConstants { h, k, train, drop, carries, span, terms, heads, .. } = *c;
+    fn touches(&self, c: &ScanForwardConstants, call: &Call, division: Division) -> Vec<Touch> {
+        let ScanForwardConstants { h, k, train, drop, carries, span, terms, heads, memory, .. } = *c;
         let (d, projected) = (self.directions, h != k);
         let whole = heads > 0 && h.is_multiple_of(heads) && k.is_multiple_of(heads) && (span == 1 || heads == 1);
-        if !whole || (terms * heads != k && terms != 0) || projected && self.steps > 1 {
+        if !whole
+            || !division.allows(c.shares(), self.steps, memory)
+            || (terms * heads != k && terms != 0)
+            || projected && self.steps > 1
+        {
             return Vec::new();
         }
         let units = self.batch * h;
@@ -247,6 +341,8 @@ constants! {
         terms: u32,
         /// Heads, as in the forward pass.
         heads: u32,
+        /// Workgroup memory of kernels whose threads share terms, in elements of 16 bytes; else 0.
+        memory: u32,
     }
 }
 
@@ -257,13 +353,58 @@ kernel! {
         workgroup: [0, 1, 1],
         groups: |p, c| groups(c.h, c.units, p.batch, c.rows, p.directions),
         flops: |p, c| p.flops(&c),
-        touches: |p, c, call| p.touches(&c, call),
+        touches: |p, c, call| p.touches(&c, call, Division::Scan),
         cell: true,
+        parts: ["backward_step"],
     }
 }
 
 /// [`SCAN_BACKWARD`] with recurrent weights in f16.
 pub static SCAN_BACKWARD_HALF: Kernel = Kernel { name: "scan_backward_half", half_weights: true, ..SCAN_BACKWARD };
+
+kernel! {
+    /// One time step of all directions backward, like [`SCAN_BACKWARD`], whose threads share the terms of the recurrent product.
+    STEP_BACKWARD = step_backward(ScanBackward, ScanBackwardConstants) {
+        bindings: [read saved, read c, read dy, read rt, write dg, write sums, read words, read bias],
+        workgroup: [0, 1, 1],
+        groups: |p, c| groups(c.shares().padded(), c.units, p.batch, c.rows, p.directions),
+        flops: |p, c| p.flops(&c),
+        touches: |p, c, call| p.touches(&c, call, Division::Step),
+        cell: true,
+        twin: scan_backward,
+        parts: ["backward_step", "backward_shares"],
+    }
+}
+
+/// [`STEP_BACKWARD`] with recurrent weights in f16.
+pub static STEP_BACKWARD_HALF: Kernel = Kernel { name: "step_backward_half", half_weights: true, ..STEP_BACKWARD };
+
+kernel! {
+    /// Many time steps of all directions backward, like [`SCAN_BACKWARD`]: a workgroup carries rows with all their units through time,
+    /// and what a step leaves to the next one stays in workgroup memory.
+    SEQUENCE_BACKWARD = sequence_backward(ScanBackward, ScanBackwardConstants) {
+        bindings: [read saved, read c, read dy, read rt, write dg, write sums, read words, read bias],
+        workgroup: [0, 1, 1],
+        groups: |p, c| groups(c.shares().padded(), c.units, p.batch, c.rows, p.directions),
+        flops: |p, c| p.flops(&c),
+        touches: |p, c, call| p.touches(&c, call, Division::Sequence),
+        cell: true,
+        twin: scan_backward,
+        parts: ["backward_step", "backward_shares"],
+    }
+}
+
+/// [`SEQUENCE_BACKWARD`] with recurrent weights in f16.
+pub static SEQUENCE_BACKWARD_HALF: Kernel =
+    Kernel { name: "sequence_backward_half", half_weights: true, ..SEQUENCE_BACKWARD };
+
+impl ScanBackwardConstants {
+    /// The division of a workgroup's terms among its threads.
+    pub(crate) fn shares(&self) -> Shares {
+        let ScanBackwardConstants { h, heads, terms, rows, units, threads, .. } = *self;
+        Shares { backward: true, hidden: h, heads, terms, rows, units, threads }
+    }
+}
 
 impl ScanBackward {
     /// Elements of `sums` before the state's gradients: those of the bias and of the further parameters, [1 + extra, D, B, 4H].
@@ -272,14 +413,16 @@ impl ScanBackward {
     }
 
     /// Empty (the plan check rejects it) unless a head's units are a multiple of SPAN.
-    fn touches(&self, c: &ScanBackwardConstants, call: &Call) -> Vec<Touch> {
-        let ScanBackwardConstants { h, drop, carries, span, terms, heads, .. } = *c;
-        let whole = heads > 0 && h.is_multiple_of(heads) && (h / heads).is_multiple_of(span.max(1));
-        if !whole || (terms * heads != h && terms != 0) {
+    fn touches(&self, c: &ScanBackwardConstants, call: &Call, division: Division) -> Vec<Touch> {
+        let ScanBackwardConstants { h, drop, carries, span, terms, heads, memory, .. } = *c;
+        let padded = division != Division::Scan;
+        let whole = heads > 0 && h.is_multiple_of(heads) && (padded || (h / heads).is_multiple_of(span.max(1)));
+        if !whole || !division.allows(c.shares(), self.steps, memory) || (terms * heads != h && terms != 0) {
             return Vec::new();
         }
         let (d, steps) = (self.directions, self.steps);
         let units = self.batch * h;
+        let to = if padded { c.shares().padded() } else { h }; // units of a row of weights
         let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::none() };
         let gates = |offset, count| Region::span(offset, count * d * self.batch, 4 * h);
         let halves = 1 + call.kernel.half_weights as u32; // weights to an element
@@ -299,7 +442,7 @@ impl ScanBackward {
             Touch::reads(Region::strided(self.saved_offset, saved_axes)),
             Touch::reads(Region::span(self.c_in, (steps + 1) * states * d, units)),
             when(with_dy > 0, Region::strided(self.dy_offset, dy)),
-            when(next || steps > 1, Region::span(0, d * 4 * terms / halves, h)),
+            when(next || steps > 1, Region::span(0, d * 4 * terms / halves, to)),
             Touch { read: next.then(|| gates(self.dg_next, 1)), write: Some(gates(self.dg_offset, steps)) },
             Touch { read: Some(if self.first == 1 { state } else { sums }), write: Some(sums) },
             carries.key_and_lengths(self.batch, drop || carries.zoneout()),

@@ -9,10 +9,10 @@ use super::tensor::{DeviceTensor, Initial, Layout, Parameter};
 use super::{Init, Lstm};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::plan::{BufferId, Capabilities, Strategy};
+use crate::plan::{BufferId, Capabilities};
 use crate::schedule::recurrence::backward::{self, Backward};
 use crate::schedule::recurrence::forward::{self, Forward};
-use crate::schedule::recurrence::{self, Initial as Start, LayerTrace, LayerWeights, LstmSizes, Norms};
+use crate::schedule::recurrence::{self, Initial as Start, LayerTrace, LayerWeights, LstmSizes, Norms, Pass};
 use crate::schedule::{Builder, Sequence, describe_strategy, size};
 
 /// Columns of peepholes: i, f, o.
@@ -91,20 +91,20 @@ impl Operator for Lstm {
 
     fn strategy(&self, site: &Site, segment: Option<u32>, capabilities: &Capabilities) -> Result<Option<String>> {
         let sizes = self.sizes(site)?;
-        let steps = segment.unwrap_or(sizes.steps);
+        let sizes = LstmSizes { steps: segment.unwrap_or(sizes.steps), ..sizes };
+        let launch = sizes.launch(Pass::Forward, capabilities);
         let limit = capabilities.whole_sequence_units;
-        let (strategy, why) = match (sizes.unfused(), capabilities.strategy) {
-            (Some(reason), _) => (Strategy::PerStep, reason.to_string()),
-            (None, asked) => {
-                let why = match asked {
-                    Some(_) => "as asked for".to_string(),
-                    None if limit == u32::MAX => "the choice of this device".to_string(),
-                    None => format!("H = {}, T = {steps}; whole sequences up to {limit} units", sizes.hidden),
-                };
-                (Strategy::choose(sizes.hidden, steps, capabilities), why)
+        let why = match (sizes.unfused(), capabilities.strategy) {
+            (Some(reason), _) => reason.to_string(),
+            (None, Some(asked)) if asked == launch.strategy => "as asked for".to_string(),
+            (None, Some(_)) => format!("H = {} is more than a workgroup of this device holds", sizes.hidden),
+            (None, None) if capabilities.shared_terms => {
+                format!("H = {}, B = {}, T = {}; by the model of cost", sizes.hidden, sizes.batch, sizes.steps)
             }
+            (None, None) if limit == u32::MAX => "the choice of this device".to_string(),
+            (None, None) => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
         };
-        Ok(Some(format!("{}: {} ({why})", site.name, describe_strategy(strategy))))
+        Ok(Some(format!("{}: {} ({why})", site.name, describe_strategy(&launch))))
     }
 
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, weights, start }: Inputs) -> Result<Output> {

@@ -6,7 +6,7 @@
 //! ```
 //! use wgpu_lstm::{Capabilities, Lstm};
 //! let plan = Lstm::new(8).layers(2).plan(3, 2, 5, &Capabilities::default())?; // I = 3, B = 2, T = 5
-//! assert_eq!(plan.dispatches_of("scan_forward"), 2); // one a layer
+//! assert_eq!(plan.dispatches_of("sequence_forward"), 2); // one a layer
 //! println!("{plan}");
 //! # Ok::<(), wgpu_lstm::Error>(())
 //! ```
@@ -28,10 +28,17 @@ pub struct Capabilities {
     pub max_groups: u64,
     /// Threads that keep the device busy; with more, a thread may take more work to reuse its loads.
     pub busy_threads: u64,
-    /// Most hidden units of a layer that runs as [`Strategy::WholeSequence`], unless `strategy` says otherwise.
+    /// Most hidden units of a layer that runs as [`Strategy::WholeSequence`], unless `strategy` says otherwise or terms are shared.
     pub whole_sequence_units: u32,
     /// True if workgroup memory is faster than other memory, so that products should go through tiles in it.
     pub workgroup_tiles: bool,
+    /// True if the device has many more threads than a step of few rows has hidden units, so that several share the terms of a unit's
+    /// recurrent product.
+    pub shared_terms: bool,
+    /// Threads of a workgroup.
+    pub workgroup_threads: u32,
+    /// Memory of a workgroup, in bytes.
+    pub workgroup_bytes: u32,
     /// True if a dispatch's loops must be short: some drivers end them after 65,535 iterations, others have a watchdog.
     pub short_loops: bool,
     /// Strategy of the recurrence; `None`: chosen by size.
@@ -43,7 +50,7 @@ pub struct Capabilities {
 }
 
 impl Default for Capabilities {
-    /// WebGPU's default limits, which every device keeps: bindings of 128 MiB, 65,535 workgroups.
+    /// WebGPU's default limits, which every device keeps: bindings of 128 MiB, 65,535 workgroups of 256 threads and 16 KiB.
     fn default() -> Self {
         Capabilities {
             max_binding_bytes: 128 << 20,
@@ -51,6 +58,9 @@ impl Default for Capabilities {
             busy_threads: 1 << 16,
             whole_sequence_units: 128,
             workgroup_tiles: true,
+            shared_terms: true,
+            workgroup_threads: 256,
+            workgroup_bytes: 16 << 10,
             short_loops: true,
             strategy: None,
             half_weights: false,

@@ -1,14 +1,12 @@
 //! Strategies of the recurrence.
 
-use super::Capabilities;
-
 /// Strategies of the recurrence: the way in which the time steps of a layer become dispatches.
 ///
 /// ```
 /// use wgpu_lstm::{Capabilities, Lstm, Strategy};
 /// let capabilities = Capabilities { strategy: Some(Strategy::WholeSequence), ..Capabilities::default() };
 /// let plan = Lstm::new(8).plan(3, 2, 50, &capabilities)?; // I = 3, B = 2, T = 50
-/// assert_eq!(plan.dispatches_of("scan_forward"), 1);
+/// assert_eq!(plan.dispatches_of("sequence_forward"), 1);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,15 +29,5 @@ impl Strategy {
             Strategy::PerStep => "per-step",
             Strategy::WholeSequence => "whole-sequence",
         }
-    }
-
-    /// Chooses the strategy for a layer of H hidden units and T steps: that of the capabilities, else by size. A single step
-    /// runs per step.
-    pub fn choose(hidden: u32, steps: u32, capabilities: &Capabilities) -> Strategy {
-        capabilities.strategy.unwrap_or(if steps > 1 && hidden <= capabilities.whole_sequence_units {
-            Strategy::WholeSequence
-        } else {
-            Strategy::PerStep
-        })
     }
 }

@@ -5,7 +5,9 @@
 pub(crate) mod attention;
 mod batch_product;
 mod builder;
+mod cost;
 mod elementwise;
+mod launch;
 pub(crate) mod recurrence;
 mod sequence;
 mod size;

@@ -192,7 +192,13 @@ impl<F: Real> BackwardPass<'_, F> {
     }
 }
 
-/// Twin of `shaders/scan_backward.wgsl`.
+/// Rows of weights to `hidden` units, from rows in which the units of each head are padded to a multiple of four.
+fn without_padding<F: Real>(rt: &[F], rows: usize, heads: usize, [padded, hidden]: [usize; 2]) -> Vec<F> {
+    let (head, units) = (padded / heads, hidden / heads);
+    rt[..rows * padded].chunks_exact(head).flat_map(|head| &head[..units]).copied().collect()
+}
+
+/// Twin of `shaders/scan_backward.wgsl`, and of its variants whose threads share terms.
 pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: kernel::ScanBackward = call.params();
     let constants: ScanBackwardConstants = call.constants();
@@ -207,6 +213,16 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
 
     let wide = call.kernel.half_weights.then(|| widened(args.values(3)));
     let (multiplies, terms) = ((steps > 1 || p.has_next == 1) && terms > 0, GATES * terms);
+    let padded = if constants.memory > 0 { constants.shares().padded() as usize } else { hidden };
+    let wide = match multiplies && padded != hidden {
+        true => Some(without_padding(
+            wide.as_deref().unwrap_or(args.values(3)),
+            directions * terms,
+            heads,
+            [padded, hidden],
+        )),
+        false => wide,
+    };
     let packed = if multiplies { Weights::<F>::room(directions, terms, hidden, heads, batch) } else { 0 };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());

@@ -164,7 +164,7 @@ impl<F: Real> ForwardPass<'_, F> {
     }
 }
 
-/// Twin of `shaders/scan_forward.wgsl`.
+/// Twin of `shaders/scan_forward.wgsl`, and of its variants whose threads share terms.
 pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: kernel::ScanForward = call.params();
     let constants: ScanForwardConstants = call.constants();

@@ -5,7 +5,7 @@
 //! slot, and the step before adds it to its output gradient.
 
 use super::output_gradient::OutputGradient;
-use super::sizes::{G, LstmSizes};
+use super::sizes::{G, LstmSizes, Pass};
 use super::stage::{SentBack, StepGradient};
 use super::trace::{LayerTrace, SavedActivations};
 use super::weights::LayerWeights;
@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::plan::{BufferId, Role};
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::Sequence;
-use crate::schedule::strategy::Pass;
 use std::ops::Range;
 
 /// Gradient of the output, from the layer above.

@@ -5,14 +5,14 @@
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
-use super::sizes::Drops;
+use super::sizes::{Drops, Pass};
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
-use crate::kernel::{self, Carries, Kernel, ScanBackwardConstants, ScanForwardConstants};
+use crate::kernel::{self, Carries, Division, Kernel, ScanBackwardConstants, ScanForwardConstants};
 use crate::plan::BufferId;
 use crate::random;
 use crate::schedule::builder::{Builder, DropoutMask};
-use crate::schedule::strategy::{Launch, Pass};
+use crate::schedule::launch::Launch;
 use std::ops::Range;
 
 /// The cell.
@@ -36,8 +36,10 @@ struct Gradients {
     launch: Launch,
     /// True if the scan computes a step's whole backward pass.
     fused: bool,
-    /// Recurrent weights transposed, [D, 4H / heads, H]; one element if the scan does not multiply.
+    /// Recurrent weights transposed, [D, 4H / heads, units]; one element if the scan does not multiply.
     rt: BufferId,
+    /// Units of a row of them: H, or more where each head's units are padded.
+    units: u32,
     /// The same as steps read them.
     step_rt: BufferId,
 }
@@ -51,9 +53,10 @@ impl Cell {
             false => pass.r,
         };
         let half = builder.round_weights(pass.r, r);
+        let launch = sizes.launch(Pass::Forward, &builder.capabilities);
         Ok(Cell {
-            kernel: if half { &kernel::SCAN_FORWARD_HALF } else { &kernel::SCAN_FORWARD },
-            launch: sizes.launch(Pass::Forward, &builder.capabilities),
+            kernel: launch.division.kernel(false, half),
+            launch,
             multiplies,
             r,
             mask: pass.mask.unwrap_or(unused),
@@ -65,12 +68,18 @@ impl Cell {
 impl Gradients {
     fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Gradients> {
         let (sizes, fused) = (pass.sizes, pass.sizes.fused());
-        let len = if fused { sizes.r_len() } else { 1 };
+        let launch = sizes.launch(Pass::Backward, &builder.capabilities);
+        let units = match launch.division {
+            Division::Scan => sizes.hidden,
+            Division::Step | Division::Sequence => sizes.heads * (sizes.hidden / sizes.heads).next_multiple_of(4),
+        };
+        let len = if fused { sizes.r_len() / sizes.hidden as u64 * units as u64 } else { 1 };
         let rt = sizes.scratch(builder, "R transposed", len)?;
         Ok(Gradients {
-            launch: sizes.launch(Pass::Backward, &builder.capabilities),
+            launch,
             fused,
             rt,
+            units,
             step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, len)?,
         })
     }
@@ -165,25 +174,29 @@ impl Emit for Cell {
             threads: self.launch.threads,
             terms: if self.multiplies { sizes.seen() } else { 0 },
             heads: sizes.heads,
+            memory: self.launch.memory,
         };
         builder.push(self.kernel, Some(sizes.cell), &constants, &params, &buffers);
     }
 
-    /// R transposed, head by head: [D, 4H / heads, H] from [D, H / heads, 4H].
+    /// R transposed, head by head: [D, 4H / heads, units] from [D, H / heads, 4H].
     fn begin_backward(&self, builder: &mut Builder, pass: &BackwardPass) {
-        let Some(Gradients { fused: true, rt, step_rt, .. }) = self.gradients else { return };
+        let Some(Gradients { fused: true, rt, step_rt, units, .. }) = self.gradients else { return };
         let (sizes, columns) = (pass.sizes, pass.sizes.columns());
         if !sizes.has_product() {
             return;
         }
         let (direction, gates, seen) = (sizes.r_direction() as i32, columns / sizes.heads, sizes.seen());
         let of_head = |stride: u32| if sizes.heads == 1 { 0 } else { stride as i32 };
+        if units != sizes.hidden {
+            builder.fill(rt, 0..direction as u32 / sizes.hidden * units * sizes.directions, 0.0);
+        }
         builder.copy(
             [sizes.heads, sizes.directions, gates, seen],
             (pass.trace.r, 0),
             [of_head(gates), direction, 1, columns as i32],
             (rt, 0),
-            [of_head(seen), direction, sizes.hidden as i32, 1],
+            [of_head(units / sizes.heads), (gates * units) as i32, units as i32, 1],
             false,
         );
         builder.round_weights(rt, step_rt);
@@ -221,11 +234,16 @@ impl Emit for Cell {
             units: gradients.launch.units,
             span: gradients.launch.span,
             threads: gradients.launch.threads,
-            terms: if sizes.has_product() { sizes.hidden / sizes.heads } else { 0 },
+            terms: match gradients.launch.division {
+                // Steps that are not fused have no later step in this kernel.
+                Division::Step if !gradients.fused => 0,
+                _ if sizes.has_product() => sizes.hidden / sizes.heads,
+                _ => 0,
+            },
             heads: sizes.heads,
+            memory: gradients.launch.memory,
         };
-        let half = gradients.step_rt != gradients.rt;
-        let kernel = if half { &kernel::SCAN_BACKWARD_HALF } else { &kernel::SCAN_BACKWARD };
+        let kernel = gradients.launch.division.kernel(true, gradients.step_rt != gradients.rt);
         let params = gradients.params(builder, pass, step);
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }

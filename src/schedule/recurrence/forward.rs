@@ -6,7 +6,7 @@
 
 use super::output::Reader;
 use super::product::RecurrentProduct;
-use super::sizes::{Drops, LstmSizes};
+use super::sizes::{Drops, LstmSizes, Pass};
 use super::stage::{Emit, Step, StepTensor};
 use super::trace::{CellStates, LayerTrace};
 use super::weights::{LayerWeights, Norms};
@@ -15,7 +15,6 @@ use crate::kernel;
 use crate::plan::{BufferId, Role};
 use crate::schedule::builder::{Builder, DropoutMask};
 use crate::schedule::sequence::{Direction, Sequence};
-use crate::schedule::strategy::Pass;
 use std::ops::Range;
 
 /// States before the first step; one pair (h, c) of [D, B, K] and [STATES, D, B, H] a layer.

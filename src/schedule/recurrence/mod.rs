@@ -35,6 +35,7 @@ pub use product::PRODUCT;
 pub use product_norm::PRODUCT_NORM;
 pub use project::PROJECT;
 pub use reset::RESET;
+pub(crate) use sizes::Pass;
 pub use sizes::{Drops, LstmSizes};
 pub use stage::Stage;
 pub use state_norm::STATE_NORM;

@@ -3,13 +3,20 @@
 use super::stage::Stage;
 use super::{CELL, PRODUCT};
 use crate::cell::{CellSpec, GATES, Settings};
-use crate::plan::{Capabilities, Strategy};
+use crate::plan::Capabilities;
 use crate::random;
+use crate::schedule::launch::{Launch, Recurrence};
 use crate::schedule::sequence::Direction;
-use crate::schedule::strategy::{Launch, Pass};
 
 /// Gates of a unit, and columns of its products.
 pub(super) const G: u32 = GATES as u32;
+
+/// The forward or the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    Forward,
+    Backward,
+}
 
 /// Dropout probabilities, from 0 to below 1. Only zoneout changes inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -192,16 +199,23 @@ impl LstmSizes {
         self.biases + self.cell.extra as u32
     }
 
-    /// Launch of the cell's kernel, by H, B, D and T. Steps that are not fused run one at a time.
-    pub(super) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
-        let sizes = [self.hidden, self.batch, self.directions, self.steps];
-        // Units that a thread computes at once would have to be in one head.
-        let plain = self.carries() == 0 && self.settings == Settings::default() && self.heads == 1;
-        if self.fused() {
-            return Launch::new(pass, sizes, plain, capabilities);
-        }
-        let strategy = Some(Strategy::PerStep);
-        Launch::new(pass, sizes, plain, &Capabilities { strategy, ..capabilities.clone() })
+    /// Launch of the cell's kernel, forward or backward. Steps that are not fused run one at a time.
+    pub(crate) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
+        let backward = pass == Pass::Backward;
+        let multiplies = if backward { self.fused() } else { self.cell_multiplies() };
+        let what = Recurrence {
+            backward,
+            hidden: self.hidden,
+            heads: self.heads,
+            terms: if multiplies { self.seen() } else { 0 },
+            batch: self.batch,
+            directions: self.directions,
+            steps: self.steps,
+            fused: self.fused(),
+            // Units that a thread computes at once would have to be in one head.
+            plain: self.carries() == 0 && self.settings == Settings::default() && self.heads == 1,
+        };
+        Launch::choose(&what, capabilities)
     }
 
     /// The directions of a layer.

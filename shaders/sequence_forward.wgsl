@@ -1,0 +1,166 @@
+// Many time steps of all directions of a layer, for devices with many threads. A workgroup carries ROWS (1, 2, 4 or 8) batch rows
+// with all their hidden units through time: it does not depend on other workgroups, and h' goes from step to step through
+// workgroup memory. Storage gets the history alone and is not read again, since its caches need not agree within a workgroup.
+// UNITS is H. A thread that has few terms of its unit keeps their weights in registers.
+//
+// `memory` holds h of the rows [ROWS, HEADS, fours of terms], under its mask, then partial sums [ROWS (at most 4), THREADS].
+
+// Four terms' weights as they are stored.
+struct Kept {
+    w0: Weights,
+    w1: Weights,
+    w2: Weights,
+    w3: Weights,
+}
+
+// Fours of terms that a thread keeps in registers.
+const MOST_KEPT = 4u;
+
+fn fours() -> u32 {
+    return (TERMS + 3u) / 4u;
+}
+
+// Fours of terms of a thread.
+fn turns() -> u32 {
+    let shares = THREADS / UNITS;
+    return (fours() + shares - 1u) / shares;
+}
+
+fn kept(column: u32, four: u32) -> Kept {
+    let k = 4u * four;
+    let at = column + H * min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(max(TERMS, 1u) - 1u));
+    return Kept(r[at.x], r[at.y], r[at.z], r[at.w]);
+}
+
+fn widened(k: Kept) -> Four {
+    return Four(weights(k.w0), weights(k.w1), weights(k.w2), weights(k.w3));
+}
+
+// Fours of a head's h in `memory`: as many as all threads read, zeros past the last term.
+fn head_size() -> u32 {
+    return turns() * (THREADS / UNITS);
+}
+
+// Elements of h in `memory`.
+fn state_size() -> u32 {
+    return ROWS * HEADS * head_size();
+}
+
+// Sums of up to eight rows.
+struct Sums {
+    rows0: mat4x4f,
+    rows1: mat4x4f,
+}
+
+// Adds four terms to the sums of all rows; `at` is their place in the first row's h.
+fn add_four(sums: Sums, w: Four, at: u32) -> Sums {
+    let row = HEADS * head_size();
+    var out = sums;
+    out.rows0[0] = added(sums.rows0[0], w, memory[at]);
+    if ROWS >= 2u {
+        out.rows0[1] = added(sums.rows0[1], w, memory[at + row]);
+    }
+    if ROWS >= 4u {
+        out.rows0[2] = added(sums.rows0[2], w, memory[at + 2u * row]);
+        out.rows0[3] = added(sums.rows0[3], w, memory[at + 3u * row]);
+    }
+    if ROWS == 8u {
+        out.rows1[0] = added(sums.rows1[0], w, memory[at + 4u * row]);
+        out.rows1[1] = added(sums.rows1[1], w, memory[at + 5u * row]);
+        out.rows1[2] = added(sums.rows1[2], w, memory[at + 6u * row]);
+        out.rows1[3] = added(sums.rows1[3], w, memory[at + 7u * row]);
+    }
+    return out;
+}
+
+@compute @workgroup_size(THREADS, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+    let shares = THREADS / UNITS;
+    let unit = local.x % UNITS;
+    let share = local.x / UNITS;
+    let d = group.z;
+    let first = group.y * ROWS; // b
+    let last = p.batch - 1u;
+    // Rows past the last compute with h of the last; their results are discarded.
+    let finishes = share < ROWS && first + share <= last;
+    let row = min(first + share, last);
+    let head = unit / head_units();
+    let column = d * TERMS * H + unit;
+    let slot = slot_size();
+    let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
+    let own = own_parameters(d, unit);
+    var state = given(0u, d, row, unit);
+    var drop = 1.0;
+    if DROP == 1u {
+        drop = mask[at];
+    }
+    var kept0: Kept;
+    var kept1: Kept;
+    var kept2: Kept;
+    var kept3: Kept;
+    if TERMS > 0u && turns() <= MOST_KEPT {
+        kept0 = kept(column, share);
+        kept1 = kept(column, share + shares);
+        kept2 = kept(column, share + 2u * shares);
+        kept3 = kept(column, share + 3u * shares);
+    }
+    let size = max(head_size(), 1u);
+    for (var k = local.x; k < state_size(); k += THREADS) {
+        let b = min(first + k / (HEADS * size), last);
+        memory[k] = four_terms(d, b, k / size % HEADS, 4u * (k % size));
+    }
+    workgroupBarrier();
+    // The place of a unit's h in its row's part of `memory`, and that of the first h that it sees.
+    let seen = head * size;
+    let place = seen + unit % head_units() / 4u;
+    for (var step = 0u; step < p.steps; step++) {
+        // In time for the next step.
+        let next_xw = xw[p.xw_offset / 4u + min(step + 1u, p.steps - 1u) * slot + at];
+        var sums: Sums;
+        if TERMS > 0u {
+            if turns() <= MOST_KEPT {
+                sums = add_four(sums, widened(kept0), seen + share);
+                if turns() >= 2u {
+                    sums = add_four(sums, widened(kept1), seen + share + shares);
+                }
+                if turns() >= 3u {
+                    sums = add_four(sums, widened(kept2), seen + share + 2u * shares);
+                }
+                if turns() >= 4u {
+                    sums = add_four(sums, widened(kept3), seen + share + 3u * shares);
+                }
+            } else {
+                for (var turn = 0u; turn < turns(); turn++) {
+                    let four = turn * shares + share;
+                    sums = add_four(sums, load_four(column, 4u * four, TERMS == 4u * shares * turns()), seen + four);
+                }
+            }
+        }
+        var rh = sums.rows0[0];
+        if shares > 1u && TERMS > 0u {
+            hand_over(state_size(), local.x, sums.rows0);
+            workgroupBarrier();
+            if share < min(ROWS, 4u) {
+                rh = unit_sum(state_size(), share, unit);
+            }
+            if ROWS == 8u {
+                workgroupBarrier();
+                hand_over(state_size(), local.x, sums.rows1);
+                workgroupBarrier();
+                if share >= 4u && share < 8u {
+                    rh = unit_sum(state_size(), share - 4u, unit);
+                }
+            }
+        } else {
+            workgroupBarrier(); // all have read h'
+        }
+        if finishes {
+            let made = cell_step(step, d, row, unit, own, state, rh);
+            state = Given(next_xw, made.c, made.h);
+            if TERMS > 0u {
+                memory[share * HEADS * size + place][unit % head_units() % 4u] = made.h * drop;
+            }
+        }
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,183 @@
+//! Launches of the recurrence: how a dispatch is divided among workgroups and threads.
+
+use super::cost;
+use super::strategy::MOST_ITERATIONS;
+use crate::kernel::{Division, Shares};
+use crate::plan::{Capabilities, Strategy};
+
+/// What a launch is chosen for: a layer's pass over a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Recurrence {
+    /// True for the backward pass.
+    pub backward: bool,
+    /// H.
+    pub hidden: u32,
+    /// Heads.
+    pub heads: u32,
+    /// Terms of a unit's recurrent product, as far as the cell's kernel computes it.
+    pub terms: u32,
+    /// B.
+    pub batch: u32,
+    /// D.
+    pub directions: u32,
+    /// T.
+    pub steps: u32,
+    /// True if no other kernels run between the steps.
+    pub fused: bool,
+    /// True if a step's code is short: drivers take too long to compile longer code for many rows and units of a thread.
+    pub plain: bool,
+}
+
+/// Division of a dispatch of the recurrence among workgroups and threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Launch {
+    /// The kernels that divide it so.
+    pub division: Division,
+    /// Batch rows of a workgroup, which share each weight that is loaded: 1, 2, 4 or 8.
+    pub rows: u32,
+    /// Hidden units of a workgroup.
+    pub units: u32,
+    /// Hidden units that a thread computes at once, which share each load of a row's state.
+    pub span: u32,
+    /// Threads of a workgroup.
+    pub threads: u32,
+    /// Workgroup memory, in elements of 16 bytes.
+    pub memory: u32,
+    /// Time steps of a dispatch.
+    pub steps: u32,
+    /// The strategy of which it is a part.
+    pub strategy: Strategy,
+}
+
+impl Launch {
+    /// The launch for a pass: that of the device's tuning, else the first of [`Launch::candidates`] by the model of cost.
+    pub fn choose(what: &Recurrence, capabilities: &Capabilities) -> Launch {
+        let candidates = Launch::candidates(what, capabilities);
+        let cost = |launch: &Launch| cost::of_launch(what, launch, capabilities);
+        let best = candidates.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
+        best.unwrap_or_else(|| Launch::scan(what, capabilities))
+    }
+
+    /// Launches that a device can run, in a fixed order. Devices without threads to spare have one.
+    pub fn candidates(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
+        if !capabilities.shared_terms {
+            return vec![Launch::scan(what, capabilities)];
+        }
+        let mut all = Vec::new();
+        let asked = capabilities.strategy;
+        if asked != Some(Strategy::PerStep) && what.steps > 1 && what.fused {
+            all.extend(Launch::sequences(what, capabilities));
+        }
+        // A layer too large for a workgroup runs per step even if whole sequences are asked for.
+        if asked != Some(Strategy::WholeSequence) || all.is_empty() {
+            all.extend(Launch::single_steps(what, capabilities));
+        }
+        all
+    }
+
+    /// Launches of `step_forward` or `step_backward`.
+    fn single_steps(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
+        let most = capabilities.workgroup_bytes / 16;
+        let mut all = Vec::new();
+        for threads in [64, 128, 256].into_iter().filter(|&threads| threads <= capabilities.workgroup_threads) {
+            for units in [4, 8, 16, 32, 64, 128, 256] {
+                for rows in what.rows() {
+                    let shares = what.shares(rows, units, threads);
+                    if !shares.holds() || !what.has_work_for(&shares) {
+                        continue;
+                    }
+                    let memory = shares.step_memory(most);
+                    if memory <= most {
+                        let span = shares.span();
+                        let (division, strategy) = (Division::Step, Strategy::PerStep);
+                        all.push(Launch { division, rows, units, span, threads, memory, steps: 1, strategy });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Launches of `sequence_forward` or `sequence_backward`.
+    fn sequences(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
+        let most = capabilities.workgroup_bytes / 16;
+        let units = what.shares(1, 1, 1).padded();
+        let lanes = if what.backward { units / 4 } else { units }; // threads of one share
+        let mut all = Vec::new();
+        let largest = capabilities.workgroup_threads / lanes;
+        let counts = (0..).map(|power| 1 << power).take_while(|&count| count < largest).chain([largest]);
+        for threads in counts.filter(|&count| count > 0).map(|count| count * lanes) {
+            for rows in what.rows() {
+                let shares = what.shares(rows, units, threads);
+                if !shares.holds() || !what.has_work_for(&shares) {
+                    continue;
+                }
+                let memory = shares.sequence_memory();
+                if memory <= most {
+                    let span = shares.span();
+                    let iterations = shares.turns() + shares.shares() + 16;
+                    let steps = if capabilities.short_loops { MOST_ITERATIONS / iterations } else { u32::MAX };
+                    let (division, strategy) = (Division::Sequence, Strategy::WholeSequence);
+                    all.push(Launch { division, rows, units, span, threads, memory, steps, strategy });
+                }
+            }
+        }
+        all
+    }
+
+    /// The launch of `scan_forward` or `scan_backward`, whose threads have all terms of their units.
+    fn scan(what: &Recurrence, capabilities: &Capabilities) -> Launch {
+        let Recurrence { backward, hidden, batch, directions, plain, .. } = *what;
+        let all_rows = directions as u64 * batch as u64;
+        // Sharing loads pays if enough threads remain to keep the device busy.
+        let busy = |rows: u64, span: u64| all_rows * hidden as u64 >= rows * span * capabilities.busy_threads;
+        let by_size = match what.steps > 1 && hidden <= capabilities.whole_sequence_units {
+            true => Strategy::WholeSequence,
+            false => Strategy::PerStep,
+        };
+        let strategy = if what.fused { capabilities.strategy.unwrap_or(by_size) } else { Strategy::PerStep };
+        // A whole sequence also needs at least two workgroups.
+        let fits = |rows: u64| {
+            let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;
+            batch as u64 >= rows && groups && busy(rows, 1)
+        };
+        let most: &[u32] = if plain { &[8, 4] } else { &[4] };
+        let rows = most.iter().copied().find(|&rows| fits(rows as u64)).unwrap_or(1);
+        let wide = if backward { 4 } else { 2 };
+        let span =
+            if plain && rows > 1 && hidden.is_multiple_of(4) && busy(rows as u64, wide) { wide as u32 } else { 1 };
+        let (division, memory) = (Division::Scan, 0);
+        match strategy {
+            Strategy::PerStep => {
+                let threads = if capabilities.workgroup_tiles { 64 } else { 8 };
+                Launch { division, rows, units: threads * span, span, threads, memory, steps: 1, strategy }
+            }
+            Strategy::WholeSequence => {
+                let threads = hidden.div_ceil(span).next_multiple_of(if capabilities.workgroup_tiles { 64 } else { 8 });
+                let threads = threads.min(256);
+                let iterations = hidden.div_ceil(threads * span) * (hidden + 20) + 10;
+                let steps = if capabilities.short_loops { (MOST_ITERATIONS / iterations).max(1) } else { u32::MAX };
+                Launch { division, rows, units: hidden, span, threads, memory, steps, strategy }
+            }
+        }
+    }
+}
+
+impl Recurrence {
+    /// Rows that a workgroup may take.
+    fn rows(&self) -> impl Iterator<Item = u32> {
+        let most = self.batch.next_power_of_two();
+        [1, 2, 4, 8].into_iter().filter(move |&rows| rows <= most)
+    }
+
+    /// The division among threads of a workgroup.
+    pub fn shares(&self, rows: u32, units: u32, threads: u32) -> Shares {
+        let Recurrence { backward, hidden, heads, terms, .. } = *self;
+        Shares { backward, hidden, heads, terms, rows, units, threads }
+    }
+
+    /// True if no thread is without terms, and none without a cell where there are no terms.
+    fn has_work_for(&self, shares: &Shares) -> bool {
+        shares.shares() <= shares.items().max(shares.span() * shares.rows)
+    }
+}

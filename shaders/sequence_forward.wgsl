@@ -46,33 +46,6 @@ fn state_size() -> u32 {
     return ROWS * HEADS * head_size();
 }
 
-// Sums of up to eight rows.
-struct Sums {
-    rows0: mat4x4f,
-    rows1: mat4x4f,
-}
-
-// Adds four terms to the sums of all rows; `at` is their place in the first row's h.
-fn add_four(sums: Sums, w: Four, at: u32) -> Sums {
-    let row = HEADS * head_size();
-    var out = sums;
-    out.rows0[0] = added(sums.rows0[0], w, memory[at]);
-    if ROWS >= 2u {
-        out.rows0[1] = added(sums.rows0[1], w, memory[at + row]);
-    }
-    if ROWS >= 4u {
-        out.rows0[2] = added(sums.rows0[2], w, memory[at + 2u * row]);
-        out.rows0[3] = added(sums.rows0[3], w, memory[at + 3u * row]);
-    }
-    if ROWS == 8u {
-        out.rows1[0] = added(sums.rows1[0], w, memory[at + 4u * row]);
-        out.rows1[1] = added(sums.rows1[1], w, memory[at + 5u * row]);
-        out.rows1[2] = added(sums.rows1[2], w, memory[at + 6u * row]);
-        out.rows1[3] = added(sums.rows1[3], w, memory[at + 7u * row]);
-    }
-    return out;
-}
-
 @compute @workgroup_size(THREADS, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let shares = THREADS / UNITS;
@@ -119,20 +92,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         var sums: Sums;
         if TERMS > 0u {
             if turns() <= MOST_KEPT {
-                sums = add_four(sums, widened(kept0), seen + share);
+                sums = add_four(sums, widened(kept0), seen + share, HEADS * size);
                 if turns() >= 2u {
-                    sums = add_four(sums, widened(kept1), seen + share + shares);
+                    sums = add_four(sums, widened(kept1), seen + share + shares, HEADS * size);
                 }
                 if turns() >= 3u {
-                    sums = add_four(sums, widened(kept2), seen + share + 2u * shares);
+                    sums = add_four(sums, widened(kept2), seen + share + 2u * shares, HEADS * size);
                 }
                 if turns() >= 4u {
-                    sums = add_four(sums, widened(kept3), seen + share + 3u * shares);
+                    sums = add_four(sums, widened(kept3), seen + share + 3u * shares, HEADS * size);
                 }
             } else {
+                let all = TERMS == 4u * shares * turns(); // no thread passes the last term
                 for (var turn = 0u; turn < turns(); turn++) {
                     let four = turn * shares + share;
-                    sums = add_four(sums, load_four(column, 4u * four, TERMS == 4u * shares * turns()), seen + four);
+                    sums = add_four(sums, load_four(column, 4u * four, all), seen + four, HEADS * size);
                 }
             }
         }

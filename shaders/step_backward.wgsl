@@ -55,9 +55,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 memory[k] = select(vec4f(), dg[p.dg_next / 4u + at], term < TERMS);
             }
             workgroupBarrier();
-            for (var turn = 0u; turn < turns; turn++) {
-                let k = turn * shares + share;
-                sums = add_unit(sums, kept(d, n * chunk + k, column), seen + k, stride);
+            // Neighbouring shares take neighbouring units. Few rows leave registers for sixteen loads at once.
+            let first_k = n * chunk + share;
+            let at = seen + share;
+            let together = select(0u, turns / 4u * 4u, ROWS <= 2u);
+            for (var turn = 0u; turn < together; turn += 4u) {
+                let w0 = kept(d, first_k + turn * shares, column);
+                let w1 = kept(d, first_k + (turn + 1u) * shares, column);
+                let w2 = kept(d, first_k + (turn + 2u) * shares, column);
+                let w3 = kept(d, first_k + (turn + 3u) * shares, column);
+                sums = add_unit(sums, w0, at + turn * shares, stride);
+                sums = add_unit(sums, w1, at + (turn + 1u) * shares, stride);
+                sums = add_unit(sums, w2, at + (turn + 2u) * shares, stride);
+                sums = add_unit(sums, w3, at + (turn + 3u) * shares, stride);
+            }
+            for (var turn = together; turn < turns; turn++) {
+                sums = add_unit(sums, kept(d, first_k + turn * shares, column), at + turn * shares, stride);
             }
             workgroupBarrier();
         }

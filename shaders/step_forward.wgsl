@@ -34,8 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         own = own_parameters(d, unit);
         old = given(0u, d, row, unit);
     }
-    var sums0 = mat4x4f(); // columns are rows
-    var sums1 = mat4x4f();
+    var sums: Sums;
     if TERMS > 0u {
         let first_head = first_unit / head_units();
         let fours = (TERMS + 3u) / 4u;
@@ -54,39 +53,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 memory[k] = four_terms(d, b, head, 4u * (n * chunk + k % chunk));
             }
             workgroupBarrier();
-            for (var turn = 0u; turn < turns; turn++) {
-                // Neighbouring shares take neighbouring fours.
-                let four = turn * shares + share;
-                let w = load_four(column, 4u * (n * chunk + four), all);
-                let at = seen + four;
-                sums0[0] = added(sums0[0], w, memory[at]);
-                if ROWS >= 2u {
-                    sums0[1] = added(sums0[1], w, memory[at + stride]);
-                }
-                if ROWS >= 4u {
-                    sums0[2] = added(sums0[2], w, memory[at + 2u * stride]);
-                    sums0[3] = added(sums0[3], w, memory[at + 3u * stride]);
-                }
-                if ROWS == 8u {
-                    sums1[0] = added(sums1[0], w, memory[at + 4u * stride]);
-                    sums1[1] = added(sums1[1], w, memory[at + 5u * stride]);
-                    sums1[2] = added(sums1[2], w, memory[at + 6u * stride]);
-                    sums1[3] = added(sums1[3], w, memory[at + 7u * stride]);
-                }
+            // Neighbouring shares take neighbouring fours. Few rows leave registers for sixteen loads at once.
+            let first_k = 4u * (n * chunk + share);
+            let at = seen + share;
+            let together = select(0u, turns / 4u * 4u, ROWS <= 2u);
+            for (var turn = 0u; turn < together; turn += 4u) {
+                let w0 = load_four(column, first_k + 4u * turn * shares, all);
+                let w1 = load_four(column, first_k + 4u * (turn + 1u) * shares, all);
+                let w2 = load_four(column, first_k + 4u * (turn + 2u) * shares, all);
+                let w3 = load_four(column, first_k + 4u * (turn + 3u) * shares, all);
+                sums = add_four(sums, w0, at + turn * shares, stride);
+                sums = add_four(sums, w1, at + (turn + 1u) * shares, stride);
+                sums = add_four(sums, w2, at + (turn + 2u) * shares, stride);
+                sums = add_four(sums, w3, at + (turn + 3u) * shares, stride);
+            }
+            for (var turn = together; turn < turns; turn++) {
+                sums = add_four(sums, load_four(column, first_k + 4u * turn * shares, all), at + turn * shares, stride);
             }
             workgroupBarrier();
         }
     }
-    var rh = sums0[0];
+    var rh = sums.rows0[0];
     if shares > 1u && TERMS > 0u {
-        hand_over(0u, local.x, sums0);
+        hand_over(0u, local.x, sums.rows0);
         workgroupBarrier();
         if share < min(ROWS, 4u) {
             rh = unit_sum(0u, share, lane);
         }
         if ROWS == 8u {
             workgroupBarrier();
-            hand_over(0u, local.x, sums1);
+            hand_over(0u, local.x, sums.rows1);
             workgroupBarrier();
             if share >= 4u && share < 8u {
                 rh = unit_sum(0u, share - 4u, lane);

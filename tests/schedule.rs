@@ -37,8 +37,8 @@ fn one_dispatch_a_step_and_layer_for_both_directions() {
     for directions in [1, 2] {
         let lstm = Lstm::new(8).layers(3).bidirectional(directions == 2);
         let plan = training_plan(lstm, 4, 11, &per_step()).unwrap();
-        assert_eq!(plan.dispatches_of("scan_forward"), 3 * 11);
-        assert_eq!(plan.dispatches_of("scan_backward"), 3 * 11);
+        assert_eq!(plan.dispatches_of("step_forward"), 3 * 11);
+        assert_eq!(plan.dispatches_of("step_backward"), 3 * 11);
         // W·x: one product a layer and direction; dW, dR likewise; dX for all layers but the first; the dense layer has
         // three (forward, dW, dX)
         let expected = 3 * directions + 2 * 3 * directions + 2 * directions + 3;
@@ -59,7 +59,7 @@ fn kernels_come_in_the_order_of_the_algorithm() {
         [
             "fill",
             "matmul",
-            "scan_forward", // W·x, then the scan
+            "step_forward", // W·x, then the steps
             "matmul",
             "dense_forward",
             "loss",
@@ -69,26 +69,26 @@ fn kernels_come_in_the_order_of_the_algorithm() {
             "matmul", // its dW, db, dx
             "copy",
             "fill",
-            "scan_backward",
+            "step_backward",
             "matmul",
-            "column_sum", // R transposed, the scan back, dW and dR, db
+            "column_sum", // R transposed, the steps back, dW and dR, db
             "reduce",
             "clip",
             "adam",
         ]
     );
     // Steps read what the step before wrote: their slots follow each other.
-    let steps = plan.commands.iter().filter(|command| command.call.kernel.name == "scan_forward");
+    let steps = plan.commands.iter().filter(|command| command.call.kernel.name == "step_forward");
     let slots: Vec<u32> = steps.map(|command| command.call.params::<kernel::ScanForward>().h_in).collect();
     assert_eq!(slots, [0, 8, 16]);
 }
 
-/// A layer whose weights a core keeps close goes through all steps in one dispatch, up to the turns that a shader's loops
-/// may take; larger ones take a dispatch a step; either can be asked for.
+/// On devices without threads to spare, a layer whose weights a core keeps close goes through all steps in one dispatch, up to the
+/// turns that a shader's loops may take; larger ones take a dispatch a step; either can be asked for.
 #[test]
 fn the_strategy_follows_the_size() {
     let dispatches = |hidden, steps, strategy| {
-        let capabilities = Capabilities { strategy, ..Capabilities::default() };
+        let capabilities = Capabilities { strategy, shared_terms: false, ..Capabilities::default() };
         let plan = training_plan(Lstm::new(hidden), 2, steps, &capabilities).unwrap();
         assert_eq!(plan.dispatches_of("scan_forward"), plan.dispatches_of("scan_backward"));
         (plan.dispatches_of("scan_forward"), plan.strategy.contains("whole sequence:"))
@@ -98,6 +98,31 @@ fn the_strategy_follows_the_size() {
     assert_eq!(dispatches(128, 1000, None), (4, true)); // 158 turns a step
     assert_eq!(dispatches(8, 100, Some(Strategy::PerStep)), (100, false));
     assert_eq!(dispatches(300, 8, Some(Strategy::WholeSequence)), (1, true));
+}
+
+/// Where threads share terms, the model of cost chooses among what a workgroup of the device holds.
+#[test]
+fn the_model_of_cost_chooses_the_strategy() {
+    let dispatches = |hidden, steps, strategy, workgroup_threads| {
+        let capabilities = Capabilities { strategy, workgroup_threads, ..Capabilities::default() };
+        let plan = training_plan(Lstm::new(hidden), 2, steps, &capabilities).unwrap();
+        let whole = ["sequence_forward", "sequence_backward"].map(|kernel| plan.dispatches_of(kernel));
+        let single = ["step_forward", "step_backward"].map(|kernel| plan.dispatches_of(kernel));
+        assert_eq!(whole[0] > 0, plan.strategy.contains("whole sequence:"), "{}", plan.strategy);
+        (whole, single, plan.strategy.clone())
+    };
+    let (whole, single, _) = dispatches(32, 100, None, 256);
+    assert_eq!((whole, single), ([1, 1], [0, 0]));
+    let (whole, single, _) = dispatches(512, 20, None, 256);
+    assert_eq!((whole, single), ([0, 0], [20, 20]));
+    let (whole, single, _) = dispatches(8, 20, Some(Strategy::PerStep), 256);
+    assert_eq!((whole, single), ([0, 0], [20, 20]));
+    let (whole, single, strategy) = dispatches(300, 8, Some(Strategy::WholeSequence), 256);
+    assert_eq!((whole[0], single[0]), (0, 8), "forward, a unit needs a thread");
+    assert!(strategy.contains("H = 300 is more than a workgroup of this device holds"), "{strategy}");
+    let (whole, single, strategy) = dispatches(300, 8, Some(Strategy::WholeSequence), 1024);
+    assert_eq!((whole, single), ([1, 1], [0, 0]));
+    assert!(strategy.contains("as asked for"), "{strategy}");
 }
 
 /// Every size of plan passes its own check, and chunked plans keep the limit.
@@ -226,14 +251,14 @@ fn hazards_are_found() {
             "leaving out command {index} ({kernel}) was not found"
         );
     }
-    let step = plan.commands.iter().position(|command| command.call.kernel.name == "scan_forward").unwrap();
+    let step = plan.commands.iter().position(|command| command.call.kernel.name == "step_forward").unwrap();
     for at in step - 1..step + 4 {
         let mut swapped = plan.clone();
         swapped.commands.swap(at, at + 1);
         assert!(reads_only_what_was_written(&swapped).is_err(), "swapping {at} was not found");
     }
     // The plan's own check, which every plan passes through, finds the coarse ones.
-    for kernel in ["loss", "clip", "column_sum", "scan_forward"] {
+    for kernel in ["loss", "clip", "column_sum", "step_forward"] {
         let first = plan.commands.iter().position(|command| command.call.kernel.name == kernel).unwrap();
         assert!(broken(|plan| drop(plan.commands.remove(first))).contains("before it is written"), "{kernel}");
     }
@@ -316,7 +341,7 @@ fn a_plan_prints_what_it_does() {
         "training step: T = 16, B = 4",
         "strategy: lstm: whole sequence",
         "lstm layer 1 backward",
-        "scan_forward",
+        "sequence_forward",
         "optimiser (Adam)",
         "FLOPs",
         "floor: ",
@@ -326,12 +351,12 @@ fn a_plan_prints_what_it_does() {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     assert_eq!(plan.flops(), plan.commands.iter().map(|command| command.call.flops()).sum::<u64>());
-    // The forward scan of layer 0: T steps of D·B·H·(8H + 30)
+    // The forward steps of layer 0: T steps of D·B·H·(8H + 30)
     let forward: u64 = plan
         .commands
         .iter()
         .filter(|command| {
-            command.call.kernel.name == "scan_forward" && plan.sections[command.section].contains("layer 0")
+            command.call.kernel.name == "sequence_forward" && plan.sections[command.section].contains("layer 0")
         })
         .map(|command| command.call.flops())
         .sum();
@@ -395,17 +420,22 @@ fn constants_that_do_not_fit_the_sizes_are_refused() {
     builder.push(&kernel::MATMUL_REGISTERS, None, &constants, &product, &[a, b, c]);
     assert!(matches!(builder.finish(), Err(Error::Plan(_))));
 
-    let mut plan = training_plan(Lstm::new(6), 9, 3, &Capabilities::default()).unwrap();
-    plan.check(&Capabilities::default()).unwrap();
-    let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
-    let given = scan.call.clone();
-    for (name, value) in [("SPAN", 4), ("DROP", 2), ("CARRIES", 4)] {
-        // six units do not come by fours either; the others are no values of their constants
-        let scan = plan.commands.iter_mut().find(|command| command.call.kernel.name == "scan_backward").unwrap();
-        let place = given.kernel.constants.iter().position(|constant| *constant == name).unwrap();
-        scan.call = given.clone();
-        scan.call.constants[place] = value;
-        assert!(matches!(plan.check(&Capabilities::default()), Err(Error::Plan(_))), "{name}");
+    // Six units do not come by fours; others are no values of their constants, or leave rows, units or sums without a place.
+    let scan: &[(&str, u32)] = &[("SPAN", 4), ("DROP", 2), ("CARRIES", 4), ("MEMORY", 64)];
+    let sequence: &[(&str, u32)] =
+        &[("SPAN", 1), ("DROP", 2), ("CARRIES", 4), ("ROWS", 3), ("UNITS", 4), ("THREADS", 7), ("MEMORY", 1)];
+    for (shared_terms, kernel, wrong) in [(false, "scan_backward", scan), (true, "sequence_backward", sequence)] {
+        let capabilities = Capabilities { shared_terms, ..Capabilities::default() };
+        let mut plan = training_plan(Lstm::new(6), 9, 3, &capabilities).unwrap();
+        plan.check(&capabilities).unwrap();
+        let at = plan.commands.iter().position(|command| command.call.kernel.name == kernel).unwrap();
+        let given = plan.commands[at].call.clone();
+        for &(name, value) in wrong {
+            let place = given.kernel.constants.iter().position(|constant| *constant == name).unwrap();
+            plan.commands[at].call = given.clone();
+            plan.commands[at].call.constants[place] = value;
+            assert!(matches!(plan.check(&capabilities), Err(Error::Plan(_))), "{kernel}: {name}");
+        }
     }
 }
 

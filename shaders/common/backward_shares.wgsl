@@ -83,11 +83,26 @@ fn hand_over(begin: u32, thread: u32, sums: mat4x4f) {
     }
 }
 
-// The sum of all shares of a row (of those handed over) and unit (of the workgroup's, padded).
+// The sum of all shares of a row (of those handed over) and unit (of the workgroup's, padded). Eight loads are under way at once.
 fn unit_sum(begin: u32, row: u32, unit: u32) -> f32 {
+    let shares = THREADS / lanes();
+    let at = begin + row * THREADS + unit / 4u;
+    let n = unit % 4u;
     var sum = 0.0;
-    for (var share = 0u; share < THREADS / lanes(); share++) {
-        sum += memory[begin + row * THREADS + share * lanes() + unit / 4u][unit % 4u];
+    for (var share = 0u; share + 8u <= shares; share += 8u) {
+        let first = at + share * lanes();
+        let s0 = memory[first][n];
+        let s1 = memory[first + lanes()][n];
+        let s2 = memory[first + 2u * lanes()][n];
+        let s3 = memory[first + 3u * lanes()][n];
+        let s4 = memory[first + 4u * lanes()][n];
+        let s5 = memory[first + 5u * lanes()][n];
+        let s6 = memory[first + 6u * lanes()][n];
+        let s7 = memory[first + 7u * lanes()][n];
+        sum += ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
+    }
+    for (var share = shares / 8u * 8u; share < shares; share++) {
+        sum += memory[at + share * lanes()][n];
     }
     return sum;
 }

@@ -86,8 +86,11 @@ fn takes_part(step: u32, d: u32, row: u32) -> bool {
 fn own_parameters(d: u32, unit: u32) -> Own {
     var b = vec4f();
     let parameters = d * (p.biases + EXTRA);
-    for (var n = 0u; n < p.biases; n++) {
-        b += bias[(parameters + n) * H + unit];
+    if p.biases >= 1u {
+        b = bias[parameters * H + unit];
+    }
+    if p.biases == 2u {
+        b += bias[(parameters + 1u) * H + unit];
     }
     var extra = vec4f();
     if EXTRA == 1u {

@@ -42,13 +42,12 @@ impl Division {
     }
 
     /// True if a launch's threads, units and workgroup memory are as the kernel needs them.
-    fn allows(self, shares: Shares, steps: u32, memory: u32) -> bool {
+    fn allows(self, shares: Shares, span: u32, steps: u32, memory: u32) -> bool {
+        let holds = shares.holds() && span == shares.span();
         match self {
             Division::Scan => memory == 0,
-            Division::Step => shares.holds() && steps == 1 && memory >= shares.step_memory(0),
-            Division::Sequence => {
-                shares.holds() && shares.units == shares.padded() && memory >= shares.sequence_memory()
-            }
+            Division::Step => holds && steps == 1 && memory >= shares.step_memory(0),
+            Division::Sequence => holds && shares.units == shares.padded() && memory >= shares.sequence_memory(),
         }
     }
 }
@@ -210,7 +209,7 @@ impl ScanForward {
         let (d, projected) = (self.directions, h != k);
         let whole = heads > 0 && h.is_multiple_of(heads) && k.is_multiple_of(heads) && (span == 1 || heads == 1);
         if !whole
-            || !division.allows(c.shares(), self.steps, memory)
+            || !division.allows(c.shares(), span, self.steps, memory)
             || (terms * heads != k && terms != 0)
             || projected && self.steps > 1
         {
@@ -417,7 +416,7 @@ impl ScanBackward {
         let ScanBackwardConstants { h, drop, carries, span, terms, heads, memory, .. } = *c;
         let padded = division != Division::Scan;
         let whole = heads > 0 && h.is_multiple_of(heads) && (padded || (h / heads).is_multiple_of(span.max(1)));
-        if !whole || !division.allows(c.shares(), self.steps, memory) || (terms * heads != h && terms != 0) {
+        if !whole || !division.allows(c.shares(), span, self.steps, memory) || (terms * heads != h && terms != 0) {
             return Vec::new();
         }
         let (d, steps) = (self.directions, self.steps);

@@ -181,3 +181,54 @@ impl Recurrence {
         shares.shares() <= shares.items().max(shares.span() * shares.rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every candidate is one that the kernels allow, within the limits; there is always one.
+    #[test]
+    fn candidates_fit_the_device() {
+        let (small, large) = (
+            Capabilities::default(),
+            Capabilities { workgroup_threads: 1024, workgroup_bytes: 64 << 10, ..Capabilities::default() },
+        );
+        for capabilities in [small, large] {
+            for backward in [false, true] {
+                for (hidden, heads) in
+                    [(1, 1), (3, 1), (30, 3), (32, 1), (65, 65), (100, 1), (512, 1), (1024, 4), (3001, 1)]
+                {
+                    for batch in [1, 3, 16, 1000] {
+                        for (steps, terms) in [(1, 0), (1, hidden / heads), (50, hidden / heads)] {
+                            let what = Recurrence {
+                                backward,
+                                hidden,
+                                heads,
+                                terms,
+                                batch,
+                                directions: 1,
+                                steps,
+                                fused: true,
+                                plain: true,
+                            };
+                            let all = Launch::candidates(&what, &capabilities);
+                            assert!(!all.is_empty(), "{what:?}");
+                            for launch in all {
+                                let shares = what.shares(launch.rows, launch.units, launch.threads);
+                                assert!(shares.holds() && launch.span == shares.span(), "{what:?}: {launch:?}");
+                                assert!(launch.threads <= capabilities.workgroup_threads, "{what:?}: {launch:?}");
+                                assert!(16 * launch.memory <= capabilities.workgroup_bytes, "{what:?}: {launch:?}");
+                                let needed = match launch.division {
+                                    Division::Step => shares.step_memory(0),
+                                    _ => shares.sequence_memory(),
+                                };
+                                assert!(launch.memory >= needed && launch.steps > 0, "{what:?}: {launch:?}");
+                                assert!(cost::of_launch(&what, &launch, &capabilities).is_finite());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -73,7 +73,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let base = p.h_in + step * p.directions * p.batch * K;
         let at0 = rows0 + base + d * p.batch * K;
         let at1 = rows1 + base + d * p.batch * K;
-        for (var unit = group.x * UNITS + local.x; unit < end; unit += SPAN * THREADS) {
+        // A constant number of iterations, at least one: lavapipe of Mesa 26 reads a null descriptor in a subgroup that skips a
+        // loop around a loop that reads a buffer which is used again after it.
+        for (var skipped = 0u; skipped < UNITS; skipped += SPAN * THREADS) {
+            let unit = group.x * UNITS + skipped + local.x;
+            if unit >= end {
+                continue;
+            }
             let column = d * (K / HEADS) * H + unit;
             let many = select(1u, 4u, (K / HEADS) % 4u == 0u); // units at a time
             let seen0 = at0 + first_seen(unit);

@@ -15,7 +15,12 @@ fn on_cpu() -> [Device; 2] {
 }
 
 fn on_adapters() -> [Device; 2] {
-    let options = GpuOptions { half_weights: true, software: Software::Fallback, ..GpuOptions::default() };
+    let options = GpuOptions {
+        half_weights: true,
+        software: Software::Fallback,
+        schedule_as: common::schedule_as(),
+        ..GpuOptions::default()
+    };
     Strategy::ALL.map(|strategy| Device::gpu(&GpuOptions { strategy: Some(strategy), ..options.clone() }).unwrap())
 }
 

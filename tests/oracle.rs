@@ -113,8 +113,12 @@ mod on_adapter_with_small_limits {
     /// Backward split along time on the adapter gives what the CPU gives in one piece.
     #[test]
     fn gradients_split_along_time() {
-        let options =
-            GpuOptions { software: Software::Fallback, max_binding_bytes: Some(5_000), ..GpuOptions::default() };
+        let options = GpuOptions {
+            software: Software::Fallback,
+            max_binding_bytes: Some(5_000),
+            schedule_as: common::schedule_as(),
+            ..GpuOptions::default()
+        };
         let small = Device::gpu(&options).unwrap();
         for bidirectional in [false, true] {
             let lstm = Lstm::new(5).layers(2).bidirectional(bidirectional);
@@ -135,8 +139,12 @@ mod on_adapter_with_small_limits {
 
     #[test]
     fn split_along_time() {
-        let options =
-            GpuOptions { software: Software::Fallback, max_binding_bytes: Some(5_000), ..GpuOptions::default() };
+        let options = GpuOptions {
+            software: Software::Fallback,
+            max_binding_bytes: Some(5_000),
+            schedule_as: common::schedule_as(),
+            ..GpuOptions::default()
+        };
         super::split_along_time(&Device::gpu(&options).unwrap());
     }
 }

@@ -17,7 +17,7 @@ use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use wgpu_lstm::{Capabilities, Device, GpuOptions, Software, Strategy};
+use wgpu_lstm::{AdapterKind, Capabilities, Device, GpuOptions, Software, Strategy};
 
 /// The adapter that the tests run on: hardware where there is some, else a software one.
 pub fn adapter() -> Device {
@@ -25,9 +25,15 @@ pub fn adapter() -> Device {
     DEVICE.get_or_init(|| adapter_with(None)).clone()
 }
 
+/// A GPU with hardware's kernels if `scripts/test --hardware` asks for them: software adapters have kernels of their own.
+pub fn schedule_as() -> Option<AdapterKind> {
+    std::env::var_os("WGPU_LSTM_HARDWARE").map(|_| AdapterKind::Discrete)
+}
+
 /// The same, with every layer run by this strategy.
 pub fn adapter_with(strategy: Option<Strategy>) -> Device {
-    let options = GpuOptions { software: Software::Fallback, strategy, ..GpuOptions::default() };
+    let options =
+        GpuOptions { software: Software::Fallback, strategy, schedule_as: schedule_as(), ..GpuOptions::default() };
     Device::gpu(&options)
         .unwrap_or_else(|error| panic!("this test needs an adapter: {error}; or run scripts/test --cpu"))
 }

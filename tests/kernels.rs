@@ -74,6 +74,11 @@ fn shared(round: usize, steps: u32, span: u32, [heads, head, items]: [u32; 3]) -
     rows.filter(|_| threads <= 256).map(|rows| [rows, units, threads, memory(rows)])
 }
 
+/// Rounds that choose the workgroups of kernels with shared terms.
+fn rounds(round: usize) -> impl Iterator<Item = usize> {
+    [round, round + 7].into_iter().take(1 + long() as usize)
+}
+
 /// Constants of the kernel that does the same with shared terms.
 fn forward_shares(
     scan: kernel::ScanForwardConstants,
@@ -93,6 +98,52 @@ fn backward_shares(
     let head = (scan.h / scan.heads).next_multiple_of(4);
     let [rows, units, threads, memory] = shared(round, steps, 4, [scan.heads, head, scan.terms])?;
     Some(kernel::ScanBackwardConstants { rows, units, span: 4, threads, memory, ..scan })
+}
+
+/// Steps of streams, from their input.
+fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 3], input: u32) {
+    let slot = directions * batch * h;
+    let params = kernel::ScanForward {
+        batch,
+        directions,
+        biases: round as u32 % 3,
+        steps: 1,
+        xw_offset: 3,                           // of x
+        saved_offset: input + round as u32 % 2, // between rows of x
+        h_in: 5,
+        c_in: slot,
+        first_step: round as u32 % 2,
+        total_steps: 2,
+        keep_h: 0.25,
+        keep_c: 0.5,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    let settings = settings(round);
+    let terms = if round % 7 == 3 { 0 } else { h };
+    for half in [false, true] {
+        let items = h.div_ceil(4) + input.div_ceil(4);
+        let Some([rows, units, threads, memory]) = shared(round + half as usize, 1, 1, [1, h, items]) else { continue };
+        let shares = threads / units;
+        let staged = input.div_ceil(4).next_multiple_of(shares) + terms.div_ceil(4).next_multiple_of(shares);
+        let constants = kernel::FusedStepConstants {
+            h,
+            k: h,
+            train: false,
+            drop: false,
+            carries: Carries([0, 1, 0, 2, 0, 3][round % 6]),
+            kinds: settings.kinds(),
+            rows,
+            units,
+            span: 1,
+            threads,
+            terms,
+            heads: 1,
+            memory: memory.max(rows * staged),
+            input,
+        };
+        let kernel = if half { &kernel::FUSED_STEP_HALF } else { &kernel::FUSED_STEP };
+        all.push(case(kernel, constants, params.with_settings(&settings)));
+    }
 }
 
 /// Sizes that fill tiles and workgroups, fall short of them and pass them by one.
@@ -241,7 +292,7 @@ fn cases() -> Vec<Case> {
                 (_, false) => &kernel::SEQUENCE_FORWARD,
                 (_, true) => &kernel::SEQUENCE_FORWARD_HALF,
             };
-            for constants in [round, round + 7].into_iter().filter_map(|n| forward_shares(constants, steps, n)) {
+            for constants in rounds(round).filter_map(|n| forward_shares(constants, steps, n)) {
                 all.push(case(shared, constants, params.with_settings(&settings)));
             }
         }
@@ -299,10 +350,11 @@ fn cases() -> Vec<Case> {
                 (_, false) => &kernel::SEQUENCE_BACKWARD,
                 (_, true) => &kernel::SEQUENCE_BACKWARD_HALF,
             };
-            for constants in [round, round + 7].into_iter().filter_map(|n| backward_shares(constants, steps, n)) {
+            for constants in rounds(round).filter_map(|n| backward_shares(constants, steps, n)) {
                 all.push(case(shared, constants, params.with_settings(&settings)));
             }
         }
+        fused_steps(&mut all, round, [batch, h, directions], odd().min(65));
         let [heads, units] = [odd().min(16), odd().min(7)];
         let head_product = kernel::HeadProduct {
             steps,
@@ -894,9 +946,10 @@ mod on_adapter {
 
     fn agree(device: &Device, cases: Vec<Case>) {
         for (index, case) in cases.iter().enumerate() {
-            // Two cells a case, so that each meets every kernel often; compiling all of them would take minutes.
+            // A cell or two a case, so that each meets every kernel; compiling all of them would take minutes.
             let count = if case.kernel.takes_cell { CELLS.len() } else { 1 };
-            for cell in HashSet::from([index % count, (index / 2 + 2) % count]) {
+            let second = if long() { index / 2 + 2 } else { index };
+            for cell in HashSet::from([index % count, second % count]) {
                 let given = run(device, case, cell);
                 let expected = run(&Device::cpu(), case, cell);
                 for ((binding, given), expected) in case.kernel.bindings.iter().zip(&given).zip(&expected) {

@@ -1,4 +1,5 @@
-// What the kernels of a layer's forward time steps share: parameters, tensors, and the cell of one row and unit.
+// What the kernels of a layer's forward time steps share: parameters, constants, and the cell of one row and unit. They bind `bias`
+// and `words`.
 
 struct Params {
     batch: u32,
@@ -43,14 +44,6 @@ override HEADS: u32;   // groups of units without recurrent weights between them
 override MEMORY: u32;  // elements of workgroup memory, for the kernels that share terms
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> xw: array<vec4f>;        // [steps, D, B, H] of 4 gates: W·x
-@group(0) @binding(2) var<storage, read> r: array<Weights>;       // [D, K / HEADS (from), H (to)] of 4 gates
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;      // [D, biases + EXTRA, H] of 4 gates
-@group(0) @binding(4) var<storage, read_write> h: array<vec4f>;   // [1 + steps, D, B, K], four units an element
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;     // [slots, STATES, D, B, H]
-@group(0) @binding(6) var<storage, read_write> saved: array<f32>; // [steps, SAVED (in training) + 1 (if projected), D, B, H]
-@group(0) @binding(7) var<storage, read> words: array<u32>;       // [2 + B]: key of random bits, lengths
-@group(0) @binding(8) var<storage, read> mask: array<f32>;        // [D, B, K] where DROP
 
 // A unit's parameters beside its weights.
 struct Own {
@@ -65,10 +58,11 @@ struct Given {
     h: f32,
 }
 
-// State of a row and unit after a step.
-struct Made {
+// A row and unit after a step.
+struct Advanced {
     c: State,
     h: f32,
+    saved: array<f32, SAVED>,
 }
 
 // Elements of a slot [D, B, H].
@@ -99,41 +93,15 @@ fn own_parameters(d: u32, unit: u32) -> Own {
     return Own(b, extra);
 }
 
-// h of a unit in a slot of the history: [D, B, K].
-fn one_h(at: u32) -> f32 {
-    return h[at / 4u][at % 4u];
-}
-
-// Where a step leaves c. Training keeps that of every step; inference overwrites one slot.
-fn c_after(step: u32, at: u32) -> u32 {
-    return p.c_out + at + select(0u, step * STATES * slot_size(), TRAIN == 1u);
-}
-
-fn given(step: u32, d: u32, row: u32, unit: u32) -> Given {
+// The state of a row and unit after a step, from its recurrent product, and what backward needs.
+fn advance(step: u32, d: u32, row: u32, unit: u32, own: Own, old: Given, rh: vec4f) -> Advanced {
     let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
-    let slot = slot_size();
-    let c_in = select(c_after(step, at) - select(0u, STATES * slot, TRAIN == 1u), p.c_in + at, step == 0u);
-    var c_prev = State();
-    for (var s = 0u; s < STATES; s++) {
-        c_prev = with_plane(c_prev, s, c[c_in + s * slot]);
-    }
-    var before = 0.0;
-    if CARRIES > 0u && K == H {
-        before = one_h(p.h_in + step * slot + at);
-    }
-    return Given(xw[p.xw_offset / 4u + step * slot + at], c_prev, before);
-}
-
-// The cell of one row and unit from its recurrent product; stores the new state, and in training what backward needs.
-fn cell_step(step: u32, d: u32, row: u32, unit: u32, own: Own, old: Given, rh: vec4f) -> Made {
-    let slot = slot_size();
-    let at = (d * p.batch + row) * H + unit;
     let out = cell_forward(old.xw, rh, own.bias, old.c, own.extra);
     var h_new = out.h;
     var c_new = out.c;
     if CARRIES >= 2u { // zoneout: in training a unit keeps its old state at random, in inference a share of it
         if TRAIN == 1u {
-            let index = (p.first_step + step) * slot + at;
+            let index = (p.first_step + step) * slot_size() + at;
             let chance = random_bits(vec2u(words[0], words[1]), vec2u(index, p.site));
             h_new = select(h_new, old.h, chance.x < p.zoneout_h);
             c_new = select(c_new, old.c, chance.y < p.zoneout_c);
@@ -142,27 +110,11 @@ fn cell_step(step: u32, d: u32, row: u32, unit: u32, own: Own, old: Given, rh: v
             c_new += p.keep_c * (old.c - c_new);
         }
     }
-    let on = takes_part(step, d, row);
-    if !on {
+    var saved_values = out.saved;
+    if !takes_part(step, d, row) {
         c_new = old.c;
         h_new = old.h; // 0 if it is to be projected, and then replaced by the old state
+        saved_values = array<f32, SAVED>();
     }
-    let c_out = c_after(step, at);
-    for (var s = 0u; s < STATES; s++) {
-        c[c_out + s * slot] = plane(c_new, s);
-    }
-    let planes = TRAIN * SAVED + select(1u, 0u, K == H);
-    let keep = p.saved_offset + step * planes * slot + at;
-    if K == H {
-        let h_out = p.h_in + (step + 1u) * slot + at;
-        h[h_out / 4u][h_out % 4u] = h_new;
-    } else {
-        saved[keep + (planes - 1u) * slot] = h_new;
-    }
-    if TRAIN == 1u {
-        for (var q = 0u; q < SAVED; q++) {
-            saved[keep + q * slot] = select(0.0, out.saved[q], on);
-        }
-    }
-    return Made(c_new, h_new);
+    return Advanced(c_new, h_new, saved_values);
 }

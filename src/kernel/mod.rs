@@ -23,6 +23,7 @@ mod dense;
 mod dropout;
 mod elementwise;
 mod embed;
+mod fused_step;
 mod half;
 mod head_product;
 mod loss;
@@ -64,6 +65,8 @@ pub use elementwise::{
     ELEMENTWISE, Elementwise, ElementwiseConstants, ElementwiseKind, MAXIMUM_BACKWARD, MaximumBackward,
 };
 pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
+pub(crate) use fused_step::fused_step_memory;
+pub use fused_step::{FUSED_STEP, FUSED_STEP_HALF, FusedStepConstants};
 pub use head_product::{HEAD_PRODUCT, HeadProduct};
 pub use loss::{LOSS, Loss, LossConstants, LossKind};
 pub use masked_softmax::{
@@ -226,6 +229,8 @@ pub static KERNELS: &[&Kernel] = &[
     &SEQUENCE_BACKWARD,
     &SEQUENCE_FORWARD_HALF,
     &SEQUENCE_BACKWARD_HALF,
+    &FUSED_STEP,
+    &FUSED_STEP_HALF,
     &HEAD_PRODUCT,
     &HALF,
     &DROPOUT,

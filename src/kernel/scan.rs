@@ -150,7 +150,7 @@ kernel! {
         flops: |p, c| p.flops(&c),
         touches: |p, c, call| p.touches(&c, call, Division::Scan),
         cell: true,
-        parts: ["forward_step"],
+        parts: ["forward_step", "forward_tensors"],
     }
 }
 
@@ -167,7 +167,7 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Step),
         cell: true,
         twin: scan_forward,
-        parts: ["forward_step", "forward_shares"],
+        parts: ["forward_step", "forward_tensors", "forward_shares", "forward_terms"],
     }
 }
 
@@ -185,7 +185,7 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Sequence),
         cell: true,
         twin: scan_forward,
-        parts: ["forward_step", "forward_shares"],
+        parts: ["forward_step", "forward_tensors", "forward_shares", "forward_terms"],
     }
 }
 

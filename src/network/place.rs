@@ -98,9 +98,9 @@ pub(super) fn places(states: &[Vec<BufferId>]) -> Vec<Vec<Place>> {
     states.iter().map(|states| states.iter().map(|&id| (id, 0)).collect()).collect()
 }
 
-/// Copies the final states of a node to the given addresses, if any.
+/// Copies the final states of a node to the given addresses, if any, unless they are there.
 pub(super) fn leave(plan: &mut Builder, Placed { node, site, .. }: &Placed, states: Vec<Place>, places: &[Place]) {
-    for ((slot, from), &to) in node.states().iter().zip(states).zip(places) {
+    for ((slot, from), &to) in node.states().iter().zip(states).zip(places).filter(|((_, from), to)| from != *to) {
         plan.copy_run(slot.features as u32 * site.batch, from, to);
     }
 }

@@ -540,6 +540,11 @@ impl Builder {
         id
     }
 
+    /// True if a buffer holds states of a stream, which its steps may overwrite.
+    pub(super) fn is_state(&self, buffer: BufferId) -> bool {
+        self.plan.buffers[buffer.0].role == Role::State
+    }
+
     /// The buffer of that name.
     pub fn find(&self, name: &str) -> Option<BufferId> {
         self.plan.find(name)

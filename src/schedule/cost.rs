@@ -4,7 +4,7 @@
 //! meets first. All times are estimates.
 
 use super::launch::{Launch, Recurrence};
-use crate::kernel::Division;
+use crate::kernel::{Division, Shares};
 use crate::plan::Capabilities;
 
 /// From a dispatch to the next one that waits for it, in µs.
@@ -34,7 +34,9 @@ pub(super) fn of_launch(what: &Recurrence, launch: &Launch, capabilities: &Capab
     // Workgroups of a compute unit run at once as far as it holds their threads, else one after the other.
     let a_unit = (groups / units).ceil().max(1.0);
     let waves = (a_unit * launch.threads as f64 / UNIT_THREADS).ceil();
-    let weights = 4.0 * shares.turns() as f64 * launch.threads as f64; // vec4 loads of a workgroup and step
+    let inputs = what.input.map_or(0, |terms| Shares { terms, ..shares }.turns());
+    let turns = shares.turns() + inputs;
+    let weights = 4.0 * turns as f64 * launch.threads as f64; // vec4 loads of a workgroup and step
     let bytes = weights * if capabilities.half_weights { 8.0 } else { 16.0 };
     // Padded terms and units count: the threads compute them.
     let fmas = 4.0 * weights * launch.rows as f64;
@@ -45,7 +47,7 @@ pub(super) fn of_launch(what: &Recurrence, launch: &Launch, capabilities: &Capab
             let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(shares.turns(), 1.0) };
             STEP + sums(&shares) + multiply.max(load)
         }
-        _ => DISPATCH + sums(&shares) + latency(shares.turns(), waves) + multiply.max(load(bytes, a_unit, groups)),
+        _ => DISPATCH + sums(&shares) + latency(turns, waves) + multiply.max(load(bytes, a_unit, groups)),
     };
     let dispatches = what.steps.div_ceil(launch.steps.max(1)) as f64;
     what.steps as f64 * of_step + if launch.division == Division::Sequence { dispatches * DISPATCH } else { 0.0 }
@@ -62,6 +64,6 @@ fn latency(turns: u32, waves: f64) -> f64 {
 }
 
 /// µs for the sum of the shares.
-fn sums(shares: &crate::kernel::Shares) -> f64 {
+fn sums(shares: &Shares) -> f64 {
     0.005 * shares.shares() as f64
 }

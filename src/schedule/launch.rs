@@ -2,7 +2,7 @@
 
 use super::cost;
 use super::strategy::MOST_ITERATIONS;
-use crate::kernel::{Division, Shares};
+use crate::kernel::{Division, Shares, fused_step_memory};
 use crate::plan::{Capabilities, Strategy};
 
 /// What a launch is chosen for: a layer's pass over a batch.
@@ -16,6 +16,8 @@ pub(crate) struct Recurrence {
     pub heads: u32,
     /// Terms of a unit's recurrent product, as far as the cell's kernel computes it.
     pub terms: u32,
+    /// I, if the step computes the input product, too.
+    pub input: Option<u32>,
     /// B.
     pub batch: u32,
     /// D.
@@ -52,10 +54,13 @@ pub(crate) struct Launch {
 impl Launch {
     /// The launch for a pass: that of the device's tuning, else the first of [`Launch::candidates`] by the model of cost.
     pub fn choose(what: &Recurrence, capabilities: &Capabilities) -> Launch {
-        let candidates = Launch::candidates(what, capabilities);
+        Launch::best(what, capabilities).unwrap_or_else(|| Launch::scan(what, capabilities))
+    }
+
+    /// The same; `None` if the device can run no launch for it.
+    pub fn best(what: &Recurrence, capabilities: &Capabilities) -> Option<Launch> {
         let cost = |launch: &Launch| cost::of_launch(what, launch, capabilities);
-        let best = candidates.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-        best.unwrap_or_else(|| Launch::scan(what, capabilities))
+        Launch::candidates(what, capabilities).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
     }
 
     /// Launches that a device can run, in a fixed order. Devices without threads to spare have one.
@@ -65,7 +70,7 @@ impl Launch {
         }
         let mut all = Vec::new();
         let asked = capabilities.strategy;
-        if asked != Some(Strategy::PerStep) && what.steps > 1 && what.fused {
+        if asked != Some(Strategy::PerStep) && what.steps > 1 && what.fused && what.input.is_none() {
             all.extend(Launch::sequences(what, capabilities));
         }
         // A layer too large for a workgroup runs per step even if whole sequences are asked for.
@@ -75,7 +80,7 @@ impl Launch {
         all
     }
 
-    /// Launches of `step_forward` or `step_backward`.
+    /// Launches of `step_forward`, `step_backward` or `fused_step`.
     fn single_steps(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
         let most = capabilities.workgroup_bytes / 16;
         let mut all = Vec::new();
@@ -86,7 +91,10 @@ impl Launch {
                     if !shares.holds() || !what.has_work_for(&shares) {
                         continue;
                     }
-                    let memory = shares.step_memory(most);
+                    let memory = match what.input {
+                        Some(input) => fused_step_memory(&shares, input),
+                        None => shares.step_memory(most),
+                    };
                     if memory <= most {
                         let span = shares.span();
                         let (division, strategy) = (Division::Step, Strategy::PerStep);
@@ -205,6 +213,7 @@ mod tests {
                                 hidden,
                                 heads,
                                 terms,
+                                input: None,
                                 batch,
                                 directions: 1,
                                 steps,

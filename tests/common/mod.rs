@@ -25,6 +25,17 @@ pub fn adapter() -> Device {
     DEVICE.get_or_init(|| adapter_with(None)).clone()
 }
 
+/// The adapter by the kernels for hardware, with every layer run by this strategy.
+pub fn adapter_as_hardware(strategy: Strategy) -> Device {
+    let options = GpuOptions {
+        software: Software::Fallback,
+        strategy: Some(strategy),
+        schedule_as: Some(AdapterKind::Discrete),
+        ..GpuOptions::default()
+    };
+    Device::gpu(&options).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// A GPU with hardware's kernels if `scripts/test --hardware` asks for them: software adapters have kernels of their own.
 pub fn schedule_as() -> Option<AdapterKind> {
     std::env::var_os("WGPU_LSTM_HARDWARE").map(|_| AdapterKind::Discrete)
@@ -63,7 +74,7 @@ macro_rules! on_both {
     };
 }
 
-/// A test on both executors and by every strategy.
+/// A test on both executors and by every strategy, on the adapter by its own kernels and by those for hardware.
 #[macro_export]
 macro_rules! on_both_by_every_strategy {
     ($($name:ident),* $(,)?) => {
@@ -77,6 +88,12 @@ macro_rules! on_both_by_every_strategy {
             use wgpu_lstm::Strategy;
             $(#[test] fn $name() {
                 Strategy::ALL.iter().for_each(|&strategy| super::$name(&$crate::common::adapter_with(Some(strategy))));
+            })*
+        }
+        mod on_adapter_as_hardware {
+            use wgpu_lstm::Strategy;
+            $(#[test] fn $name() {
+                Strategy::ALL.iter().for_each(|&strategy| super::$name(&$crate::common::adapter_as_hardware(strategy)));
             })*
         }
     };

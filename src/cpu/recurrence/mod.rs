@@ -7,11 +7,13 @@
 mod backward;
 mod exchange;
 mod forward;
+mod fused_step;
 mod tiles;
 mod weights;
 
 pub use backward::scan_backward;
 pub use forward::scan_forward;
+pub use fused_step::fused_step;
 
 use crate::real::Real;
 

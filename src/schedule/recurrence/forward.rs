@@ -4,6 +4,7 @@
 //! of one or many fused steps (see `strategy.rs`). The hidden and cell states of all steps are in histories in the order of
 //! the scan, with the initial state in front, so that a step reads one slot and writes the next.
 
+use super::fused_step;
 use super::output::Reader;
 use super::product::RecurrentProduct;
 use super::sizes::{Drops, LstmSizes, Pass};
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::kernel;
 use crate::plan::{BufferId, Role};
 use crate::schedule::builder::{Builder, DropoutMask};
+use crate::schedule::launch::Launch;
 use crate::schedule::sequence::{Direction, Sequence};
 use std::ops::Range;
 
@@ -24,6 +26,12 @@ pub enum Initial {
     Zero,
     /// Addresses in buffers.
     States(Vec<[(BufferId, u32); 2]>),
+}
+
+impl Initial {
+    fn is_zero(&self) -> bool {
+        matches!(self, Initial::Zero)
+    }
 }
 
 /// Arguments of a stack's forward pass.
@@ -56,7 +64,9 @@ pub fn lstm(builder: &mut Builder, sizes: &LstmSizes, stack: &Forward) -> Result
             (true, true) => Reader::User,
             (false, _) => Reader::NextLayer,
         };
-        let pass = ForwardPass::new(builder, sizes, weights, layer, stack.train)?;
+        let fused =
+            if stack.train || stack.initial.is_zero() { None } else { sizes.fused_step(layer, &builder.capabilities) };
+        let pass = ForwardPass::new(builder, sizes, weights, layer, stack.train, fused)?;
         let trace = pass.forward(builder, x, start, reader)?;
         traces.push(LayerTrace { input_drops, ..trace });
     }
@@ -107,6 +117,8 @@ pub struct ForwardPass<'a> {
     pub(super) zoneout_stream: u32,
     /// The recurrent product, if the cell does not compute it.
     pub(super) product: Option<RecurrentProduct>,
+    /// The launch of a single step from its input, without a product before it.
+    fused: Option<Launch>,
 }
 
 impl<'a> ForwardPass<'a> {
@@ -116,14 +128,15 @@ impl<'a> ForwardPass<'a> {
         weights: &'a LayerWeights,
         layer: usize,
         train: bool,
+        fused: Option<Launch>,
     ) -> Result<ForwardPass<'a>> {
         let name = format!("{}.l{layer}", sizes.name);
         let chunk = builder.chunk_steps(sizes.steps) as u64;
         let state = [sizes.steps, sizes.batch, sizes.directions * sizes.width];
         let mut pass = ForwardPass {
-            xw: sizes.scratch(builder, "W·x", chunk * sizes.gate_slot() as u64)?,
+            xw: sizes.scratch(builder, "W·x", if fused.is_some() { 1 } else { chunk * sizes.gate_slot() as u64 })?,
             key_and_lengths: builder.words(sizes.batch)?,
-            h: builder.sequence(&format!("{name}.h"), state, 1, Role::Scratch)?,
+            h: builder.sequence(&format!("{name}.h"), state, if fused.is_some() { 0 } else { 1 }, Role::Scratch)?,
             states: CellStates::new(builder, sizes, &name, train)?,
             r: weights.r,
             weight_drop: None,
@@ -131,6 +144,7 @@ impl<'a> ForwardPass<'a> {
             recurrent_drop: None,
             zoneout_stream: 0,
             product: None,
+            fused,
             sizes,
             name,
             weights,
@@ -223,9 +237,15 @@ impl<'a> ForwardPass<'a> {
         start: [Option<(BufferId, u32)>; 2],
         reader: Reader,
     ) -> Result<LayerTrace> {
-        let stages: Vec<Box<dyn Emit>> =
-            self.sizes.stages.iter().map(|stage| (stage.plan)(builder, &self)).collect::<Result<_>>()?;
-        let c_last = self.chunks(builder, &stages, &x, start);
+        let (stages, c_last) = match (self.fused, start) {
+            (Some(launch), [Some(h), Some(c)]) => (Vec::new(), fused_step::step(builder, &self, launch, &x, [h, c])?),
+            _ => {
+                let stages: Vec<Box<dyn Emit>> =
+                    self.sizes.stages.iter().map(|stage| (stage.plan)(builder, &self)).collect::<Result<_>>()?;
+                let c_last = self.chunks(builder, &stages, &x, start);
+                (stages, c_last)
+            }
+        };
         let y = match reader {
             Reader::LastStates => None,
             _ => Some(self.output(builder, reader)?),

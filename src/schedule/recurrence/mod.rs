@@ -13,6 +13,7 @@ pub mod backward;
 mod carry;
 mod cell;
 pub mod forward;
+mod fused_step;
 mod output;
 mod output_gradient;
 mod product;

@@ -201,21 +201,26 @@ impl LstmSizes {
 
     /// Launch of the cell's kernel, forward or backward. Steps that are not fused run one at a time.
     pub(crate) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
+        Launch::choose(&self.recurrence(pass), capabilities)
+    }
+
+    /// What launches of the cell's kernel are chosen for.
+    pub(super) fn recurrence(&self, pass: Pass) -> Recurrence {
         let backward = pass == Pass::Backward;
         let multiplies = if backward { self.fused() } else { self.cell_multiplies() };
-        let what = Recurrence {
+        Recurrence {
             backward,
             hidden: self.hidden,
             heads: self.heads,
             terms: if multiplies { self.seen() } else { 0 },
+            input: None,
             batch: self.batch,
             directions: self.directions,
             steps: self.steps,
             fused: self.fused(),
             // Units that a thread computes at once would have to be in one head.
             plain: self.carries() == 0 && self.settings == Settings::default() && self.heads == 1,
-        };
-        Launch::choose(&what, capabilities)
+        }
     }
 
     /// The directions of a layer.

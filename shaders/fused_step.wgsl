@@ -1,0 +1,134 @@
+// One time step of all directions of a layer in inference, from its input: W·x and R·h' are one sum, the terms of which the threads
+// of a workgroup share as in step_forward.wgsl. For streams of few rows, where a dispatch costs more than its work. HEADS is 1, K
+// is H.
+//
+// `memory` holds first the input and h' of the rows [ROWS, fours of inputs and of units], then partial sums
+// [ROWS (at most 4), THREADS] of 4 gates.
+
+override INPUT: u32; // I
+
+@group(0) @binding(1) var<storage, read> w: array<vec4f>;       // [D, I (from), H (to)] of 4 gates
+@group(0) @binding(2) var<storage, read> r: array<Weights>;     // [D, H (from), H (to)] of 4 gates
+@group(0) @binding(3) var<storage, read> bias: array<vec4f>;    // [D, biases + EXTRA, H] of 4 gates
+@group(0) @binding(4) var<storage, read> x: array<f32>;         // [B, I] by rows of `xw_offset` elements
+@group(0) @binding(5) var<storage, read> before: array<f32>;    // [D, B, H]: h'
+@group(0) @binding(6) var<storage, read_write> h: array<f32>;   // [D, B, H]
+@group(0) @binding(7) var<storage, read_write> c: array<f32>;   // [STATES, D, B, H], before and after
+@group(0) @binding(8) var<storage, read> words: array<u32>;     // [2 + B]: key of random bits, lengths
+
+// Four inputs of a row, or h' of four of its units; 0 past the last.
+fn four_inputs(row: u32, k: u32) -> vec4f {
+    let at = p.xw_offset + row * p.saved_offset;
+    let last = INPUT - 1u;
+    let four = vec4f(
+        x[at + min(k, last)],
+        x[at + min(k + 1u, last)],
+        x[at + min(k + 2u, last)],
+        x[at + min(k + 3u, last)],
+    );
+    return select(vec4f(), four, vec4u(k, k + 1u, k + 2u, k + 3u) < vec4u(INPUT));
+}
+
+fn four_states(d: u32, row: u32, k: u32) -> vec4f {
+    let at = p.h_in + (d * p.batch + row) * H;
+    let last = H - 1u;
+    let four = vec4f(
+        before[at + min(k, last)],
+        before[at + min(k + 1u, last)],
+        before[at + min(k + 2u, last)],
+        before[at + min(k + 3u, last)],
+    );
+    return select(vec4f(), four, vec4u(k, k + 1u, k + 2u, k + 3u) < vec4u(TERMS));
+}
+
+// Weights of four terms from term k on. Terms past the last are 0, whatever their weights are.
+fn input_weights(d: u32, unit: u32, k: u32) -> Four {
+    let at = unit + H * (d * INPUT + min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(INPUT - 1u)));
+    return Four(w[at.x], w[at.y], w[at.z], w[at.w]);
+}
+
+fn state_weights(d: u32, unit: u32, k: u32) -> Four {
+    let at = unit + H * (d * TERMS + min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(max(TERMS, 1u) - 1u)));
+    return Four(weights(r[at.x]), weights(r[at.y]), weights(r[at.z]), weights(r[at.w]));
+}
+
+// Fours of a thread among `terms`.
+fn turns(terms: u32) -> u32 {
+    let shares = THREADS / UNITS;
+    return ((terms + 3u) / 4u + shares - 1u) / shares;
+}
+
+@compute @workgroup_size(THREADS, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+    let shares = THREADS / UNITS;
+    let lane = local.x % UNITS;
+    let share = local.x / UNITS;
+    let d = group.z;
+    let first = group.y * ROWS; // b
+    let first_unit = group.x * UNITS;
+    // Units and rows past the last compute with those of the last; their results are discarded.
+    let unit = min(first_unit + lane, H - 1u);
+    let last = p.batch - 1u;
+    let finishes = share < ROWS && first + share <= last && first_unit + lane < H;
+    let row = min(first + share, last);
+    let slot = slot_size();
+    let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
+    // In time before the sums are there.
+    var own: Own;
+    var old: Given;
+    if finishes {
+        own = own_parameters(d, unit);
+        for (var s = 0u; s < STATES; s++) {
+            old.c = with_plane(old.c, s, c[p.c_in + s * slot + at]);
+        }
+        old.h = before[p.h_in + at];
+    }
+    let inputs = turns(INPUT) * shares; // fours, with zeros past the last
+    let stride = inputs + turns(TERMS) * shares;
+    for (var k = local.x; k < ROWS * stride; k += THREADS) {
+        let b = min(first + k / stride, last);
+        let four = k % stride;
+        if four < inputs {
+            memory[k] = four_inputs(b, 4u * four);
+        } else {
+            memory[k] = four_states(d, b, 4u * (four - inputs));
+        }
+    }
+    workgroupBarrier();
+    var sums: Sums;
+    // Neighbouring shares take neighbouring fours.
+    for (var turn = 0u; turn < turns(INPUT); turn++) {
+        let four = turn * shares + share;
+        sums = add_four(sums, input_weights(d, unit, 4u * four), four, stride);
+    }
+    for (var turn = 0u; turn < turns(TERMS); turn++) {
+        let four = turn * shares + share;
+        sums = add_four(sums, state_weights(d, unit, 4u * four), inputs + four, stride);
+    }
+    workgroupBarrier();
+    var sum = sums.rows0[0];
+    if shares > 1u {
+        hand_over(0u, local.x, sums.rows0);
+        workgroupBarrier();
+        if share < min(ROWS, 4u) {
+            sum = unit_sum(0u, share, lane);
+        }
+        if ROWS == 8u {
+            workgroupBarrier();
+            hand_over(0u, local.x, sums.rows1);
+            workgroupBarrier();
+            if share >= 4u && share < 8u {
+                sum = unit_sum(0u, share - 4u, lane);
+            }
+        }
+    }
+    if finishes {
+        // Where a gate keeps W·x apart from R·h', R has no third column and W no fourth.
+        old.xw = select(vec4f(0.0, 0.0, sum.z, 0.0), sum, TERMS == 0u);
+        let made = advance(0u, d, row, unit, own, old, select(vec4f(sum.xy, 0.0, sum.w), vec4f(), TERMS == 0u));
+        h[at] = made.h;
+        for (var s = 0u; s < STATES; s++) {
+            c[p.c_in + s * slot + at] = plane(made.c, s);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! One time step from its input, as streams take it on devices where a dispatch costs more than its work.
+
+use super::KeyAndLengths;
+use crate::cell::{ForwardRow, GATES};
+use crate::cpu::{Args, Pick};
+use crate::kernel::{self, Call, FusedStepConstants, widened};
+use crate::real::Real;
+
+/// Adds a row of values times a matrix [values, columns] to the row's sums.
+fn add_product<F: Real>(sums: &mut [F], values: &[F], weights: &[F]) {
+    for (&value, weights) in values.iter().zip(weights.chunks_exact(sums.len())) {
+        sums.iter_mut().zip(weights).for_each(|(sum, &weight)| *sum += value * weight);
+    }
+}
+
+/// Twin of `shaders/fused_step.wgsl`.
+pub fn fused_step<F: Pick>(call: &Call, args: &mut Args<F>) {
+    let p: kernel::ScanForward = call.params();
+    let constants: FusedStepConstants = call.constants();
+    let [hidden, input, terms] = [constants.h, constants.input, constants.terms].map(|size| size as usize);
+    let [batch, directions, biases] = [p.batch, p.directions, p.biases].map(|size| size as usize);
+    let spec = call.cell.expect("the recurrence takes a cell");
+    let (columns, slot, states) = (GATES * hidden, directions * batch * hidden, spec.states.len());
+    let (cell, settings) = (F::cell_forward(spec), p.settings(constants.kinds));
+    let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
+    let room = 4 * columns + states * hidden;
+    if !args.reserve(room) {
+        return;
+    }
+    let ([w, r, bias, x, before, words], [h, c], scratch) = args.parts(room);
+    let r = wide.as_deref().unwrap_or(r);
+    let words = KeyAndLengths(words);
+    let [sums, apart, own_bias, rest] = {
+        let (sums, rest) = scratch.split_at_mut(columns);
+        let (apart, rest) = rest.split_at_mut(columns);
+        let (own_bias, rest) = rest.split_at_mut(columns);
+        [sums, apart, own_bias, rest]
+    };
+    let (zeros, own_c) = rest.split_at_mut(columns);
+    zeros.fill(F::zero());
+    for d in 0..directions {
+        let parameters = &bias[d * (biases + spec.extra as usize) * columns..];
+        for (k, sum) in own_bias.iter_mut().enumerate() {
+            *sum = (0..biases).map(|n| parameters[n * columns + k]).sum();
+        }
+        let extra = if spec.extra { &parameters[biases * columns..][..columns] } else { &[] };
+        for b in 0..batch {
+            let at = (d * batch + b) * hidden;
+            let old = &before[p.h_in as usize + at..][..hidden];
+            sums.fill(F::zero());
+            add_product(
+                sums,
+                &x[p.xw_offset as usize + b * p.saved_offset as usize..][..input],
+                &w[d * input * columns..],
+            );
+            add_product(sums, &old[..terms], &r[d * terms * columns..]);
+            // Where a gate keeps W·x apart from R·h', R has no third column and W no fourth.
+            apart.fill(F::zero());
+            if terms > 0 {
+                let pairs = sums.chunks_exact_mut(GATES).zip(apart.chunks_exact_mut(GATES));
+                pairs.for_each(|(sums, apart)| std::mem::swap(&mut sums[2], &mut apart[2]));
+            }
+            let (wx, rh) = if terms > 0 { (&*apart, &*sums) } else { (&*sums, &*zeros) };
+            for (plane, own) in own_c.chunks_exact_mut(hidden).enumerate() {
+                own.copy_from_slice(&c[p.c_in as usize + plane * slot + at..][..hidden]);
+            }
+            let ended = constants.carries.ragged()
+                && !words.holds(b, super::time(p.first_step as usize, p.total_steps, d, p.backwards));
+            let new = &mut h[at..][..hidden];
+            if ended {
+                new.copy_from_slice(old);
+                continue;
+            }
+            let row =
+                ForwardRow { wx, rh, bias: own_bias, extra, settings, states: &mut *own_c, h: new, saved: &mut [] };
+            cell(row);
+            let keep = |new: &mut F, old: F, share: f32| *new += F::of(share) * (old - *new);
+            if constants.carries.zoneout() {
+                new.iter_mut().zip(old).for_each(|(new, &old)| keep(new, old, p.keep_h));
+            }
+            for (plane, own) in own_c.chunks_exact(hidden).enumerate() {
+                let state = &mut c[p.c_in as usize + plane * slot + at..][..hidden];
+                for (state, &new) in state.iter_mut().zip(own) {
+                    let old = std::mem::replace(state, new);
+                    if constants.carries.zoneout() {
+                        keep(state, old, p.keep_c);
+                    }
+                }
+            }
+        }
+    }
+}

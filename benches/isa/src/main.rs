@@ -4,7 +4,9 @@ mod code;
 mod dxil;
 mod index;
 mod listing;
+mod page;
 mod plans;
+mod table;
 mod translate;
 mod vulkan;
 
@@ -26,6 +28,10 @@ enum Command {
     Isa(listing::Options),
     /// Compiles one WGSL file on that device, for trying out a change
     Wgsl(listing::One),
+    /// Gathers the figures of several devices in one file, benches/results/isa.json
+    Table(table::Options),
+    /// Writes that file's tables, docs/kernels.md
+    Page(page::Options),
     /// Compiles the HLSL of a dump by DXC
     Dxil(dxil::Options),
 }
@@ -35,6 +41,8 @@ fn main() -> Result<()> {
         Command::Dump(options) => plans::run(&options),
         Command::Isa(options) => listing::run(&options),
         Command::Wgsl(options) => listing::one(&options),
+        Command::Table(options) => table::run(&options),
+        Command::Page(options) => page::run(&options),
         Command::Dxil(options) => dxil::run(&options),
     }
 }

@@ -44,8 +44,9 @@ fn instance(entry: &ash::Entry) -> Result<ash::Instance> {
 }
 
 impl Compiler {
-    /// The first device that the loader finds; `VK_ICD_FILENAMES` and `RADV_FORCE_FAMILY` choose it.
-    pub fn open() -> Result<Compiler> {
+    /// The first device that the loader finds; `VK_ICD_FILENAMES` and `RADV_FORCE_FAMILY` choose it. wgpu opens devices with
+    /// robust buffer access.
+    pub fn open(robust: bool) -> Result<Compiler> {
         // SAFETY: the loader stays loaded while `_entry` lives, which is as long as what was made by it.
         let entry = unsafe { ash::Entry::load() }.context("loading libvulkan.so.1")?;
         let instance = instance(&entry)?;
@@ -68,19 +69,19 @@ impl Compiler {
             let mut names = vec![khr::pipeline_executable_properties::NAME.as_ptr()];
             // What wgpu-hal 30 turns on and what changes code.
             let robustness = ash::ext::robustness2::NAME;
-            let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
+            let mut accesses = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
             let mut subgroups = vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
             let mut memory = vk::PhysicalDeviceVulkanMemoryModelFeatures::default();
             let mut wanted =
                 vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
             let mut features = vk::PhysicalDeviceFeatures2::default()
-                .features(vk::PhysicalDeviceFeatures::default().robust_buffer_access(true))
+                .features(vk::PhysicalDeviceFeatures::default().robust_buffer_access(robust))
                 .push_next(&mut wanted)
                 .push_next(&mut subgroups)
                 .push_next(&mut memory);
-            if has(robustness) {
+            if robust && has(robustness) {
                 names.push(robustness.as_ptr());
-                features = features.push_next(&mut robust);
+                features = features.push_next(&mut accesses);
             }
             let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
             let create = vk::DeviceCreateInfo::default()

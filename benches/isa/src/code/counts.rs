@@ -1,9 +1,9 @@
 //! Instructions of a piece of machine code, counted by what they do.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Counts of instructions. Loads and stores are counted by how many dwords a lane moves.
-#[derive(Clone, Default, Debug, Serialize)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Counts {
     /// All, waits and branches included.
     pub all: u32,
@@ -84,7 +84,12 @@ impl Flight {
             self.under_way.resize(counter + 1, 0);
         }
         self.under_way[counter] += 1;
-        self.most = self.most.max(self.under_way.iter().sum());
+        self.most = self.most.max(self.now());
+    }
+
+    /// Loads in flight.
+    pub fn now(&self) -> u32 {
+        self.under_way.iter().sum()
     }
 
     /// Waits until at most so many of a counter are left.

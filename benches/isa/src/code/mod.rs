@@ -8,11 +8,11 @@ mod nvidia;
 
 pub use counts::Counts;
 use counts::Flight;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A loop, or code outside all loops.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Piece {
     /// Its blocks as the driver names them.
     pub first: String,
@@ -283,6 +283,32 @@ BB3:
         assert_eq!(found.len(), 1);
         let counts = &found[0].counts;
         assert_eq!((counts.all, counts.fma, counts.sends, counts.branches), (4, 1, 1, 2));
+    }
+
+    #[test]
+    fn nvidia_loops_count_too() {
+        let listing = "\
+block.u 0 L1 [] -> {
+      ur0     = ldc.b32 c[0x1][+0x0]                       // delay=12 wr:1
+} -> [1]
+block 1 L13 [0, 1] -> {
+      r4      = ld.global.a64.constant.b128 [r10..12]      // delay=5 wr:0
+      r8      = ld.shared.a32.b64 [r2]                     // delay=5 wr:1
+      r11     = ffma.ftz r4 r8 r11                         // delay=6 wt=000001
+      ur1     = iadd3 ur1 0xffffffff rZ                    // delay=12
+@!p0            bra L13                                    // delay=1
+} -> [1, 2]
+block 2 L3 [1] -> {
+                exit                                       // delay=1
+} -> []
+";
+        let found = loops(listing);
+        assert_eq!(found.len(), 1);
+        let counts = &found[0].counts;
+        assert_eq!((found[0].first.as_str(), counts.all, counts.fma, counts.branches), ("L13", 5, 1, 1));
+        assert_eq!((counts.vector_loads, counts.lds_reads, counts.scalar), ([0, 0, 0, 1], [0, 1, 0, 0], 1));
+        assert_eq!((counts.waits, counts.drains, found[0].loads_in_flight), (1, 1, 1));
+        assert_eq!(straight(listing).unwrap().counts.scalar_loads[0], 1);
     }
 
     #[test]

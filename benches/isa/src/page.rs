@@ -41,7 +41,7 @@ code is RADV's on its null device, NVIDIA's is that of the open driver NVK, and 
 
 - **waves**: AMD's and NVIDIA's name for a subgroup, the threads that run in step. A device with 40 compute units of 2 or 4 SIMDs each
   wants some hundred at least.
-- **registers** of a lane; **resident**: the waves that a SIMD (AMD) or an SM (NVIDIA; by registers alone, of at most 32) can hold: what
+- **registers** of a lane (Intel: the most live ones of a thread's 128); **resident**: the waves that a SIMD (AMD) or an SM (NVIDIA; by registers alone, of at most 32) can hold: what
   hides latency, where as many are launched.
 - **inner loop**: the code with the most multiply-adds, a loop without those in it, or, where compilers unrolled all loops, straight code
   (depth 0). **FMA**: multiply-adds for each instruction; dual and packed instructions count two.
@@ -135,14 +135,14 @@ fn code(page: &mut String, table: &Table, device: &str) {
             "| – | – | – | – | – |".to_string()
         } else {
             let [storage, workgroup] = inner.bytes_per_fma();
-            let bytes = if inner.sends > 0 { "–".into() } else { format!("{storage:.2} + {workgroup:.2}") };
-            let waits = if inner.sends > 0 { "–".into() } else { format!("{} ({})", inner.waits, inner.drains) };
             format!(
-                "| {}, {} | {:.0} % | {} | {waits} | {bytes} |",
+                "| {}, {} | {:.0} % | {} | {} ({}) | {storage:.2} + {workgroup:.2} |",
                 inner.depth,
                 inner.instructions,
                 inner.fma_percent(),
-                some(inner.loads_in_flight)
+                inner.loads_in_flight,
+                inner.waits,
+                inner.drains,
             )
         };
         let registers = if code.registers == 0 { "–".into() } else { code.registers.to_string() };
@@ -177,7 +177,7 @@ fn comparison(page: &mut String, before: &Table, now: &Table) {
             entry.kernel.clone(),
             waves(entry, used, wave).to_string(),
             format!("{:.0} %", inner.fma_percent()),
-            inner.loads_in_flight.map_or("–".into(), |loads| loads.to_string()),
+            inner.loads_in_flight.to_string(),
             format!("{storage:.2} + {workgroup:.2}"),
         ];
         Some(values)

@@ -30,6 +30,12 @@ pub struct Options {
     /// Threads that keep the device busy, as the scheduler believes; default: a GPU's
     #[arg(long, default_value_t = 1 << 16)]
     busy_threads: u64,
+    /// Threads of a workgroup; default: what cards have
+    #[arg(long, default_value_t = 1024)]
+    workgroup_threads: u32,
+    /// Memory of a workgroup, in bytes; default: what all cards have
+    #[arg(long, default_value_t = 32 << 10)]
+    workgroup_bytes: u32,
     /// Keeps wgpu's checks of every index and loop
     #[arg(long)]
     checked: bool,
@@ -102,6 +108,8 @@ fn capabilities(options: &Options) -> Capabilities {
     Capabilities {
         max_binding_bytes: (2 << 30) - 4,
         busy_threads: options.busy_threads,
+        workgroup_threads: options.workgroup_threads,
+        workgroup_bytes: options.workgroup_bytes,
         strategy: options.strategy,
         half_weights: options.half,
         ..Capabilities::default()
@@ -200,15 +208,22 @@ fn file_name(kernel: &Kernel, cell: Option<&CellSpec>, constants: &[u32]) -> Str
 
 /// Values of a kernel's constants that reach every branch between them, without a plan.
 fn variants(kernel: &Kernel, hidden: u32) -> Vec<Vec<u32>> {
+    let (step, sequence) = (kernel.name.starts_with("step_"), kernel.name.starts_with("sequence_"));
     let choices: Vec<Vec<u32>> = kernel
         .constants
         .iter()
         .map(|&name| match name {
+            "UNITS" if step => vec![16],
+            "UNITS" if sequence => vec![hidden.next_multiple_of(4)],
             "H" | "K" | "UNITS" => vec![hidden],
+            "THREADS" if step || sequence => vec![4 * hidden.next_multiple_of(4)],
+            "MEMORY" => vec![1024],
             "TERMS" => vec![0, hidden],
             "THREADS" => vec![64],
             "ROWS" if kernel.name == "matmul_registers" => vec![1, 4, 8],
+            "ROWS" if sequence => vec![1, 4],
             "ROWS" => vec![1, 8],
+            "SPAN" if step || sequence => vec![if kernel.name.contains("backward") { 4 } else { 1 }],
             // The scheduler gives more only to multiples of 4.
             "SPAN" if !hidden.is_multiple_of(4) => vec![1],
             "SPAN" => vec![1, if kernel.name.starts_with("scan_backward") { 4 } else { 2 }],

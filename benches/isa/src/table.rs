@@ -64,7 +64,7 @@ pub struct Calls {
 /// The code of a pipeline on a device.
 #[derive(Serialize, Deserialize)]
 pub struct Code {
-    /// Registers of a lane.
+    /// Registers of a lane (AMD, NVIDIA), or the most live ones of a thread's 128 (Intel).
     pub registers: u32,
     /// Registers that went to memory, vector and scalar ones.
     pub spilled: u32,
@@ -92,13 +92,11 @@ pub struct Inner {
     pub scalar_loads: [u32; 5],
     /// Reads of workgroup memory by 1 to 4 dwords a lane.
     pub workgroup_reads: [u32; 4],
-    /// The most loads from storage in flight at any time; `None` for Intel, whose text does not tell.
-    pub loads_in_flight: Option<u32>,
+    /// The most loads from storage in flight at any time.
+    pub loads_in_flight: u32,
     pub waits: u32,
     /// Waits that leave no load in flight.
     pub drains: u32,
-    /// Intel's messages: loads, stores and barriers.
-    pub sends: u32,
 }
 
 impl Code {
@@ -107,7 +105,7 @@ impl Code {
             let found = names.iter().find_map(|&name| row.statistics.get(name));
             found.map(|&value| value as u32)
         };
-        let registers = of(&["VGPRs", "Number of GPRs"]);
+        let registers = of(&["VGPRs", "Number of GPRs", "Max live registers"]);
         let nvidia = row.statistics.contains_key("Number of GPRs");
         // Turing's and Ampere's SM has 65,536 registers, given to a warp's 32 lanes by eights, and 32 or 48 warps at most;
         // the smaller of the two is said.
@@ -145,10 +143,9 @@ impl Inner {
             loads: counts.vector_loads,
             scalar_loads: counts.scalar_loads,
             workgroup_reads: counts.lds_reads,
-            loads_in_flight: (counts.sends == 0).then_some(piece.loads_in_flight),
+            loads_in_flight: piece.loads_in_flight,
             waits: counts.waits,
             drains: counts.drains,
-            sends: counts.sends,
         }
     }
 

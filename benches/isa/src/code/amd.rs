@@ -13,6 +13,7 @@ pub fn target(line: &str) -> Option<&str> {
 }
 
 pub fn add(counts: &mut Counts, flight: &mut Flight, line: &str) {
+    counts.all += 1;
     // Dual instructions of RDNA3 and later
     if let Some((first, second)) = line.split_once("::") {
         counts.dual += 1;

@@ -21,7 +21,8 @@ pub struct Counts {
     pub scalar: u32,
     /// Loads by a vector instruction, of 1, 2, 3 and 4 dwords a lane.
     pub vector_loads: [u32; 4],
-    /// Loads by the scalar unit, of 1, 2, 4, 8 and 16 dwords a wave; NVIDIA's constant loads.
+    /// Loads by the scalar unit, of 1, 2, 4, 8 and 16 dwords a wave; NVIDIA's constant loads,
+    /// Intel's transposed ones.
     pub scalar_loads: [u32; 5],
     /// Stores of 1 to 4 dwords a lane.
     pub stores: [u32; 4],
@@ -29,7 +30,7 @@ pub struct Counts {
     pub lds_reads: [u32; 4],
     /// Writes to workgroup memory.
     pub lds_writes: [u32; 4],
-    /// Waits: `s_waitcnt` and its like, NVIDIA's waits for a scoreboard.
+    /// Waits: `s_waitcnt` and its like; NVIDIA's for scoreboards, Intel's for those of loads.
     pub waits: u32,
     /// Waits until no load is left in flight.
     pub drains: u32,
@@ -37,7 +38,7 @@ pub struct Counts {
     pub branches: u32,
     /// Hints without work: clauses, delays, no-ops.
     pub hints: u32,
-    /// Intel's `send`: loads, stores and barriers, which its text does not tell apart.
+    /// Intel's `send`: loads, stores and barriers.
     pub sends: u32,
     /// Anything else.
     pub other: u32,

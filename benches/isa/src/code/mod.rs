@@ -1,5 +1,5 @@
-//! Loops of machine code and their instructions, from the listings that drivers give: AMD's by RADV, NVIDIA's by NVK and, in
-//! less detail, Intel's by ANV.
+//! Loops of machine code and their instructions, from the listings that drivers give: AMD's by RADV, NVIDIA's by NVK and Intel's by
+//! ANV.
 
 mod amd;
 mod counts;
@@ -54,9 +54,10 @@ struct Listing<'a> {
 
 impl<'a> Listing<'a> {
     fn new(text: &'a str) -> Listing<'a> {
-        // Intel's text indents what does not fit in a line.
-        let kept = || text.lines().filter(|line| !line.starts_with("  ") || nvidia::is_listing(text));
-        let maker = if nvidia::is_listing(text) {
+        // Intel's text indents what does not fit in a line, of which only messages are wanted.
+        let nvidia = nvidia::is_listing(text);
+        let kept = || text.lines().filter(|line| nvidia || !line.starts_with("  ") || intel::is_message(line));
+        let maker = if nvidia {
             Maker::Nvidia
         } else if kept().any(|line| intel::name(line.trim()).is_some()) {
             Maker::Intel
@@ -87,10 +88,9 @@ impl<'a> Listing<'a> {
     }
 
     fn add(&self, counts: &mut Counts, flight: &mut Flight, code: &str) {
-        counts.all += 1;
         match self.maker {
             Maker::Amd => amd::add(counts, flight, code),
-            Maker::Intel => intel::add(counts, code),
+            Maker::Intel => intel::add(counts, flight, code),
             Maker::Nvidia => nvidia::add(counts, flight, code),
         }
     }
@@ -277,12 +277,18 @@ BB3:
     #[test]
     fn intel_loops_count_too() {
         let found = loops(
-            "LABEL1:\nLABEL0:\nsend(16) g1UD g2UD nullUD 0x6480f502 0x04000000\n      ugm MsgDesc: ( load ) { align1 1H };\nmad(16) g92<1>F g41<8,8,1>F g3<8,8,1>F;\n\
+            "LABEL1:\nLABEL0:\n\
+             send(16) g1UD g2UD nullUD 0x6480f502 0x04000000\n      \
+             ugm MsgDesc: ( load, a32, d32, V4, L1STATE_L3MOCS dst_len = 8, bti )  BTI 3 { align1 1H $4 };\n\
+             sync nop(1) null<0,1,0>UB { align1 WE_all 1N $3.src };\n\
+             mad(16) g92<1>F g41<8,8,1>F g3<8,8,1>F { align1 1H $4.dst };\n\
              (+f0.0) break(16) JIP: LABEL2 UIP: LABEL2\nLABEL2:\nwhile(16)       JIP:  LABEL0 { align1 1H };\n",
         );
         assert_eq!(found.len(), 1);
         let counts = &found[0].counts;
-        assert_eq!((counts.all, counts.fma, counts.sends, counts.branches), (4, 1, 1, 2));
+        assert_eq!((counts.all, counts.fma, counts.sends, counts.branches), (5, 1, 1, 2));
+        assert_eq!((counts.vector_loads, counts.waits, counts.drains), ([0, 0, 0, 1], 1, 1));
+        assert_eq!(found[0].loads_in_flight, 1);
     }
 
     #[test]

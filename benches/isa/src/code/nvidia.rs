@@ -47,6 +47,7 @@ fn code(line: &str) -> &str {
 }
 
 pub fn add(counts: &mut Counts, flight: &mut Flight, line: &str) {
+    counts.all += 1;
     let schedule = line.split_once("//").map_or("", |(_, schedule)| schedule);
     let of = |field: &str| schedule.split_whitespace().find_map(|word| word.strip_prefix(field));
     let mask = of("wt=").and_then(|mask| u32::from_str_radix(mask, 2).ok()).unwrap_or(0);

@@ -567,6 +567,10 @@ fn cases() -> Vec<Case> {
         all.push(case(&kernel::EMBED_FORWARD, NoConstants, params));
         let params = kernel::EmbedBackward { rows: count, features, entries: 5, index_offset: 3, dy_offset: 2 };
         all.push(case(&kernel::EMBED_BACKWARD, NoConstants, params));
+        // Of five sequences; the first step of the list is up to 5.
+        let (src_steps, step, dst_offset) = (steps + 4, round as u32 % 3, 5);
+        let gather = kernel::Gather { steps, batch, features, sequences: 5, src_steps, step, dst_offset };
+        all.push(case(&kernel::GATHER, NoConstants, gather));
         let merge = kernel::MergeConstants { kind: kernel::MergeKind::ALL[round % 3] };
         let params = kernel::MergeForward { rows: batch * steps, width: features, x_offset: 3, y_offset: 5 };
         all.push(case(&kernel::MERGE_FORWARD, merge, params));

@@ -74,6 +74,7 @@ pub fn processes(count: usize, arguments: &[String]) -> Result<Vec<Row>> {
         processes: count,
         ms: mean(place, |row| row.ms),
         mean_ms: mean(place, |row| row.mean_ms),
+        host_ms: row.host_ms.map(|_| mean(place, |row| row.host_ms.unwrap_or(f64::NAN))),
         ms_range: [least(place), most(place)],
         ..row.clone()
     });

@@ -8,8 +8,11 @@
 //! ```
 //!
 //! A forward pass is [`LstmLayer::forward_into`](wgpu_lstm::LstmLayer::forward_into), input and output copied as for any
-//! caller. A training step is one step of [`Model::fit`](wgpu_lstm::Model::fit): forward, mean squared error of all outputs,
-//! backward, Adam. A stream step is [`Stream::feed`](wgpu_lstm::Stream::feed).
+//! caller. A training step is one step of [`Model::fit`](wgpu_lstm::Model::fit) from its second epoch on: forward, mean squared
+//! error of all outputs, backward, Adam. A stream step is [`Stream::feed`](wgpu_lstm::Stream::feed).
+//!
+//! Beside the time of a pass stand that of the host alone, without its waits for the GPU, and that of the GPU by its own clock,
+//! without copies. In a fit the host prepares steps while the GPU runs those before, so a step takes as long as the longer of the two.
 
 mod cases;
 #[path = "../common/mod.rs"]

@@ -8,12 +8,14 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::sync::Barrier;
-use std::time::Instant;
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::{Duration, Instant};
 use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::{Plan, Role};
 use wgpu_lstm::schedule::Builder;
-use wgpu_lstm::{Device, Fit, Loss, LstmOutput, Optimiser, Sequential, Strategy, Stream, Update};
+use wgpu_lstm::{
+    Callback, Device, EpochEvent, Fit, Flow, Loss, LstmOutput, Model, Optimiser, Sequential, Strategy, Stream, Update,
+};
 
 /// Operations to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -74,6 +76,9 @@ pub struct Row {
     /// Median.
     pub ms: f64,
     pub mean_ms: f64,
+    /// Median of the time of the host alone: without its waits for the GPU. `None` where several callers wait.
+    #[serde(default)]
+    pub host_ms: Option<f64>,
     /// Time on the GPU by its own clock, copies left out: the median of three runs.
     pub gpu_ms: Option<f64>,
     /// Least and most of the runs.
@@ -89,14 +94,15 @@ pub struct Row {
 }
 
 impl Row {
-    pub const HEAD: &str = "mode    |     T    B    I    H  L D | variant           | strategy       dispatches |       ms  (least   most) |  GFLOP/s | floor ms  share";
+    pub const HEAD: &str = "mode    |     T    B    I    H  L D | variant           | strategy       dispatches |       ms  (least   most) |  host ms device ms |  GFLOP/s | floor ms  share";
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let apart = |ms: Option<f64>| ms.map_or("-".to_string(), |ms| format!("{ms:.4}"));
         write!(
             f,
-            "{:7} | {:5} {:4} {:4} {:4} {:2} {} | {:17} | {:14} {:10} | {:8.4} ({:.4} {:.4}) | {:8.1} | {:8.4} {:5.0} %",
+            "{:7} | {:5} {:4} {:4} {:4} {:2} {} | {:17} | {:14} {:10} | {:8.4} ({:.4} {:.4}) | {:>8} {:>9} | {:8.1} | {:8.4} {:5.0} %",
             self.mode,
             self.t,
             self.b,
@@ -110,6 +116,8 @@ impl fmt::Display for Row {
             self.ms,
             self.ms_range[0],
             self.ms_range[1],
+            apart(self.host_ms),
+            apart(self.gpu_ms),
             self.gflops,
             self.floor_ms,
             100.0 * self.share
@@ -118,33 +126,80 @@ impl fmt::Display for Row {
             let Row { neighbours, callers, processes, mean_ms, .. } = self;
             write!(f, " | mean {mean_ms:8.4}, {neighbours} neighbours, {callers} callers, {processes} processes")?;
         }
-        match self.gpu_ms {
-            Some(ms) => write!(f, " | {ms:8.4} on the GPU"),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
-/// Milliseconds of every run after three to warm up; `once` says how long a run took.
-fn times(budget: f64, mut once: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+/// Milliseconds of a run.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    all: f64,
+    /// Without the waits for the device.
+    host: f64,
+}
+
+/// A moment, and the waits for the device up to it.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Instant,
+    waited: Duration,
+}
+
+impl Moment {
+    fn now(device: &Device) -> Moment {
+        Moment { at: Instant::now(), waited: device.waited() }
+    }
+
+    /// Time from this moment to a later one, for each of so many runs.
+    fn until(self, later: Moment, runs: usize) -> Time {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3 / runs as f64;
+        let all = later.at - self.at;
+        Time { all: ms(all), host: ms(all.saturating_sub(later.waited - self.waited)) }
+    }
+}
+
+/// Times of every run after three to warm up; `once` says how long a run took.
+fn times(budget: f64, mut once: impl FnMut() -> Result<Time>) -> Result<Vec<Time>> {
     let mut last = once()?;
-    if last < 2000.0 {
+    if last.all < 2000.0 {
         for _ in 0..2 {
             last = once()?;
         }
     }
-    let runs = (budget * 1e3 / last.max(1e-4)).clamp(3.0, 2000.0) as usize;
-    let mut all = (0..runs).map(|_| once()).collect::<Result<Vec<f64>>>()?;
-    all.sort_by(f64::total_cmp);
-    Ok(all)
+    (0..runs(budget, last)).map(|_| once()).collect()
 }
 
-fn clock<R>(work: impl FnOnce() -> wgpu_lstm::Result<R>) -> Result<f64> {
-    let start = Instant::now();
+/// Runs in a budget of seconds.
+fn runs(budget: f64, time: Time) -> usize {
+    (budget * 1e3 / time.all.max(1e-4)).clamp(3.0, 2000.0) as usize
+}
+
+fn clock<R>(device: &Device, work: impl FnOnce() -> wgpu_lstm::Result<R>) -> Result<Time> {
+    let start = Moment::now(device);
     let result = work()?;
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let time = start.until(Moment::now(device), 1);
     drop(result);
-    Ok(ms)
+    Ok(time)
+}
+
+/// Numbers in their order.
+fn sorted(all: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut all: Vec<f64> = all.collect();
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+/// The moments at which epochs of a fit end.
+struct Epochs {
+    device: Device,
+    ends: Arc<Mutex<Vec<Moment>>>,
+}
+
+impl Callback for Epochs {
+    fn on_epoch(&mut self, _: &EpochEvent, _: &mut Model) -> wgpu_lstm::Result<Flow> {
+        self.ends.lock().expect("no callback panics").push(Moment::now(&self.device));
+        Ok(Flow::Continue)
+    }
 }
 
 /// Best times of a product of 1,024³ (512³ on software adapters, which are slow) and of a copy of 64 MB.
@@ -156,13 +211,13 @@ pub fn rates(device: &Device) -> Result<Rates> {
         let last = wgpu_lstm::plan::BufferId(plan.buffers.len() - 1);
         let executable = device.compile(plan)?;
         let all = times(0.3, || {
-            clock(|| {
+            clock(device, || {
                 executable.run()?;
                 executable.read((last, 0), 1)?;
                 Ok(())
             })
         })?;
-        Ok(all[0] / 1e3)
+        Ok(sorted(all.iter().map(|time| time.all))[0] / 1e3)
     };
     let mut product = Builder::new("product", device.capabilities().clone());
     let [a, b] = ["a", "b"].map(|name| product.buffer(name, (n * n) as u64, Role::Input));
@@ -201,7 +256,12 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
             times(budget, || {
                 turn += 1;
                 let x = inputs[turn % 4].view();
-                clock(|| pollster::block_on(layer.forward_into_async(x, lengths.as_deref(), None, &mut into)))
+                clock(device, || match &lengths {
+                    None => layer.forward_into(x, None, &mut into),
+                    Some(lengths) => {
+                        pollster::block_on(layer.forward_into_async(x, Some(lengths), None, &mut into))
+                    }
+                })
             })?
         }
         Mode::Stream => {
@@ -209,11 +269,11 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
             let model = Sequential::new(i).add(lstm).build(device, 1)?;
             let inputs: Vec<_> = (0..4).map(|_| random((b, t, i))).collect();
             let together = Barrier::new(load.callers);
-            let caller = |mut stream: Stream| -> Result<Vec<f64>> {
+            let caller = |mut stream: Stream| -> Result<Vec<Time>> {
                 let mut turn = 0;
                 let mut once = || {
                     turn += 1;
-                    clock(|| stream.feed(inputs[turn % 4].view()))
+                    clock(device, || stream.feed(inputs[turn % 4].view()))
                 };
                 once()?;
                 together.wait();
@@ -225,13 +285,11 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
                 Ok(all)
             };
             let streams = (0..load.callers).map(|_| model.stream(b)).collect::<wgpu_lstm::Result<Vec<_>>>()?;
-            let mut all = std::thread::scope(|scope| {
+            std::thread::scope(|scope| {
                 let callers: Vec<_> = streams.into_iter().map(|stream| scope.spawn(|| caller(stream))).collect();
                 callers.into_iter().map(|caller| caller.join().expect("a caller ends")).collect::<Result<Vec<_>>>()
             })?
-            .concat();
-            all.sort_by(f64::total_cmp);
-            all
+            .concat()
         }
         Mode::Train => {
             let width = lstm.output();
@@ -240,19 +298,28 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
             const BATCHES: usize = 4;
             let x = random((BATCHES * b, t, i));
             let y = Array3::zeros((BATCHES * b, t, width));
-            let mut per_step = |batches: usize| -> Result<f64> {
+            // Steps of a fit that goes on: its second epoch and later ones.
+            let mut epochs = |count: usize, batches: usize| -> Result<Vec<Time>> {
                 let (x, y) =
                     (x.slice_axis(Axis(0), (..batches * b).into()), y.slice_axis(Axis(0), (..batches * b).into()));
-                let mut fit = Fit::new().epochs(1).batch_size(b).shuffle(false);
+                let ends = Arc::new(Mutex::new(Vec::new()));
+                let callback = Epochs { device: device.clone(), ends: ends.clone() };
+                let mut fit = Fit::new().epochs(1 + count).batch_size(b).shuffle(false).callback(callback);
                 if let Some(lengths) = &lengths {
                     fit = fit.lengths(lengths.repeat(batches));
                 }
-                clock(|| model.fit(x, y, fit)).map(|ms| ms / batches as f64)
+                model.fit(x, y, fit)?;
+                let ends = ends.lock().expect("no callback panics");
+                Ok(ends.windows(2).map(|pair| pair[0].until(pair[1], batches)).collect())
             };
-            let batches = if per_step(1)? > 2000.0 { 1 } else { BATCHES };
-            times(budget / batches as f64, || per_step(batches))?
+            let once = epochs(1, 1)?[0];
+            let batches = if once.all > 2000.0 { 1 } else { BATCHES };
+            let last = if once.all > 2000.0 { once } else { epochs(2, batches)?[1] };
+            epochs(runs(budget / batches as f64, last), batches)?
         }
     };
+    let host_ms = (load.callers == 1).then(|| sorted(all.iter().map(|time| time.host))[all.len() / 2]);
+    let all = sorted(all.iter().map(|time| time.all));
     let ms = all[all.len() / 2];
     let gpu_ms = if device.adapter().is_some() { gpu_time(device, &plan)? } else { None };
     let floor_ms = plan.floor_ms(rates.flops, rates.bytes);
@@ -281,6 +348,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
         dispatches: plan.commands.len(),
         ms,
         mean_ms: all.iter().sum::<f64>() / all.len() as f64,
+        host_ms,
         gpu_ms,
         ms_range: [all[0], all[all.len() - 1]],
         runs: all.len(),

@@ -66,6 +66,16 @@ impl<F: Pick> Machine<F> {
         Machine { threads, ..self }
     }
 
+    /// A buffer, to be shared.
+    pub(crate) fn shared(&self, id: BufferId) -> Shared<F> {
+        self.buffers[id.0].clone()
+    }
+
+    /// Threads of its runs.
+    pub(crate) fn threads(&self) -> Threads {
+        self.threads
+    }
+
     /// Runs the commands of a range.
     ///
     /// # Errors
@@ -124,7 +134,12 @@ impl<F: Pick> Machine<F> {
 
     /// Overwrites a buffer from element `at`.
     pub fn write(&self, (id, at): (BufferId, u64), values: &[F]) {
-        write(&self.buffers[id.0])[at as usize..][..values.len()].copy_from_slice(values);
+        self.write_with((id, at), values.len() as u64, |own| own.copy_from_slice(values));
+    }
+
+    /// Has `fill` overwrite `len` elements of a buffer from element `at`.
+    pub(crate) fn write_with<R>(&self, (id, at): (BufferId, u64), len: u64, fill: impl FnOnce(&mut [F]) -> R) -> R {
+        fill(&mut write(&self.buffers[id.0])[at as usize..][..len as usize])
     }
 }
 

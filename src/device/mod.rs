@@ -2,11 +2,12 @@
 
 mod machine;
 
+pub(crate) use crate::gpu::Destination;
 pub use machine::Machine;
 
 use crate::cpu::{self, Threads};
 use crate::error::{Error, Result, Unit};
-use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
+use crate::gpu::{self, Adapter, AdapterKind, CopyAfter, GpuOptions};
 use crate::kernel::Access;
 use crate::lock::{read, write};
 use crate::memory;
@@ -14,7 +15,7 @@ use crate::plan::{BufferId, Capabilities, Command, Plan, Role};
 use crate::wait;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Something that runs plans. Cheap to clone; clones are the same device.
@@ -162,6 +163,28 @@ impl Device {
         }
     }
 
+    /// Threads of the host for work on data: those of runs on the CPU executor.
+    pub(crate) fn host_threads(&self) -> Threads {
+        match &self.0 {
+            Executor::Cpu(_, threads) => *threads,
+            Executor::Gpu(_) => Threads::AtMost(*cpu::DEFAULT_THREADS),
+        }
+    }
+
+    /// Time for which all runs so far have waited for the GPU; 0 on the CPU executor. What else a run takes is the host's: what goes in
+    /// and out, and what is recorded and submitted.
+    ///
+    /// ```
+    /// use wgpu_lstm::Device;
+    /// assert!(Device::cpu().waited().is_zero());
+    /// ```
+    pub fn waited(&self) -> Duration {
+        match &self.0 {
+            Executor::Cpu(..) => Duration::ZERO,
+            Executor::Gpu(context) => context.waited(),
+        }
+    }
+
     /// True if it runs on graphics hardware.
     pub fn is_hardware(&self) -> bool {
         self.adapter().is_some_and(|adapter| adapter.kind != AdapterKind::Software)
@@ -251,7 +274,7 @@ impl Device {
                 Engine::Gpu(context.clone(), program.await?)
             }
         };
-        Ok(Executable { plan, engine })
+        Ok(Executable { plan, engine, traceless: OnceLock::new(), mark: Arc::default() })
     }
 }
 
@@ -284,6 +307,24 @@ impl Tensor {
             Storage::Cpu(tensor) => write(tensor)[at as usize..][..values.len()].copy_from_slice(values),
             // A device that failed says so to whoever runs or reads next.
             Storage::Gpu(context, buffer) => drop(context.write(buffer, at, values)),
+        }
+    }
+
+    /// Has `fill` write `len` elements from `at`; it may use the threads that it is told.
+    pub fn write_with<R>(
+        &self,
+        at: u64,
+        len: u64,
+        fill: impl FnOnce(Destination<'_>, Threads) -> R,
+    ) -> Result<R> {
+        match &self.storage {
+            Storage::Cpu(tensor) => {
+                let own = &mut write(tensor)[at as usize..][..len as usize];
+                Ok(fill(Destination::Host(own), Threads::AtMost(1)))
+            }
+            Storage::Gpu(context, buffer) => {
+                context.upload(buffer, at, len, |to| fill(to, Threads::AtMost(*cpu::DEFAULT_THREADS)))
+            }
         }
     }
 
@@ -326,6 +367,10 @@ const SLICE: (Duration, usize) = (Duration::from_millis(1), 4096);
 pub struct Executable {
     plan: Arc<Plan>,
     engine: Engine,
+    /// See [`Executable::traceless`].
+    traceless: OnceLock<usize>,
+    /// Tells it from others.
+    mark: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -360,8 +405,47 @@ impl Executable {
         }
         match &self.engine {
             Engine::Cpu(machine) => machine.run(range),
-            Engine::Gpu(_, program) => program.run(range),
+            Engine::Gpu(_, program) => program.run(range, &[]),
         }
+    }
+
+    /// [`Executable::run_range`] for commands that are in the plan, with a copy of elements into a tensor after them.
+    pub(crate) fn run_copying(
+        &self,
+        range: Range<usize>,
+        from: (BufferId, u64),
+        to: (&Tensor, u64),
+        len: u64,
+    ) -> Result<()> {
+        match (&self.engine, &to.0.storage) {
+            (Engine::Cpu(machine), _) => {
+                machine.run(range)?;
+                machine.read_with(from, len, |values| to.0.write(to.1, values));
+                Ok(())
+            }
+            (Engine::Gpu(_, program), Storage::Gpu(_, buffer)) => {
+                program.run(range, &[CopyAfter { from, to: (buffer, to.1), len }])
+            }
+            (Engine::Gpu(..), Storage::Cpu(_)) => Err(Error::Plan("a tensor of another device".into())),
+        }
+    }
+
+    /// [`Executable::run_range`] for commands that are in the plan, with what is then to be read: on a GPU it is on its way to the host
+    /// from here on, all of it by one wait.
+    pub(crate) fn run_reading(&self, range: Range<usize>, places: Vec<Place>) -> Result<Reading<'_>> {
+        for &(id, at, len) in &places {
+            self.check((id, at), len)?;
+        }
+        let readback = match &self.engine {
+            Engine::Cpu(machine) => {
+                if !range.is_empty() {
+                    machine.run(range)?;
+                }
+                None
+            }
+            Engine::Gpu(_, program) => Some(program.run_reading(range, &places)?),
+        };
+        Ok(Reading { executable: self, places, readback })
     }
 
     /// Runs everything, letting an executor's other tasks run in between.
@@ -403,7 +487,7 @@ impl Executable {
             let bindings = command.buffers.iter().zip(command.call.kernel.bindings);
             bindings.into_iter().any(|(id, binding)| binding.access != Access::Read && kept(id))
         };
-        self.plan.commands.iter().position(changes).unwrap_or(self.plan.commands.len())
+        *self.traceless.get_or_init(|| self.plan.commands.iter().position(changes).unwrap_or(self.plan.commands.len()))
     }
 
     /// Runs everything and gives the milliseconds that the GPU took by its own clock, copies to and from it left out;
@@ -433,14 +517,54 @@ impl Executable {
     ///
     /// # Errors
     /// A place outside the plan's buffers; a device that failed.
-    pub fn write(&self, (id, at): (BufferId, u64), values: &[f32]) -> Result<()> {
-        self.check((id, at), values.len() as u64)?;
+    pub fn write(&self, place: (BufferId, u64), values: &[f32]) -> Result<()> {
+        self.write_with(place, values.len() as u64, |mut to, _| to.put(values))
+    }
+
+    /// Has `fill` write `len` elements of a buffer from element `at`, where they lie or on their way to the GPU; it may use the threads that
+    /// it is told.
+    pub(crate) fn write_with<R>(
+        &self,
+        (id, at): (BufferId, u64),
+        len: u64,
+        fill: impl FnOnce(Destination<'_>, Threads) -> R,
+    ) -> Result<R> {
+        self.check((id, at), len)?;
         match &self.engine {
             Engine::Cpu(machine) => {
-                machine.write((id, at), values);
-                Ok(())
+                let threads = machine.threads();
+                Ok(machine.write_with((id, at), len, |own| fill(Destination::Host(own), threads)))
             }
-            Engine::Gpu(context, program) => context.write(program.buffer(id), at, values),
+            Engine::Gpu(_, program) => {
+                program.write_with((id, at), len, |to| fill(to, Threads::AtMost(*cpu::DEFAULT_THREADS)))
+            }
+        }
+    }
+
+    /// What tells it from others while it lives.
+    pub(crate) fn mark(&self) -> Weak<()> {
+        Arc::downgrade(&self.mark)
+    }
+
+    /// True if it has this mark.
+    pub(crate) fn is(&self, mark: &Weak<()>) -> bool {
+        mark.as_ptr() == Arc::as_ptr(&self.mark)
+    }
+
+    /// A buffer as a tensor, which it stays a buffer of.
+    pub(crate) fn tensor(&self, id: BufferId) -> Tensor {
+        let storage = match &self.engine {
+            Engine::Cpu(machine) => Storage::Cpu(machine.shared(id)),
+            Engine::Gpu(context, program) => Storage::Gpu(context.clone(), program.buffer(id).clone()),
+        };
+        Tensor { len: self.plan.buffers[id.0].len, storage }
+    }
+
+    /// Sends what was written to a GPU without waiting for the next run.
+    pub(crate) fn flush(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Cpu(_) => Ok(()),
+            Engine::Gpu(_, program) => program.flush(),
         }
     }
 
@@ -474,24 +598,60 @@ impl Executable {
         len: u64,
         see: impl FnOnce(&[f32]) -> R,
     ) -> Result<R> {
-        self.check((id, at), len)?;
-        match &self.engine {
-            Engine::Cpu(machine) => Ok(machine.read_with((id, at), len, see)),
-            Engine::Gpu(context, program) => Ok(see(&context.read(program.buffer(id), at, len).await?)),
-        }
+        let mut see = Some(see);
+        let mut result = None;
+        let reading = self.run_reading(0..0, vec![(id, at, len)])?;
+        reading.see(|_, values, _| result = see.take().map(|see| see(values))).await?;
+        // There is one place, which was shown.
+        result.ok_or_else(|| Error::Plan("nothing was read".into()))
     }
+}
 
-    /// Copies elements of a buffer into a tensor, on the device.
-    pub(crate) fn copy_out(&self, (id, at): (BufferId, u64), to: (&Tensor, u64), len: u64) -> Result<()> {
-        match (&self.engine, &to.0.storage) {
+/// Elements of a buffer: from one on, and how many.
+pub(crate) type Place = (BufferId, u64, u64);
+
+/// Elements of a plan's buffers that are to be read after a run.
+#[must_use]
+pub(crate) struct Reading<'e> {
+    executable: &'e Executable,
+    places: Vec<Place>,
+    readback: Option<gpu::Readback>,
+}
+
+impl Reading<'_> {
+    /// Waits for the elements and shows those of each place, by its index, with the threads that may be used.
+    pub async fn see(self, mut see: impl FnMut(usize, &[f32], Threads)) -> Result<()> {
+        match (&self.executable.engine, self.readback) {
+            (Engine::Gpu(context, _), Some(readback)) => {
+                let threads = Threads::AtMost(*cpu::DEFAULT_THREADS);
+                let mut show = |mut all: &[f32]| {
+                    for (k, &(.., len)) in self.places.iter().enumerate() {
+                        let (own, rest) = all.split_at(len as usize);
+                        see(k, own, threads);
+                        all = rest;
+                    }
+                };
+                let shown = readback.see(context, |bytes| match bytemuck::try_cast_slice(bytes) {
+                    Ok(all) => {
+                        show(all);
+                        Ok(())
+                    }
+                    // Copies that browsers make are not aligned.
+                    Err(_) => {
+                        let all = bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned);
+                        memory::collect(all.len(), all, "a copy of a buffer").map(|all| show(&all))
+                    }
+                });
+                shown.await?
+            }
             (Engine::Cpu(machine), _) => {
-                to.0.write(to.1, &machine.read((id, at), len));
+                let threads = machine.threads();
+                for (k, &(id, at, len)) in self.places.iter().enumerate() {
+                    machine.read_with((id, at), len, |values| see(k, values, threads));
+                }
                 Ok(())
             }
-            (Engine::Gpu(context, program), Storage::Gpu(_, buffer)) => {
-                context.copy((program.buffer(id), at), (buffer, to.1), len).map(drop)
-            }
-            (Engine::Gpu(..), Storage::Cpu(_)) => Err(Error::Plan("a tensor of another device".into())),
+            (Engine::Gpu(..), None) => Err(Error::Plan("nothing was read".into())),
         }
     }
 }

@@ -122,8 +122,8 @@ impl Batches {
 }
 
 /// A batch, or a window of one.
-pub(super) struct StepBatch {
-    pub data: Data<'static, 'static>,
+pub(super) struct StepBatch<'s> {
+    pub data: Data<'s, 's>,
     /// Weight in the epoch's loss: sequences of the batch, shared out to its windows by their steps.
     pub sequences: f64,
     /// True if it begins its sequences.
@@ -134,8 +134,8 @@ pub(super) struct StepBatch {
 
 /// The batches of an optimiser step, whose gradients are added up.
 #[derive(Default)]
-pub(super) struct StepBatches {
-    pub batches: Vec<StepBatch>,
+pub(super) struct StepBatches<'s> {
+    pub batches: Vec<StepBatch<'s>>,
     /// Weight in the epoch's loss.
     pub sequences: f64,
     /// True if it is the epoch's last.
@@ -218,7 +218,15 @@ impl<'x, 'y> Source<'x, 'y, '_> {
     }
 }
 
-impl Epoch<'_, '_, '_> {
+impl<'s, 'x, 'y> Epoch<'s, 'x, 'y> {
+    /// All sequences, if they are in arrays.
+    pub fn arrays(&self) -> Option<&'s Data<'x, 'y>> {
+        match self {
+            Epoch::Arrays { data, .. } => Some(data),
+            Epoch::Batches { .. } => None,
+        }
+    }
+
     /// Number of steps; `None` if it is not known yet.
     pub fn len(&self) -> Option<usize> {
         match self {
@@ -228,7 +236,7 @@ impl Epoch<'_, '_, '_> {
     }
 
     /// The batches of the next step, `accumulate` of them or what is left.
-    pub async fn step(&mut self, model: &mut Model, accumulate: usize) -> Result<Option<StepBatches>> {
+    pub async fn step(&mut self, model: &mut Model, accumulate: usize) -> Result<Option<StepBatches<'s>>> {
         let mut step = StepBatches::default();
         while step.batches.len() < accumulate {
             let Some(batch) = self.next(model).await? else { break };
@@ -240,20 +248,20 @@ impl Epoch<'_, '_, '_> {
     }
 
     /// The next batch.
-    async fn next(&mut self, model: &mut Model) -> Result<Option<StepBatch>> {
+    async fn next(&mut self, model: &mut Model) -> Result<Option<StepBatch<'s>>> {
         match self {
             Epoch::Arrays { data, parts, done, .. } => {
                 let Some(Part { rows, steps, sequences }) = parts.get(*done) else { return Ok(None) };
                 *done += 1;
                 let (begins, last) = (steps.start == 0, *done == parts.len());
-                Ok(Some(StepBatch { data: data.select(rows, steps)?, sequences: *sequences, begins, last }))
+                Ok(Some(StepBatch { data: data.choose(rows, steps), sequences: *sequences, begins, last }))
             }
             Epoch::Batches { batches, next, cutting } => {
                 let Some(data) = next.take() else { return Ok(None) };
                 *next = checked(model, batches.next().await, *cutting)?;
                 model.set_weighted(data.is_weighted())?;
                 let (sequences, begins) = (data.count() as f64, !cutting.stateful);
-                Ok(Some(StepBatch { data, sequences, begins, last: next.is_none() }))
+                Ok(Some(StepBatch { data: data.into_owned(), sequences, begins, last: next.is_none() }))
             }
         }
     }

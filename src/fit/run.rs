@@ -6,9 +6,10 @@ use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::error::{Error, Result};
-use crate::model::{Data, Evaluate, Inputs, MicroBatch, Model, Targets, batches, check_divides};
+use crate::model::{Data, Evaluate, Inputs, MicroBatch, Model, Resident, Targets, batches, check_divides};
 use crate::train::Schedule;
 use crate::wait::MaybeSend;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Runs the fit.
@@ -112,6 +113,7 @@ async fn run(
         history: History::default(),
         last: None,
         steps: 0,
+        resident: None,
     };
     let outcome = match run.begin(model, &saved) {
         Ok(Flow::Continue) => run.epochs(model, &mut source).await,
@@ -143,6 +145,8 @@ struct Run<'f> {
     last: Option<(usize, usize, f32)>,
     /// Steps of an epoch; 0 while they are not known.
     steps: usize,
+    /// The data on the device; `None` before that was tried.
+    resident: Option<Option<Arc<Resident>>>,
 }
 
 impl Run<'_> {
@@ -257,7 +261,14 @@ impl Run<'_> {
         while let Some(mut batch) = batches.step(model, self.fit.accumulate).await? {
             step += 1;
             partial.learning_rate = model.learning_rate()?;
+            for part in &mut batch.batches {
+                part.data.resident = self.resident.clone().flatten();
+            }
             self.step(model, &mut batch, queued.len()).await?;
+            // Now the plan is there, whose memory comes first. One epoch reads everything once, so nothing is gained by keeping it.
+            if let (None, Some(data)) = (&self.resident, batches.arrays()) {
+                self.resident = Some(if epoch < self.fit.epochs { model.reside(data).await } else { None });
+            }
             queued.push(batch.sequences);
             let due = batch.last || intervals.iter().any(|&interval| step.is_multiple_of(interval));
             if !due && queued.len() < model.pace()?.stride() && looked.elapsed() < LOOK {
@@ -337,7 +348,7 @@ impl Run<'_> {
     }
 
     /// Takes an optimiser step; its loss goes to a place in the device's log.
-    async fn step(&mut self, model: &mut Model, step: &mut StepBatches, slot: usize) -> Result<()> {
+    async fn step(&mut self, model: &mut Model, step: &mut StepBatches<'_>, slot: usize) -> Result<()> {
         let carries = self.fit.truncated.is_some() || self.fit.stateful.is_some();
         let count = step.batches.len();
         if self.fit.accumulate > 1 {
@@ -546,7 +557,7 @@ fn split<'x, 'y>(
                 )));
             }
             let rows: Vec<usize> = (kept..count).collect();
-            let held = data.select(&rows, &(0..data.longest()))?;
+            let held = data.select(&rows)?;
             let data = data.first(kept);
             Ok((data, Some(held)))
         }

@@ -4,6 +4,7 @@ use super::adapter::{self, Adapter, AdapterKind, GpuOptions};
 use super::guard::{Guarded, guarded, guarded_future, one_line};
 #[cfg(not(target_arch = "wasm32"))]
 use super::poller::Poller;
+use super::staging::Pool;
 use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
 use crate::lock::lock;
@@ -11,7 +12,12 @@ use crate::plan::{Capabilities, Plan};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
+use std::time::Duration;
 
 /// A buffer on the device.
 pub(crate) type GpuBuffer = Guarded<wgpu::Buffer>;
@@ -46,6 +52,73 @@ struct Failure {
 
 type Failures = Arc<Mutex<Option<Failure>>>;
 
+const READING: &str = "reading results back";
+
+/// Result of a map: done, or why not.
+pub(super) type Mapped = std::result::Result<(), String>;
+
+/// The callback's end of what somebody awaits. The first result counts.
+pub(super) type Sender = futures_intrusive::channel::shared::OneshotSender<Mapped>;
+
+/// A map that somebody awaits.
+struct Mapping {
+    sender: Arc<Sender>,
+    receiver: futures_intrusive::channel::shared::OneshotReceiver<Mapped>,
+}
+
+/// Results on their way to the host, in a staging buffer.
+pub(crate) struct Readback {
+    pub(super) staging: GpuBuffer,
+    bytes: u64,
+    submitted: Option<(Mapping, wgpu::SubmissionIndex)>,
+}
+
+impl Readback {
+    /// Room for so many elements.
+    pub fn new(context: &Context, len: u64) -> Result<Readback> {
+        Ok(Readback { staging: context.readback(4 * len)?, bytes: 4 * len, submitted: None })
+    }
+
+    /// Asks for the map after the submission that fills it. Inside the guard.
+    pub(super) fn submitted(self, after: wgpu::SubmissionIndex) -> Readback {
+        if self.bytes == 0 {
+            return self;
+        }
+        let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+        let sender = Arc::new(sender);
+        let mapped = sender.clone();
+        self.staging.slice(..self.bytes).map_async(wgpu::MapMode::Read, move |result| {
+            // Nobody waits any more if the future was dropped.
+            let _ = mapped.send(result.map_err(|error| error.to_string()));
+        });
+        Readback { submitted: Some((Mapping { sender, receiver }, after)), ..self }
+    }
+
+    /// Waits for the results and shows them.
+    pub async fn see<R>(self, context: &Context, see: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let Readback { staging, bytes, submitted } = self;
+        if bytes == 0 {
+            return Ok(see(&[]));
+        }
+        if let Some((mapping, after)) = submitted {
+            context.mapped(mapping, after).await?;
+        }
+        let view = context.call(READING, |_, _| staging.slice(..bytes).get_mapped_range().map(Guarded::new))?;
+        let view = view.map_err(|error| Error::DeviceFailed {
+            during: READING.into(),
+            reason: "the results could not be mapped".into(),
+            cause: Some(Cause::new(error)),
+        })?;
+        let result = see(&view);
+        context.call(READING, |_, _| {
+            drop(view);
+            staging.unmap();
+        })?;
+        context.return_readback(staging);
+        Ok(result)
+    }
+}
+
 /// An open device with its queue and its compiled pipelines. wgpu is called through [`Context::call`] alone.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -61,6 +134,10 @@ pub(crate) struct Context {
     pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
     layouts: Mutex<HashMap<&'static str, Layouts>>,
     failure: Failures,
+    pages: Mutex<Pool>,
+    readbacks: Mutex<Pool>,
+    /// Nanoseconds for which runs have waited for the device.
+    waited: AtomicU64,
     #[cfg(not(target_arch = "wasm32"))]
     poller: Poller,
 }
@@ -172,6 +249,9 @@ impl Context {
             pipelines: Mutex::default(),
             layouts: Mutex::default(),
             failure,
+            pages: Mutex::default(),
+            readbacks: Mutex::default(),
+            waited: AtomicU64::new(0),
             #[cfg(not(target_arch = "wasm32"))]
             poller: Poller::default(),
         })
@@ -215,6 +295,34 @@ impl Context {
 
     /// Any buffer; running out of memory is an error of its own.
     pub async fn allocate(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<GpuBuffer> {
+        let (buffer, scope) = self.scoped_buffer(name, bytes, usage, false)?;
+        self.checked(name, bytes, buffer, scope.await)
+    }
+
+    /// [`Context::allocate`] without waiting for the error, which only browsers have to wait for; there it is one of the device.
+    pub(super) fn allocate_now(
+        &self,
+        name: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped: bool,
+    ) -> Result<GpuBuffer> {
+        let (buffer, scope) = self.scoped_buffer(name, bytes, usage, mapped)?;
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match pin!(scope).poll(&mut context) {
+            Poll::Ready(error) => self.checked(name, bytes, buffer, error),
+            Poll::Pending => Ok(buffer),
+        }
+    }
+
+    /// A buffer, and its error of memory.
+    fn scoped_buffer(
+        &self,
+        name: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped: bool,
+    ) -> Result<(GpuBuffer, impl Future<Output = Option<wgpu::Error>> + use<>)> {
         if bytes > self.max_buffer_bytes {
             return Err(Error::TooLarge {
                 what: name.into(),
@@ -224,20 +332,38 @@ impl Context {
                 advice: "use a smaller batch or sequence, or Device::cpu()".into(),
             });
         }
-        let (buffer, scope) = self.call("allocating", |device, _| {
+        self.call("allocating", |device, _| {
             let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
             let buffer = Guarded::new(device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(name),
                 size: bytes,
                 usage,
-                mapped_at_creation: false,
+                mapped_at_creation: mapped,
             }));
             (buffer, scope.pop())
-        })?;
-        match scope.await {
+        })
+    }
+
+    fn checked(&self, name: &str, bytes: u64, buffer: GpuBuffer, error: Option<wgpu::Error>) -> Result<GpuBuffer> {
+        match error {
             Some(error) => Err(Error::OutOfMemory { what: name.into(), needed: bytes, cause: cause(error) }),
             None => Ok(buffer),
         }
+    }
+
+    /// Staging buffers for what goes to the device.
+    pub(super) fn pages(&self) -> MutexGuard<'_, Pool> {
+        lock(&self.pages)
+    }
+
+    /// Staging buffers for what comes back.
+    pub(super) fn readbacks(&self) -> MutexGuard<'_, Pool> {
+        lock(&self.readbacks)
+    }
+
+    /// Time for which runs have waited for the device.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
     }
 
     /// Overwrites part of a buffer, from element `at`.
@@ -246,11 +372,11 @@ impl Context {
     }
 
     /// Copies elements between buffers on the device.
-    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) -> Result<wgpu::SubmissionIndex> {
+    pub fn copy(&self, from: (&GpuBuffer, u64), to: (&GpuBuffer, u64), len: u64) -> Result<()> {
         self.call("copying", |device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(from.0, 4 * from.1, to.0, 4 * to.1, 4 * len);
-            queue.submit([encoder.finish()])
+            queue.submit([encoder.finish()]);
         })
     }
 
@@ -261,52 +387,52 @@ impl Context {
 
     /// The same for any numbers of four bytes.
     pub async fn read_as<N: bytemuck::AnyBitPattern>(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<N>> {
-        const DURING: &str = "reading results back";
-        use wgpu::BufferUsages as Use;
-        let staging = self.allocate("readback", 4 * len, Use::MAP_READ | Use::COPY_DST).await?;
-        let copied = self.copy((buffer, at), (&staging, 0), len)?;
+        let copies = Readback::new(self, len)?;
+        let readback = self.call(READING, |device, queue| {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(buffer, 4 * at, &copies.staging, 0, 4 * len);
+            copies.submitted(queue.submit([encoder.finish()]))
+        })?;
+        readback
+            .see(self, |bytes| {
+                let numbers = bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
+                crate::memory::collect(numbers.len(), numbers, "a copy of a buffer")
+            })
+            .await?
+    }
+
+    /// Waits until a buffer is mapped, which comes after a submission.
+    async fn mapped(&self, mapping: Mapping, after: wgpu::SubmissionIndex) -> Result<()> {
         let failed = |reason: &str, cause: Option<Cause>| Error::DeviceFailed {
-            during: DURING.into(),
+            during: READING.into(),
             reason: reason.into(),
             cause,
         };
-        let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
-        let sender = Arc::new(sender);
-        let mapped = sender.clone();
-        self.call(DURING, |_, _| {
-            staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-                // Nobody waits any more if the future was dropped.
-                let _ = mapped.send(result.map_err(|error| error.to_string()));
-            });
-        })?;
-        if !self.is_polled(&sender, &copied).await {
+        let Mapping { sender, receiver } = mapping;
+        // Browsers have no such clock.
+        #[cfg(not(target_arch = "wasm32"))]
+        let begun = std::time::Instant::now();
+        if !self.is_polled(&sender, &after).await {
             // In browsers this does nothing and the page's event loop drives the map.
-            let wait = wgpu::PollType::Wait { submission_index: Some(copied), timeout: None };
-            let polled = self.call(DURING, |device, _| device.poll(wait))?;
+            let wait = wgpu::PollType::Wait { submission_index: Some(after), timeout: None };
+            let polled = self.call(READING, |device, _| device.poll(wait))?;
             polled.map_err(|error| failed("the host could not wait for it", Some(Cause::new(error))))?;
         }
         // From here on the callback alone has it.
         drop(sender);
         let mapped = receiver.receive().await.ok_or_else(|| failed("the map was cancelled", None))?;
+        #[cfg(not(target_arch = "wasm32"))]
+        self.waited.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
         if let Err(message) = mapped {
             note(&self.failure, format!("the results could not be mapped ({})", one_line(&message)), None);
-            return Err(self.failed(DURING));
+            return Err(self.failed(READING));
         }
-        let values = self.call(DURING, |_, _| {
-            let view = staging.slice(..).get_mapped_range()?;
-            let numbers = view.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
-            let values = crate::memory::collect(numbers.len(), numbers, "a copy of a buffer");
-            drop(view);
-            staging.unmap();
-            Ok(values)
-        })?;
-        values
-            .map_err(|error: wgpu::MapRangeError| failed("the results could not be mapped", Some(Cause::new(error))))?
+        Ok(())
     }
 
     /// True if something else than this call drives the map: the poller, where this thread must not block.
     #[cfg(not(target_arch = "wasm32"))]
-    async fn is_polled(&self, sender: &Arc<super::poller::Sender>, after: &wgpu::SubmissionIndex) -> bool {
+    async fn is_polled(&self, sender: &Arc<Sender>, after: &wgpu::SubmissionIndex) -> bool {
         !wait::is_blocking().await && self.poller.poll(&self.device, sender, after.clone())
     }
 

@@ -6,7 +6,7 @@
 //! A program that is compiled with `panic = "abort"` ends there all the same; the panic's message is then printed as usual.
 
 use std::cell::Cell;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Once;
@@ -87,6 +87,12 @@ impl<T> Guarded<T> {
     pub fn new(object: T) -> Guarded<T> {
         Guarded(Some(object))
     }
+
+    /// The object, no longer guarded.
+    pub fn into_inner(mut self) -> T {
+        // As below
+        self.0.take().expect("an object that is not dropped yet")
+    }
 }
 
 impl<T> Deref for Guarded<T> {
@@ -95,6 +101,13 @@ impl<T> Deref for Guarded<T> {
     fn deref(&self) -> &T {
         // Only `drop` takes it.
         self.0.as_ref().expect("an object that is not dropped yet")
+    }
+}
+
+impl<T> DerefMut for Guarded<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // As above
+        self.0.as_mut().expect("an object that is not dropped yet")
     }
 }
 

@@ -6,7 +6,9 @@ mod guard;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
 mod program;
+mod staging;
 
 pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
-pub(crate) use context::{Context, GpuBuffer};
-pub(crate) use program::Program;
+pub(crate) use context::{Context, GpuBuffer, Readback};
+pub(crate) use program::{Program, CopyAfter};
+pub(crate) use staging::Destination;

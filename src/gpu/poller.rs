@@ -1,17 +1,11 @@
 //! Polls a device for tasks that must not block: wgpu calls back, and so wakes a task, from a poll alone.
 
+use super::context::Sender;
 use super::guard::{Guarded, guarded};
 use crate::lock::lock;
-use futures_intrusive::channel::shared::OneshotSender;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-
-/// Result of a map: done, or why not.
-pub(super) type Mapped = Result<(), String>;
-
-/// The callback's end of what somebody awaits. The first result counts.
-pub(super) type Sender = OneshotSender<Mapped>;
 
 /// A thread that polls a device while callbacks are to come, started when the first is. It ends with this.
 #[derive(Debug, Default)]

@@ -1,15 +1,32 @@
 //! A plan made ready for the GPU, and its execution.
 
-use super::context::{Context, GpuBuffer, Pipeline, cause};
+use super::adapter::AdapterKind;
+use super::context::{Context, GpuBuffer, Pipeline, Readback, cause};
 use super::guard::Guarded;
+use super::staging::{Destination, Uploads};
+use crate::cpu::{DEFAULT_THREADS, Team, Threads};
 use crate::error::{Error, Result};
-use crate::plan::{BufferId, Plan};
+use crate::lock::lock;
+use crate::memory;
+use crate::kernel::{COPY, StridedCopy};
+use crate::plan::{BufferId, Command, Plan};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Dispatches of one submission. A driver's watchdog looks at submissions, so a long sequence is sent in several.
 const DISPATCHES_A_SUBMIT: usize = 4096;
+/// Dispatches that pay for another thread to record them; a driver takes one to two microseconds for each.
+const DISPATCHES_A_THREAD: usize = 64;
+/// Dispatches of a first submission, with which the device begins while the rest is recorded.
+const FIRST_DISPATCHES: usize = 256;
+
+/// A copy of elements on the device after a run.
+pub(crate) struct CopyAfter<'a> {
+    pub from: (BufferId, u64),
+    pub to: (&'a GpuBuffer, u64),
+    pub len: u64,
+}
 
 /// A command with everything it binds.
 #[derive(Debug)]
@@ -18,6 +35,32 @@ struct Dispatch {
     bindings: Arc<Guarded<wgpu::BindGroup>>,
     params: u32,
     groups: [u32; 3],
+    /// What it does, where that is a copy of one piece between two buffers.
+    copy: Option<PieceCopy>,
+}
+
+/// A copy of one piece from a buffer of the plan to another; offsets and length in bytes.
+#[derive(Clone, Copy, Debug)]
+struct PieceCopy {
+    from: BufferId,
+    at: u64,
+    to: BufferId,
+    to_at: u64,
+    bytes: u64,
+}
+
+impl PieceCopy {
+    fn of(command: &Command) -> Option<PieceCopy> {
+        let (call, &[from, to]) = (&command.call, command.buffers.as_slice()) else { return None };
+        if call.kernel.name != COPY.name {
+            return None;
+        }
+        let p: StridedCopy = call.params();
+        let is_piece = [p.n0, p.n1, p.n2, p.add] == [1, 1, 1, 0] && [p.src_3, p.dst_3] == [1, 1] && from != to;
+        let bytes = |elements: u32| 4 * u64::from(elements);
+        let (at, to_at, bytes) = (bytes(p.src_offset), bytes(p.dst_offset), bytes(p.n3));
+        is_piece.then_some(PieceCopy { from, at, to, to_at, bytes })
+    }
 }
 
 /// A plan's buffers, pipelines and bind groups, made once.
@@ -25,7 +68,11 @@ struct Dispatch {
 pub(crate) struct Program {
     context: Arc<Context>,
     buffers: Vec<GpuBuffer>,
+    /// True for buffers that other programs have, too.
+    shared: Vec<bool>,
     dispatches: Vec<Dispatch>,
+    /// Writes that go with the next submission.
+    uploads: Mutex<Uploads>,
 }
 
 impl Program {
@@ -35,9 +82,11 @@ impl Program {
         plan: &Plan,
         shared: impl Fn(usize) -> Option<GpuBuffer>,
     ) -> Result<Program> {
-        let mut buffers = Vec::new();
+        let (mut buffers, mut others) = (Vec::new(), Vec::new());
         for (k, buffer) in plan.buffers.iter().enumerate() {
-            buffers.push(match shared(k) {
+            let shared = shared(k);
+            others.push(shared.is_some());
+            buffers.push(match shared {
                 Some(buffer) => buffer,
                 None => context.buffer(&buffer.name, buffer.len).await?,
             });
@@ -55,12 +104,50 @@ impl Program {
             return Err(Error::DeviceFailed { during: DURING.into(), reason, cause: cause(error) });
         }
         let dispatches = dispatches?;
-        Ok(Program { context, buffers, dispatches })
+        Ok(Program { context, buffers, shared: others, dispatches, uploads: Mutex::default() })
     }
 
-    /// Submits the commands of a range; the host does not wait.
-    pub fn run(&self, range: Range<usize>) -> Result<()> {
-        self.submit(range, None)
+    /// Submits the commands of a range, and copies after them; the host does not wait.
+    pub fn run(&self, range: Range<usize>, after: &[CopyAfter<'_>]) -> Result<()> {
+        let after: Vec<_> = after.iter().map(|copy| (self.buffer(copy.from.0), copy.from.1, copy.to, copy.len)).collect();
+        self.submit(range, None, &after).map(drop)
+    }
+
+    /// Submits the commands of a range with copies of `places` (buffer, first element, elements), one after the other, to the host.
+    pub fn run_reading(&self, range: Range<usize>, places: &[(BufferId, u64, u64)]) -> Result<Readback> {
+        let all = places.iter().map(|&(.., len)| len).sum();
+        let readback = Readback::new(&self.context, all)?;
+        let mut copies = Vec::with_capacity(places.len());
+        let mut at = 0;
+        for &(id, from, len) in places {
+            copies.push((self.buffer(id), from, (&readback.staging, at), len));
+            at += len;
+        }
+        match self.submit(range, None, &copies)? {
+            Some(after) => {
+                drop(copies);
+                self.context.call("reading results back", |_, _| readback.submitted(after))
+            }
+            None => Ok(readback),
+        }
+    }
+
+    /// Has `fill` write `len` elements of a buffer from element `at`, which go to the device with the next submission.
+    pub fn write_with<R>(
+        &self,
+        (id, at): (BufferId, u64),
+        len: u64,
+        fill: impl FnOnce(Destination<'_>) -> R,
+    ) -> Result<R> {
+        // In browsers a staging buffer is not mapped again before the page's event loop runs.
+        if self.shared[id.0] || cfg!(target_arch = "wasm32") {
+            let mut values = memory::zeros(len as usize, "a copy of an array")?;
+            let result = fill(Destination::Host(&mut values));
+            self.context.write(self.buffer(id), at, &values)?;
+            return Ok(result);
+        }
+        let to = self.buffer(id);
+        lock(&self.uploads).write(&self.context, to, at, len, |mapped| fill(Destination::Mapped(mapped)))
     }
 
     /// Runs everything and gives the milliseconds that the device took, where it can tell.
@@ -79,7 +166,7 @@ impl Program {
                 count: 2 * passes,
             }))
         })?;
-        self.submit(0..self.dispatches.len(), Some(&queries))?;
+        self.submit(0..self.dispatches.len(), Some(&queries), &[])?;
         let bytes = 16 * passes as u64;
         let ticks = context.allocate("time", bytes, Use::QUERY_RESOLVE | Use::COPY_SRC).await?;
         let period = context.call(DURING, |device, queue| {
@@ -94,39 +181,152 @@ impl Program {
         Ok(Some(last.saturating_sub(first) as f64 * period as f64 / 1e6))
     }
 
-    /// Submits the commands of a range, in passes that write their times where `queries` are given.
-    fn submit(&self, range: Range<usize>, queries: Option<&wgpu::QuerySet>) -> Result<()> {
-        for (index, part) in self.dispatches[range].chunks(DISPATCHES_A_SUBMIT).enumerate() {
-            self.context.call("running a plan", |device, queue| {
-                let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                {
-                    let timestamp_writes = queries.map(|query_set| wgpu::ComputePassTimestampWrites {
-                        query_set,
-                        beginning_of_pass_write_index: Some(2 * index as u32),
-                        end_of_pass_write_index: Some(2 * index as u32 + 1),
-                    });
-                    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                    let mut pass = encoder.begin_compute_pass(&descriptor);
-                    let mut current: Option<&Pipeline> = None;
-                    for dispatch in part {
-                        if !current.is_some_and(|pipeline| Arc::ptr_eq(pipeline, &dispatch.pipeline)) {
-                            pass.set_pipeline(&dispatch.pipeline);
-                            current = Some(&dispatch.pipeline);
-                        }
-                        pass.set_bind_group(0, &**dispatch.bindings, &[dispatch.params]);
-                        let [x, y, z] = dispatch.groups;
-                        pass.dispatch_workgroups(x, y, z);
-                    }
-                }
-                queue.submit([encoder.finish()]);
-            })?;
+    /// Submits what was written, the commands of a range, in passes that write their times where `queries` are given, and copies
+    /// after them. Gives the last submission, if there is one.
+    fn submit(
+        &self,
+        range: Range<usize>,
+        queries: Option<&wgpu::QuerySet>,
+        after: &[DeviceCopy<'_>],
+    ) -> Result<Option<wgpu::SubmissionIndex>> {
+        // Held until all is submitted, so that no write overtakes another.
+        let mut uploads = lock(&self.uploads);
+        let dispatches = &self.dispatches[range];
+        if dispatches.is_empty() && after.is_empty() && uploads.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let team = Team::new(Threads::AtMost(*DEFAULT_THREADS));
+        let (mut done, mut index, mut last) = (0, 0, None);
+        while last.is_none() || done < dispatches.len() {
+            let rest = dispatches.len() - done;
+            let first = done == 0 && queries.is_none() && rest > 2 * FIRST_DISPATCHES;
+            let count = rest.min(if first { FIRST_DISPATCHES } else { DISPATCHES_A_SUBMIT });
+            let now = &dispatches[done..done + count];
+            let threads = self.threads(&team, if queries.is_some() { 1 } else { count });
+            let slices = now.chunks(count.div_ceil(threads).max(1));
+            let slices: Vec<&[Dispatch]> = if count == 0 { vec![now] } else { slices.collect() };
+            let mut recorded: Vec<Result<Option<Recorded>>> = slices.iter().map(|_| Ok(None)).collect();
+            let mut parts = Vec::with_capacity(slices.len());
+            let (mut uploads, times) = (Some(&mut *uploads), queries.map(|queries| (queries, index)));
+            for (dispatches, recorded) in slices.into_iter().zip(&mut recorded) {
+                // The first submission has taken all writes.
+                parts.push(Part { dispatches, uploads: uploads.take(), times, after: &[], recorded });
+            }
+            if let Some(part) = parts.last_mut().filter(|_| done + count == dispatches.len()) {
+                part.after = after;
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            team.each(parts, |part| self.record(part));
+            #[cfg(target_arch = "wasm32")]
+            parts.into_iter().for_each(|part| self.record(part));
+            let mut all = Vec::with_capacity(recorded.len());
+            for part in recorded {
+                all.extend(part?);
+            }
+            last = Some(self.context.call(RUNNING, |_, queue| {
+                let pages: Vec<GpuBuffer> = all.iter_mut().flat_map(|part| std::mem::take(&mut part.pages)).collect();
+                let submission = queue.submit(all.into_iter().map(|part| part.commands.into_inner()));
+                self.context.return_pages(pages);
+                submission
+            })?);
+            (done, index) = (done + count, index + 1);
+        }
+        Ok(last)
+    }
+
+    /// Threads that record so many dispatches.
+    fn threads(&self, team: &Team, dispatches: usize) -> usize {
+        let most = dispatches / DISPATCHES_A_THREAD;
+        // A software adapter has threads of its own, which need the processors.
+        if most < 2 || self.context.adapter.kind == AdapterKind::Software { 1 } else { team.threads_for(most as u64).clamp(1, most) }
+    }
+
+    /// Records a part of a submission.
+    fn record(&self, Part { dispatches, uploads, times, after, recorded }: Part<'_>) {
+        *recorded = self.context.call(RUNNING, |device, _| {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let pages = uploads.map_or_else(Vec::new, |uploads| uploads.record(&mut encoder));
+            // Copies at both ends, of states for example, cost a driver less than dispatches. Times are taken of dispatches.
+            let is_copy = |dispatch: &&Dispatch| dispatch.copy.is_some() && times.is_none();
+            let first = dispatches.iter().take_while(is_copy).count();
+            let last = dispatches[first..].iter().rev().take_while(is_copy).count();
+            let (before, rest) = dispatches.split_at(first);
+            let (between, behind) = rest.split_at(rest.len() - last);
+            self.record_copies(&mut encoder, before);
+            if !between.is_empty() {
+                record_pass(&mut encoder, between, times);
+            }
+            self.record_copies(&mut encoder, behind);
+            for &(from, at, (to, to_at), len) in after {
+                encoder.copy_buffer_to_buffer(from, 4 * at, to, 4 * to_at, 4 * len);
+            }
+            Some(Recorded { commands: Guarded::new(encoder.finish()), pages })
+        });
+    }
+
+    /// Records dispatches that are copies as such.
+    fn record_copies(&self, encoder: &mut wgpu::CommandEncoder, copies: &[Dispatch]) {
+        for PieceCopy { from, at, to, to_at, bytes } in copies.iter().filter_map(|dispatch| dispatch.copy) {
+            encoder.copy_buffer_to_buffer(self.buffer(from), at, self.buffer(to), to_at, bytes);
+        }
+    }
+
+    /// Submits what was written.
+    pub fn flush(&self) -> Result<()> {
+        self.submit(0..0, None, &[]).map(drop)
     }
 
     /// The device buffer of a plan's buffer.
     pub fn buffer(&self, id: BufferId) -> &GpuBuffer {
         &self.buffers[id.0]
+    }
+}
+
+const RUNNING: &str = "running a plan";
+
+/// A copy: from a buffer and its first element, to one, and the elements.
+type DeviceCopy<'a> = (&'a GpuBuffer, u64, (&'a GpuBuffer, u64), u64);
+
+/// A part of a submission, which one thread records.
+struct Part<'a> {
+    dispatches: &'a [Dispatch],
+    uploads: Option<&'a mut Uploads>,
+    /// Times of its pass: a set and the number of the pass.
+    times: Option<(&'a wgpu::QuerySet, u32)>,
+    after: &'a [DeviceCopy<'a>],
+    recorded: &'a mut Result<Option<Recorded>>,
+}
+
+/// Commands of a part, and the staging buffers that they copy from.
+struct Recorded {
+    commands: Guarded<wgpu::CommandBuffer>,
+    pages: Vec<GpuBuffer>,
+}
+
+/// Records dispatches; what a dispatch has in common with the one before is not set again.
+fn record_pass(encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch], times: Option<(&wgpu::QuerySet, u32)>) {
+    let timestamp_writes = times.map(|(query_set, index)| wgpu::ComputePassTimestampWrites {
+        query_set,
+        beginning_of_pass_write_index: Some(2 * index),
+        end_of_pass_write_index: Some(2 * index + 1),
+    });
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+    let mut before: Option<&Dispatch> = None;
+    for dispatch in dispatches {
+        let same = before.map_or((false, false), |before| {
+            let pipeline = Arc::ptr_eq(&before.pipeline, &dispatch.pipeline);
+            let bindings = before.params == dispatch.params && Arc::ptr_eq(&before.bindings, &dispatch.bindings);
+            (pipeline, bindings)
+        });
+        if !same.0 {
+            pass.set_pipeline(&dispatch.pipeline);
+        }
+        if !same.1 {
+            pass.set_bind_group(0, &**dispatch.bindings, &[dispatch.params]);
+        }
+        let [x, y, z] = dispatch.groups;
+        pass.dispatch_workgroups(x, y, z);
+        before = Some(dispatch);
     }
 }
 
@@ -170,6 +370,7 @@ fn dispatches(
             params: offset,
             // The plan's check has held them against the device's limit, which is 32-bit.
             groups: call.groups().map(|groups| groups as u32),
+            copy: PieceCopy::of(command),
         });
     }
     Ok(dispatches)

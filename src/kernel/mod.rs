@@ -24,6 +24,7 @@ mod dropout;
 mod elementwise;
 mod embed;
 mod fused_step;
+mod gather;
 mod half;
 mod head_product;
 mod loss;
@@ -73,6 +74,7 @@ pub use masked_softmax::{
     MASKED_SOFTMAX_BACKWARD, MASKED_SOFTMAX_FORWARD, MaskedSoftmaxBackward, MaskedSoftmaxConstants,
     MaskedSoftmaxForward,
 };
+pub use gather::{GATHER, Gather};
 pub use memory::{COPY, FILL, Fill, StridedCopy};
 pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward, MergeKind};
 pub use norm::{NORM_BACKWARD, NORM_FORWARD, NormBackward, NormBackwardConstants, NormForward, NormForwardConstants};
@@ -256,6 +258,7 @@ pub static KERNELS: &[&Kernel] = &[
     &CARRY,
     &EMBED_FORWARD,
     &EMBED_BACKWARD,
+    &GATHER,
     &COPY,
     &FILL,
     &DENSE_FORWARD,

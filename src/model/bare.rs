@@ -3,13 +3,15 @@
 use super::Stream;
 use super::cache::{Compiled, Lease, Plans};
 use super::parameters::{Parameters, SharedParameters, read_parts};
-use crate::device::{Device, Executable};
+use crate::device::{Device, Executable, Place, Reading};
 use crate::error::{Error, Result};
 use crate::layer::{Gru, HostTensor, IndRnn, Lstm, MinLstm, Rnn, SLstm};
 use crate::memory;
 use crate::network::{AsGraph, Batch, GradientPlan, NetworkPlan, Node, Purpose, gradients, network};
 use crate::plan::{BufferId, Capabilities, Plan};
-use crate::transfer::{Order, download, finite, key_and_lengths, not_empty, shaped, upload, write};
+use crate::transfer::{
+    Downloads, Order, Rows, finite, finite_by, key_and_lengths, not_empty, shaped, upload, write,
+};
 use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;
@@ -360,14 +362,19 @@ impl LstmLayer {
         if let (true, Some(buffer)) = (ragged, plan.key_and_lengths()) {
             executable.write((buffer, 0), &key_and_lengths)?;
         }
-        upload(executable, plan.x(), x)?;
+        upload(executable, plan.x(), Rows::by_time(x))?;
         self.write_states(executable, &plan.states, initial, batch, false)?;
-        if !self.run(executable).await? {
-            self.write_states(executable, &plan.states, initial, batch, false)?;
-            self.run_at_once(executable)?;
-        }
-        download(executable, plan.y(), batch, self.order(), &mut into.output).await?;
-        self.read_states(executable, &plan.states, batch, &mut into.state).await
+        let mut downloads = Downloads::new();
+        downloads.add(plan.y(), batch, self.order(), &mut into.output)?;
+        self.read_states(&plan.states, batch, &mut into.state, &mut downloads)?;
+        let reading = match self.run(executable, downloads.places()).await? {
+            Some(reading) => reading,
+            None => {
+                self.write_states(executable, &plan.states, initial, batch, false)?;
+                self.run_at_once(executable, downloads.places())?
+            }
+        };
+        downloads.fill(reading).await
     }
 
     /// Gradients of Σ output ⊙ d_output + Σ h_n ⊙ d_final.h + Σ c_n ⊙ d_final.c for sequences x [B, T, I]: the result of the
@@ -440,16 +447,19 @@ impl LstmLayer {
         if let Some(buffer) = plan.words {
             executable.write((buffer, 0), &key_and_lengths)?;
         }
-        upload(executable, &plan.x, x)?;
-        upload(executable, &plan.dy, d_output)?;
+        upload(executable, &plan.x, Rows::by_time(x))?;
+        upload(executable, &plan.dy, Rows::by_time(d_output))?;
         self.write_states(executable, &plan.initial, initial, batch, false)?;
         self.write_states(executable, &plan.d_final, d_final, batch, true)?;
-        if !self.run(executable).await? {
-            self.run_at_once(executable)?;
-        }
         let (mut dx, mut initial) = (Array3::default((0, 0, 0)), LstmState::default());
-        download(executable, &plan.dx, batch, self.order(), &mut dx).await?;
-        self.read_states(executable, &plan.d_initial, batch, &mut initial).await?;
+        let mut downloads = Downloads::new();
+        downloads.add(&plan.dx, batch, self.order(), &mut dx)?;
+        self.read_states(&plan.d_initial, batch, &mut initial, &mut downloads)?;
+        let reading = match self.run(executable, downloads.places()).await? {
+            Some(reading) => reading,
+            None => self.run_at_once(executable, downloads.places())?,
+        };
+        downloads.fill(reading).await?;
         let parameters = read_parts(std::slice::from_ref(&self.node), |name, len| async move {
             let buffer = executable.plan().find(&format!("grad {name}"));
             let buffer = buffer.ok_or_else(|| Error::Plan(format!("{name} has no gradient")))?;
@@ -486,21 +496,22 @@ impl LstmLayer {
         Ok(self.gradients.lend(key, Compiled { plan, executable }))
     }
 
-    /// Runs a plan; returns false if the parameters changed meanwhile, so that it has to run again.
-    async fn run(&self, executable: &Executable) -> Result<bool> {
+    /// Runs a plan with what is then to be read; `None` if the parameters changed meanwhile, so that it has to run again.
+    async fn run<'e>(&self, executable: &'e Executable, places: Vec<Place>) -> Result<Option<Reading<'e>>> {
         wait::yield_now().await;
         if wait::is_blocking().await {
-            return self.run_at_once(executable).map(|()| true);
+            return self.run_at_once(executable, places).map(Some);
         }
         let before = self.parameters.version();
         executable.run_async().await?;
-        Ok(self.parameters.version() == before)
+        let unchanged = self.parameters.version() == before;
+        unchanged.then(|| executable.run_reading(0..0, places)).transpose()
     }
 
-    /// Runs a plan with the parameters locked.
-    fn run_at_once(&self, executable: &Executable) -> Result<()> {
+    /// [`LstmLayer::run`] with the parameters locked.
+    fn run_at_once<'e>(&self, executable: &'e Executable, places: Vec<Place>) -> Result<Reading<'e>> {
         let _unchanged = self.parameters.read();
-        executable.run()
+        executable.run_reading(0..executable.plan().commands.len(), places)
     }
 
     /// The caller's array, [B, T, ·] or [T, B, ·], as [T, B, ·].
@@ -524,7 +535,7 @@ impl LstmLayer {
             )));
         }
         not_empty("input", axes, x.shape())?;
-        finite("input", axes, &x)?;
+        finite_by(self.device.host_threads(), "input", axes, &x)?;
         let x = self.time_first(x);
         let (steps, batch, _) = x.dim();
         Ok((x, steps, batch))
@@ -580,23 +591,25 @@ impl LstmLayer {
         Ok(())
     }
 
-    async fn read_states(
+    /// Has states read into arrays.
+    fn read_states<'a>(
         &self,
-        executable: &Executable,
         buffers: &[BufferId],
         batch: usize,
-        into: &mut LstmState,
+        into: &'a mut LstmState,
+        downloads: &mut Downloads<'a>,
     ) -> Result<()> {
         let directions = self.config.directions();
         let spec = self.config.spec();
         let second = if spec.state_is_hidden { 0 } else { self.config.hidden };
-        let h = (&mut into.h, directions, self.config.width());
-        let c = (&mut into.c, spec.states.len() * directions, second);
+        let LstmState { h, c } = into;
+        let h = (h, directions, self.config.width());
+        let c = (c, spec.states.len() * directions, second);
         for (index, (array, slots, width)) in [h, c].into_iter().enumerate() {
             let flat = shaped(array, (self.config.layers * slots, batch, width))?;
             let slot = slots * batch * width;
             for (own, states) in flat.chunks_exact_mut(slot.max(1)).zip(buffers.chunks_exact(2)) {
-                executable.read_with((states[index], 0), slot as u64, |values| own.copy_from_slice(values)).await?;
+                downloads.add_flat((states[index], 0), own);
             }
         }
         Ok(())

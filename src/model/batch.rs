@@ -54,7 +54,10 @@ impl Data<'_, '_> {
 
 impl Model {
     /// Rows of each output that count in several batches.
-    pub(crate) fn counted<'d>(&self, batches: impl Iterator<Item = &'d Data<'static, 'static>>) -> Result<Vec<usize>> {
+    pub(crate) fn counted<'d, 'x: 'd, 'y: 'd>(
+        &self,
+        batches: impl Iterator<Item = &'d Data<'x, 'y>>,
+    ) -> Result<Vec<usize>> {
         let mut all = vec![0; self.graph.outputs.len()];
         for data in batches {
             let steps = self.graph.steps(&data.steps())?;

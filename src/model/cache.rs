@@ -60,6 +60,13 @@ impl<K: Clone + PartialEq, P> Plans<K, P> {
         self.idle().retain(|(key, _)| !of(key));
     }
 
+    /// Bytes of the largest plan of some purposes.
+    pub fn largest(&self, of: impl Fn(&K) -> bool) -> u64 {
+        let idle = self.idle();
+        let plans = idle.iter().filter(|(key, _)| of(key)).map(|(_, compiled)| compiled.executable.plan().bytes());
+        plans.max().unwrap_or(0)
+    }
+
     fn keep(&self, key: K, compiled: Compiled<P>) {
         let mut idle = self.idle();
         if idle.iter().filter(|(of, _)| *of == key).count() < self.spare {

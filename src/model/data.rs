@@ -1,21 +1,31 @@
 //! Data of a model: inputs and targets checked against the network, and parts of them.
 
 use super::Model;
+use super::resident::Resident;
 use super::given::{GivenInput, GivenTarget, Inputs, Targets};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{CHAIN, Graph, GraphInput, GraphOutput};
 use crate::train::Loss;
-use crate::transfer::{finite, is_finite, not_empty};
+use crate::cpu::Threads;
+use crate::transfer::{Rows, all_finite, finite_by, not_empty};
 use ndarray::{Array2, ArrayD, Axis, CowArray, Dimension, Ix3, IxDyn, s};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Checked data of a model, or of a batch of it, in the order of the network's inputs and outputs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Data<'x, 'y> {
+    /// The sequences of a batch by their index in the arrays x and y, which then are those of all; lengths, weights and what is missing are
+    /// of the batch alone.
+    pub chosen: Option<Vec<usize>>,
+    /// First step of a batch's window, in the arrays of all.
+    pub first_step: usize,
+    /// All data, if they are on the device, too.
+    pub resident: Option<Arc<Resident>>,
     pub inputs: Vec<InputData<'x>>,
     /// `None` for an output without a loss.
     pub targets: Vec<Option<TargetData<'y>>>,
@@ -48,7 +58,13 @@ pub(crate) struct TargetData<'a> {
 impl Data<'_, '_> {
     /// N.
     pub fn count(&self) -> usize {
-        self.inputs.first().map_or(0, |input| input.x.dim().0)
+        let all = || self.inputs.first().map_or(0, |input| input.x.dim().0);
+        self.chosen.as_ref().map_or_else(all, Vec::len)
+    }
+
+    /// The sequences of an array x or y of these data.
+    pub fn sequences<'a>(&'a self, array: &'a CowArray<'_, f32, Ix3>) -> Rows<'a> {
+        Rows { values: array.view(), chosen: self.chosen.as_deref() }
     }
 
     /// T of each input.
@@ -84,14 +100,17 @@ impl Data<'_, '_> {
 
     /// Some sequences in a row.
     pub fn rows(&self, range: Range<usize>) -> Data<'_, '_> {
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None, own: BTreeMap::new() };
+        let mut part = Data::default();
+        let arrays = if self.chosen.is_none() { range.clone() } else { 0..usize::MAX };
+        part.chosen = self.chosen.as_ref().map(|chosen| chosen[range.clone()].to_vec());
+        let slice = |array: &CowArray<'_, f32, Ix3>| arrays.start..arrays.end.min(array.dim().0);
         for InputData { x, lengths } in &self.inputs {
-            let x = x.slice(s![range.clone(), .., ..]).into();
+            let x = x.slice(s![slice(x), .., ..]).into();
             part.inputs.push(InputData { x, lengths: lengths.as_ref().map(|lengths| lengths[range.clone()].to_vec()) });
         }
         for target in &self.targets {
             part.targets.push(target.as_ref().map(|TargetData { y, weights, missing }| TargetData {
-                y: y.slice(s![range.clone(), .., ..]).into(),
+                y: y.slice(s![slice(y), .., ..]).into(),
                 weights: weights.as_ref().map(|weights| weights.slice(s![range.clone(), ..]).to_owned()),
                 missing: missing.as_ref().map(|missing| missing.slice(s![range.clone(), ..]).to_owned()),
             }));
@@ -116,37 +135,59 @@ impl Data<'_, '_> {
         self
     }
 
-    /// Some sequences, and a window of their steps.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub fn select(&self, rows: &[usize], window: &Range<usize>) -> Result<Data<'static, 'static>> {
+    /// Some sequences and a window of their steps, whose numbers stay where they are.
+    pub fn choose(&self, rows: &[usize], window: &Range<usize>) -> Data<'_, '_> {
         let all_steps = self.longest();
         let inside = |steps: usize| if steps == all_steps { window.clone() } else { 0..steps };
-        let select = |all: &CowArray<'_, f32, Ix3>| {
-            let part = all.slice(s![.., inside(all.dim().1), ..]);
-            let elements = rows.len() * part.dim().1 * part.dim().2;
-            memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
-            Ok::<_, Error>(CowArray::from(part.select(Axis(0), rows)))
-        };
-        let mut part = Data { inputs: Vec::new(), targets: Vec::new(), group: None, own: BTreeMap::new() };
+        let mut part = Data { chosen: Some(rows.to_vec()), first_step: window.start, ..Data::default() };
         for InputData { x, lengths } in &self.inputs {
             let within = |&n: &usize, all: &[usize]| steps_within(all[n], &inside(x.dim().1));
             let lengths = lengths.as_ref().map(|all| rows.iter().map(|n| within(n, all)).collect());
-            part.inputs.push(InputData { x: select(x)?, lengths });
+            let x = x.slice(s![.., inside(x.dim().1), ..]).into();
+            part.inputs.push(InputData { x, lengths });
         }
         for target in &self.targets {
-            part.targets.push(match target {
-                None => None,
-                Some(TargetData { y, weights, missing }) => {
-                    let chosen = |all: &Array2<f32>| all.slice(s![.., inside(all.ncols())]).select(Axis(0), rows);
-                    let missing =
-                        missing.as_ref().map(|all| all.slice(s![.., inside(all.ncols())]).select(Axis(0), rows));
-                    Some(TargetData { y: select(y)?, weights: weights.as_ref().map(chosen), missing })
-                }
-            });
+            part.targets.push(target.as_ref().map(|TargetData { y, weights, missing }| TargetData {
+                y: y.slice(s![.., inside(y.dim().1), ..]).into(),
+                weights: weights.as_ref().map(|all| all.slice(s![.., inside(all.ncols())]).select(Axis(0), rows)),
+                missing: missing.as_ref().map(|all| all.slice(s![.., inside(all.ncols())]).select(Axis(0), rows)),
+            }));
         }
         part.own = self.own.iter().map(|(name, array)| (name.clone(), array.select(Axis(0), rows))).collect();
+        part
+    }
+
+    /// The same without references to others' arrays.
+    pub fn into_owned<'a>(self) -> Data<'a, 'a> {
+        let Data { chosen, first_step, resident, inputs, targets, group, own } = self;
+        let owned = |array: CowArray<'_, f32, Ix3>| CowArray::from(array.into_owned());
+        let inputs = inputs.into_iter().map(|InputData { x, lengths }| InputData { x: owned(x), lengths }).collect();
+        let target = |TargetData { y, weights, missing }: TargetData<'_>| TargetData { y: owned(y), weights, missing };
+        let targets = targets.into_iter().map(|own| own.map(target)).collect();
+        Data { chosen, first_step, resident, inputs, targets, group, own }
+    }
+
+    /// Some sequences, copied.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn select(&self, rows: &[usize]) -> Result<Data<'static, 'static>> {
+        let Data { inputs, targets, group, own, .. } = self.choose(rows, &(0..self.longest()));
+        let select = |all: CowArray<'_, f32, Ix3>| {
+            let elements = rows.len() * all.dim().1 * all.dim().2;
+            memory::probe(4 * elements as u64, format_args!("a batch of {} sequences", rows.len()))?;
+            Ok::<_, Error>(CowArray::from(all.select(Axis(0), rows)))
+        };
+        let mut part = Data { group, own, ..Data::default() };
+        for InputData { x, lengths } in inputs {
+            part.inputs.push(InputData { x: select(x)?, lengths });
+        }
+        for target in targets {
+            part.targets.push(match target {
+                None => None,
+                Some(TargetData { y, weights, missing }) => Some(TargetData { y: select(y)?, weights, missing }),
+            });
+        }
         Ok(part)
     }
 }
@@ -181,9 +222,10 @@ impl Graph {
         prefix: &str,
         inputs: Inputs<'a>,
         except: Option<usize>,
+        threads: Threads,
     ) -> Result<Vec<InputData<'a>>> {
         let (mut arrays, lengths) = self.arrays(prefix, inputs, except)?;
-        self.check_numbers(prefix, &arrays, except)?;
+        self.check_numbers(prefix, &arrays, except, threads)?;
         self.set_lengths(prefix, &mut arrays, lengths, except)?;
         Ok(arrays)
     }
@@ -194,11 +236,18 @@ impl Graph {
     }
 
     /// Refuses numbers that are not finite.
-    fn check_numbers(&self, prefix: &str, arrays: &[InputData], except: Option<usize>) -> Result<()> {
+    fn check_numbers(
+        &self,
+        prefix: &str,
+        arrays: &[InputData],
+        except: Option<usize>,
+        threads: Threads,
+    ) -> Result<()> {
         for (k, InputData { x, .. }) in self.indices(except).zip(arrays) {
             // The usual case, without a name
-            if !x.as_slice_memory_order().is_some_and(is_finite) {
-                finite(&InputName(prefix, &self.inputs[k]).to_string(), "[sequence, step, feature]", &x.view())?;
+            if !x.as_slice_memory_order().is_some_and(|values| all_finite(values, threads)) {
+                let name = InputName(prefix, &self.inputs[k]).to_string();
+                finite_by(threads, &name, "[sequence, step, feature]", &x.view())?;
             }
         }
         Ok(())
@@ -350,12 +399,12 @@ impl Model {
         targets: Option<Targets<'y>>,
     ) -> Result<Data<'x, 'y>> {
         let (inputs, lengths) = self.graph.arrays(prefix, inputs, None)?;
-        let mut data = Data { inputs, targets: Vec::new(), group: None, own: BTreeMap::new() };
+        let mut data = Data { inputs, ..Data::default() };
         let steps = self.graph.steps(&data.steps())?;
         if let Some(targets) = targets {
             data.targets = self.targets(prefix, targets, data.count(), &steps)?;
         }
-        self.graph.check_numbers(prefix, &data.inputs, None)?;
+        self.graph.check_numbers(prefix, &data.inputs, None, self.device.host_threads())?;
         self.check_targets(prefix, &data)?;
         self.graph.set_lengths(prefix, &mut data.inputs, lengths, None)?;
         self.graph.check_joined(&data, &steps)?;
@@ -370,7 +419,7 @@ impl Model {
         targets: Targets<'y>,
     ) -> Result<Data<'x, 'y>> {
         let Data { inputs, .. } = self.data(prefix, inputs, None)?;
-        let mut data = Data { inputs, targets: Vec::new(), group: None, own: BTreeMap::new() };
+        let mut data = Data { inputs, ..Data::default() };
         let count = data.count();
         for GivenTarget { name, values, weights } in targets.given {
             let name = name.unwrap_or_else(|| CHAIN[1].to_string());
@@ -482,7 +531,7 @@ impl Model {
         for ((output, target), loss) in self.graph.outputs.iter().zip(&data.targets).zip(losses) {
             if let (Some(TargetData { y, .. }), Some((loss, _))) = (target, loss) {
                 let name = target_name(prefix, output);
-                finite(&name, "[sequence, step, feature]", &y.view())?;
+                finite_by(self.device.host_threads(), &name, "[sequence, step, feature]", &y.view())?;
                 loss.check_target(&name, &y.view(), self.graph.width(output.from).unwrap_or(0))?;
             }
         }

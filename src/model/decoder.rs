@@ -5,13 +5,13 @@ use super::data::InputData;
 use super::given::Inputs;
 use super::parameters::SharedParameters;
 use super::plans::write_words;
-use super::tensors::{read_all, read_sequence};
+use super::tensors::{all_outputs, read_sequence};
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{Batch, Crossing, Cut, Graph, NetworkPlan, Node, Purpose, cut, graph_plan};
 use crate::plan::BufferId;
-use crate::transfer::{finite, upload};
+use crate::transfer::{Rows, finite, upload};
 use crate::wait;
 use ndarray::{Array2, Array3, ArrayView2, Axis};
 
@@ -143,7 +143,7 @@ impl Decoder {
 
     /// Begins to decode each sequence several times.
     async fn begin_copies(&self, inputs: Inputs<'_>, copies: usize) -> Result<Decoding> {
-        let others = self.graph.input_data("", inputs, Some(self.input))?;
+        let others = self.graph.input_data("", inputs, Some(self.input), self.device.host_threads())?;
         let rows = others.first().map_or(1, |input| input.x.dim().0) * copies;
         let computed = self.compute_once(&others).await?;
         let array = |crossing: Crossing| match crossing {
@@ -159,7 +159,7 @@ impl Decoder {
         let plan = graph_plan(&self.cut.step, &sizes, Purpose::Stream, self.device.capabilities())?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         for (sequence, context) in plan.inputs[1..].iter().zip(&contexts) {
-            upload(&executable, sequence, context.view().permuted_axes([1, 0, 2]))?;
+            upload(&executable, sequence, Rows::all(context.view()))?;
         }
         write_words(&executable, &plan, [0; 2], rows, |axis| {
             let Some(k) = axis.checked_sub(1) else { return (None, 1) };
@@ -184,13 +184,17 @@ impl Decoder {
         let plan = graph_plan(graph, &sizes, Purpose::Predict, self.device.capabilities())?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         for (sequence, input) in plan.inputs.iter().zip(others) {
-            upload(&executable, sequence, input.x.view().permuted_axes([1, 0, 2]))?;
+            upload(&executable, sequence, Rows::all(input.x.view()))?;
         }
         let steps = graph.steps(&steps)?;
         let given: Vec<Option<&[usize]>> = others.iter().map(|input| input.lengths.as_deref()).collect();
         write_words(&executable, &plan, [0; 2], rows, |axis| (graph.lengths(axis, &given), steps[axis]))?;
         executable.run_async().await?;
-        read_all(&executable, &plan, rows).await
+        let mut outputs = vec![Array3::default((0, 0, 0)); plan.outputs.len()];
+        let downloads = all_outputs(&plan, rows, &mut outputs)?;
+        let reading = executable.run_reading(0..0, downloads.places())?;
+        downloads.fill(reading).await?;
+        Ok(outputs)
     }
 
     /// Lengths along an axis of the whole graph.
@@ -391,7 +395,7 @@ impl Decoding {
         finite("the decoding's input", "[sequence, feature]", &x)?;
         let x = x.insert_axis(Axis(0)); // [1, B, I]
         self.graph.check_indices(0, "the decoding's input", &x.permuted_axes([1, 0, 2]))?;
-        upload(&self.executable, &self.plan.inputs[0], x)?;
+        upload(&self.executable, &self.plan.inputs[0], Rows::by_time(x))?;
         self.executable.run_async().await?;
         Ok(self.read(self.output).await?.index_axis_move(Axis(1), 0))
     }

@@ -6,12 +6,12 @@ use super::cache::{Compiled, Lease};
 use super::data::Data;
 use super::given::{Inputs, Targets};
 use super::plans::PlanPurpose;
-use super::tensors::read_sequence;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{NetworkPlan, Source};
 use crate::plan::{BufferId, Role};
 use crate::schedule::Sequence;
+use crate::transfer::{Downloads, Order};
 use crate::wait;
 use ndarray::{Array3, ArrayD};
 use std::collections::BTreeMap;
@@ -126,15 +126,17 @@ impl Model {
                     compiled
                 }
             };
-            self.run(&compiled, &part).await?;
-            for (k, output) in compiled.plan.outputs.iter().enumerate() {
-                if let Some(loss) = output.loss {
-                    let counted = part.counted(&self.graph, k, output.y.steps as usize);
-                    let mean = compiled.executable.read_async((loss, 0), 1).await?[0];
-                    sums[k] += mean as f64 * counted as f64;
-                    terms[k] += counted;
-                }
-            }
+            let outputs = compiled.plan.outputs.iter().enumerate();
+            let with_loss: Vec<_> = outputs.filter_map(|(k, output)| Some((k, output, output.loss?))).collect();
+            let places = with_loss.iter().map(|&(.., loss)| (loss, 0, 1)).collect();
+            let reading = self.run_reading(&compiled, &part, places).await?;
+            let add = |place: usize, mean: &[f32], _| {
+                let (k, output, _) = with_loss[place];
+                let counted = part.counted(&self.graph, k, output.y.steps as usize);
+                sums[k] += mean[0] as f64 * counted as f64;
+                terms[k] += counted;
+            };
+            reading.see(add).await?;
             lease = Some(compiled);
         }
         Ok(sums.into_iter().zip(terms).map(|(sum, terms)| sum / terms.max(1) as f64).sum::<f64>() as f32)
@@ -193,10 +195,15 @@ impl Model {
         for range in batches(data.count(), batch_size(data.longest())) {
             let part = data.rows(range);
             let compiled = self.compiled(PlanPurpose::Predict, &part, false).await?;
-            self.run(&compiled, &part).await?;
-            for (tensor, parts) in of(&compiled.plan).into_iter().zip(&mut parts) {
-                parts.push(read_sequence(&compiled.executable, tensor, part.count()).await?);
+            let tensors = of(&compiled.plan);
+            let mut arrays = vec![Array3::default((0, 0, 0)); tensors.len()];
+            let mut downloads = Downloads::new();
+            for (tensor, into) in tensors.into_iter().zip(&mut arrays) {
+                downloads.add(tensor, part.count(), Order::Batch, into)?;
             }
+            let reading = self.run_reading(&compiled, &part, downloads.places()).await?;
+            downloads.fill(reading).await?;
+            parts.iter_mut().zip(arrays).for_each(|(parts, array)| parts.push(array));
         }
         let whole = |(source, mut parts): (Source, Vec<Array3<f32>>)| {
             let y = if parts.len() == 1 { parts.remove(0) } else { joined(&parts)? };

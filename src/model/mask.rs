@@ -5,7 +5,7 @@ use super::{Model, check_lengths};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{Graph, Source};
-use ndarray::{ArrayView3, CowArray, Ix3, s};
+use ndarray::{Array3, ArrayView3, Axis, s};
 use std::fmt;
 
 impl Graph {
@@ -71,16 +71,19 @@ impl Graph {
 }
 
 impl Model {
-    /// Input `k` [B, T, I] for the layers above a masking layer: 0 in padded steps.
-    pub(super) fn blanked<'a>(&self, k: usize, data: &'a Data) -> Result<CowArray<'a, f32, Ix3>> {
+    /// Input `k` [B, T, I] for the layers above a masking layer, 0 in padded steps; `None` if it is as given.
+    pub(super) fn blanked(&self, k: usize, data: &Data) -> Result<Option<Array3<f32>>> {
         let InputData { x, lengths } = &data.inputs[k];
         let Some(lengths) = lengths.as_ref().filter(|_| self.graph.mask(k).is_some_and(|value| value != 0.0)) else {
-            return Ok(x.view().into());
+            return Ok(None);
         };
-        let mut x = memory::array_of(x.dim(), x.iter().copied(), "a copy of x")?;
+        let (_, steps, features) = x.dim();
+        let rows = (0..data.count()).map(|b| data.chosen.as_ref().map_or(b, |chosen| chosen[b]));
+        let values = rows.flat_map(|n| x.index_axis(Axis(0), n).into_iter().copied());
+        let mut x = memory::array_of((data.count(), steps, features), values, "a copy of x")?;
         for (n, &length) in lengths.iter().enumerate() {
             x.slice_mut(s![n, length.., ..]).fill(0.0);
         }
-        Ok(x.into())
+        Ok(Some(x))
     }
 }

@@ -18,6 +18,7 @@ mod partial;
 mod pass;
 mod plans;
 mod recovery;
+mod resident;
 mod sequential;
 mod stepper;
 mod stream;
@@ -43,6 +44,7 @@ pub use pass::{Gradients, NamedArrays, Pass, PassOptions};
 pub use sequential::Sequential;
 pub use stepper::Stepper;
 pub use stream::{Stream, StreamState};
+pub(crate) use resident::Resident;
 pub(crate) use tensors::NamedTarget;
 pub(crate) use training::MicroBatch;
 #[cfg(not(target_arch = "wasm32"))]

@@ -4,10 +4,10 @@ use super::Model;
 use super::cache::{Compiled, Lease};
 use super::data::Data;
 use super::training::{Training, not_compiled};
-use crate::device::Executable;
+use crate::device::{Executable, Place, Reading};
 use crate::error::Result;
 use crate::network::{Batch, NetworkPlan, Purpose, graph_plan};
-use crate::transfer::{key_and_lengths, upload};
+use crate::transfer::{Rows, key_and_lengths, upload};
 use crate::wait;
 
 /// Purpose of a plan.
@@ -44,10 +44,18 @@ pub(super) struct Key {
 }
 
 impl Model {
-    /// Runs a plan that does not change the model on a batch.
-    pub(super) async fn run(&self, compiled: &Compiled<NetworkPlan>, data: &Data<'_, '_>) -> Result<()> {
+    /// Runs a plan that does not change the model on a batch, with what is then to be read.
+    pub(super) async fn run_reading<'c>(
+        &self,
+        compiled: &'c Compiled<NetworkPlan>,
+        data: &Data<'_, '_>,
+        places: Vec<Place>,
+    ) -> Result<Reading<'c>> {
         self.hand_over(compiled, data, 0).await?;
-        compiled.executable.run_async().await
+        let executable = &compiled.executable;
+        let all = executable.plan().commands.len();
+        let done = executable.run_slices(0..all).await?;
+        executable.run_reading(done..all, places)
     }
 
     /// Uploads a batch to a plan's buffers; `step` is the training step.
@@ -59,15 +67,21 @@ impl Model {
     ) -> Result<()> {
         wait::yield_now().await;
         let Compiled { plan, executable } = compiled;
-        for (k, input) in plan.inputs.iter().enumerate() {
-            let x = self.blanked(k, data)?;
-            upload(executable, input, x.view().permuted_axes([1, 0, 2]))?;
+        if let Some(resident) = &data.resident {
+            resident.hand_over(compiled, data).await?;
+        }
+        let uploaded = data.resident.is_none();
+        for (k, input) in plan.inputs.iter().enumerate().filter(|_| uploaded) {
+            match self.blanked(k, data)? {
+                Some(x) => upload(executable, input, Rows::all(x.view()))?,
+                None => upload(executable, input, data.sequences(&data.inputs[k].x))?,
+            }
         }
         if plan.outputs.iter().any(|output| output.target.is_some()) {
             let losses = self.losses()?;
             for (k, output) in plan.outputs.iter().enumerate() {
-                if let (Some(target), Some(given)) = (&output.target, &data.targets[k]) {
-                    upload(executable, target, given.y.view().permuted_axes([1, 0, 2]))?;
+                if let (Some(target), Some(given), true) = (&output.target, &data.targets[k], uploaded) {
+                    upload(executable, target, data.sequences(&given.y))?;
                 }
                 if let (Some(buffer), Some(loss)) = (output.row_weights, losses[k]) {
                     executable.write((buffer, 0), &data.factors(&self.graph, k, loss, output)?)?;

@@ -4,13 +4,13 @@ use super::cache::{Compiled, Plans};
 use super::data::InputData;
 use super::given::Inputs;
 use super::parameters::{SharedParameters, Version};
-use super::tensors::read_all;
+use super::tensors::all_outputs;
 use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::StateSlot;
 use crate::network::{Batch, Graph, NetworkPlan, Node, Purpose, check_carried, graph_plan};
 use crate::plan::Buffer;
-use crate::transfer::{finite, upload};
+use crate::transfer::{Rows, finite, upload};
 use crate::wait;
 use ndarray::Array3;
 use std::collections::BTreeMap;
@@ -247,11 +247,11 @@ impl Stream {
 
     /// The outputs of some steps.
     async fn fed(&mut self, inputs: Inputs<'_>) -> Result<Vec<Array3<f32>>> {
-        let fed = self.graph.input_data("the stream's ", inputs, None)?;
+        let fed = self.graph.input_data("the stream's ", inputs, None, self.device.host_threads())?;
         self.check_fed(&fed)?;
         let steps: Vec<usize> = fed.iter().map(|input| input.x.dim().1).collect();
         self.graph.check_steps(&steps)?;
-        let lease = loop {
+        loop {
             let Version { tensors, numbers } = self.parameters.version();
             if tensors != self.tensors {
                 self.plans.forget(|_| true);
@@ -261,21 +261,25 @@ impl Stream {
                 Some(compiled) => compiled,
                 None => self.compile(&steps).await?,
             };
-            let Compiled { plan, executable } = &compiled;
+            let lease = self.plans.lend(steps.clone(), compiled);
+            let Compiled { plan, executable } = &*lease;
             for (sequence, input) in plan.inputs.iter().zip(&fed) {
-                upload(executable, sequence, input.x.view().permuted_axes([1, 0, 2]))?;
+                upload(executable, sequence, Rows::all(input.x.view()))?;
             }
+            let mut outputs = vec![Array3::default((0, 0, 0)); plan.outputs.len()];
+            let downloads = all_outputs(plan, self.batch, &mut outputs)?;
             let done = executable.run_slices(0..executable.traceless()).await?;
             // The whole run uses the same parameters, and advances the states once.
             let current = self.parameters.read();
             if current.version.tensors == tensors {
                 let done = if current.version.numbers == numbers { done } else { 0 };
-                executable.run_range(done..executable.plan().commands.len())?;
+                let all = executable.plan().commands.len();
+                let reading = executable.run_reading(done..all, downloads.places())?;
                 drop(current);
-                break self.plans.lend(steps.clone(), compiled);
+                downloads.fill(reading).await?;
+                return Ok(outputs);
             }
-        };
-        read_all(&lease.executable, &lease.plan, self.batch).await
+        }
     }
 
     async fn compile(&self, steps: &[usize]) -> Result<Compiled<NetworkPlan>> {

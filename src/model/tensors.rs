@@ -10,7 +10,7 @@ use crate::layer::Place;
 use crate::memory;
 use crate::network::{NetworkPlan, Source, StateValue, Tape};
 use crate::schedule::Sequence;
-use crate::transfer::{Order, download, finite, upload};
+use crate::transfer::{Downloads, Order, Rows, download, finite, upload};
 use ndarray::{Array2, Array3, ArrayD, ArrayView, ArrayView3, Axis, CowArray, Ix3, IxDyn, s};
 use std::collections::BTreeMap;
 
@@ -121,7 +121,7 @@ impl Model {
                 (None, Some(_)) => memory::array(shape, "a gradient of 0")?.into(),
             };
             if let Some(of) = of {
-                upload(executable, of, gradient.view().permuted_axes([1, 0, 2]))?;
+                upload(executable, of, Rows::all(gradient.view()))?;
             }
         }
         Ok(())
@@ -206,11 +206,11 @@ pub(super) async fn read_sequence(executable: &Executable, value: &Sequence, bat
     Ok(y)
 }
 
-/// Reads the outputs of a plan, [B, T or 1, F] each.
-pub(super) async fn read_all(executable: &Executable, plan: &NetworkPlan, batch: usize) -> Result<Vec<Array3<f32>>> {
-    let mut all = Vec::new();
-    for output in &plan.outputs {
-        all.push(read_sequence(executable, &output.y, batch).await?);
+/// The outputs of a plan, [B, T or 1, F] each, to be read into as many arrays.
+pub(super) fn all_outputs<'a>(plan: &NetworkPlan, batch: usize, into: &'a mut [Array3<f32>]) -> Result<Downloads<'a>> {
+    let mut all = Downloads::new();
+    for (output, into) in plan.outputs.iter().zip(into) {
+        all.add(&output.y, batch, Order::Batch, into)?;
     }
     Ok(all)
 }

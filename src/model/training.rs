@@ -293,6 +293,8 @@ impl Model {
     /// where F is 1) for a model that returns the last step, [N, T, F] for one that returns sequences. Several are given by name
     /// ([`Inputs`], [`Targets`]).
     ///
+    /// A fit of several epochs keeps inputs and targets on a GPU if they take no more memory there than its plan does, or than 256 MiB.
+    ///
     /// # Errors
     /// Shapes that do not fit, numbers that are not finite (named by their position), settings out of range, a loss or weights
     /// that become NaN or infinite ([`Error::Diverged`], with the step; not an error if a callback can restore earlier weights,
@@ -384,16 +386,18 @@ impl Model {
         let Compiled { plan, executable } = &compiled;
         let range = micro.commands(plan);
         let done = executable.run_slices(range.start..executable.traceless().min(range.end)).await?;
+        let training = self.training.as_mut().ok_or_else(not_compiled)?;
+        let loss = plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
         {
             // From here on the step is atomic: streams see all of it or none, and a future dropped before this point has no effect.
             let _changing = self.parameters.change();
-            executable.run_range(done..range.end)?;
+            match micro.is_last() {
+                true => executable.run_copying(done..range.end, (loss, 0), (&training.log, slot as u64), 1)?,
+                false => executable.run_range(done..range.end)?,
+            }
         }
         if micro.is_last() {
-            let training = self.training.as_mut().ok_or_else(not_compiled)?;
             training.steps = step;
-            let loss = plan.loss.ok_or_else(|| Error::Plan("a training plan without a loss".into()))?;
-            executable.copy_out((loss, 0), (&training.log, slot as u64), 1)?;
         }
         drop(self.plans.lend(key, compiled));
         Ok(())

@@ -269,13 +269,15 @@ impl Stream {
             let mut outputs = vec![Array3::default((0, 0, 0)); plan.outputs.len()];
             let downloads = all_outputs(plan, self.batch, &mut outputs)?;
             let done = executable.run_slices(0..executable.traceless()).await?;
-            // The whole run uses the same parameters, and advances the states once.
-            let current = self.parameters.read();
-            if current.version.tensors == tensors {
+            let reading = {
+                // The whole run uses the same parameters, and advances the states once.
+                let current = self.parameters.read();
                 let done = if current.version.numbers == numbers { done } else { 0 };
-                let all = executable.plan().commands.len();
-                let reading = executable.run_reading(done..all, downloads.places())?;
-                drop(current);
+                let rest = done..executable.plan().commands.len();
+                let unchanged = current.version.tensors == tensors;
+                unchanged.then(|| executable.run_reading(rest, downloads.places())).transpose()?
+            };
+            if let Some(reading) = reading {
                 downloads.fill(reading).await?;
                 return Ok(outputs);
             }

@@ -221,7 +221,8 @@ fn fits_stop_within_an_epoch(device: &Device) {
     let mut at = At::new(32, |_| Ok(Flow::Stop));
     let history = model.fit(x.view(), y.view(), Fit::new().epochs(3).batch_size(2).callback(&mut at)).unwrap();
     assert_eq!((history.steps, history.loss.len(), history.stopped), (32, 0, Some(Stopped::Callback)));
-    assert_eq!(at.seen, [(1, 32)]);
+    // On a slow device losses are read, and steps heard, more often.
+    assert_eq!(at.seen.last(), Some(&(1, 32)));
     // The rest: the run is the whole run.
     let rest = model.fit(x.view(), y.view(), Fit::new().epochs(3).batch_size(2).resume(true)).unwrap();
     let mut whole = fresh(device, Optimiser::adam(0.01));

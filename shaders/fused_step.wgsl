@@ -7,7 +7,7 @@
 
 override INPUT: u32; // I
 
-@group(0) @binding(1) var<storage, read> w: array<vec4f>;       // [D, I (from), H (to)] of 4 gates
+@group(0) @binding(1) var<storage, read> w: array<Weights>;     // [D, I (from), H (to)] of 4 gates
 @group(0) @binding(2) var<storage, read> r: array<Weights>;     // [D, H (from), H (to)] of 4 gates
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;    // [D, biases + EXTRA, H] of 4 gates
 @group(0) @binding(4) var<storage, read> x: array<f32>;         // [B, I] by rows of `xw_offset` elements
@@ -41,15 +41,36 @@ fn four_states(d: u32, row: u32, k: u32) -> vec4f {
     return select(vec4f(), four, vec4u(k, k + 1u, k + 2u, k + 3u) < vec4u(TERMS));
 }
 
-// Weights of four terms from term k on. Terms past the last are 0, whatever their weights are.
-fn input_weights(d: u32, unit: u32, k: u32) -> Four {
+// Weights of a unit's inputs, or of the units that it sees, from the fourfold of `four` on. Terms past the last are 0, whatever their
+// weights are.
+fn input_weights(d: u32, unit: u32, four: u32) -> Four {
+    let fours = (INPUT + 3u) / 4u;
+    if PACKED {
+        let packed = w[(d * fours + min(four, fours - 1u)) * H + unit];
+        return four_weights(packed, packed, packed, packed);
+    }
+    let k = 4u * four;
     let at = unit + H * (d * INPUT + min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(INPUT - 1u)));
-    return Four(w[at.x], w[at.y], w[at.z], w[at.w]);
+    return four_weights(w[at.x], w[at.y], w[at.z], w[at.w]);
 }
 
-fn state_weights(d: u32, unit: u32, k: u32) -> Four {
+fn state_weights(d: u32, unit: u32, four: u32) -> Four {
+    let fours = max((TERMS + 3u) / 4u, 1u);
+    if PACKED {
+        let packed = r[(d * fours + min(four, fours - 1u)) * H + unit];
+        return four_weights(packed, packed, packed, packed);
+    }
+    let k = 4u * four;
     let at = unit + H * (d * TERMS + min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(max(TERMS, 1u) - 1u)));
-    return Four(weights(r[at.x]), weights(r[at.y]), weights(r[at.z]), weights(r[at.w]));
+    return four_weights(r[at.x], r[at.y], r[at.z], r[at.w]);
+}
+
+// Sums of terms times the factors of their weights.
+fn with_factors(sums: Sums, f: vec4f) -> Sums {
+    return Sums(
+        mat4x4f(sums.rows0[0] * f, sums.rows0[1] * f, sums.rows0[2] * f, sums.rows0[3] * f),
+        mat4x4f(sums.rows1[0] * f, sums.rows1[1] * f, sums.rows1[2] * f, sums.rows1[3] * f),
+    );
 }
 
 // Fours of a thread among `terms`.
@@ -99,11 +120,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     // Neighbouring shares take neighbouring fours.
     for (var turn = 0u; turn < turns(INPUT); turn++) {
         let four = turn * shares + share;
-        sums = add_four(sums, input_weights(d, unit, 4u * four), four, stride);
+        sums = add_four(sums, input_weights(d, unit, four), four, stride);
+    }
+    var inputs_alone: Sums;
+    if PACKED {
+        inputs_alone = with_factors(sums, factors(w[(p.directions * ((INPUT + 3u) / 4u) + d) * H + unit]));
+        sums = Sums();
     }
     for (var turn = 0u; turn < turns(TERMS); turn++) {
         let four = turn * shares + share;
-        sums = add_four(sums, state_weights(d, unit, 4u * four), inputs + four, stride);
+        sums = add_four(sums, state_weights(d, unit, four), inputs + four, stride);
+    }
+    if PACKED {
+        if TERMS > 0u {
+            sums = with_factors(sums, factors(r[(p.directions * ((TERMS + 3u) / 4u) + d) * H + unit]));
+        }
+        sums.rows0 += inputs_alone.rows0;
+        sums.rows1 += inputs_alone.rows1;
     }
     workgroupBarrier();
     var sum = sums.rows0[0];

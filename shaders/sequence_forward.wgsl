@@ -5,14 +5,6 @@
 //
 // `memory` holds h of the rows [ROWS, HEADS, fours of terms], under its mask, then partial sums [ROWS (at most 4), THREADS].
 
-// Four terms' weights as they are stored.
-struct Kept {
-    w0: Weights,
-    w1: Weights,
-    w2: Weights,
-    w3: Weights,
-}
-
 // Fours of terms that a thread keeps in registers.
 const MOST_KEPT = 4u;
 
@@ -24,16 +16,6 @@ fn fours() -> u32 {
 fn turns() -> u32 {
     let shares = THREADS / UNITS;
     return (fours() + shares - 1u) / shares;
-}
-
-fn kept(column: u32, four: u32) -> Kept {
-    let k = 4u * four;
-    let at = column + H * min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(max(TERMS, 1u) - 1u));
-    return Kept(r[at.x], r[at.y], r[at.z], r[at.w]);
-}
-
-fn widened(k: Kept) -> Four {
-    return Four(weights(k.w0), weights(k.w1), weights(k.w2), weights(k.w3));
 }
 
 // Fours of a head's h in `memory`: as many as all threads read, zeros past the last term.
@@ -58,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     let finishes = share < ROWS && first + share <= last;
     let row = min(first + share, last);
     let head = unit / head_units();
-    let column = d * TERMS * H + unit;
+    let all = TERMS == 4u * shares * turns(); // no thread passes the last term
     let slot = slot_size();
     let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
     let own = own_parameters(d, unit);
@@ -72,10 +54,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     var kept2: Kept;
     var kept3: Kept;
     if TERMS > 0u && turns() <= MOST_KEPT {
-        kept0 = kept(column, share);
-        kept1 = kept(column, share + shares);
-        kept2 = kept(column, share + 2u * shares);
-        kept3 = kept(column, share + 3u * shares);
+        kept0 = kept(d, unit, share, all);
+        kept1 = kept(d, unit, share + shares, all);
+        kept2 = kept(d, unit, share + 2u * shares, all);
+        kept3 = kept(d, unit, share + 3u * shares, all);
     }
     let size = max(head_size(), 1u);
     for (var k = local.x; k < state_size(); k += THREADS) {
@@ -103,10 +85,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                     sums = add_four(sums, widened(kept3), seen + share + 3u * shares, HEADS * size);
                 }
             } else {
-                let all = TERMS == 4u * shares * turns(); // no thread passes the last term
                 for (var turn = 0u; turn < turns(); turn++) {
                     let four = turn * shares + share;
-                    sums = add_four(sums, load_four(column, 4u * four, all), seen + four, HEADS * size);
+                    sums = add_four(sums, widened(kept(d, unit, four, all)), seen + four, HEADS * size);
                 }
             }
         }
@@ -129,7 +110,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             workgroupBarrier(); // all have read h'
         }
         if finishes {
-            let made = cell_step(step, d, row, unit, own, state, rh);
+            let made = cell_step(step, d, row, unit, own, state, product_of(d, unit, rh));
             state = Given(next_xw, made.c, made.h);
             if TERMS > 0u {
                 memory[share * HEADS * size + place][unit % head_units() % 4u] = made.h * drop;

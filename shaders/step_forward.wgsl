@@ -43,7 +43,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         let turns = ((fours + chunks - 1u) / chunks + shares - 1u) / shares; // of a thread in a chunk
         let chunk = turns * shares;
         let stride = heads_here() * chunk; // of a row
-        let column = d * TERMS * H + unit;
         let all = TERMS == 4u * chunks * chunk; // no thread passes the last term
         let seen = (unit / head_units() - first_head) * chunk; // fours of earlier heads
         for (var n = 0u; n < chunks; n++) {
@@ -54,21 +53,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             }
             workgroupBarrier();
             // Neighbouring shares take neighbouring fours. Few rows leave registers for sixteen loads at once.
-            let first_k = 4u * (n * chunk + share);
+            let first_four = n * chunk + share;
             let at = seen + share;
             let together = select(0u, turns / 4u * 4u, ROWS <= 2u);
             for (var turn = 0u; turn < together; turn += 4u) {
-                let w0 = load_four(column, first_k + 4u * turn * shares, all);
-                let w1 = load_four(column, first_k + 4u * (turn + 1u) * shares, all);
-                let w2 = load_four(column, first_k + 4u * (turn + 2u) * shares, all);
-                let w3 = load_four(column, first_k + 4u * (turn + 3u) * shares, all);
+                let w0 = widened(kept(d, unit, first_four + turn * shares, all));
+                let w1 = widened(kept(d, unit, first_four + (turn + 1u) * shares, all));
+                let w2 = widened(kept(d, unit, first_four + (turn + 2u) * shares, all));
+                let w3 = widened(kept(d, unit, first_four + (turn + 3u) * shares, all));
                 sums = add_four(sums, w0, at + turn * shares, stride);
                 sums = add_four(sums, w1, at + (turn + 1u) * shares, stride);
                 sums = add_four(sums, w2, at + (turn + 2u) * shares, stride);
                 sums = add_four(sums, w3, at + (turn + 3u) * shares, stride);
             }
             for (var turn = together; turn < turns; turn++) {
-                sums = add_four(sums, load_four(column, first_k + 4u * turn * shares, all), at + turn * shares, stride);
+                sums = add_four(sums, widened(kept(d, unit, first_four + turn * shares, all)), at + turn * shares, stride);
             }
             workgroupBarrier();
         }
@@ -90,6 +89,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         }
     }
     if finishes {
-        cell_step(0u, d, row, unit, own, old, rh);
+        cell_step(0u, d, row, unit, own, old, product_of(d, unit, rh));
     }
 }

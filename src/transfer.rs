@@ -238,7 +238,8 @@ impl<'a> Downloads<'a> {
 
     /// Waits for a reading of [`Downloads::places`] and fills the arrays.
     pub async fn fill(mut self, reading: Reading<'_>) -> Result<()> {
-        let chunks = self.into.iter().enumerate().flat_map(|(k, own)| own.chunks.iter().map(move |range| (k, range.clone())));
+        let chunks =
+            self.into.iter().enumerate().flat_map(|(k, own)| own.chunks.iter().map(move |range| (k, range.clone())));
         let chunks: Vec<(usize, Range<usize>)> = chunks.collect();
         let mut failed = None;
         let fill = |place: usize, values: &[f32], threads: Threads| {

@@ -5,18 +5,19 @@ mod common;
 
 use common::{Draw, close};
 use half::f16;
-use wgpu_lstm::{Capabilities, Cell, Device, GpuOptions, Lstm, LstmLayer, LstmState, Software, Strategy};
+use wgpu_lstm::{Capabilities, Cell, Device, GpuOptions, Lstm, LstmLayer, LstmState, Software, StepWeights, Strategy};
 
 /// Both executors by every strategy.
 fn on_cpu() -> [Device; 2] {
     let base = Device::cpu().capabilities().clone();
-    Strategy::ALL
-        .map(|strategy| Device::cpu_with(Capabilities { half_weights: true, strategy: Some(strategy), ..base.clone() }))
+    Strategy::ALL.map(|strategy| {
+        Device::cpu_with(Capabilities { step_weights: StepWeights::F16, strategy: Some(strategy), ..base.clone() })
+    })
 }
 
 fn on_adapters() -> [Device; 2] {
     let options = GpuOptions {
-        half_weights: true,
+        step_weights: StepWeights::F16,
         software: Software::Fallback,
         schedule_as: common::schedule_as(),
         ..GpuOptions::default()
@@ -74,7 +75,7 @@ fn weights_that_f16_holds_give_the_numbers_of_f32(devices: [Device; 2]) {
     }
 }
 
-/// The error that `GpuOptions::half_weights` documents, at PyTorch's first weights and at weights up to 1.
+/// The error that `StepWeights::F16` documents, at PyTorch's first weights and at weights up to 1.
 fn other_weights_are_as_close_as_said(devices: [Device; 2]) {
     let mut worst = [0.0f32; 2];
     for device in devices {

@@ -7,11 +7,11 @@ mod common;
 
 use common::{Draw, adapter, checked_adapter, long};
 use std::collections::HashSet;
-use wgpu_lstm::Device;
 use wgpu_lstm::cell::{CELLS, Settings, Shape};
 use wgpu_lstm::kernel::{self, Carries, Constant, Constants, KERNELS, Kernel, LossKind, NoConstants, Params};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::Builder;
+use wgpu_lstm::{Device, StepWeights};
 
 /// A call: constants, parameters as words, and the buffers' lengths.
 struct Case {
@@ -120,9 +120,10 @@ fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 
     };
     let settings = settings(round);
     let terms = if round % 7 == 3 { 0 } else { h };
-    for half in [false, true] {
+    let forms = [&kernel::FUSED_STEP, &kernel::FUSED_STEP_HALF, &kernel::FUSED_STEP_INT8];
+    for (form, kernel) in forms.into_iter().enumerate() {
         let items = h.div_ceil(4) + input.div_ceil(4);
-        let Some([rows, units, threads, memory]) = shared(round + half as usize, 1, 1, [1, h, items]) else { continue };
+        let Some([rows, units, threads, memory]) = shared(round + form, 1, 1, [1, h, items]) else { continue };
         let shares = threads / units;
         let staged = input.div_ceil(4).next_multiple_of(shares) + terms.div_ceil(4).next_multiple_of(shares);
         let constants = kernel::FusedStepConstants {
@@ -141,7 +142,6 @@ fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 
             memory: memory.max(rows * staged),
             input,
         };
-        let kernel = if half { &kernel::FUSED_STEP_HALF } else { &kernel::FUSED_STEP };
         all.push(case(kernel, constants, params.with_settings(&settings)));
     }
 }
@@ -286,14 +286,16 @@ fn cases() -> Vec<Case> {
             };
             all.push(case(kernel, constants, params.with_settings(&settings)));
             // The same with shared terms, in one step or in several.
-            let shared = match (steps, kernel.half_weights) {
-                (1, false) => &kernel::STEP_FORWARD,
-                (1, true) => &kernel::STEP_FORWARD_HALF,
-                (_, false) => &kernel::SEQUENCE_FORWARD,
-                (_, true) => &kernel::SEQUENCE_FORWARD_HALF,
+            let shared: &[&Kernel] = match (steps, kernel.weights) {
+                (1, StepWeights::F32) => &[&kernel::STEP_FORWARD],
+                (1, _) => &[&kernel::STEP_FORWARD_HALF, &kernel::STEP_FORWARD_INT8],
+                (_, StepWeights::F32) => &[&kernel::SEQUENCE_FORWARD],
+                (_, _) => &[&kernel::SEQUENCE_FORWARD_HALF, &kernel::SEQUENCE_FORWARD_INT8],
             };
             for constants in rounds(round).filter_map(|n| forward_shares(constants, steps, n)) {
-                all.push(case(shared, constants, params.with_settings(&settings)));
+                for &shared in shared {
+                    all.push(case(shared, constants, params.with_settings(&settings)));
+                }
             }
         }
         for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
@@ -344,11 +346,11 @@ fn cases() -> Vec<Case> {
                 memory,
             };
             all.push(case(kernel, constants, params.with_settings(&settings)));
-            let shared = match (steps, kernel.half_weights) {
-                (1, false) => &kernel::STEP_BACKWARD,
-                (1, true) => &kernel::STEP_BACKWARD_HALF,
-                (_, false) => &kernel::SEQUENCE_BACKWARD,
-                (_, true) => &kernel::SEQUENCE_BACKWARD_HALF,
+            let shared = match (steps, kernel.weights) {
+                (1, StepWeights::F32) => &kernel::STEP_BACKWARD,
+                (1, _) => &kernel::STEP_BACKWARD_HALF,
+                (_, StepWeights::F32) => &kernel::SEQUENCE_BACKWARD,
+                (_, _) => &kernel::SEQUENCE_BACKWARD_HALF,
             };
             for constants in rounds(round).filter_map(|n| backward_shares(constants, steps, n)) {
                 all.push(case(shared, constants, params.with_settings(&settings)));
@@ -403,6 +405,8 @@ fn cases() -> Vec<Case> {
         };
         all.push(case(&kernel::TRIM, NoConstants, trim));
         all.push(case(&kernel::HALF, NoConstants, kernel::Half { n: odd() * 5 }));
+        let int8 = kernel::Int8 { directions, terms: odd(), units: h };
+        all.push(case(&kernel::INT8, NoConstants, int8));
         let size = [odd().min(7), odd().min(16), odd().min(7), odd().min(33)];
         let [_, n1, n2, n3] = size.map(|n| n as i32);
         all.push(case(
@@ -909,9 +913,13 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         if kernel.name == "maximum_backward" {
             values.iter_mut().for_each(|value| *value = (*value * 2.0).floor());
         }
-        // Two numbers to an element.
-        if kernel.half_weights && ["r", "rt"].contains(&binding.name) {
-            values.iter_mut().for_each(|value| *value = pair_of_halves(*value, -0.7 * *value));
+        // Two numbers to an element; or four bytes, and small factors, which the bits of small numbers are.
+        if ["r", "rt", "w"].contains(&binding.name) {
+            match kernel.weights {
+                StepWeights::F16 => values.iter_mut().for_each(|value| *value = pair_of_halves(*value, -0.7 * *value)),
+                StepWeights::Int8 => values.iter_mut().for_each(|value| *value *= 0.01),
+                _ => {}
+            }
         }
         executable.write((buffer, 0), &values).unwrap();
     }

@@ -8,7 +8,12 @@ use ndarray::{Array2, Array3};
 use wgpu_lstm::{Add, Dense, Device, Fit, Inputs, Loss, Lstm, Masking, Model, Network, Optimiser, Sequential, Targets};
 
 /// Weights and losses after `epochs` epochs in fits of `each`.
-fn trained(mut model: Model, epochs: usize, each: usize, fit: impl Fn(&mut Model, usize) -> Vec<f32>) -> (Vec<u32>, Vec<u32>) {
+fn trained(
+    mut model: Model,
+    epochs: usize,
+    each: usize,
+    fit: impl Fn(&mut Model, usize) -> Vec<f32>,
+) -> (Vec<u32>, Vec<u32>) {
     model.compile(Loss::MeanSquaredError, Optimiser::adam(5e-3)).unwrap();
     let losses: Vec<f32> = (0..epochs / each).flat_map(|_| fit(&mut model, each)).collect();
     let weights = model.parameters().unwrap();

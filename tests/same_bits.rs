@@ -15,7 +15,8 @@ use wgpu_lstm::network::{Batch, Node, Purpose, gradients, network};
 use wgpu_lstm::plan::Plan;
 use wgpu_lstm::{
     Activation, Capabilities, Cell, Clip, Dense, Device, Dropout, Embedding, Fit, Gru, Init, LayerNorm, Loss, Lstm,
-    LstmState, Masking, Merge, Model, Optimiser, Pool, Regulariser, Sequential, Strategy, TimeCheckpoints, Update,
+    LstmState, Masking, Merge, Model, Optimiser, Pool, Regulariser, Sequential, StepWeights, Strategy, TimeCheckpoints,
+    Update,
 };
 
 /// FNV-1a: the same on every machine and version of Rust.
@@ -131,7 +132,7 @@ fn plans(rows: &mut BTreeMap<String, u64>) {
     let capabilities = [
         ("default", Capabilities::default()),
         ("steps", Capabilities { strategy: Some(Strategy::PerStep), ..Capabilities::default() }),
-        ("f16", Capabilities { half_weights: true, workgroup_tiles: false, ..Capabilities::default() }),
+        ("f16", Capabilities { step_weights: StepWeights::F16, workgroup_tiles: false, ..Capabilities::default() }),
         ("small", small),
     ];
     let update: Update = Update::new(Optimiser::adam(1e-3)).clip(Clip::Norm(1.0)).regularise(Regulariser::l2(1e-4));

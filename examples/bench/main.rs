@@ -29,7 +29,7 @@ use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, Strategy};
+use wgpu_lstm::{Device, GpuOptions, StepWeights, Strategy};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -105,8 +105,8 @@ fn main() -> Result<()> {
     let budget = arguments.budget;
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
-    let options = |half_weights| GpuOptions { strategy, checked_shaders, half_weights, ..GpuOptions::default() };
-    let device = arguments.device.open_with(options(false))?;
+    let options = |step_weights| GpuOptions { strategy, checked_shaders, step_weights, ..GpuOptions::default() };
+    let device = arguments.device.open_with(options(StepWeights::F32))?;
     let mut halved = None; // the same device with recurrent weights in f16
     // Before the measurements, so that they are not lost on a file that cannot be written
     arguments.json.as_ref().map_or(Ok(()), wgpu_lstm::files::check)?;
@@ -124,7 +124,7 @@ fn main() -> Result<()> {
         for (place, &(mode, case)) in runs.iter().enumerate() {
             if case.half && halved.is_none() {
                 ensure!(device.adapter().is_some(), "{case}: f16 is for GPUs, and this is the CPU executor");
-                halved = Some(arguments.device.open_with(options(true))?);
+                halved = Some(arguments.device.open_with(options(StepWeights::F16))?);
             }
             ensure!(load.callers == 1 || mode == Mode::Stream, "{case}: --callers needs --mode stream");
             let device = halved.as_ref().filter(|_| case.half).unwrap_or(&device);

@@ -258,9 +258,7 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
                 let x = inputs[turn % 4].view();
                 clock(device, || match &lengths {
                     None => layer.forward_into(x, None, &mut into),
-                    Some(lengths) => {
-                        pollster::block_on(layer.forward_into_async(x, Some(lengths), None, &mut into))
-                    }
+                    Some(lengths) => pollster::block_on(layer.forward_into_async(x, Some(lengths), None, &mut into)),
                 })
             })?
         }

@@ -8,14 +8,6 @@ fn head_units() -> u32 {
     return H / HEADS;
 }
 
-// Weights of four terms, [from] of 4 gates.
-struct Four {
-    w0: vec4f,
-    w1: vec4f,
-    w2: vec4f,
-    w3: vec4f,
-}
-
 fn added(sum: vec4f, w: Four, x: vec4f) -> vec4f {
     return fma(w.w3, vec4f(x.w), fma(w.w2, vec4f(x.z), fma(w.w1, vec4f(x.y), fma(w.w0, vec4f(x.x), sum))));
 }

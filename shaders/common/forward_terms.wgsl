@@ -31,12 +31,39 @@ fn four_terms(d: u32, row: u32, head: u32, k: u32) -> vec4f {
     return select(vec4f(), value, k < TERMS);
 }
 
-// From term k on. Terms past the last have h = 0, whatever their weights are.
-fn load_four(column: u32, k: u32, all: bool) -> Four {
-    if all {
-        let at = column + k * H;
-        return Four(weights(r[at]), weights(r[at + H]), weights(r[at + 2u * H]), weights(r[at + 3u * H]));
+// Four terms' weights as they are stored; where they are packed, in the first element.
+struct Kept {
+    w0: Weights,
+    w1: Weights,
+    w2: Weights,
+    w3: Weights,
+}
+
+// Weights of a unit's terms from the fourfold of `four` on. Terms past the last have h = 0, whatever their weights are; `all`: there are
+// none.
+fn kept(d: u32, unit: u32, four: u32, all: bool) -> Kept {
+    if PACKED {
+        let fours = max((TERMS + 3u) / 4u, 1u);
+        let w = r[(d * fours + min(four, fours - 1u)) * H + unit];
+        return Kept(w, w, w, w);
     }
-    let at = column + H * min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(max(TERMS, 1u) - 1u));
-    return Four(weights(r[at.x]), weights(r[at.y]), weights(r[at.z]), weights(r[at.w]));
+    let k = 4u * four;
+    if all {
+        let at = (d * TERMS + k) * H + unit;
+        return Kept(r[at], r[at + H], r[at + 2u * H], r[at + 3u * H]);
+    }
+    let at = unit + H * (d * TERMS + min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(max(TERMS, 1u) - 1u)));
+    return Kept(r[at.x], r[at.y], r[at.z], r[at.w]);
+}
+
+fn widened(k: Kept) -> Four {
+    return four_weights(k.w0, k.w1, k.w2, k.w3);
+}
+
+// A unit's recurrent product from the sum of its terms.
+fn product_of(d: u32, unit: u32, sum: vec4f) -> vec4f {
+    if PACKED && TERMS > 0u {
+        return sum * factors(r[(p.directions * ((TERMS + 3u) / 4u) + d) * H + unit]);
+    }
+    return sum;
 }

@@ -8,13 +8,14 @@ pub use machine::Machine;
 use crate::cpu::{self, Threads};
 use crate::error::{Error, Result, Unit};
 use crate::gpu::{self, Adapter, AdapterKind, CopyAfter, GpuOptions};
-use crate::kernel::Access;
+use crate::kernel::{Access, HALF, INT8};
 use crate::lock::{read, write};
 use crate::memory;
 use crate::plan::{BufferId, Capabilities, Command, Plan, Role};
 use crate::wait;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -274,7 +275,13 @@ impl Device {
                 Engine::Gpu(context.clone(), program.await?)
             }
         };
-        Ok(Executable { plan, engine, traceless: OnceLock::new(), mark: Arc::default() })
+        Ok(Executable {
+            plan,
+            engine,
+            traceless: OnceLock::new(),
+            converted_for: AtomicU64::new(0),
+            mark: Arc::default(),
+        })
     }
 }
 
@@ -311,12 +318,7 @@ impl Tensor {
     }
 
     /// Has `fill` write `len` elements from `at`; it may use the threads that it is told.
-    pub fn write_with<R>(
-        &self,
-        at: u64,
-        len: u64,
-        fill: impl FnOnce(Destination<'_>, Threads) -> R,
-    ) -> Result<R> {
+    pub fn write_with<R>(&self, at: u64, len: u64, fill: impl FnOnce(Destination<'_>, Threads) -> R) -> Result<R> {
         match &self.storage {
             Storage::Cpu(tensor) => {
                 let own = &mut write(tensor)[at as usize..][..len as usize];
@@ -369,6 +371,8 @@ pub struct Executable {
     engine: Engine,
     /// See [`Executable::traceless`].
     traceless: OnceLock<usize>,
+    /// Version of the weights for which [`Executable::converted`] commands ran last, plus 1.
+    converted_for: AtomicU64,
     /// Tells it from others.
     mark: Arc<()>,
 }
@@ -488,6 +492,25 @@ impl Executable {
             bindings.into_iter().any(|(id, binding)| binding.access != Access::Read && kept(id))
         };
         *self.traceless.get_or_init(|| self.plan.commands.iter().position(changes).unwrap_or(self.plan.commands.len()))
+    }
+
+    /// The first command that a run must run with this version of the weights: those before it convert weights, and have done so in the
+    /// last run.
+    pub(crate) fn first_for(&self, weights: u64) -> usize {
+        if self.converted_for.load(Ordering::Relaxed) == weights.wrapping_add(1) { self.converted() } else { 0 }
+    }
+
+    /// Notes that a run began with its first command, or with [`Executable::first_for`] this version of the weights.
+    pub(crate) fn ran_for(&self, weights: u64) {
+        self.converted_for.store(weights.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Commands in front that convert weights of the model alone.
+    fn converted(&self) -> usize {
+        let weight = |command: &Command| self.plan.buffers[command.buffers[0].0].role == Role::Weight;
+        let converts =
+            |command: &&Command| [HALF.name, INT8.name].contains(&command.call.kernel.name) && weight(command);
+        self.plan.commands.iter().take_while(converts).count()
     }
 
     /// Runs everything and gives the milliseconds that the GPU took by its own clock, copies to and from it left out;

@@ -2,7 +2,7 @@
 
 use super::guard::{Guarded, guarded_future};
 use crate::error::{Error, Result};
-use crate::plan::Strategy;
+use crate::plan::{StepWeights, Strategy};
 use std::fmt;
 
 /// Graphics interfaces that wgpu speaks.
@@ -94,11 +94,8 @@ pub struct GpuOptions {
     pub strategy: Option<Strategy>,
     /// Plan as for an adapter of this kind, for tests of the kernels for hardware on a software adapter.
     pub schedule_as: Option<AdapterKind>,
-    /// Let time steps read the recurrent weights rounded to f16, half the bytes of every step; weights, states, sums and
-    /// everything else stay f32. Where a step waits for its weights (small batches, many hidden units) it takes less time.
-    /// With weights up to 1, outputs stay within 1e-3 and gradients within 3e-3 of the largest (`tests/half.rs`); weights
-    /// beyond 65,504 would become infinite. Off by default.
-    pub half_weights: bool,
+    /// Form in which time steps read the recurrent weights: fewer bytes in every step, for less accuracy.
+    pub step_weights: StepWeights,
     /// Compile kernels with wgpu's checks of every index and loop, which cost time. Without them nothing is left unproven:
     /// a plan's commands are held against its buffers before it runs. For work on a kernel. Plans that the scheduler did not
     /// make always run with these checks ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).

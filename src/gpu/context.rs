@@ -8,7 +8,7 @@ use super::staging::Pool;
 use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
 use crate::lock::lock;
-use crate::plan::{Capabilities, Plan};
+use crate::plan::{Capabilities, Plan, StepWeights};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
 use std::collections::HashMap;
@@ -181,8 +181,11 @@ impl Context {
         let (limits, features, known) =
             guarded(|| (adapter.limits(), adapter.features(), adapter.get_downlevel_capabilities().flags))
                 .map_err(panicked)?;
-        if options.half_weights && !known.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32) {
-            return Err(refused("half_weights was asked for, and it does not convert between f16 and f32", None));
+        if options.step_weights == StepWeights::F16 && !known.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32) {
+            return Err(refused(
+                "step weights in f16 were asked for, and it does not convert between f16 and f32",
+                None,
+            ));
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-lstm"),
@@ -233,7 +236,7 @@ impl Context {
             workgroup_threads: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             strategy: options.strategy,
-            half_weights: options.half_weights,
+            step_weights: options.step_weights,
             ..Capabilities::default()
         };
         log::info!("using {description}");

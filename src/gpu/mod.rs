@@ -10,5 +10,5 @@ mod staging;
 
 pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
 pub(crate) use context::{Context, GpuBuffer, Readback};
-pub(crate) use program::{Program, CopyAfter};
+pub(crate) use program::{CopyAfter, Program};
 pub(crate) use staging::Destination;

@@ -6,9 +6,9 @@ use super::guard::Guarded;
 use super::staging::{Destination, Uploads};
 use crate::cpu::{DEFAULT_THREADS, Team, Threads};
 use crate::error::{Error, Result};
+use crate::kernel::{COPY, StridedCopy};
 use crate::lock::lock;
 use crate::memory;
-use crate::kernel::{COPY, StridedCopy};
 use crate::plan::{BufferId, Command, Plan};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -109,7 +109,8 @@ impl Program {
 
     /// Submits the commands of a range, and copies after them; the host does not wait.
     pub fn run(&self, range: Range<usize>, after: &[CopyAfter<'_>]) -> Result<()> {
-        let after: Vec<_> = after.iter().map(|copy| (self.buffer(copy.from.0), copy.from.1, copy.to, copy.len)).collect();
+        let after: Vec<_> =
+            after.iter().map(|copy| (self.buffer(copy.from.0), copy.from.1, copy.to, copy.len)).collect();
         self.submit(range, None, &after).map(drop)
     }
 
@@ -238,7 +239,11 @@ impl Program {
     fn threads(&self, team: &Team, dispatches: usize) -> usize {
         let most = dispatches / DISPATCHES_A_THREAD;
         // A software adapter has threads of its own, which need the processors.
-        if most < 2 || self.context.adapter.kind == AdapterKind::Software { 1 } else { team.threads_for(most as u64).clamp(1, most) }
+        if most < 2 || self.context.adapter.kind == AdapterKind::Software {
+            1
+        } else {
+            team.threads_for(most as u64).clamp(1, most)
+        }
     }
 
     /// Records a part of a submission.

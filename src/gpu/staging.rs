@@ -167,7 +167,8 @@ impl Uploads {
         }
         let (page, from) = (self.pages.len() - 1, self.taken);
         let range = from..from + bytes;
-        let view = context.call("writing", |_, _| self.pages[page].slice(range).get_mapped_range_mut().map(Guarded::new))?;
+        let view =
+            context.call("writing", |_, _| self.pages[page].slice(range).get_mapped_range_mut().map(Guarded::new))?;
         let mut view = view.map_err(|error| context.unmapped(error))?;
         let result = fill(Mapped(view.slice(..)));
         drop(view);
@@ -204,13 +205,7 @@ impl Context {
     }
 
     /// Has `fill` write `len` elements that go to a buffer at once, from element `at`.
-    pub fn upload<R>(
-        &self,
-        to: &GpuBuffer,
-        at: u64,
-        len: u64,
-        fill: impl FnOnce(Destination<'_>) -> R,
-    ) -> Result<R> {
+    pub fn upload<R>(&self, to: &GpuBuffer, at: u64, len: u64, fill: impl FnOnce(Destination<'_>) -> R) -> Result<R> {
         let mut uploads = Uploads::default();
         let result = uploads.write(self, to, at, len, |mapped| fill(Destination::Mapped(mapped)))?;
         self.call("writing", |device, queue| {

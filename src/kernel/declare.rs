@@ -228,7 +228,7 @@ macro_rules! kernel {
                 include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
             ),
             takes_cell: false $(|| $cell)?,
-            half_weights: false,
+            weights: $crate::plan::StepWeights::F32,
             bindings: &[$($crate::kernel::Binding {
                 name: stringify!($binding),
                 access: $crate::kernel::declare::access!($access),

@@ -4,6 +4,7 @@ use super::declare::{constants, kernel};
 use super::shares::Shares;
 use super::{Call, Carries, Kernel, Region, ScanForward, Touch};
 use crate::cpu::fused_step;
+use crate::plan::StepWeights;
 
 constants! {
     /// Constants of [`FUSED_STEP`]: those of the forward steps, and the width of the input.
@@ -58,8 +59,11 @@ kernel! {
     }
 }
 
-/// [`FUSED_STEP`] with recurrent weights in f16.
-pub static FUSED_STEP_HALF: Kernel = Kernel { name: "fused_step_half", half_weights: true, ..FUSED_STEP };
+/// [`FUSED_STEP`] with input and recurrent weights in f16.
+pub static FUSED_STEP_HALF: Kernel = Kernel { name: "fused_step_half", weights: StepWeights::F16, ..FUSED_STEP };
+
+/// [`FUSED_STEP`] with input and recurrent weights as whole numbers.
+pub static FUSED_STEP_INT8: Kernel = Kernel { name: "fused_step_int8", weights: StepWeights::Int8, ..FUSED_STEP };
 
 /// Elements of workgroup memory that a step takes, for a division of its recurrent product among threads.
 pub(crate) fn fused_step_memory(shares: &Shares, input: u32) -> u32 {
@@ -77,13 +81,16 @@ fn touches(p: &ScanForward, c: &FusedStepConstants, call: &Call) -> Vec<Touch> {
         return Vec::new();
     }
     let (d, units) = (p.directions, p.directions * p.batch);
-    let halves = 1 + call.kernel.half_weights as u32; // weights to an element
+    let weights = |terms| {
+        let [rows, columns] = call.kernel.weights.elements(d, terms, h);
+        Touch::reads(Region::span(0, rows, columns))
+    };
     let states = call.cell.map_or(1, |cell| cell.states.len() as u32);
     let extra = call.cell.is_some_and(|cell| cell.extra) as u32;
     let c_slot = Region::span(p.c_in, states * units, h);
     vec![
-        Touch::reads(Region::span(0, d * input, 4 * h)),
-        Touch::reads(Region::span(0, d * terms, 4 * h / halves)),
+        weights(input),
+        weights(terms),
         Touch::reads(Region::span(0, d * (p.biases + extra), 4 * h)),
         Touch::reads(Region::strided(p.xw_offset, [(p.batch, p.saved_offset as i32), (input, 1)])),
         Touch::reads(Region::span(p.h_in, units, h)),

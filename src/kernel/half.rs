@@ -35,7 +35,7 @@ fn half<F: Real>(call: &Call, args: &mut Args<F>) {
 }
 
 /// Numbers that [`half`] rounded, as f32, for the twins of kernels that read f16. Only tests run such kernels on the CPU.
-pub(crate) fn widened<F: Real>(words: &[F]) -> Vec<F> {
+pub(super) fn widened<F: Real>(words: &[F]) -> Vec<F> {
     let halves = words.iter().flat_map(|word| [word.word() as u16, (word.word() >> 16) as u16]);
     halves.map(|bits| F::of(f16::from_bits(bits).to_f32())).collect()
 }

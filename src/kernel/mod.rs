@@ -27,6 +27,7 @@ mod fused_step;
 mod gather;
 mod half;
 mod head_product;
+mod int8;
 mod loss;
 mod masked_softmax;
 mod memory;
@@ -47,7 +48,6 @@ mod shift;
 mod softmax;
 mod window_pool;
 
-pub(crate) use self::half::widened;
 pub use self::half::{HALF, Half};
 pub use additive::{
     ADDITIVE_SCORES, ADDITIVE_SCORES_BACKWARD, AdditiveScores, AdditiveScoresBackward, AdditiveScoresBackwardConstants,
@@ -67,14 +67,15 @@ pub use elementwise::{
 };
 pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
 pub(crate) use fused_step::fused_step_memory;
-pub use fused_step::{FUSED_STEP, FUSED_STEP_HALF, FusedStepConstants};
+pub use fused_step::{FUSED_STEP, FUSED_STEP_HALF, FUSED_STEP_INT8, FusedStepConstants};
+pub use gather::{GATHER, Gather};
 pub use head_product::{HEAD_PRODUCT, HeadProduct};
+pub use int8::{INT8, Int8};
 pub use loss::{LOSS, Loss, LossConstants, LossKind};
 pub use masked_softmax::{
     MASKED_SOFTMAX_BACKWARD, MASKED_SOFTMAX_FORWARD, MaskedSoftmaxBackward, MaskedSoftmaxConstants,
     MaskedSoftmaxForward,
 };
-pub use gather::{GATHER, Gather};
 pub use memory::{COPY, FILL, Fill, StridedCopy};
 pub use merge::{MERGE_BACKWARD, MERGE_FORWARD, MergeBackward, MergeConstants, MergeForward, MergeKind};
 pub use norm::{NORM_BACKWARD, NORM_FORWARD, NormBackward, NormBackwardConstants, NormForward, NormForwardConstants};
@@ -94,8 +95,8 @@ pub use reset::{RESET_BACKWARD, RESET_FORWARD, ResetBackward, ResetConstants, Re
 pub(crate) use scan::Division;
 pub use scan::{
     SCAN_BACKWARD, SCAN_BACKWARD_HALF, SCAN_FORWARD, SCAN_FORWARD_HALF, SEQUENCE_BACKWARD, SEQUENCE_BACKWARD_HALF,
-    SEQUENCE_FORWARD, SEQUENCE_FORWARD_HALF, STEP_BACKWARD, STEP_BACKWARD_HALF, STEP_FORWARD, STEP_FORWARD_HALF,
-    ScanBackward, ScanBackwardConstants, ScanForward, ScanForwardConstants,
+    SEQUENCE_FORWARD, SEQUENCE_FORWARD_HALF, SEQUENCE_FORWARD_INT8, STEP_BACKWARD, STEP_BACKWARD_HALF, STEP_FORWARD,
+    STEP_FORWARD_HALF, STEP_FORWARD_INT8, ScanBackward, ScanBackwardConstants, ScanForward, ScanForwardConstants,
 };
 pub(crate) use shares::Shares;
 pub use shift::{RowShift, SHIFT, Shift, ShiftConstants, ShiftLimit, same_padding};
@@ -107,6 +108,8 @@ pub use window_pool::{
 
 use crate::cell::CellSpec;
 use crate::cpu::Args;
+use crate::plan::StepWeights;
+use crate::real::Real;
 
 /// A kernel's use of a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +164,8 @@ pub struct Kernel {
     pub shader: &'static str,
     /// True if a cell's source is put in front of the shader.
     pub takes_cell: bool,
-    /// True if the recurrent weights are pairs of f16, as [`HALF`] makes them.
-    pub half_weights: bool,
+    /// Form of the recurrent weights, as [`HALF`] and [`INT8`] make them.
+    pub weights: StepWeights,
     /// Storage buffers in binding order (1, 2, ...).
     pub bindings: &'static [Binding],
     /// Fields of the parameter block, in order.
@@ -197,10 +200,10 @@ impl Kernel {
             include_str!("../../shaders/common/indexing.wgsl"),
             include_str!("../../shaders/common/random.wgsl"),
             include_str!("../../shaders/common/total.wgsl"),
-            if self.half_weights {
-                include_str!("../../shaders/common/weights_f16.wgsl")
-            } else {
-                include_str!("../../shaders/common/weights_f32.wgsl")
+            match self.weights {
+                StepWeights::F32 => include_str!("../../shaders/common/weights_f32.wgsl"),
+                StepWeights::F16 => include_str!("../../shaders/common/weights_f16.wgsl"),
+                StepWeights::Int8 => include_str!("../../shaders/common/weights_i8.wgsl"),
             },
             &cell,
             self.shader,
@@ -212,6 +215,27 @@ impl Kernel {
 /// The sizes of an axis of `n` indices split as (n / split, n % split).
 fn split_axis(n: u32, split: u32) -> (u32, u32) {
     (n.div_ceil(split), n.min(split))
+}
+
+impl StepWeights {
+    /// Elements of weights [D, terms, units] of four gates in this form, as rows and columns.
+    pub(crate) fn elements(self, directions: u32, terms: u32, units: u32) -> [u32; 2] {
+        match self {
+            StepWeights::F32 => [directions * terms, 4 * units],
+            StepWeights::F16 => [directions * terms, 2 * units],
+            StepWeights::Int8 if terms == 0 => [0, 0],
+            StepWeights::Int8 => [directions * (terms.div_ceil(4) + 1), 4 * units],
+        }
+    }
+
+    /// The weights for the twins of kernels that read another form; `None` if it is f32. Only tests run such kernels on the CPU.
+    pub(crate) fn in_f32<F: Real>(self, words: &[F], [directions, terms, units]: [usize; 3]) -> Option<Vec<F>> {
+        match self {
+            StepWeights::F32 => None,
+            StepWeights::F16 => Some(half::widened(words)),
+            StepWeights::Int8 => Some(int8::unpacked(words, directions, terms, units)),
+        }
+    }
 }
 
 /// Every kernel of the engine.
@@ -233,8 +257,12 @@ pub static KERNELS: &[&Kernel] = &[
     &SEQUENCE_BACKWARD_HALF,
     &FUSED_STEP,
     &FUSED_STEP_HALF,
+    &STEP_FORWARD_INT8,
+    &SEQUENCE_FORWARD_INT8,
+    &FUSED_STEP_INT8,
     &HEAD_PRODUCT,
     &HALF,
+    &INT8,
     &DROPOUT,
     &TRIM,
     &POOL_FORWARD,

@@ -5,6 +5,7 @@ use super::shares::Shares;
 use super::{Call, Carries, Kernel, Region, Touch};
 use crate::cell::Settings;
 use crate::cpu::{scan_backward, scan_forward};
+use crate::plan::StepWeights;
 
 /// Workgroups of the recurrence, each of `units` hidden units and `rows` batch rows in one direction.
 fn groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u64; 3] {
@@ -23,21 +24,25 @@ pub(crate) enum Division {
 }
 
 impl Division {
-    /// The kernel of the forward or of the backward pass, with recurrent weights in f16 or in f32.
-    pub fn kernel(self, backward: bool, half: bool) -> &'static Kernel {
-        match (self, backward, half) {
-            (Division::Scan, false, false) => &SCAN_FORWARD,
-            (Division::Scan, false, true) => &SCAN_FORWARD_HALF,
-            (Division::Scan, true, false) => &SCAN_BACKWARD,
-            (Division::Scan, true, true) => &SCAN_BACKWARD_HALF,
-            (Division::Step, false, false) => &STEP_FORWARD,
-            (Division::Step, false, true) => &STEP_FORWARD_HALF,
-            (Division::Step, true, false) => &STEP_BACKWARD,
-            (Division::Step, true, true) => &STEP_BACKWARD_HALF,
-            (Division::Sequence, false, false) => &SEQUENCE_FORWARD,
-            (Division::Sequence, false, true) => &SEQUENCE_FORWARD_HALF,
-            (Division::Sequence, true, false) => &SEQUENCE_BACKWARD,
-            (Division::Sequence, true, true) => &SEQUENCE_BACKWARD_HALF,
+    /// The kernel of the forward or of the backward pass that reads weights in this form. For whole numbers there are forward kernels
+    /// whose threads share terms; the others get f32.
+    pub fn kernel(self, backward: bool, form: StepWeights) -> &'static Kernel {
+        use StepWeights::{F16, F32, Int8};
+        match (self, backward, form) {
+            (Division::Scan, false, F32 | Int8) => &SCAN_FORWARD,
+            (Division::Scan, false, F16) => &SCAN_FORWARD_HALF,
+            (Division::Scan, true, F32 | Int8) => &SCAN_BACKWARD,
+            (Division::Scan, true, F16) => &SCAN_BACKWARD_HALF,
+            (Division::Step, false, F32) => &STEP_FORWARD,
+            (Division::Step, false, F16) => &STEP_FORWARD_HALF,
+            (Division::Step, false, Int8) => &STEP_FORWARD_INT8,
+            (Division::Step, true, F32 | Int8) => &STEP_BACKWARD,
+            (Division::Step, true, F16) => &STEP_BACKWARD_HALF,
+            (Division::Sequence, false, F32) => &SEQUENCE_FORWARD,
+            (Division::Sequence, false, F16) => &SEQUENCE_FORWARD_HALF,
+            (Division::Sequence, false, Int8) => &SEQUENCE_FORWARD_INT8,
+            (Division::Sequence, true, F32 | Int8) => &SEQUENCE_BACKWARD,
+            (Division::Sequence, true, F16) => &SEQUENCE_BACKWARD_HALF,
         }
     }
 
@@ -155,7 +160,7 @@ kernel! {
 }
 
 /// [`SCAN_FORWARD`] with recurrent weights in f16.
-pub static SCAN_FORWARD_HALF: Kernel = Kernel { name: "scan_forward_half", half_weights: true, ..SCAN_FORWARD };
+pub static SCAN_FORWARD_HALF: Kernel = Kernel { name: "scan_forward_half", weights: StepWeights::F16, ..SCAN_FORWARD };
 
 kernel! {
     /// One time step of all directions, like [`SCAN_FORWARD`], whose threads share the terms of the recurrent product.
@@ -171,8 +176,11 @@ kernel! {
     }
 }
 
+/// [`STEP_FORWARD`] with recurrent weights as whole numbers.
+pub static STEP_FORWARD_INT8: Kernel = Kernel { name: "step_forward_int8", weights: StepWeights::Int8, ..STEP_FORWARD };
+
 /// [`STEP_FORWARD`] with recurrent weights in f16.
-pub static STEP_FORWARD_HALF: Kernel = Kernel { name: "step_forward_half", half_weights: true, ..STEP_FORWARD };
+pub static STEP_FORWARD_HALF: Kernel = Kernel { name: "step_forward_half", weights: StepWeights::F16, ..STEP_FORWARD };
 
 kernel! {
     /// Many time steps of all directions, like [`SCAN_FORWARD`]: a workgroup carries rows with all their units through time,
@@ -189,9 +197,13 @@ kernel! {
     }
 }
 
+/// [`SEQUENCE_FORWARD`] with recurrent weights as whole numbers.
+pub static SEQUENCE_FORWARD_INT8: Kernel =
+    Kernel { name: "sequence_forward_int8", weights: StepWeights::Int8, ..SEQUENCE_FORWARD };
+
 /// [`SEQUENCE_FORWARD`] with recurrent weights in f16.
 pub static SEQUENCE_FORWARD_HALF: Kernel =
-    Kernel { name: "sequence_forward_half", half_weights: true, ..SEQUENCE_FORWARD };
+    Kernel { name: "sequence_forward_half", weights: StepWeights::F16, ..SEQUENCE_FORWARD };
 
 impl ScanForwardConstants {
     /// The division of a workgroup's terms among its threads.
@@ -218,7 +230,7 @@ impl ScanForward {
         let units = self.batch * h;
         let slots = |offset, count| Region::span(offset, count * d, units);
         let states = call.cell.map_or(1, |cell| cell.states.len() as u32);
-        let halves = 1 + call.kernel.half_weights as u32; // weights to an element
+        let [r_rows, r_columns] = call.kernel.weights.elements(d, terms, h);
         let planes = train as u32 * call.cell.map_or(0, |cell| cell.saved as u32) + projected as u32;
         let kept = if train { self.steps } else { 1 };
         let extra = call.cell.is_some_and(|cell| cell.extra) as u32;
@@ -226,7 +238,7 @@ impl ScanForward {
         let h_new = (!projected).then(|| Region::span(self.h_in + slot, self.steps * d, self.batch * k));
         vec![
             Touch::reads(Region::span(self.xw_offset, self.steps * d * self.batch, 4 * h)),
-            Touch::reads(Region::span(0, d * terms, 4 * h / halves)),
+            Touch::reads(Region::span(0, r_rows, r_columns)),
             Touch::reads(Region::span(0, d * (self.biases + extra), 4 * h)),
             Touch { read: Some(Region::span(self.h_in, d, self.batch * k)), write: h_new },
             Touch { read: Some(slots(self.c_in, states)), write: Some(slots(self.c_out, kept * states)) },
@@ -359,7 +371,8 @@ kernel! {
 }
 
 /// [`SCAN_BACKWARD`] with recurrent weights in f16.
-pub static SCAN_BACKWARD_HALF: Kernel = Kernel { name: "scan_backward_half", half_weights: true, ..SCAN_BACKWARD };
+pub static SCAN_BACKWARD_HALF: Kernel =
+    Kernel { name: "scan_backward_half", weights: StepWeights::F16, ..SCAN_BACKWARD };
 
 kernel! {
     /// One time step of all directions backward, like [`SCAN_BACKWARD`], whose threads share the terms of the recurrent product.
@@ -376,7 +389,8 @@ kernel! {
 }
 
 /// [`STEP_BACKWARD`] with recurrent weights in f16.
-pub static STEP_BACKWARD_HALF: Kernel = Kernel { name: "step_backward_half", half_weights: true, ..STEP_BACKWARD };
+pub static STEP_BACKWARD_HALF: Kernel =
+    Kernel { name: "step_backward_half", weights: StepWeights::F16, ..STEP_BACKWARD };
 
 kernel! {
     /// Many time steps of all directions backward, like [`SCAN_BACKWARD`]: a workgroup carries rows with all their units through time,
@@ -395,7 +409,7 @@ kernel! {
 
 /// [`SEQUENCE_BACKWARD`] with recurrent weights in f16.
 pub static SEQUENCE_BACKWARD_HALF: Kernel =
-    Kernel { name: "sequence_backward_half", half_weights: true, ..SEQUENCE_BACKWARD };
+    Kernel { name: "sequence_backward_half", weights: StepWeights::F16, ..SEQUENCE_BACKWARD };
 
 impl ScanBackwardConstants {
     /// The division of a workgroup's terms among its threads.
@@ -424,7 +438,7 @@ impl ScanBackward {
         let to = if padded { c.shares().padded() } else { h }; // units of a row of weights
         let when = |flag: bool, region: Region| if flag { Touch::reads(region) } else { Touch::none() };
         let gates = |offset, count| Region::span(offset, count * d * self.batch, 4 * h);
-        let halves = 1 + call.kernel.half_weights as u32; // weights to an element
+        let [rt_rows, rt_columns] = call.kernel.weights.elements(d, terms, to);
         let with_dy = steps.saturating_sub(self.dy_from);
         let dy =
             [(with_dy, self.dy_step as i32), (d, self.dy_direction as i32), (self.batch, self.dy_row as i32), (h, 1)];
@@ -441,7 +455,7 @@ impl ScanBackward {
             Touch::reads(Region::strided(self.saved_offset, saved_axes)),
             Touch::reads(Region::span(self.c_in, (steps + 1) * states * d, units)),
             when(with_dy > 0, Region::strided(self.dy_offset, dy)),
-            when(next || steps > 1, Region::span(0, d * 4 * terms / halves, to)),
+            when(next || steps > 1, Region::span(0, rt_rows, rt_columns)),
             Touch { read: next.then(|| gates(self.dg_next, 1)), write: Some(gates(self.dg_offset, steps)) },
             Touch { read: Some(if self.first == 1 { state } else { sums }), write: Some(sums) },
             carries.key_and_lengths(self.batch, drop || carries.zoneout()),

@@ -9,9 +9,7 @@ use crate::layer::{Gru, HostTensor, IndRnn, Lstm, MinLstm, Rnn, SLstm};
 use crate::memory;
 use crate::network::{AsGraph, Batch, GradientPlan, NetworkPlan, Node, Purpose, gradients, network};
 use crate::plan::{BufferId, Capabilities, Plan};
-use crate::transfer::{
-    Downloads, Order, Rows, finite, finite_by, key_and_lengths, not_empty, shaped, upload, write,
-};
+use crate::transfer::{Downloads, Order, Rows, finite, finite_by, key_and_lengths, not_empty, shaped, upload, write};
 use crate::wait;
 use ndarray::{Array3, ArrayD, ArrayView3, IxDyn, s};
 use std::collections::BTreeMap;

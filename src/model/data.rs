@@ -1,13 +1,13 @@
 //! Data of a model: inputs and targets checked against the network, and parts of them.
 
 use super::Model;
-use super::resident::Resident;
 use super::given::{GivenInput, GivenTarget, Inputs, Targets};
+use super::resident::Resident;
+use crate::cpu::Threads;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{CHAIN, Graph, GraphInput, GraphOutput};
 use crate::train::Loss;
-use crate::cpu::Threads;
 use crate::transfer::{Rows, all_finite, finite_by, not_empty};
 use ndarray::{Array2, ArrayD, Axis, CowArray, Dimension, Ix3, IxDyn, s};
 use std::borrow::Cow;
@@ -236,13 +236,7 @@ impl Graph {
     }
 
     /// Refuses numbers that are not finite.
-    fn check_numbers(
-        &self,
-        prefix: &str,
-        arrays: &[InputData],
-        except: Option<usize>,
-        threads: Threads,
-    ) -> Result<()> {
+    fn check_numbers(&self, prefix: &str, arrays: &[InputData], except: Option<usize>, threads: Threads) -> Result<()> {
         for (k, InputData { x, .. }) in self.indices(except).zip(arrays) {
             // The usual case, without a name
             if !x.as_slice_memory_order().is_some_and(|values| all_finite(values, threads)) {

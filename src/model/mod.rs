@@ -41,10 +41,10 @@ pub(crate) use inference::batches;
 pub use network::{IntoValues, Network, NodeBuilder, Value};
 pub use partial::{OtherShape, PartialLoad};
 pub use pass::{Gradients, NamedArrays, Pass, PassOptions};
+pub(crate) use resident::Resident;
 pub use sequential::Sequential;
 pub use stepper::Stepper;
 pub use stream::{Stream, StreamState};
-pub(crate) use resident::Resident;
 pub(crate) use tensors::NamedTarget;
 pub(crate) use training::MicroBatch;
 #[cfg(not(target_arch = "wasm32"))]

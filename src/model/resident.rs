@@ -53,7 +53,8 @@ impl Model {
     /// far, or 256 MiB.
     pub(crate) async fn reside(&self, data: &Data<'_, '_>) -> Option<Arc<Resident>> {
         self.device.adapter()?;
-        let arrays = || data.inputs.iter().map(|input| &input.x).chain(data.targets.iter().flatten().map(|target| &target.y));
+        let arrays =
+            || data.inputs.iter().map(|input| &input.x).chain(data.targets.iter().flatten().map(|target| &target.y));
         let bytes = |len: usize| 4 * len as u64;
         let most = self.device.capabilities().max_binding_bytes.min(4 * i32::MAX as u64);
         let all: u64 = arrays().map(|array| bytes(array.len())).sum();
@@ -106,9 +107,16 @@ impl Model {
 
 impl Resident {
     /// Gathers a batch in the buffers of a plan.
-    pub async fn hand_over(&self, Compiled { plan, executable }: &Compiled<NetworkPlan>, data: &Data<'_, '_>) -> Result<()> {
+    pub async fn hand_over(
+        &self,
+        Compiled { plan, executable }: &Compiled<NetworkPlan>,
+        data: &Data<'_, '_>,
+    ) -> Result<()> {
         let Some(chosen) = &data.chosen else { return Err(Error::Plan("a batch without a list".into())) };
-        let known = lock(&self.gathers).iter().find(|gather| executable.is(&gather.of)).map(|own| (own.executable.clone(), own.at));
+        let known = lock(&self.gathers)
+            .iter()
+            .find(|gather| executable.is(&gather.of))
+            .map(|own| (own.executable.clone(), own.at));
         let (gather, at) = match known {
             Some(known) => known,
             None => self.plan(plan, executable, chosen.len()).await?,
@@ -122,11 +130,17 @@ impl Resident {
     }
 
     /// The plan that gathers batches for another.
-    async fn plan(&self, plan: &NetworkPlan, executable: &Executable, batch: usize) -> Result<(Arc<Executable>, BufferId)> {
+    async fn plan(
+        &self,
+        plan: &NetworkPlan,
+        executable: &Executable,
+        batch: usize,
+    ) -> Result<(Arc<Executable>, BufferId)> {
         let mut builder = Builder::trusted("a batch of a data set", self.device.capabilities().clone());
         let at = builder.buffer("at", 1 + batch as u64, Role::Input)?;
         let mut tensors = HashMap::new();
-        let targets = plan.outputs.iter().zip(&self.targets).filter_map(|(output, own)| output.target.as_ref().zip(own.as_ref()));
+        let targets =
+            plan.outputs.iter().zip(&self.targets).filter_map(|(output, own)| output.target.as_ref().zip(own.as_ref()));
         for (k, (sequence, own)) in plan.inputs.iter().zip(&self.inputs).chain(targets).enumerate() {
             let Resided { tensor, steps, features } = own;
             let name = format!("data {k}");

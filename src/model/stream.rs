@@ -268,13 +268,15 @@ impl Stream {
             }
             let mut outputs = vec![Array3::default((0, 0, 0)); plan.outputs.len()];
             let downloads = all_outputs(plan, self.batch, &mut outputs)?;
-            let done = executable.run_slices(0..executable.traceless()).await?;
+            let first = executable.first_for(numbers);
+            let done = executable.run_slices(first..executable.traceless()).await?;
             // The whole run uses the same parameters, and advances the states once.
             let current = self.parameters.read();
             if current.version.tensors == tensors {
                 let done = if current.version.numbers == numbers { done } else { 0 };
                 let all = executable.plan().commands.len();
                 let reading = executable.run_reading(done..all, downloads.places())?;
+                executable.ran_for(current.version.numbers);
                 drop(current);
                 downloads.fill(reading).await?;
                 return Ok(outputs);

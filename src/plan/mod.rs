@@ -13,10 +13,12 @@
 
 mod check;
 mod display;
+mod step_weights;
 mod strategy;
 
 use crate::kernel::Call;
 use std::ops::{Deref, DerefMut};
+pub use step_weights::StepWeights;
 pub use strategy::Strategy;
 
 /// Limits and properties of a device, as the scheduler needs them.
@@ -43,8 +45,8 @@ pub struct Capabilities {
     pub short_loops: bool,
     /// Strategy of the recurrence; `None`: chosen by size.
     pub strategy: Option<Strategy>,
-    /// True if time steps read the recurrent weights in f16.
-    pub half_weights: bool,
+    /// Form in which time steps read the recurrent weights.
+    pub step_weights: StepWeights,
     /// Memory that a plan may use, in bytes; `None` if it is unknown.
     pub memory_bytes: Option<u64>,
 }
@@ -63,7 +65,7 @@ impl Default for Capabilities {
             workgroup_bytes: 16 << 10,
             short_loops: true,
             strategy: None,
-            half_weights: false,
+            step_weights: StepWeights::F32,
             memory_bytes: None,
         }
     }

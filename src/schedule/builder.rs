@@ -3,7 +3,7 @@
 use super::sequence::Sequence;
 use crate::cell::CellSpec;
 use crate::error::{Error, Result, Unit};
-use crate::kernel::{self, Call, Constants, Kernel, NoConstants, Params};
+use crate::kernel::{self, Access, Call, Constants, Kernel, NoConstants, Params};
 use crate::memory;
 use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use crate::random;
@@ -74,6 +74,8 @@ pub struct Builder {
     lacking: Option<Error>,
     /// True if the scheduler makes all of the plan, so that it may run without checks of indices.
     trusted: bool,
+    /// Number of commands of [`Builder::push_early`] in front.
+    early: usize,
 }
 
 /// Memory of a command in a plan, with its parameters, twice for a list that grows by doubling.
@@ -98,6 +100,7 @@ impl Builder {
             accumulates: false,
             lacking: None,
             trusted: false,
+            early: 0,
         }
     }
 
@@ -276,6 +279,24 @@ impl Builder {
         buffers: &[BufferId],
     ) {
         self.push_words(kernel, cell, &constants.values(), bytemuck::cast_slice(bytemuck::bytes_of(params)), buffers);
+    }
+
+    /// Adds a command, in front of all others but those added so before, if it reads weights of the model alone.
+    pub(super) fn push_early(
+        &mut self,
+        kernel: &'static Kernel,
+        constants: &impl Constants,
+        params: &impl Params,
+        buffers: &[BufferId],
+    ) {
+        let count = self.count();
+        self.push(kernel, None, constants, params, buffers);
+        let writes = |k: usize| kernel.bindings[k].access != Access::Read;
+        let alone = (0..buffers.len()).all(|k| writes(k) || self.plan.buffers[buffers[k].0].role == Role::Weight);
+        if alone && self.segment.is_none() && self.count() > count {
+            self.plan.commands[self.early..].rotate_right(1);
+            self.early += 1;
+        }
     }
 
     /// Adds a command whose constants and parameter block are given as 32-bit words.
@@ -478,23 +499,6 @@ impl Builder {
                 }
             }
         }
-    }
-
-    /// The buffer from which time steps read recurrent weights of `len` elements: `weights`, or a buffer for them in f16.
-    pub(crate) fn step_weights(&mut self, name: &str, weights: BufferId, len: u64) -> Result<BufferId> {
-        if !self.capabilities.half_weights {
-            return Ok(weights);
-        }
-        self.shared(format!("{name} in f16"), len / 2, Role::Scratch)
-    }
-
-    /// Rounds weights to the f16 buffer that [`Builder::step_weights`] gave. Returns false if it gave the weights themselves.
-    pub(crate) fn round_weights(&mut self, weights: BufferId, into: BufferId) -> bool {
-        let n = self.plan.buffers[into.0].len as u32;
-        if weights != into {
-            self.push(&kernel::HALF, None, &NoConstants, &kernel::Half { n }, &[weights, into]);
-        }
-        weights != into
     }
 
     /// Number of workgroups that share the terms of each sum; `None` if the tiles of C keep the device busy, or if C is not

@@ -5,7 +5,7 @@
 
 use super::launch::{Launch, Recurrence};
 use crate::kernel::{Division, Shares};
-use crate::plan::Capabilities;
+use crate::plan::{Capabilities, StepWeights};
 
 /// From a dispatch to the next one that waits for it, in µs.
 const DISPATCH: f64 = 4.0;
@@ -37,7 +37,12 @@ pub(super) fn of_launch(what: &Recurrence, launch: &Launch, capabilities: &Capab
     let inputs = what.input.map_or(0, |terms| Shares { terms, ..shares }.turns());
     let turns = shares.turns() + inputs;
     let weights = 4.0 * turns as f64 * launch.threads as f64; // vec4 loads of a workgroup and step
-    let bytes = weights * if capabilities.half_weights { 8.0 } else { 16.0 };
+    let bytes = weights
+        * match capabilities.step_weights {
+            StepWeights::F32 => 16.0,
+            StepWeights::F16 => 8.0,
+            StepWeights::Int8 => 4.0,
+        };
     // Padded terms and units count: the threads compute them.
     let fmas = 4.0 * weights * launch.rows as f64;
     let multiply = a_unit * fmas / UNIT_FMAS;

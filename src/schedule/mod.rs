@@ -11,6 +11,7 @@ mod launch;
 pub(crate) mod recurrence;
 mod sequence;
 mod size;
+mod step_weights;
 mod strategy;
 
 pub(crate) use attention::Scores;

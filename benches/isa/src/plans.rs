@@ -111,7 +111,7 @@ fn capabilities(options: &Options) -> Capabilities {
         workgroup_threads: options.workgroup_threads,
         workgroup_bytes: options.workgroup_bytes,
         strategy: options.strategy,
-        half_weights: options.half,
+        step_weights: if options.half { StepWeights::F16 } else { StepWeights::F32 },
         ..Capabilities::default()
     }
 }

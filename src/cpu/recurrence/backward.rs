@@ -8,7 +8,7 @@ use crate::cell::{BackwardRow, BackwardRowFn, GATES, MAX_SAVED, MAX_STATES, Sett
 use crate::cpu::panels::COLUMNS;
 use crate::cpu::team::WORTH_A_THREAD;
 use crate::cpu::{Args, Pick};
-use crate::kernel::{self, Call, ScanBackwardConstants, widened};
+use crate::kernel::{self, Call, ScanBackwardConstants};
 use crate::random::bits;
 use crate::real::Real;
 use std::ops::Range;
@@ -211,7 +211,7 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
 
-    let wide = call.kernel.half_weights.then(|| widened(args.values(3)));
+    let wide = call.kernel.weights.in_f32(args.values(3), [directions, GATES * terms, hidden]);
     let (multiplies, terms) = ((steps > 1 || p.has_next == 1) && terms > 0, GATES * terms);
     let padded = if constants.memory > 0 { constants.shares().padded() as usize } else { hidden };
     let wide = match multiplies && padded != hidden {

@@ -8,7 +8,7 @@ use crate::cell::{ForwardRow, ForwardRowFn, GATES, Settings};
 use crate::cpu::panels::COLUMNS;
 use crate::cpu::team::WORTH_A_THREAD;
 use crate::cpu::{Args, Pick};
-use crate::kernel::{self, Call, ScanForwardConstants, widened};
+use crate::kernel::{self, Call, ScanForwardConstants};
 use crate::random::bits;
 use crate::real::Real;
 use std::ops::Range;
@@ -178,7 +178,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let [terms, heads] = [constants.terms, constants.heads].map(|size| size as usize);
     let (projected, multiplies, states) = (width != hidden, terms > 0, spec.states.len());
 
-    let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
+    let wide = call.kernel.weights.in_f32(args.values(1), [directions, terms, hidden]);
     // Packed once for all steps and, for weights, until they change; else here.
     let own_packed = match wide {
         None if multiplies && heads == 1 => args.panels(1, matrices(directions, width, columns), batch * steps),

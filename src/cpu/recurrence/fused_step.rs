@@ -3,7 +3,7 @@
 use super::KeyAndLengths;
 use crate::cell::{ForwardRow, GATES};
 use crate::cpu::{Args, Pick};
-use crate::kernel::{self, Call, FusedStepConstants, widened};
+use crate::kernel::{self, Call, FusedStepConstants};
 use crate::real::Real;
 
 /// Adds a row of values times a matrix [values, columns] to the row's sums.
@@ -22,13 +22,14 @@ pub fn fused_step<F: Pick>(call: &Call, args: &mut Args<F>) {
     let spec = call.cell.expect("the recurrence takes a cell");
     let (columns, slot, states) = (GATES * hidden, directions * batch * hidden, spec.states.len());
     let (cell, settings) = (F::cell_forward(spec), p.settings(constants.kinds));
-    let wide = call.kernel.half_weights.then(|| widened(args.values(1)));
+    let wide = [(0, input), (1, terms)]
+        .map(|(at, terms)| call.kernel.weights.in_f32(args.values(at), [directions, terms, hidden]));
     let room = 4 * columns + states * hidden;
     if !args.reserve(room) {
         return;
     }
     let ([w, r, bias, x, before, words], [h, c], scratch) = args.parts(room);
-    let r = wide.as_deref().unwrap_or(r);
+    let [w, r] = [wide[0].as_deref().unwrap_or(w), wide[1].as_deref().unwrap_or(r)];
     let words = KeyAndLengths(words);
     let [sums, apart, own_bias, rest] = {
         let (sums, rest) = scratch.split_at_mut(columns);

@@ -9,7 +9,7 @@ use super::sizes::{Drops, Pass};
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
 use crate::kernel::{self, Carries, Division, Kernel, ScanBackwardConstants, ScanForwardConstants};
-use crate::plan::BufferId;
+use crate::plan::{BufferId, StepWeights};
 use crate::random;
 use crate::schedule::builder::{Builder, DropoutMask};
 use crate::schedule::launch::Launch;
@@ -42,20 +42,24 @@ struct Gradients {
     units: u32,
     /// The same as steps read them.
     step_rt: BufferId,
+    /// The form of these.
+    form: StepWeights,
 }
 
 impl Cell {
     fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Cell> {
         let sizes = pass.sizes;
         let (multiplies, unused) = (sizes.cell_multiplies(), builder.unused());
-        let r = match multiplies {
-            true => builder.step_weights(&format!("{}.R", pass.name), pass.r, sizes.r_len())?,
-            false => pass.r,
-        };
-        let half = builder.round_weights(pass.r, r);
         let launch = sizes.launch(Pass::Forward, &builder.capabilities);
+        let form = builder.step_form(launch.division, pass.train);
+        let mut r = pass.r;
+        if multiplies {
+            let matrix = sizes.step_matrix(form, sizes.hidden);
+            r = builder.step_weights(&format!("{}.R", pass.name), pass.r, &matrix)?;
+            builder.convert_weights(pass.r, r, &matrix);
+        }
         Ok(Cell {
-            kernel: launch.division.kernel(false, half),
+            kernel: launch.division.kernel(false, if multiplies { form } else { StepWeights::F32 }),
             launch,
             multiplies,
             r,
@@ -69,6 +73,7 @@ impl Gradients {
     fn new(builder: &mut Builder, pass: &ForwardPass) -> Result<Gradients> {
         let (sizes, fused) = (pass.sizes, pass.sizes.fused());
         let launch = sizes.launch(Pass::Backward, &builder.capabilities);
+        let form = builder.step_form(launch.division, true);
         let units = match launch.division {
             Division::Scan => sizes.hidden,
             Division::Step | Division::Sequence => sizes.heads * (sizes.hidden / sizes.heads).next_multiple_of(4),
@@ -80,7 +85,15 @@ impl Gradients {
             fused,
             rt,
             units,
-            step_rt: builder.step_weights(&format!("{} R transposed", sizes.name), rt, len)?,
+            step_rt: match fused {
+                true => builder.step_weights(
+                    &format!("{} R transposed", sizes.name),
+                    rt,
+                    &sizes.step_matrix(form, units),
+                )?,
+                false => rt,
+            },
+            form,
         })
     }
 
@@ -181,7 +194,7 @@ impl Emit for Cell {
 
     /// R transposed, head by head: [D, 4H / heads, units] from [D, H / heads, 4H].
     fn begin_backward(&self, builder: &mut Builder, pass: &BackwardPass) {
-        let Some(Gradients { fused: true, rt, step_rt, units, .. }) = self.gradients else { return };
+        let Some(Gradients { fused: true, rt, step_rt, units, form, .. }) = self.gradients else { return };
         let (sizes, columns) = (pass.sizes, pass.sizes.columns());
         if !sizes.has_product() {
             return;
@@ -199,7 +212,7 @@ impl Emit for Cell {
             [of_head(units / sizes.heads), (gates * units) as i32, units as i32, 1],
             false,
         );
-        builder.round_weights(rt, step_rt);
+        builder.convert_weights(rt, step_rt, &sizes.step_matrix(form, units));
     }
 
     /// Copies the gate gradients of the chunk after this one, which are in slot 0, to the slot after the last step.
@@ -243,7 +256,8 @@ impl Emit for Cell {
             heads: sizes.heads,
             memory: gradients.launch.memory,
         };
-        let kernel = gradients.launch.division.kernel(true, gradients.step_rt != gradients.rt);
+        let kernel =
+            gradients.launch.division.kernel(true, if gradients.fused { gradients.form } else { StepWeights::F32 });
         let params = gradients.params(builder, pass, step);
         builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     }

@@ -5,10 +5,11 @@ use super::forward::ForwardPass;
 use super::sizes::LstmSizes;
 use crate::error::Result;
 use crate::kernel::{self, Carries, FusedStepConstants};
-use crate::plan::{BufferId, Capabilities};
+use crate::plan::{BufferId, Capabilities, StepWeights};
 use crate::schedule::builder::Builder;
 use crate::schedule::launch::{Launch, Recurrence};
 use crate::schedule::sequence::Sequence;
+use crate::schedule::step_weights::StepMatrix;
 
 /// Rows up to which a step takes its input product along; products of more rows are better made apart.
 const MOST_ROWS: u32 = 16;
@@ -32,11 +33,18 @@ pub(super) fn step(
     [before, c_before]: [(BufferId, u32); 2],
 ) -> Result<(BufferId, u32)> {
     let sizes = pass.sizes;
-    let r = match sizes.has_product() {
-        true => builder.step_weights(&format!("{}.R", pass.name), pass.r, sizes.r_len())?,
-        false => pass.r,
+    let form = builder.step_form(launch.division, false);
+    let mut converted = |name: &str, weights: BufferId, terms: u32| -> Result<BufferId> {
+        let matrix = StepMatrix { terms, ..sizes.step_matrix(form, sizes.hidden) };
+        if terms == 0 {
+            return Ok(weights);
+        }
+        let buffer = builder.step_weights(&format!("{}.{name}", pass.name), weights, &matrix)?;
+        builder.convert_weights(weights, buffer, &matrix);
+        Ok(buffer)
     };
-    let half = builder.round_weights(pass.r, r);
+    let w = converted("W", pass.weights.w, x.features)?;
+    let r = converted("R", pass.r, sizes.seen())?;
     let c = if builder.is_state(c_before.0) {
         c_before
     } else {
@@ -79,9 +87,13 @@ pub(super) fn step(
         memory: launch.memory,
         input: x.features,
     };
-    let kernel = if half { &kernel::FUSED_STEP_HALF } else { &kernel::FUSED_STEP };
+    let kernel = match form {
+        StepWeights::F32 => &kernel::FUSED_STEP,
+        StepWeights::F16 => &kernel::FUSED_STEP_HALF,
+        StepWeights::Int8 => &kernel::FUSED_STEP_INT8,
+    };
     let h = pass.h.at(0).0;
-    let buffers = [pass.weights.w, r, pass.weights.bias, x_buffer, before.0, h, c.0, pass.key_and_lengths];
+    let buffers = [w, r, pass.weights.bias, x_buffer, before.0, h, c.0, pass.key_and_lengths];
     builder.push(kernel, Some(sizes.cell), &constants, &params, &buffers);
     Ok(c)
 }

@@ -3,10 +3,11 @@
 use super::stage::Stage;
 use super::{CELL, PRODUCT};
 use crate::cell::{CellSpec, GATES, Settings};
-use crate::plan::Capabilities;
+use crate::plan::{Capabilities, StepWeights};
 use crate::random;
 use crate::schedule::launch::{Launch, Recurrence};
 use crate::schedule::sequence::Direction;
+use crate::schedule::step_weights::StepMatrix;
 
 /// Gates of a unit, and columns of its products.
 pub(super) const G: u32 = GATES as u32;
@@ -134,6 +135,11 @@ impl LstmSizes {
     /// Elements of the recurrent weights, [D, K / heads, 4H].
     pub(super) fn r_len(&self) -> u64 {
         self.directions as u64 * self.seen() as u64 * self.columns() as u64
+    }
+
+    /// The recurrent weights, or their transposed with this many units, as steps read them.
+    pub(super) fn step_matrix(&self, form: StepWeights, units: u32) -> StepMatrix {
+        StepMatrix { form, directions: self.directions, terms: self.seen(), units }
     }
 
     /// True if the hidden state is projected.

@@ -13,6 +13,9 @@ pub struct Options {
     /// Another, of kernels that these are to be held against
     #[arg(long)]
     before: Option<PathBuf>,
+    /// The device for that
+    #[arg(long, default_value = "gfx1100")]
+    on: String,
     /// File to write
     #[arg(long)]
     out: PathBuf,
@@ -26,7 +29,7 @@ pub fn run(options: &Options) -> Result<()> {
         code(&mut page, &table, &device.name);
     }
     if let Some(before) = &options.before {
-        comparison(&mut page, &table::read(before)?, &table);
+        comparison(&mut page, &table::read(before)?, &table, &options.on);
     }
     Ok(std::fs::write(&options.out, page)?)
 }
@@ -41,11 +44,13 @@ code is RADV's on its null device, NVIDIA's is that of the open driver NVK, and 
 
 - **waves**: AMD's and NVIDIA's name for a subgroup, the threads that run in step. A device with 40 compute units of 2 or 4 SIMDs each
   wants some hundred at least.
-- **registers** of a lane (Intel: the most live ones of a thread's 128); **resident**: the waves that a SIMD (AMD) or an SM (NVIDIA; by registers alone, of at most 32) can hold: what
-  hides latency, where as many are launched.
-- **inner loop**: the code with the most multiply-adds, a loop without those in it, or, where compilers unrolled all loops, straight code
-  (depth 0). **FMA**: multiply-adds for each instruction; dual and packed instructions count two.
-- **in flight**: the most loads from storage that have been issued and not waited for. A loop of one hides no latency but by other waves.
+- **registers** of a lane (Intel: the most live ones of a thread's 128); **resident**: the waves that a SIMD (AMD) or an SM (NVIDIA; by
+  registers alone, of at most 32) can hold: what hides latency, where as many are launched.
+- **inner**: the loop with the most multiply-adds, without those in it, or, where compilers unrolled all loops, the code outside (depth 0);
+  chosen as if every loop had 8 iterations. **MAC**: multiply-adds, fused ones and pairs of a multiplication and an addition. **FMA**: fused
+  ones for each instruction; dual and packed instructions count two.
+- **in flight**: the most loads from storage that have been issued and not waited for, there or in a loop around. One hides no latency
+  but by other waves.
 - **waits (drains)**: instructions that wait for loads; drains wait until none is left.
 - **B / MAC**: bytes that a lane loads from storage, and from workgroup memory, for each of its multiply-adds.
 ";
@@ -60,10 +65,11 @@ fn differing(table: &Table, kernel: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A pipeline's name: kernel, cell, and the constants that tell it from others.
+/// A pipeline's name: kernel, and the constants that tell it from others. K and TERMS go without saying where they are H.
 fn name(table: &Table, entry: &Entry) -> String {
     let differing = differing(table, &entry.kernel);
-    let constants = entry.constants.iter().filter(|(name, _)| differing.contains(*name));
+    let implied = |name: &str, value| ["K", "TERMS"].contains(&name) && entry.constants.get("H") == Some(value);
+    let constants = entry.constants.iter().filter(|(name, value)| differing.contains(*name) && !implied(name, value));
     let constants: Vec<String> = constants.map(|(name, value)| format!("{name}={value}")).collect();
     if constants.is_empty() { entry.kernel.clone() } else { format!("{} {}", entry.kernel, constants.join(" ")) }
 }
@@ -123,22 +129,23 @@ fn code(page: &mut String, table: &Table, device: &str) {
         if found.robust { "" } else { ", without robust buffer access (NVK checks each load by instructions)" };
     let wave = found.wave;
     let _ = writeln!(page, "\n## {device}\n\n{}{checks}; waves of up to {wave} threads.\n", found.driver);
-    page.push_str("| kernel | registers | spilled | workgroup memory | resident | instructions | inner loop: depth, instructions | ");
     page.push_str(
-        "FMA | in flight | waits (drains) | B / MAC |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        "| kernel | registers | spilled, scratch B | workgroup B | resident | instructions | depth | inner instructions / MAC | \
+         FMA | in flight | waits (drains) | B / MAC |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for entry in table.pipelines.iter().filter(|entry| entry.uses.iter().any(|used| used.flops > 0)) {
         let Some(code) = entry.on.get(device) else { continue };
         let some = |value: Option<u32>| value.map_or("–".into(), |value| value.to_string());
         let inner = &code.inner;
-        let work = if inner.fma == 0 {
-            "| – | – | – | – | – |".to_string()
+        let work = if inner.macs == 0 {
+            "| – | – | – | – | – | – |".to_string()
         } else {
-            let [storage, workgroup] = inner.bytes_per_fma();
+            let [storage, workgroup] = inner.bytes_per_mac();
             format!(
-                "| {}, {} | {:.0} % | {} | {} ({}) | {storage:.2} + {workgroup:.2} |",
+                "| {} | {} / {} | {:.0} % | {} | {} ({}) | {storage:.2} + {workgroup:.2} |",
                 inner.depth,
                 inner.instructions,
+                inner.macs,
                 inner.fma_percent(),
                 inner.loads_in_flight,
                 inner.waits,
@@ -148,10 +155,11 @@ fn code(page: &mut String, table: &Table, device: &str) {
         let registers = if code.registers == 0 { "–".into() } else { code.registers.to_string() };
         let _ = writeln!(
             page,
-            "| {} | {registers} | {} | {} | {} | {} {work}",
+            "| {} | {registers} | {}, {} | {} | {} | {} {work}",
             name(table, entry),
-            code.spilled,
-            code.workgroup_bytes,
+            some(code.spilled),
+            code.scratch_bytes,
+            some(code.workgroup_bytes),
             some(code.waves_resident),
             code.instructions,
         );
@@ -159,20 +167,15 @@ fn code(page: &mut String, table: &Table, device: &str) {
 }
 
 /// The kernel with the most operations of each family, before and now.
-fn comparison(page: &mut String, before: &Table, now: &Table) {
-    let Some(device) = now.devices.iter().find(|device| before.devices.iter().any(|known| known.name == device.name))
-    else {
-        return;
-    };
-    let wave = device.wave;
-    let device = &device.name;
+fn comparison(page: &mut String, before: &Table, now: &Table, device: &str) {
+    let Some(wave) = now.devices.iter().find(|known| known.name == device).map(|known| known.wave) else { return };
     let _ = writeln!(page, "\n## Before and now, {device}\n");
     page.push_str("The kernel with the most operations of each family; before: [isa-before.json](../benches/results/isa-before.json).\n\n");
     page.push_str("| pass | kernel | waves | FMA | in flight | B / MAC |\n|---|---|---:|---:|---:|---:|\n");
     let cells = |(entry, used): (&Entry, &Calls)| {
         let code: &Code = entry.on.get(device)?;
         let inner = &code.inner;
-        let [storage, workgroup] = inner.bytes_per_fma();
+        let [storage, workgroup] = inner.bytes_per_mac();
         let values = [
             entry.kernel.clone(),
             waves(entry, used, wave).to_string(),
@@ -183,8 +186,9 @@ fn comparison(page: &mut String, before: &Table, now: &Table) {
         Some(values)
     };
     for plan in plans(now) {
-        for family in ["scan_forward", "scan_backward", "matmul"] {
-            let of = |table| of_plan(table, plan).into_iter().find(|(entry, _)| entry.kernel.starts_with(family));
+        // The recurrence is scan_*, step_* or sequence_*.
+        for family in ["_forward", "_backward", "matmul"] {
+            let of = |table| of_plan(table, plan).into_iter().find(|(entry, _)| entry.kernel.contains(family));
             let (Some(old), Some(new)) = (of(before).and_then(cells), of(now).and_then(cells)) else { continue };
             let pairs: Vec<String> = old.iter().zip(&new).map(|(old, new)| format!("{old} → {new}")).collect();
             let _ = writeln!(page, "| {plan} | {} |", pairs.join(" | "));

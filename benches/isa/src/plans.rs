@@ -135,8 +135,8 @@ pub fn run(options: &Options) -> Result<()> {
         for &kernel in KERNELS {
             let cells: Vec<Option<&'static CellSpec>> =
                 if kernel.takes_cell { CELLS.iter().map(Some).collect() } else { vec![None] };
-            for cell in cells {
-                for constants in variants(kernel, hidden) {
+            for (index, cell) in cells.into_iter().enumerate() {
+                for constants in variants(kernel, hidden, index == 0) {
                     let file = file_name(kernel, cell, &constants);
                     if !pipelines.iter().any(|known| known.file == file) {
                         pipelines.push(pipeline(kernel, cell, &constants, options)?);
@@ -206,8 +206,8 @@ fn file_name(kernel: &Kernel, cell: Option<&CellSpec>, constants: &[u32]) -> Str
     format!("{}{cell}{constants}", kernel.name)
 }
 
-/// Values of a kernel's constants that reach every branch between them, without a plan.
-fn variants(kernel: &Kernel, hidden: u32) -> Vec<Vec<u32>> {
+/// Values of a kernel's constants that reach every branch between them, without a plan: all together, or else one constant at a time.
+fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
     let (step, sequence) = (kernel.name.starts_with("step_"), kernel.name.starts_with("sequence_"));
     let choices: Vec<Vec<u32>> = kernel
         .constants
@@ -236,7 +236,17 @@ fn variants(kernel: &Kernel, hidden: u32) -> Vec<Vec<u32>> {
             _ => vec![0, 1],
         })
         .collect();
-    choices.iter().fold(vec![Vec::new()], |all, values| {
-        all.iter().flat_map(|before| values.iter().map(move |&value| [before.as_slice(), &[value]].concat())).collect()
-    })
+    if together {
+        return choices.iter().fold(vec![Vec::new()], |all, values| {
+            let with = |before: &Vec<u32>, value| [before.as_slice(), &[value]].concat();
+            all.iter().flat_map(|before| values.iter().map(move |&value| with(before, value))).collect()
+        });
+    }
+    let usual: Vec<u32> = choices.iter().map(|values| *values.last().expect("each constant has a value")).collect();
+    let other = |(at, &value): (usize, &u32)| {
+        let mut constants = usual.clone();
+        constants[at] = value;
+        constants
+    };
+    choices.iter().enumerate().flat_map(|(at, values)| values.iter().map(move |value| (at, value))).map(other).collect()
 }

@@ -66,16 +66,18 @@ pub struct Calls {
 pub struct Code {
     /// Registers of a lane (AMD, NVIDIA), or the most live ones of a thread's 128 (Intel).
     pub registers: u32,
-    /// Registers that went to memory, vector and scalar ones.
-    pub spilled: u32,
-    /// Workgroup memory, in bytes.
-    pub workgroup_bytes: u32,
+    /// Registers that went to memory, vector and scalar ones; `None` if the driver does not say (NVK).
+    pub spilled: Option<u32>,
+    /// Memory of a lane for spilled registers and arrays, in bytes.
+    pub scratch_bytes: u32,
+    /// Workgroup memory, in bytes; `None` if the driver does not say (NVK).
+    pub workgroup_bytes: Option<u32>,
     /// Waves that fit a SIMD (AMD) or an SM (NVIDIA) by registers; by workgroup memory, too, for AMD.
     pub waves_resident: Option<u32>,
     /// Code size, in bytes.
     pub bytes: u32,
     pub instructions: u32,
-    /// The inner loop: the loop, or the code outside loops, with the most multiply-adds.
+    /// The inner loop: the loop, or the code outside loops, with the most multiply-adds if every loop has 8 iterations.
     pub inner: Inner,
 }
 
@@ -85,6 +87,8 @@ pub struct Inner {
     pub depth: u32,
     pub instructions: u32,
     pub fma: u32,
+    /// Multiply-adds: fused ones, and pairs of a multiplication and an addition.
+    pub macs: u32,
     /// Dual instructions.
     pub dual: u32,
     /// Loads by 1 to 4 dwords a lane, scalar loads by 1, 2, 4, 8 and 16 dwords a wave.
@@ -92,7 +96,7 @@ pub struct Inner {
     pub scalar_loads: [u32; 5],
     /// Reads of workgroup memory by 1 to 4 dwords a lane.
     pub workgroup_reads: [u32; 4],
-    /// The most loads from storage in flight at any time.
+    /// The most loads from storage in flight at any time, in it or in a loop around it.
     pub loads_in_flight: u32,
     pub waits: u32,
     /// Waits that leave no load in flight.
@@ -110,24 +114,22 @@ impl Code {
         // Turing's and Ampere's SM has 65,536 registers, given to a warp's 32 lanes by eights, and 32 or 48 warps at most;
         // the smaller of the two is said.
         let warps = |registers: u32| (65_536 / (32 * registers.next_multiple_of(8).max(8))).min(32);
-        // Of equals, the last: it is the innermost, or the one behind a peeled iteration.
-        let inner = row.loops.iter().fold((&row.straight, 0), |(best, depth), piece| {
-            if piece.counts.fma >= best.counts.fma && piece.counts.fma > 0 {
-                (piece, piece.depth + 1)
-            } else {
-                (best, depth)
-            }
-        });
+        let weight = |(piece, depth): &(&Piece, u32)| piece.counts.macs() as u64 * 8u64.pow(*depth);
+        let loops = row.loops.iter().map(|piece| (piece, piece.depth + 1));
+        // Of equals, the last: the loop behind a peeled iteration.
+        let inner = std::iter::once((&row.straight, 0)).chain(loops).max_by_key(weight).unwrap_or((&row.straight, 0));
+        // A product loads its tiles in the loop around.
+        let around = row.loops.iter().filter(|piece| piece.depth < inner.1).map(|piece| piece.loads_in_flight);
+        let loads_in_flight = around.chain([inner.0.loads_in_flight]).max().unwrap_or(0);
         Code {
             registers: registers.unwrap_or(0),
-            spilled: of(&["Spilled VGPRs"]).unwrap_or(0)
-                + of(&["Spilled SGPRs"]).unwrap_or(0)
-                + of(&["Spill Count", "Spill count"]).unwrap_or(0),
-            workgroup_bytes: of(&["LDS size", "SLM Size", "Workgroup Memory Size"]).unwrap_or(0),
+            spilled: of(&["Spilled VGPRs", "Spill Count"]).map(|vector| vector + of(&["Spilled SGPRs"]).unwrap_or(0)),
+            scratch_bytes: of(&["Scratch size", "Scratch Memory Size", "SLM Size"]).unwrap_or(0),
+            workgroup_bytes: of(&["LDS size", "Workgroup Memory Size"]),
             waves_resident: of(&["Subgroups per SIMD"]).or_else(|| registers.filter(|_| nvidia).map(warps)),
             bytes: of(&["Code size", "Code Size"]).unwrap_or(0),
             instructions: row.whole.all,
-            inner: Inner::new(inner.0, inner.1),
+            inner: Inner { loads_in_flight, ..Inner::new(inner.0, inner.1) },
         }
     }
 }
@@ -139,6 +141,7 @@ impl Inner {
             depth,
             instructions: counts.all,
             fma: counts.fma,
+            macs: counts.macs(),
             dual: counts.dual,
             loads: counts.vector_loads,
             scalar_loads: counts.scalar_loads,
@@ -155,10 +158,10 @@ impl Inner {
     }
 
     /// Bytes that a lane loads for each of its multiply-adds: from storage by vector loads, and from workgroup memory.
-    pub fn bytes_per_fma(&self) -> [f64; 2] {
+    pub fn bytes_per_mac(&self) -> [f64; 2] {
         [self.loads, self.workgroup_reads].map(|counts| {
             let dwords: u32 = counts.iter().zip(1..).map(|(count, dwords)| count * dwords).sum();
-            4.0 * dwords as f64 / self.fma.max(1) as f64
+            4.0 * dwords as f64 / self.macs.max(1) as f64
         })
     }
 }

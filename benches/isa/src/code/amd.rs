@@ -94,15 +94,20 @@ fn waits(name: &str, line: &str) -> Vec<(usize, u32)> {
 
 fn vector(counts: &mut Counts, name: &str) {
     let fused = ["v_fma", "v_mac_f", "v_mad_f", "v_madak", "v_madmk"];
-    let real = ["v_mul_f", "v_add_f", "v_sub_f", "v_subrev_f", "v_mul_legacy_f"];
+    let mul = ["v_mul_f", "v_mul_legacy_f"];
+    let add = ["v_add_f", "v_sub_f", "v_subrev_f"];
     if name.starts_with("v_pk_fma_f32") {
         counts.fma += 2;
     } else if fused.iter().any(|kind| name.starts_with(kind)) {
         counts.fma += 1;
-    } else if name.starts_with("v_pk_mul_f32") || name.starts_with("v_pk_add_f32") {
-        counts.float += 2;
-    } else if real.iter().any(|kind| name.starts_with(kind)) {
-        counts.float += 1;
+    } else if name.starts_with("v_pk_mul_f32") {
+        counts.mul += 2;
+    } else if name.starts_with("v_pk_add_f32") {
+        counts.add += 2;
+    } else if mul.iter().any(|kind| name.starts_with(kind)) {
+        counts.mul += 1;
+    } else if add.iter().any(|kind| name.starts_with(kind)) {
+        counts.add += 1;
     } else {
         counts.vector += 1;
         counts.moves += name.starts_with("v_mov_b32") as u32;

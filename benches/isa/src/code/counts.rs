@@ -9,8 +9,9 @@ pub struct Counts {
     pub all: u32,
     /// Multiplications with addition, two for each packed or dual one.
     pub fma: u32,
-    /// Other f32 multiplications and additions.
-    pub float: u32,
+    /// f32 multiplications and additions apart, two for packed ones.
+    pub mul: u32,
+    pub add: u32,
     /// Instructions that do two things at once (RDNA3's VOPD).
     pub dual: u32,
     /// Other vector instructions: integers, moves, comparisons, conversions.
@@ -60,7 +61,12 @@ impl Counts {
         4 * weighted(&self.lds_reads)
     }
 
-    /// Multiply-adds for each instruction, in percent.
+    /// Multiply-adds: fused ones, and pairs of a multiplication and an addition.
+    pub fn macs(&self) -> u32 {
+        self.fma + self.mul.min(self.add)
+    }
+
+    /// Fused multiply-adds for each instruction, in percent.
     pub fn fma_share(&self) -> f64 {
         100.0 * self.fma as f64 / self.all.max(1) as f64
     }

@@ -58,7 +58,8 @@ pub fn add(counts: &mut Counts, flight: &mut Flight, line: &str) {
     let real = line.contains(">F ") || line.contains(">HF ");
     match name(line).unwrap_or("") {
         "mad" if real => counts.fma += 1,
-        "mul" | "add" | "add3" if real => counts.float += 1,
+        "mul" if real => counts.mul += 1,
+        "add" | "add3" if real => counts.add += 1,
         "send" | "sends" | "sendc" => counts.sends += 1,
         "while" | "break" | "cont" | "if" | "else" | "endif" | "jmpi" | "halt" => counts.branches += 1,
         "sync" | "wait" | "nop" => counts.hints += 1,

@@ -9,6 +9,7 @@ mod nvidia;
 pub use counts::Counts;
 use counts::Flight;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A loop, or code outside all loops.
@@ -49,8 +50,13 @@ struct Listing<'a> {
     maker: Maker,
     /// Labels in the order of the code.
     blocks: Vec<&'a str>,
+    /// Blocks from which each is reached, where the listing says so (NVIDIA's).
+    before: Vec<Vec<usize>>,
     lines: Vec<Line<'a>>,
 }
+
+/// Lines of a loop, in order.
+type Lines = Vec<usize>;
 
 impl<'a> Listing<'a> {
     fn new(text: &'a str) -> Listing<'a> {
@@ -64,12 +70,14 @@ impl<'a> Listing<'a> {
         } else {
             Maker::Amd
         };
-        let mut listing = Listing { maker, blocks: vec!["start"], lines: Vec::new() };
+        let mut listing = Listing { maker, blocks: vec!["start"], before: vec![Vec::new()], lines: Vec::new() };
         for line in kept() {
             let code = if maker == Maker::Nvidia {
                 match nvidia::line(line) {
-                    nvidia::Text::Label(label) => {
+                    nvidia::Text::Block { label, before } => {
                         listing.blocks.push(label);
+                        // Its blocks are numbered from 0, ours have the start in front.
+                        listing.before.push(before.into_iter().map(|number| number + 1).collect());
                         continue;
                     }
                     nvidia::Text::Instruction(code) => code,
@@ -95,15 +103,15 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// First and last line of each loop: from a block to the last branch back to it.
-    fn loops(&self) -> Vec<(usize, usize)> {
+    fn loops(&self) -> Vec<Lines> {
+        if self.maker == Maker::Nvidia { self.natural_loops() } else { self.contiguous_loops() }
+    }
+
+    /// Loops of code that lies together: from a block to the last branch back to it.
+    fn contiguous_loops(&self) -> Vec<Lines> {
         let mut back: Vec<(usize, usize)> = Vec::new();
         for (at, line) in self.lines.iter().enumerate() {
-            let target = match self.maker {
-                Maker::Amd => amd::target(line.code),
-                Maker::Intel => intel::target(line.code),
-                Maker::Nvidia => nvidia::target(line.code),
-            };
+            let target = if self.maker == Maker::Amd { amd::target(line.code) } else { intel::target(line.code) };
             let Some(block) = target.and_then(|target| self.blocks.iter().position(|&label| label == target)) else {
                 continue;
             };
@@ -115,33 +123,75 @@ impl<'a> Listing<'a> {
                 }
             }
         }
-        back
+        back.into_iter().map(|(first, last)| (first..=last).collect()).collect()
+    }
+
+    /// Loops by the edges between blocks, which NVIDIA's compiler does not lay out together: for each edge back to a block on the
+    /// way to it, the blocks from which the edge is reached without that block.
+    fn natural_loops(&self) -> Vec<Lines> {
+        let blocks = self.blocks.len();
+        let mut after: Vec<Vec<usize>> = vec![Vec::new(); blocks];
+        for (block, before) in self.before.iter().enumerate() {
+            before.iter().filter(|&&from| from < blocks).for_each(|&from| after[from].push(block));
+        }
+        let mut bodies: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new(); // by the loop's first block
+        let (mut seen, mut on_way) = (vec![false; blocks], vec![false; blocks]);
+        let mut way: Vec<(usize, usize)> = Vec::new(); // blocks, and how many of their edges were followed
+        if blocks > 1 {
+            (seen[1], on_way[1]) = (true, true);
+            way.push((1, 0));
+        }
+        while let Some((block, edge)) = way.last_mut() {
+            let Some(&next) = after[*block].get(*edge) else {
+                on_way[*block] = false;
+                way.pop();
+                continue;
+            };
+            *edge += 1;
+            if on_way[next] {
+                let body = bodies.entry(next).or_insert_with(|| BTreeSet::from([next]));
+                let mut left = vec![*block];
+                while let Some(block) = left.pop() {
+                    if body.insert(block) {
+                        left.extend(&self.before[block]);
+                    }
+                }
+            } else if !seen[next] {
+                (seen[next], on_way[next]) = (true, true);
+                way.push((next, 0));
+            }
+        }
+        let lines = |body: BTreeSet<usize>| -> Lines {
+            (0..self.lines.len()).filter(|&at| body.contains(&self.lines[at].block)).collect()
+        };
+        bodies.into_values().map(lines).filter(|lines| !lines.is_empty()).collect()
     }
 
     /// The lines of `range` that are in none of the loops `inner`.
-    fn piece(&self, range: (usize, usize), inner: &[(usize, usize)], around: usize) -> Piece {
+    fn piece(&self, range: &[usize], inner: &[&Lines], around: usize) -> Piece {
         let mut counts = Counts::default();
         let mut flight = Flight::default();
         let (mut run, mut longest_run) = (0, 0);
         for iteration in 0..2 {
             let mut unused = Counts::default();
-            for (at, line) in self.lines.iter().enumerate().take(range.1 + 1).skip(range.0) {
-                if inner.iter().any(|&(first, last)| (first..=last).contains(&at)) {
+            for &at in range {
+                if inner.iter().any(|inner| inner.binary_search(&at).is_ok()) {
                     run = 0;
                     continue;
                 }
                 let counts = if iteration == 0 { &mut counts } else { &mut unused };
                 let before = counts.waits;
-                self.add(counts, &mut flight, line.code);
+                self.add(counts, &mut flight, self.lines[at].code);
                 run = if counts.waits > before { 0 } else { run + 1 };
                 if iteration == 0 {
                     longest_run = longest_run.max(run);
                 }
             }
         }
+        let label = |at: Option<&usize>| at.map_or("", |&at| self.blocks[self.lines[at].block]).to_string();
         Piece {
-            first: self.blocks[self.lines[range.0].block].into(),
-            last: self.blocks[self.lines[range.1].block].into(),
+            first: label(range.first()),
+            last: label(range.last()),
             depth: around as u32,
             innermost: false,
             counts,
@@ -151,19 +201,19 @@ impl<'a> Listing<'a> {
     }
 }
 
-fn holds(outer: &(usize, usize), inner: &(usize, usize)) -> bool {
-    outer != inner && outer.0 <= inner.0 && inner.1 <= outer.1
+fn holds(outer: &Lines, inner: &Lines) -> bool {
+    outer.len() > inner.len() && inner.iter().all(|at| outer.binary_search(at).is_ok())
 }
 
-/// Loops in the order of the code.
+/// Loops of a listing.
 pub fn loops(text: &str) -> Vec<Piece> {
     let listing = Listing::new(text);
     let all = listing.loops();
     all.iter()
         .map(|one| {
-            let inner: Vec<_> = all.iter().copied().filter(|other| holds(one, other)).collect();
+            let inner: Vec<&Lines> = all.iter().filter(|other| holds(one, other)).collect();
             let around = all.iter().filter(|other| holds(other, one)).count();
-            Piece { innermost: inner.is_empty(), ..listing.piece(*one, &inner, around) }
+            Piece { innermost: inner.is_empty(), ..listing.piece(one, &inner, around) }
         })
         .collect()
 }
@@ -171,8 +221,9 @@ pub fn loops(text: &str) -> Vec<Piece> {
 /// Code outside all loops; `None` for an empty listing.
 pub fn straight(text: &str) -> Option<Piece> {
     let listing = Listing::new(text);
-    let last = listing.lines.len().checked_sub(1)?;
-    Some(listing.piece((0, last), &listing.loops(), 0))
+    let all: Lines = (0..listing.lines.len()).collect();
+    let loops = listing.loops();
+    (!all.is_empty()).then(|| listing.piece(&all, &loops.iter().collect::<Vec<_>>(), 0))
 }
 
 /// Instructions of the whole listing.
@@ -188,10 +239,10 @@ impl fmt::Display for Piece {
         let c = &self.counts;
         write!(
             f,
-            "{} {}..{} depth {}: {} instructions, {} fma ({:.0}%), {} dual, {} other f32, {} other vector ({} moves), \
+            "{} {}..{} depth {}: {} instructions, {} fma ({:.0}%), {} dual, {} mul, {} add, {} other vector ({} moves), \
              {} scalar; loads x1 x2 x3 x4 {:?}, scalar loads x1 x2 x4 x8 x16 {:?}, at most {} in flight, stores {:?}, \
              lds reads {:?} writes {:?}; {} waits ({} drain), longest run without {}, {} barriers, {} branches, {} hints, \
-             {} sends, {} other; {:.2} B/fma by lanes, {:.2} B/fma by waves, {:.2} lds B/fma",
+             {} sends, {} other; {:.2} B/MAC by lanes, {:.2} B/MAC by waves, {:.2} lds B/MAC",
             if self.innermost { "innermost" } else { "around" },
             self.first,
             self.last,
@@ -200,7 +251,8 @@ impl fmt::Display for Piece {
             c.fma,
             c.fma_share(),
             c.dual,
-            c.float,
+            c.mul,
+            c.add,
             c.vector,
             c.moves,
             c.scalar,
@@ -218,9 +270,9 @@ impl fmt::Display for Piece {
             c.hints,
             c.sends,
             c.other,
-            c.lane_bytes() as f64 / c.fma.max(1) as f64,
-            c.wave_bytes() as f64 / c.fma.max(1) as f64,
-            c.lds_bytes() as f64 / c.fma.max(1) as f64,
+            c.lane_bytes() as f64 / c.macs().max(1) as f64,
+            c.wave_bytes() as f64 / c.macs().max(1) as f64,
+            c.lds_bytes() as f64 / c.macs().max(1) as f64,
         )
     }
 }
@@ -255,7 +307,7 @@ BB3:
         assert_eq!(outer.loads_in_flight, 2);
         let counts = &inner.counts;
         assert_eq!((inner.first.as_str(), inner.depth, inner.innermost), ("BB2", 1, true));
-        assert_eq!((counts.all, counts.fma, counts.float, counts.dual, counts.branches), (4, 2, 1, 1, 1));
+        assert_eq!((counts.all, counts.fma, counts.mul, counts.dual, counts.branches), (4, 2, 1, 1, 1));
         assert_eq!(counts.lds_reads, [0, 0, 0, 1]);
         assert_eq!(straight(AMD).unwrap().counts.all, 2);
     }
@@ -293,25 +345,29 @@ BB3:
 
     #[test]
     fn nvidia_loops_count_too() {
+        // The loop's second block lies behind the code after the loop.
         let listing = "\
 block.u 0 L1 [] -> {
       ur0     = ldc.b32 c[0x1][+0x0]                       // delay=12 wr:1
 } -> [1]
-block 1 L13 [0, 1] -> {
+block 1 L13 [0, 3] -> {
       r4      = ld.global.a64.constant.b128 [r10..12]      // delay=5 wr:0
       r8      = ld.shared.a32.b64 [r2]                     // delay=5 wr:1
-      r11     = ffma.ftz r4 r8 r11                         // delay=6 wt=000001
-      ur1     = iadd3 ur1 0xffffffff rZ                    // delay=12
-@!p0            bra L13                                    // delay=1
-} -> [1, 2]
+@!p0            bra L4                                     // delay=1
+} -> [2, 3]
 block 2 L3 [1] -> {
                 exit                                       // delay=1
 } -> []
+block 3 L4 [1] -> {
+      r11     = ffma.ftz r4 r8 r11                         // delay=6 wt=000001
+      ur1     = iadd3 ur1 0xffffffff rZ                    // delay=12
+                bra L13                                    // delay=1
+} -> [1]
 ";
         let found = loops(listing);
         assert_eq!(found.len(), 1);
         let counts = &found[0].counts;
-        assert_eq!((found[0].first.as_str(), counts.all, counts.fma, counts.branches), ("L13", 5, 1, 1));
+        assert_eq!((found[0].first.as_str(), counts.all, counts.fma, counts.branches), ("L13", 6, 1, 2));
         assert_eq!((counts.vector_loads, counts.lds_reads, counts.scalar), ([0, 0, 0, 1], [0, 1, 0, 0], 1));
         assert_eq!((counts.waits, counts.drains, found[0].loads_in_flight), (1, 1, 1));
         assert_eq!(straight(listing).unwrap().counts.scalar_loads[0], 1);

@@ -13,7 +13,11 @@ use super::counts::{Counts, Flight};
 
 /// A line of the listing.
 pub enum Text<'a> {
-    Label(&'a str),
+    /// The beginning of a block: its label, and numbers of the blocks from which it is reached.
+    Block {
+        label: &'a str,
+        before: Vec<usize>,
+    },
     Instruction(&'a str),
     Other,
 }
@@ -25,19 +29,14 @@ pub fn is_listing(text: &str) -> bool {
 pub fn line(line: &str) -> Text<'_> {
     let line = line.trim();
     if line.starts_with("block") {
-        line.split_whitespace().nth(2).map_or(Text::Other, Text::Label)
+        let before = line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(before, _)| before);
+        let before = before.split(',').filter_map(|number| number.trim().parse().ok()).collect();
+        line.split_whitespace().nth(2).map_or(Text::Other, |label| Text::Block { label, before })
     } else if line.is_empty() || line.starts_with('}') {
         Text::Other
     } else {
         Text::Instruction(line)
     }
-}
-
-/// The label that a branch goes to.
-pub fn target(line: &str) -> Option<&str> {
-    let mut words = code(line).split_whitespace().skip_while(|&word| word != "bra");
-    words.next()?;
-    words.last()
 }
 
 /// An instruction without its predicate, and without what the scheduler says of it.
@@ -80,7 +79,8 @@ pub fn add(counts: &mut Counts, flight: &mut Flight, line: &str) {
         "st" | "sts" => counts.lds_writes[dwords - 1] += 1,
         "ldc" | "uldc" => counts.scalar_loads[[1, 2, 4].iter().position(|&size| size == dwords).unwrap_or(2)] += 1,
         "ffma" => counts.fma += 1,
-        "fadd" | "fmul" => counts.float += 1,
+        "fmul" => counts.mul += 1,
+        "fadd" => counts.add += 1,
         "bar" => counts.barriers += 1,
         "bra" | "brx" | "exit" | "ret" | "break" | "bssy" | "bsync" | "bclear" | "bmov" | "warpsync" => {
             counts.branches += 1

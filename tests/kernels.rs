@@ -180,9 +180,39 @@ fn cases() -> Vec<Case> {
             part: 0,
             c_part: 0,
         };
-        all.push(case(&kernel::MATMUL, NoConstants, product));
-        let part = k_split * [1, 4, 40][round % 3]; // of the terms, each to a C of its own
-        all.push(case(&kernel::MATMUL, NoConstants, kernel::Matmul { part, c_part: (m + split) * (n + 3), ..product }));
+        // The same sizes with rows of A and terms of B side by side.
+        let turned = kernel::Matmul {
+            a_offset: 5 + if back { (outer - 1) * split } else { 0 },
+            a_m_hi: split as i32 * if back { -1 } else { 1 },
+            a_m_lo: 1,
+            a_k_hi: (k_split * (m + split)) as i32,
+            a_k_lo: (m + split) as i32,
+            b_k_hi: k_split as i32,
+            b_k_lo: 1,
+            b_n: (k + k_split) as i32,
+            ..product
+        };
+        let tiles = [(64, 64), (128, 64), (128, 128)];
+        for (index, (rows, columns)) in tiles.into_iter().enumerate() {
+            // Which threads load what is a matter of speed alone; a division too many is, too.
+            let varied = |product: &kernel::Matmul| {
+                let constants = product.tiles(rows, columns);
+                kernel::MatmulConstants {
+                    a_along_k: round % 2 == 0,
+                    b_along_n: round / 2 % 2 == 0,
+                    k_split: constants.k_split || round / 4 % 2 == 0,
+                    ..constants
+                }
+            };
+            all.push(case(&kernel::MATMUL, varied(&product), product));
+            if index == round / 3 % 3 {
+                let part = k_split * [1, 4, 40][round / 9]; // of the terms, each to a C of its own
+                let parts = kernel::Matmul { part, c_part: (m + split) * (n + 3), ..product };
+                all.push(case(&kernel::MATMUL, varied(&parts), parts));
+                all.push(case(&kernel::MATMUL, varied(&turned), turned));
+            }
+        }
+        skinny_products(&mut all, round, n);
         // By fours: rows or terms of A side by side, columns or terms of B.
         let [m4, n4, k4] = [m, n, k].map(|size| 4 * size.div_ceil(4));
         let (a_along_k, b_along_n) = (round % 2 == 0, round % 4 < 2);
@@ -602,6 +632,7 @@ fn cases() -> Vec<Case> {
             accumulate: (round % 3 == 0) as u32,
         };
         all.push(case(&kernel::COLUMN_SUM, NoConstants, sum));
+        all.push(case(&kernel::COLUMN_SUM_FEW, NoConstants, kernel::ColumnSum { rows: 1 + round as u32 % 17, ..sum }));
         attention_cases(&mut all, round, [odd(), odd().min(33), odd(), odd()]);
         let kind = LossKind::ALL[round % LossKind::ALL.len()];
         let (targets, levels) = (
@@ -668,6 +699,48 @@ fn cases() -> Vec<Case> {
         kernel::Reduce { n: 3_000_001, offset: 0, per_group: 4096, out_offset: 0, square: 1 },
     ));
     all
+}
+
+/// Products of up to 16 rows, with n columns or up to three more; of one row, with more terms than workgroup memory holds.
+fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
+    let m = [1, 2, 3, 4, 7, 8, 11, 16][round % 8];
+    let n = n.next_multiple_of(4);
+    let turn = round / 8; // of all numbers of rows
+    let (along_n, back, split) = ((round + turn) % 2 == 0, round % 3 == 1, (round / 2 + turn) % 2 == 1);
+    let k = [4, 5, 33, 64, 130, 260, 517, 2100][(7 * round + 3 * turn + 7) % 8];
+    // Terms that lie side by side, or that have two levels, come by fours.
+    let k: u32 = if along_n && !split { k } else { k.next_multiple_of(4) };
+    let k_split = if split { 12.min(k) } else { k };
+    let m_split = [m, 1, 3][round % 3];
+    let b_rows = [k.next_multiple_of(k_split), n + 4][along_n as usize];
+    let (outer, b_row) = (k.div_ceil(k_split), if along_n { n + 4 } else { b_rows + 4 });
+    let b_k_lo = if along_n { b_row as i32 } else { 1 };
+    let product = kernel::Matmul {
+        accumulate: (round % 4 == 2) as u32,
+        m_split,
+        k_split,
+        a_offset: 5,
+        a_m_hi: (m_split * (k + k_split + 2)) as i32,
+        a_m_lo: (k + k_split + 2) as i32,
+        a_k_hi: k_split as i32,
+        a_k_lo: 1,
+        b_offset: 8 + if back { (outer - 1) * k_split * b_k_lo as u32 } else { 0 },
+        b_k_hi: k_split as i32 * b_k_lo * if back { -1 } else { 1 },
+        b_k_lo,
+        b_n: if along_n { 1 } else { b_row as i32 },
+        c_offset: 9,
+        c_m_hi: (m_split * (n + 3)) as i32,
+        c_m_lo: (n + 3) as i32,
+        ..kernel::Matmul::plain(m, n, k)
+    };
+    let part = if split { k_split * [1, 4][turn % 2] } else { 64 };
+    let parts = kernel::Matmul { part, c_part: 20 * (n + 3), ..product };
+    for product in [product, parts] {
+        let shares = [4, 8, 16, 32][(round / 2 + turn) % 4].min(256 / m.next_power_of_two());
+        let constants = product.skinny(shares).expect("sizes by fours");
+        assert_eq!((constants.b_along_n, constants.rows), (along_n, m.next_power_of_two()), "{product:?}");
+        all.push(case(&kernel::MATMUL_SKINNY, constants, product));
+    }
 }
 
 /// Cases of attention, and of elementwise arithmetic: T queries or steps, B, T' keys, F features.

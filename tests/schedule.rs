@@ -29,7 +29,7 @@ fn per_step() -> Capabilities {
 }
 
 fn products(plan: &Plan) -> usize {
-    plan.dispatches_of("matmul") + plan.dispatches_of("matmul_registers")
+    ["matmul", "matmul_skinny", "matmul_registers"].iter().map(|name| plan.dispatches_of(name)).sum()
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn one_dispatch_a_step_and_layer_for_both_directions() {
 fn kernels_come_in_the_order_of_the_algorithm() {
     let plan = training_plan(Lstm::new(4), 2, 3, &per_step()).unwrap();
     let mut names: Vec<&str> = plan.commands.iter().map(|command| command.call.kernel.name).collect();
-    // Either product will do here.
-    names.iter_mut().filter(|name| **name == "matmul_registers").for_each(|name| *name = "matmul");
+    // Any product will do here.
+    names.iter_mut().filter(|name| name.starts_with("matmul")).for_each(|name| *name = "matmul");
     names.dedup();
     assert_eq!(
         names,
@@ -386,10 +386,10 @@ fn long_sums_of_small_matrices_are_made_in_parts() {
     };
     let (whole, [a, b, c]) = plan_for(1, product);
     assert_eq!(whole.dispatches_of("matmul"), 1);
-    assert_eq!(whole.dispatches_of("column_sum"), 0);
-    for (product, busy) in [(product, 1 << 16), (kernel::Matmul { accumulate: 1, ..product }, 1 << 11)] {
+    assert_eq!(whole.dispatches_of("column_sum_few"), 0);
+    for (product, busy) in [(product, 1 << 16), (kernel::Matmul { accumulate: 1, ..product }, 1 << 14)] {
         let (parts, _) = plan_for(busy, product);
-        assert_eq!((parts.dispatches_of("matmul"), parts.dispatches_of("column_sum")), (1, 1));
+        assert_eq!((parts.dispatches_of("matmul"), parts.dispatches_of("column_sum_few")), (1, 1));
         let values = |len: usize, by: usize| (0..len).map(|k| ((k * by) % 17) as f32 * 0.1 - 0.8).collect::<Vec<_>>();
         let results: Vec<Vec<f32>> = [parts, plan_for(1, product).0]
             .into_iter()

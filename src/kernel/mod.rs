@@ -86,9 +86,11 @@ pub use norm_state::{
 pub(crate) use optimiser::HYPER;
 pub use optimiser::{ADAM, Adam, SGD, Sgd};
 pub use pool::{POOL_BACKWARD, POOL_FORWARD, PoolBackward, PoolConstants, PoolForward, PoolKind};
-pub use product::{MATMUL, MATMUL_REGISTERS, Matmul, MatmulRegistersConstants};
+pub use product::{
+    MATMUL, MATMUL_REGISTERS, MATMUL_SKINNY, Matmul, MatmulConstants, MatmulRegistersConstants, MatmulSkinnyConstants,
+};
 pub use ragged::{CARRY, Carry, TRIM, Trim};
-pub use reduce::{COLUMN_SUM, ColumnSum, REDUCE, Reduce};
+pub use reduce::{COLUMN_SUM, COLUMN_SUM_FEW, ColumnSum, REDUCE, Reduce};
 pub use region::{Region, Touch};
 pub use regularisation::{CLIP, Clip, MAX_NORM, MaxNorm, PENALTY, Penalty};
 pub use reset::{RESET_BACKWARD, RESET_FORWARD, ResetBackward, ResetConstants, ResetForward};
@@ -242,6 +244,7 @@ impl StepWeights {
 pub static KERNELS: &[&Kernel] = &[
     &MATMUL,
     &MATMUL_REGISTERS,
+    &MATMUL_SKINNY,
     &BATCH_MATMUL,
     &SCAN_FORWARD,
     &SCAN_BACKWARD,
@@ -300,6 +303,7 @@ pub static KERNELS: &[&Kernel] = &[
     &ELEMENTWISE,
     &MAXIMUM_BACKWARD,
     &COLUMN_SUM,
+    &COLUMN_SUM_FEW,
     &LOSS,
     &REDUCE,
     &CLIP,

@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use super::declare::{constants, kernel, params};
-use super::{NoConstants, Region, Touch, split_axis};
+use super::{Region, Touch, split_axis};
 use crate::cpu::matmul;
 
 params! {
@@ -52,14 +52,58 @@ params! {
     }
 }
 
+constants! {
+    /// Constants of [`MATMUL`].
+    MatmulConstants {
+        /// Rows of C that a workgroup computes: 64 or 128.
+        rows: u32,
+        /// Columns of C that a workgroup computes: 64, or 128 with 128 rows.
+        columns: u32,
+        /// Terms that pass through workgroup memory at once: 16, or 8 with 128 columns.
+        depth: u32,
+        /// True if neighbouring threads load neighbouring terms of a row of A, false if rows of a term.
+        a_along_k: bool,
+        /// True if neighbouring threads load neighbouring columns of a term of B, false if terms of a column.
+        b_along_n: bool,
+        /// True if k has two levels; false only where `k_split` is at least `k`.
+        k_split: bool,
+    }
+}
+
 kernel! {
     /// Matrix product with two-level row addressing, so that it reads sequences in either direction of time.
-    MATMUL = matmul(Matmul, NoConstants) {
+    MATMUL = matmul(Matmul, MatmulConstants) {
         bindings: [read a, read b, write c],
         workgroup: [16, 16, 1],
-        groups: |p| p.groups(64, 64),
+        groups: |p, c| p.groups(c.rows, c.columns),
         flops: |p| p.flops(),
-        touches: |p| p.touches(),
+        touches: |p, c| if p.takes(c) { p.touches() } else { Vec::new() },
+    }
+}
+
+constants! {
+    /// Constants of [`MATMUL_SKINNY`].
+    MatmulSkinnyConstants {
+        /// Rows of C that a thread computes: 1, 2, 4, 8 or 16, at least all.
+        rows: u32,
+        /// Threads that share the terms of a sum: 4, 8, 16, or 32 with up to 8 rows; 256 / `shares` threads have 4 columns of C each.
+        shares: u32,
+        /// True if four columns of a term of B lie side by side, false if four terms of a column do.
+        b_along_n: bool,
+        /// True if k has two levels, the inner one a multiple of 4; false only where `k_split` is at least `k`.
+        k_split: bool,
+    }
+}
+
+kernel! {
+    /// The same product for up to 16 rows: each load of B serves all of them, and threads share the terms of a sum.
+    MATMUL_SKINNY = matmul_skinny(Matmul, MatmulSkinnyConstants) {
+        bindings: [read a, read b, write c],
+        workgroup: [256, 1, 1],
+        groups: |p, c| p.groups(16, 1024 / c.shares.max(1)),
+        flops: |p| p.flops(),
+        touches: |p, c| if p.skinny(c.shares) == Some(c) { p.touches() } else { Vec::new() },
+        twin: matmul,
     }
 }
 
@@ -141,6 +185,45 @@ impl Matmul {
         };
         let constants = MatmulRegistersConstants { rows, a_along_k: along_k, b_along_n: along_n };
         ((along_k || along_m) && (along_n || down_k)).then_some(constants)
+    }
+
+    /// Terms of a tile that is `columns` wide, of which workgroup memory holds one of A and one of B.
+    pub(crate) fn depth(columns: u32) -> u32 {
+        if columns == 128 { 8 } else { 16 }
+    }
+
+    /// Constants with which [`MATMUL`] computes this product by tiles of that size: 64 × 64, 128 × 64 or 128 × 128.
+    pub fn tiles(&self, rows: u32, columns: u32) -> MatmulConstants {
+        MatmulConstants {
+            rows,
+            columns,
+            depth: Matmul::depth(columns),
+            a_along_k: self.a_k_lo.unsigned_abs() <= self.a_m_lo.unsigned_abs(),
+            b_along_n: self.b_n.unsigned_abs() <= self.b_k_lo.unsigned_abs(),
+            k_split: self.k_split < self.k,
+        }
+    }
+
+    /// True if [`MATMUL`] computes this product with those constants. Along which axis threads load is a matter of speed.
+    fn takes(&self, c: MatmulConstants) -> bool {
+        let size = [(64, 64), (128, 64), (128, 128)].contains(&(c.rows, c.columns));
+        size && c.depth == Matmul::depth(c.columns) && (c.k_split || self.k_split >= self.k)
+    }
+
+    /// Constants with which [`MATMUL_SKINNY`] computes this product, with `shares` threads for the terms of a sum; `None` if it has
+    /// too many rows, or sizes or strides that do not allow loads of four elements of B.
+    pub fn skinny(&self, shares: u32) -> Option<MatmulSkinnyConstants> {
+        let four = |values: &[i64]| values.iter().all(|value| value % 4 == 0);
+        let [b_k_hi, b_k_lo, b_n, offset] =
+            [self.b_k_hi.into(), self.b_k_lo.into(), self.b_n.into(), self.b_offset.into()];
+        let [n, k, inner, part] = [self.n, self.k, self.k_split, self.part].map(i64::from);
+        let split = inner < k;
+        let along_n = b_n == 1 && four(&[b_k_lo]);
+        let down_k = b_k_lo == 1 && four(&[b_n, k]);
+        let fits = four(&[n, offset, part]) && (!split || four(&[inner, k, b_k_hi])) && (along_n || down_k);
+        let rows = self.m.next_power_of_two();
+        let most = rows <= 16 && k >= 4 && [4, 8, 16, 32].contains(&shares) && rows * shares <= 256;
+        (fits && most).then_some(MatmulSkinnyConstants { rows, shares, b_along_n: along_n, k_split: split })
     }
 
     /// Number of parts that share the terms of each sum.

@@ -30,14 +30,32 @@ kernel! {
         workgroup: [16, 16, 1],
         groups: |p| [p.columns.div_ceil(16) as u64, 1, 1],
         flops: |p| p.rows as u64 * p.columns as u64,
-        touches: |p| [
-            Touch::reads(Region::span(p.a_offset, p.rows, p.columns)),
-            Touch::updates(Region::span(p.out_offset, p.copies, p.columns), p.accumulate == 1),
-        ],
+        touches: |p| p.touches(),
     }
 }
 
-/// Twin of `shaders/column_sum.wgsl`.
+kernel! {
+    /// The same sums, with a thread a column, for few rows.
+    COLUMN_SUM_FEW = column_sum_few(ColumnSum, NoConstants) {
+        bindings: [read a, write sums],
+        workgroup: [256, 1, 1],
+        elementwise: |p| [p.columns],
+        flops: p.rows as u64,
+        touches: |p| p.touches(),
+        twin: column_sum,
+    }
+}
+
+impl ColumnSum {
+    fn touches(&self) -> [Touch; 2] {
+        [
+            Touch::reads(Region::span(self.a_offset, self.rows, self.columns)),
+            Touch::updates(Region::span(self.out_offset, self.copies, self.columns), self.accumulate == 1),
+        ]
+    }
+}
+
+/// Twin of `shaders/column_sum.wgsl` and `shaders/column_sum_few.wgsl`.
 fn column_sum<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: ColumnSum = call.params();
     let (rows, columns) = (p.rows as usize, p.columns as usize);

@@ -271,16 +271,19 @@ impl Stream {
             let first = executable.first_for(numbers);
             let done = executable.run_slices(first..executable.traceless()).await?;
             // The whole run uses the same parameters, and advances the states once.
-            let current = self.parameters.read();
-            if current.version.tensors == tensors {
+            let reading = {
+                let current = self.parameters.read();
+                if current.version.tensors != tensors {
+                    continue;
+                }
                 let done = if current.version.numbers == numbers { done } else { 0 };
                 let all = executable.plan().commands.len();
                 let reading = executable.run_reading(done..all, downloads.places())?;
                 executable.ran_for(current.version.numbers);
-                drop(current);
-                downloads.fill(reading).await?;
-                return Ok(outputs);
-            }
+                reading
+            };
+            downloads.fill(reading).await?;
+            return Ok(outputs);
         }
     }
 

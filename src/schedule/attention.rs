@@ -4,7 +4,7 @@
 //! features are the keys, so that a chunk of keys is a range of its columns.
 
 use super::batch_product::Matrices;
-use super::builder::MOST_TERMS;
+use super::product::MOST_TERMS;
 use super::{Builder, Direction, Sequence};
 use crate::error::Result;
 use crate::kernel::{self, MaskedSoftmaxConstants, NoConstants};

@@ -1,6 +1,6 @@
 //! Products for every row of a batch, split where one dispatch cannot make them.
 
-use super::builder::MOST_TERMS;
+use super::product::MOST_TERMS;
 use super::{Builder, Sequence};
 use crate::kernel::{self, BatchMatmul, NoConstants};
 use crate::plan::BufferId;

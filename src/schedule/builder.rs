@@ -9,13 +9,6 @@ use crate::plan::{Buffer, BufferId, Capabilities, Command, Plan, Role};
 use crate::random;
 use std::ops::Range;
 
-/// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 iterations, counted over
-/// nested loops together, and the shader takes 25 iterations for 16 terms.
-pub(super) const MOST_TERMS: u32 = 1 << 15;
-
-/// Rows up to which a product is computed without tiles.
-const FEW_ROWS: u32 = 16;
-
 /// A random mask: 0 with a probability, else the reciprocal of the probability to stay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DropoutMask {
@@ -467,73 +460,8 @@ impl Builder {
         self.push(&kernel::DROPOUT, None, &NoConstants, &params, &[key_and_lengths, from, to]);
     }
 
-    /// Adds a matrix product; see [`kernel::Matmul`]. Products that are too large for one dispatch are split: rows by the number
-    /// of workgroups, terms by the iterations of a shader's loops.
-    pub fn matmul(&mut self, whole: kernel::Matmul, a: BufferId, b: BufferId, c: BufferId) {
-        let rows = self.capabilities.max_groups.min(65_535) as u32 * 16;
-        let (k_split, [a_k_hi, b_k_hi], [a_k_lo, b_k_lo]) =
-            joined(whole.k, whole.k_split, [whole.a_k_hi, whole.b_k_hi], [whole.a_k_lo, whole.b_k_lo]);
-        let whole = kernel::Matmul { k_split, a_k_hi, a_k_lo, b_k_hi, b_k_lo, ..whole };
-        // With few rows, tiles would be mostly empty.
-        let tiled = self.capabilities.workgroup_tiles && whole.m > FEW_ROWS;
-        for m in split(whole.m, whole.m_split, rows) {
-            for k in split(whole.k, whole.k_split, MOST_TERMS) {
-                let part = kernel::Matmul {
-                    m: m.len,
-                    m_split: m.split,
-                    k: k.len,
-                    k_split: k.split,
-                    accumulate: (whole.accumulate == 1 || k.hi + k.lo > 0) as u32,
-                    a_offset: k.moved(m.moved(whole.a_offset, whole.a_m_hi, whole.a_m_lo), whole.a_k_hi, whole.a_k_lo),
-                    b_offset: k.moved(whole.b_offset, whole.b_k_hi, whole.b_k_lo),
-                    c_offset: m.moved(whole.c_offset, whole.c_m_hi, whole.c_m_lo),
-                    ..whole
-                };
-                if tiled && let Some(parts) = self.parts(&part) {
-                    self.matmul_in_parts(part, parts, [a, b, c]);
-                    continue;
-                }
-                match part.fours().filter(|_| !tiled) {
-                    Some(along) => self.push(&kernel::MATMUL_REGISTERS, None, &along, &part, &[a, b, c]),
-                    None => self.push(&kernel::MATMUL, None, &NoConstants, &part, &[a, b, c]),
-                }
-            }
-        }
-    }
-
-    /// Number of workgroups that share the terms of each sum; `None` if the tiles of C keep the device busy, or if C is not
-    /// contiguous.
-    fn parts(&self, whole: &kernel::Matmul) -> Option<u32> {
-        const TERMS: u32 = 256; // of a part, at least: each part writes and reads its own copy of C
-        const MOST: u64 = 16; // added up by as many threads at once
-        let tiles = whole.m.div_ceil(64) as u64 * whole.n.div_ceil(64) as u64;
-        let parts = (self.capabilities.busy_threads / 256 / tiles).min((whole.k / TERMS).into()).min(MOST) as u32;
-        let together = whole.c_m_lo == whole.n as i32 && (whole.m <= whole.m_split || whole.c_m_hi == whole.c_m_lo);
-        (parts > 1 && together).then_some(parts)
-    }
-
-    /// Adds a product whose terms are shared by workgroups, and the sum of the parts in their order: the result does not depend on
-    /// which workgroup is first.
-    fn matmul_in_parts(&mut self, whole: kernel::Matmul, parts: u32, [a, b, c]: [BufferId; 3]) {
-        let multiple = if whole.k_split < whole.k { whole.k_split } else { 16 };
-        let part = whole.k.div_ceil(parts).next_multiple_of(multiple);
-        let columns = whole.m * whole.n;
-        let shared = kernel::Matmul { accumulate: 0, c_offset: 0, part, c_part: columns, ..whole };
-        let sums = self.partial_sums(shared.parts() as u64 * columns as u64);
-        self.push(&kernel::MATMUL, None, &NoConstants, &shared, &[a, b, sums]);
-        let params = kernel::ColumnSum {
-            rows: shared.parts(),
-            columns,
-            a_offset: 0,
-            out_offset: whole.c_offset,
-            copies: 1,
-            accumulate: whole.accumulate,
-        };
-        self.push(&kernel::COLUMN_SUM, None, &NoConstants, &params, &[sums, c]);
-    }
-
     /// The buffer for the partial sums of all products, as long as the longest needs.
-    fn partial_sums(&mut self, len: u64) -> BufferId {
+    pub(super) fn partial_sums(&mut self, len: u64) -> BufferId {
         const NAME: &str = "partial sums";
         let id = self.plan.find(NAME).unwrap_or_else(|| {
             self.plan.buffers.push(Buffer { name: NAME.into(), len, role: Role::Scratch });
@@ -558,74 +486,4 @@ impl Builder {
 /// Name of the buffer of [`Builder::words`] along a time axis.
 pub(crate) fn words_name(axis: usize) -> String {
     if axis == 0 { "words".into() } else { format!("words {axis}") }
-}
-
-/// Joins the two levels of an axis of `n` indices if the strides allow it.
-fn joined<const N: usize>(n: u32, inner: u32, hi: [i32; N], lo: [i32; N]) -> (u32, [i32; N], [i32; N]) {
-    if (0..N).all(|k| hi[k] as i64 == lo[k] as i64 * inner as i64) {
-        (n, hi, lo)
-    } else if inner == 1 {
-        (n, hi, hi)
-    } else {
-        (inner, hi, lo)
-    }
-}
-
-/// A part of a two-level axis, from index (hi, lo) on.
-struct AxisPart {
-    hi: u32,
-    lo: u32,
-    len: u32,
-    split: u32,
-}
-
-impl AxisPart {
-    /// An offset moved to the part's start.
-    fn moved(&self, offset: u32, hi: i32, lo: i32) -> u32 {
-        (offset as i64 + self.hi as i64 * hi as i64 + self.lo as i64 * lo as i64) as u32
-    }
-}
-
-/// Cuts an axis of `n` indices, in two levels by `inner`, into parts of at most `most`: whole inner axes if they are short
-/// enough, else parts of one.
-fn split(n: u32, inner: u32, most: u32) -> Vec<AxisPart> {
-    let inner = inner.min(n);
-    if inner <= most {
-        let outer = (most / inner).min(n.div_ceil(inner));
-        let starts = (0..n.div_ceil(inner)).step_by(outer as usize);
-        return starts
-            .map(|hi| AxisPart { hi, lo: 0, len: (outer * inner).min(n - hi * inner), split: inner })
-            .collect();
-    }
-    (0..n.div_ceil(inner))
-        .flat_map(|hi| {
-            let held = inner.min(n - hi * inner);
-            let piece = move |lo: u32| {
-                let len = most.min(held - lo);
-                AxisPart { hi, lo, len, split: len }
-            };
-            (0..held).step_by(most as usize).map(piece)
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The parts of an axis name every index once, in order, by its two coordinates.
-    #[test]
-    fn parts_cover_an_axis() {
-        for (n, inner) in [(1, 1), (10, 10), (10, 3), (12, 3), (7, 1), (9, 40)] {
-            for most in [1, 2, 3, 4, 7, 100] {
-                let mut given = Vec::new();
-                for part in split(n, inner, most) {
-                    assert!(part.len <= most && part.len > 0);
-                    given.extend((0..part.len).map(|k| (part.hi + k / part.split, part.lo + k % part.split)));
-                }
-                let expected: Vec<(u32, u32)> = (0..n).map(|k| (k / inner, k % inner)).collect();
-                assert_eq!(given, expected, "n {n}, inner {inner}, at most {most}");
-            }
-        }
-    }
 }

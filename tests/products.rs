@@ -1,0 +1,134 @@
+//! Every way to compute a product: the same numbers, whatever kernel, tile and division of the terms, and the choice among them.
+
+mod common;
+
+use common::{Draw, adapter, checked_adapter};
+use wgpu_lstm::kernel::Matmul;
+use wgpu_lstm::plan::Role;
+use wgpu_lstm::schedule::{Builder, ProductLaunch, ProductTile};
+use wgpu_lstm::{Capabilities, Device};
+
+/// C = A·B in a given way, from the same numbers each time; with `accumulate`, C += A·B.
+fn product(device: &Device, launch: ProductLaunch, product: Matmul) -> Vec<f32> {
+    let Matmul { m, n, k, .. } = product;
+    let mut plan = Builder::new("product", device.capabilities().clone());
+    let lens = [(m, k), (k, n), (m, n)].map(|(rows, columns)| rows as u64 * columns as u64);
+    let buffers: Vec<_> =
+        ["a", "b", "c"].iter().zip(lens).map(|(name, len)| plan.buffer(*name, len, Role::Input).unwrap()).collect();
+    plan.matmul_by(launch, product, buffers[0], buffers[1], buffers[2]).unwrap();
+    let executable = device.compile(plan.finish().unwrap()).unwrap();
+    let mut draw = Draw::new(11);
+    for (&buffer, len) in buffers.iter().zip(lens) {
+        executable.write((buffer, 0), &draw.vec(len as usize)).unwrap();
+    }
+    executable.run().unwrap();
+    executable.read((buffers[2], 0), lens[2]).unwrap()
+}
+
+/// A weight's gradient, C = Aᵀ·B.
+fn turned(m: u32, n: u32, k: u32) -> Matmul {
+    Matmul { a_m_lo: 1, a_k_lo: m as i32, ..Matmul::plain(m, n, k) }
+}
+
+fn every_candidate_computes_the_product(device: &Device) {
+    for whole in [
+        Matmul::plain(1, 264, 700),
+        Matmul::plain(5, 68, 300),
+        Matmul::plain(16, 132, 520),
+        Matmul { accumulate: 1, ..turned(3, 64, 1001) },
+        Matmul::plain(10, 33, 270),
+        Matmul::plain(70, 60, 515),
+        Matmul { accumulate: 1, ..turned(140, 150, 1030) },
+    ] {
+        let launches = ProductLaunch::candidates(&whole, &Capabilities::default());
+        let expected = product(&Device::cpu(), launches[0], whole);
+        let largest = expected.iter().fold(1.0f32, |most, value| most.max(value.abs()));
+        for launch in launches {
+            let given = product(device, launch, whole);
+            for (at, (g, e)) in given.iter().zip(&expected).enumerate() {
+                // The order of the sums differs, as in tests/kernels.rs.
+                assert!((g - e).abs() <= 2e-5 * largest, "{launch:?}: C[{at}] of {whole:?} is {g}, expected {e}");
+            }
+            let again = product(device, launch, whole);
+            assert!(given.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits()), "{launch:?} of {whole:?}");
+        }
+    }
+}
+
+#[test]
+fn every_candidate_computes_the_product_on_cpu() {
+    every_candidate_computes_the_product(&Device::cpu());
+}
+
+mod on_adapter {
+    use super::*;
+
+    #[test]
+    fn every_candidate_computes_the_product() {
+        super::every_candidate_computes_the_product(&adapter());
+    }
+
+    #[test]
+    fn every_candidate_computes_the_product_with_checks_of_every_index() {
+        super::every_candidate_computes_the_product(&checked_adapter());
+    }
+}
+
+/// The estimate prefers what its reasons say: large tiles where there are many, shares of the terms where there are few tiles, and
+/// the kernel for few rows there.
+#[test]
+fn the_choice_follows_the_shape() {
+    let gpu = Capabilities::default();
+    let choice = |product| ProductLaunch::choose(&product, &gpu);
+    let large = choice(Matmul::plain(4096, 4096, 1024));
+    assert_eq!((large.tile, large.parts), (ProductTile::Tile128x128, 1));
+    let small = choice(Matmul::plain(128, 256, 512));
+    assert_eq!(small.tile, ProductTile::Tile64x64);
+    let long = choice(turned(96, 256, 8192));
+    assert!(long.tile != ProductTile::Skinny && long.parts > 1, "{long:?}");
+    for m in [1, 3, 16] {
+        let skinny = choice(Matmul::plain(m, 2048, 512));
+        assert_eq!((skinny.tile, skinny.parts), (ProductTile::Skinny, 1), "{m} rows");
+        // 128 subgroups of 64 threads are 32 workgroups.
+        assert!(2048u32.div_ceil(1024 / skinny.shares) >= 32, "{m} rows: {skinny:?}");
+        // Columns that do not come by fours have tiles.
+        assert_ne!(choice(Matmul::plain(m, 2047, 512)).tile, ProductTile::Skinny);
+    }
+    // A layer of few inputs has a long product of few rows.
+    let narrow = choice(turned(3, 512, 16_384));
+    assert!(narrow.tile == ProductTile::Skinny && narrow.parts > 1, "{narrow:?}");
+}
+
+/// The CPU sums all terms in one go, and software adapters keep the kernel without workgroup memory.
+#[test]
+fn devices_that_are_soon_busy_have_no_parts() {
+    for k in [64, 4096] {
+        let cpu = ProductLaunch::candidates(&turned(64, 64, k), Device::cpu().capabilities());
+        assert!(cpu.iter().all(|launch| launch.parts == 1), "{cpu:?}");
+        let software = Capabilities { workgroup_tiles: false, busy_threads: 32, ..Capabilities::default() };
+        let [only] = ProductLaunch::candidates(&turned(64, 64, k), &software)[..] else { panic!("one way") };
+        assert_eq!(only, ProductLaunch { tile: ProductTile::Registers, shares: 1, parts: 1 });
+    }
+}
+
+#[test]
+fn a_way_that_does_not_fit_the_product_is_refused() {
+    let whole = Matmul::plain(17, 64, 256);
+    let mut plan = Builder::new("product", Capabilities::default());
+    let [a, b, c] = [("a", 17 * 256), ("b", 64 * 256), ("c", 17 * 64)]
+        .map(|(name, len)| plan.buffer(name, len, Role::Input).unwrap());
+    let skinny = ProductLaunch { tile: ProductTile::Skinny, shares: 8, parts: 1 };
+    let few = Matmul { m: 16, m_split: 16, ..whole };
+    plan.matmul_by(skinny, few, a, b, c).unwrap();
+    let apart = Matmul { c_m_lo: 65, m: 16, m_split: 16, ..whole };
+    for (launch, product) in [
+        (skinny, whole),
+        (ProductLaunch { shares: 3, ..skinny }, few),
+        (ProductLaunch { shares: 0, ..skinny }, few),
+        (ProductLaunch { parts: 2, ..skinny }, apart), // parts of C would not be contiguous
+        (ProductLaunch { parts: 0, ..skinny }, few),
+    ] {
+        let error = plan.matmul_by(launch, product, a, b, c).unwrap_err().to_string();
+        assert!(error.contains("cannot compute the product"), "{launch:?}: {error}");
+    }
+}

@@ -8,7 +8,7 @@ pub use output::{Output, arguments};
 #[allow(unused_imports)]
 pub(crate) use output::{note, say};
 
-use wgpu_lstm::{Capabilities, Device, GpuOptions, Result, Software};
+use wgpu_lstm::{AdapterKind, Capabilities, Device, GpuOptions, Result, Software, StepWeights};
 
 /// Device to run on.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -19,6 +19,8 @@ pub enum DeviceName {
     Gpu,
     /// A software adapter
     Software,
+    /// A software adapter with the kernels for hardware, to try these
+    AsHardware,
     /// The CPU executor
     Cpu,
 }
@@ -41,7 +43,37 @@ impl DeviceName {
             }),
             DeviceName::Gpu => Device::gpu(&GpuOptions { software: Software::Fallback, ..options }),
             DeviceName::Software => Device::gpu(&GpuOptions { software: Software::Only, ..options }),
+            DeviceName::AsHardware => {
+                let schedule_as = Some(AdapterKind::Discrete);
+                Device::gpu(&GpuOptions { software: Software::Only, schedule_as, ..options })
+            }
             DeviceName::Cpu => Ok(cpu()),
         }
+    }
+}
+
+/// Form in which the steps of a GPU read recurrent weights.
+#[allow(dead_code)] // each example uses its own part
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub enum Weights {
+    /// As they are
+    #[default]
+    F32,
+    /// Half the bytes
+    F16,
+    /// A quarter of the bytes, in inference
+    Int8,
+}
+
+#[allow(dead_code)] // each example uses its own part
+impl Weights {
+    /// Options of a GPU that reads them so.
+    pub fn options(self) -> GpuOptions {
+        let step_weights = match self {
+            Weights::F32 => StepWeights::F32,
+            Weights::F16 => StepWeights::F16,
+            Weights::Int8 => StepWeights::Int8,
+        };
+        GpuOptions { step_weights, ..GpuOptions::default() }
     }
 }

@@ -35,6 +35,9 @@ struct Arguments {
     /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: common::DeviceName,
+    /// Form in which the steps of a GPU read recurrent weights
+    #[arg(long, value_enum, default_value_t)]
+    step_weights: common::Weights,
     /// The protein to draw, by its name [default: the longest]
     #[arg(long, value_name = "NAME")]
     protein: Option<String>,
@@ -66,7 +69,7 @@ fn main() -> Result<()> {
         let (name, path) = (arguments.protein.as_deref().unwrap_or_default(), arguments.proteins.display());
         format!("\"{path}\" has no protein called \"{name}\"")
     })?;
-    let device = arguments.device.open()?;
+    let device = arguments.device.open_with(arguments.step_weights.options())?;
     let model = network::open(&arguments.network, &device)?;
     let start = Instant::now();
     let scores = network::predict(&model, &proteins)?;
@@ -107,7 +110,13 @@ fn main() -> Result<()> {
     if let (Some(path), Some(array)) = (&arguments.truth, &arguments.array) {
         let difference = truth::difference(path, array, &proteins, &scores)?;
         say!("largest difference from \"{array}\": {difference:.2e}");
-        ensure!(difference <= 1e-5, "scores differ from \"{array}\" by {difference:e}, more than 1e-5");
+        // Scores are from 0 to 1. Rounded weights were measured: 3e-4 in f16, 1.4e-2 in int8.
+        let tolerance = match arguments.step_weights {
+            common::Weights::F32 => 1e-5,
+            common::Weights::F16 => 1e-3,
+            common::Weights::Int8 => 3e-2,
+        };
+        ensure!(difference <= tolerance, "scores differ from \"{array}\" by {difference:e}, more than {tolerance:e}");
     }
     say!("wrote \"{}\" and \"{}\"", csv.display(), svg.display());
     Ok(())

@@ -36,6 +36,9 @@ struct Arguments {
     /// Device to run on
     #[arg(long, value_enum, default_value_t = common::DeviceName::Auto)]
     device: common::DeviceName,
+    /// Form in which the steps of a GPU read recurrent weights
+    #[arg(long, value_enum, default_value_t)]
+    step_weights: common::Weights,
 }
 
 /// Frames, and what ONNX Runtime makes of them.
@@ -96,7 +99,7 @@ impl Head {
 fn main() -> Result<()> {
     env_logger::init();
     let arguments: Arguments = common::arguments();
-    let device = arguments.device.open()?;
+    let device = arguments.device.open_with(arguments.step_weights.options())?;
     let graph = Graph::load(&arguments.model, &device)?;
     for node in graph.recurrent() {
         let features = node.input.map_or("unknown".into(), |count| count.to_string());

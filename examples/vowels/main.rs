@@ -32,6 +32,9 @@ struct Arguments {
     /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: common::DeviceName,
+    /// Form in which the steps of a GPU read recurrent weights
+    #[arg(long, value_enum, default_value_t)]
+    step_weights: common::Weights,
     /// Number of models to train, with seeds 1, 2, ...
     #[arg(long, default_value_t = 5)]
     seeds: u64,
@@ -52,7 +55,7 @@ fn run(out: &mut impl Write) -> Result<()> {
     let arguments: Arguments = common::arguments();
     ensure!(arguments.seeds > 0, "--seeds is 0; it must be at least 1");
     let [train, test] = data::load(&arguments.data)?;
-    let device = arguments.device.open()?;
+    let device = arguments.device.open_with(arguments.step_weights.options())?;
     writeln!(
         out,
         "{} utterances to train on, {} to test, of up to {} steps; on {device}",

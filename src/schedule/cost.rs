@@ -13,8 +13,10 @@ const DISPATCH: f64 = 4.0;
 const STEP: f64 = 0.5;
 /// A load from memory that is not in the first cache, in µs.
 const LATENCY: f64 = 0.5;
-/// Loads of 16 bytes that a thread has under way.
+/// Loads of 16 bytes that a thread has under way; twice as many where it has few rows.
 const LOADS_AT_ONCE: f64 = 8.0;
+/// Bytes of a line of the first cache, which neighbouring threads had better read whole.
+const LINE: f64 = 128.0;
 /// Threads that a compute unit holds.
 const UNIT_THREADS: f64 = 1024.0;
 /// Multiply-adds of a compute unit in a µs, at the share of its peak that these kernels reach.
@@ -43,16 +45,17 @@ pub(super) fn of_launch(what: &Recurrence, launch: &Launch, capabilities: &Capab
             StepWeights::F16 => 8.0,
             StepWeights::Int8 => 4.0,
         };
+    let bytes = bytes * (LINE * weights / (bytes * (launch.units / shares.span()) as f64)).max(1.0);
     // Padded terms and units count: the threads compute them.
     let fmas = 4.0 * weights * launch.rows as f64;
     let multiply = a_unit * fmas / UNIT_FMAS;
     let of_step = match launch.division {
         Division::Sequence => {
             let kept = shares.turns() <= 4;
-            let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(shares.turns(), 1.0) };
+            let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(shares.turns(), launch.rows, 1.0) };
             STEP + sums(&shares) + multiply.max(load)
         }
-        _ => DISPATCH + sums(&shares) + latency(turns, waves) + multiply.max(load(bytes, a_unit, groups)),
+        _ => DISPATCH + sums(&shares) + latency(turns, launch.rows, waves) + multiply.max(load(bytes, a_unit, groups)),
     };
     let dispatches = what.steps.div_ceil(launch.steps.max(1)) as f64;
     what.steps as f64 * of_step + if launch.division == Division::Sequence { dispatches * DISPATCH } else { 0.0 }
@@ -64,8 +67,9 @@ fn load(bytes: f64, groups_of_a_unit: f64, groups: f64) -> f64 {
 }
 
 /// µs in which a thread waits for its loads, 4 a turn.
-fn latency(turns: u32, waves: f64) -> f64 {
-    waves * LATENCY * (4.0 * turns as f64 / LOADS_AT_ONCE).ceil().max(1.0)
+fn latency(turns: u32, rows: u32, waves: f64) -> f64 {
+    let at_once = if rows <= 2 { 2.0 * LOADS_AT_ONCE } else { LOADS_AT_ONCE };
+    waves * LATENCY * (4.0 * turns as f64 / at_once).ceil().max(1.0)
 }
 
 /// µs for the sum of the shares.

@@ -47,8 +47,9 @@ code is RADV's on its null device, NVIDIA's is that of the open driver NVK, and 
 - **registers** of a lane (Intel: the most live ones of a thread's 128); **resident**: the waves that a SIMD (AMD) or an SM (NVIDIA; by
   registers alone, of at most 32) can hold: what hides latency, where as many are launched.
 - **inner**: the loop with the most multiply-adds, without those in it, or, where compilers unrolled all loops, the code outside (depth 0);
-  chosen as if every loop had 8 iterations. **MAC**: multiply-adds, fused ones and pairs of a multiplication and an addition. **FMA**: fused
-  ones for each instruction; dual and packed instructions count two.
+  chosen as if every loop had 8 iterations. **MAC**: multiply-adds, fused ones and pairs of a multiplication and an addition.
+- **FMA (dual)**: fused multiply-adds for each instruction, of which dual and packed ones do two; and the number of dual instructions,
+  which RDNA3 and RDNA4 have in waves of 32.
 - **in flight**: the most loads from storage that have been issued and not waited for, there or in a loop around. One hides no latency
   but by other waves.
 - **waits (drains)**: instructions that wait for loads; drains wait until none is left.
@@ -131,7 +132,7 @@ fn code(page: &mut String, table: &Table, device: &str) {
     let _ = writeln!(page, "\n## {device}\n\n{}{checks}; waves of up to {wave} threads.\n", found.driver);
     page.push_str(
         "| kernel | registers | spilled, scratch B | workgroup B | resident | instructions | depth | inner instructions / MAC | \
-         FMA | in flight | waits (drains) | B / MAC |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+         FMA (dual) | in flight | waits (drains) | B / MAC |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for entry in table.pipelines.iter().filter(|entry| entry.uses.iter().any(|used| used.flops > 0)) {
         let Some(code) = entry.on.get(device) else { continue };
@@ -142,11 +143,12 @@ fn code(page: &mut String, table: &Table, device: &str) {
         } else {
             let [storage, workgroup] = inner.bytes_per_mac();
             format!(
-                "| {} | {} / {} | {:.0} % | {} | {} ({}) | {storage:.2} + {workgroup:.2} |",
+                "| {} | {} / {} | {:.0} % ({}) | {} | {} ({}) | {storage:.2} + {workgroup:.2} |",
                 inner.depth,
                 inner.instructions,
                 inner.macs,
                 inner.fma_percent(),
+                inner.dual,
                 inner.loads_in_flight,
                 inner.waits,
                 inner.drains,

@@ -10,7 +10,7 @@ use wgpu_lstm::cell::{CELLS, CellSpec};
 use wgpu_lstm::kernel::{Access, Call, KERNELS, Kernel, Scalar};
 use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::Plan;
-use wgpu_lstm::{Capabilities, Loss, Lstm, Optimiser, Strategy, Update};
+use wgpu_lstm::{Capabilities, Loss, Lstm, Optimiser, StepWeights, Strategy, Update};
 
 #[derive(clap::Args)]
 pub struct Options {

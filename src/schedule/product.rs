@@ -136,11 +136,11 @@ impl ProductLaunch {
             Some((rows, columns)) => {
                 let depth = Matmul::depth(columns) as f64;
                 let share = if columns == 128 {
-                    0.79
+                    0.80
                 } else if rows == 128 {
-                    0.73
+                    0.74
                 } else {
-                    0.66
+                    0.68
                 };
                 ((terms / depth).ceil(), rows as f64 * columns as f64 * depth / LANES / share, BARRIERS, 0.0)
             }

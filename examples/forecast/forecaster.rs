@@ -20,6 +20,8 @@ use wgpu_lstm::{
 /// Highest learning rate; it falls to 0 along half a cosine. It, the hidden units and the epochs were chosen on Seattle's
 /// year 2014, with a model of the two years before; the year that is held out had no part in it.
 const RATE: f64 = 5e-3;
+/// Windows of a batch.
+const BATCH: usize = 32;
 
 /// Times through the training rows of one column, and of several, from which a model learns by heart sooner. Chosen as above.
 const EPOCHS: [usize; 2] = [20, 12];
@@ -82,7 +84,7 @@ pub struct Forecaster {
 
 impl Forecaster {
     /// A new model for a series, its scaler fitted on the first `train` rows.
-    pub fn new(arguments: &Arguments, series: &Series, train: usize, device: &Device) -> Result<Forecaster> {
+    pub fn new(arguments: &Arguments, series: &Series, train: usize) -> Result<Forecaster> {
         let features = series.features();
         let (lookback, horizon) = (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7));
         let settings = ForecastSettings {
@@ -101,10 +103,11 @@ impl Forecaster {
             }),
             scaler: Scaler::standard(features.slice(s![..train, ..]))?,
         };
-        let mut model = Sequential::new(features.ncols())
+        let layers = Sequential::new(features.ncols())
             .add(Lstm::new(arguments.hidden).layers(arguments.layers))
-            .add(Dense::new(settings.outputs()))
-            .build(device, arguments.seed)?;
+            .add(Dense::new(settings.outputs()));
+        let device = arguments.device.open_for_training(&layers, BATCH, lookback)?;
+        let mut model = layers.build(&device, arguments.seed)?;
         model.set_extra("forecast", &settings)?;
         Ok(Forecaster { model, settings })
     }
@@ -150,6 +153,11 @@ impl Forecaster {
 
     pub fn save(&self, path: &Path) -> Result<()> {
         Ok(self.model.save(path)?)
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        self.model.device()
     }
 
     pub fn summary(&self) -> String {
@@ -210,7 +218,7 @@ impl Forecaster {
         };
         self.model.compile(loss, Optimiser::adam(RATE))?;
         let epochs = arguments.epochs.unwrap_or(EPOCHS[arguments.multivariate as usize]);
-        let mut fit = Fit::new().epochs(epochs).seed(arguments.seed).callback(Progress::new());
+        let mut fit = Fit::new().epochs(epochs).batch_size(BATCH).seed(arguments.seed).callback(Progress::new());
         if arguments.validation != 0.0 {
             fit = fit.validation_split(arguments.validation).callback(EarlyStopping::new(10));
         }

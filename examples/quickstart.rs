@@ -41,9 +41,6 @@ enum CellName {
 fn main() -> Result<()> {
     env_logger::init();
     let arguments: Arguments = common::arguments();
-    let device = arguments.device.open()?;
-    say!("running on {device}\n");
-
     let x = array![[[1.0], [2.0], [3.0]], [[4.0], [5.0], [6.0]], [[7.0], [8.0], [9.0]]]; // [N, T, I]
     let y = array![[8.0], [9.0], [10.0]]; // [N, F]
 
@@ -51,8 +48,10 @@ fn main() -> Result<()> {
         CellName::Standard => Cell::Standard,
         CellName::Article => Cell::Article,
     };
-    let mut model =
-        Sequential::new(1).add(Lstm::keras(10).cell(cell)).add(Dense::keras(1)).build(&device, arguments.seed)?;
+    let layers = Sequential::new(1).add(Lstm::keras(10).cell(cell)).add(Dense::keras(1));
+    let device = arguments.device.open_for_training(&layers, 3, 3)?; // B and T of x
+    say!("running on {device}\n");
+    let mut model = layers.build(&device, arguments.seed)?;
     say!("{}\n", model.summary());
 
     model.compile(Loss::MeanSquaredError, Optimiser::adam_keras(1e-3))?;

@@ -28,6 +28,7 @@
 //! - [`format`](mod@format): files of PyTorch, Keras and ONNX, read and written.
 //! - [`files`]: replacing a file so that the older one stays whole.
 //! - [`plan::Plan`]: what the scheduler made of it, to print.
+//! - [`tune`]: launches measured on the user's own device.
 //!
 //! Arrays are batch-first, [B, T, I]. Letters: T time steps, B batch, I input features, H hidden units, L layers, D
 //! directions; gates in the order i, f, g, o.
@@ -66,6 +67,7 @@ pub mod schedule;
 mod simd;
 mod train;
 mod transfer;
+pub mod tune;
 mod wait;
 
 pub use activation::Activation;
@@ -78,7 +80,7 @@ pub use fit::{
     Callback, CallbackState, Checkpoint, CsvLog, EarlyStopping, EpochEvent, Fit, Flow, History, Reset, StepEvent,
     StopFlag, Stopped, TensorBoard, TimeLimit, Validation,
 };
-pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
+pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, Tuning, adapters};
 pub use layer::{
     Add, Attention, AttentionPool, AttentionScore, Average, BatchNorm, Bias, Concat, Conv1d, Dense, Dropout, Embedding,
     Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Padding, Pool, Repeat, Rnn,
@@ -94,7 +96,7 @@ pub use model::{
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;
-pub use plan::{Capabilities, StepWeights, Strategy};
+pub use plan::{Capabilities, Choices, StepWeights, Strategy};
 pub use train::{
     Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
 };

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example bench
 //! cargo run --release --example bench -- --device gpu --mode train --case T=128,B=32,I=256,H=256 --json rows.json
+//! cargo run --release --example bench -- --device gpu --sweep --mode train --case T=100,B=1,I=64,H=64 --json sweep.json
 //! cargo run --release --example bench -- --device cpu --variants --case T=96,B=32,I=64,H=64
 //! cargo run --release --example bench -- --device cpu --mode stream --neighbours 1 --callers 2 --case T=1,B=8,I=64,H=64
 //! ```
@@ -19,6 +20,7 @@ mod cases;
 mod common;
 mod load;
 mod measure;
+mod sweep;
 mod variants;
 
 use anyhow::{Context, Result, ensure};
@@ -53,6 +55,10 @@ struct Arguments {
     /// Strategy of the recurrence, instead of the choice by size
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
+    /// Measures all launches of each case's recurrent layers instead, and prints the model of cost beside them; with mode train
+    /// the backward pass, too
+    #[arg(long)]
+    sweep: bool,
     /// Keeps wgpu's checks of every index and loop in the shaders
     #[arg(long)]
     checked_shaders: bool,
@@ -110,6 +116,9 @@ fn main() -> Result<()> {
     let mut halved = None; // the same device with recurrent weights in f16
     // Before the measurements, so that they are not lost on a file that cannot be written
     arguments.json.as_ref().map_or(Ok(()), wgpu_lstm::files::check)?;
+    if arguments.sweep {
+        return sweep_cases(&arguments, &device);
+    }
     let rates = measure::rates(&device)?;
     if !arguments.lines {
         say!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
@@ -146,6 +155,21 @@ fn main() -> Result<()> {
         wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?;
     }
     Ok(())
+}
+
+/// Measures all launches of the cases.
+fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
+    say!("{device}");
+    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case.clone() };
+    let mut rows = Vec::new();
+    for case in cases {
+        ensure!(!case.half, "{case}: --sweep is for recurrent weights in f32");
+        rows.extend(sweep::case(device, case, &arguments.mode).with_context(|| format!("the launches of {case}"))?);
+    }
+    match &arguments.json {
+        Some(path) => Ok(wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?),
+        None => Ok(()),
+    }
 }
 
 /// Runs this program several times at once, with the arguments that were given to it but for those of this process.

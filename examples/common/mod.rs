@@ -8,12 +8,12 @@ pub use output::{Output, arguments};
 #[allow(unused_imports)]
 pub(crate) use output::{note, say};
 
-use wgpu_lstm::{AdapterKind, Capabilities, Device, GpuOptions, Result, Software, StepWeights};
+use wgpu_lstm::{AdapterKind, Capabilities, Device, GpuOptions, Result, Sequential, Software, StepWeights};
 
 /// Device to run on.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum DeviceName {
-    /// The best hardware GPU, else the CPU
+    /// The best hardware GPU, else the CPU; the faster of the two where a model is trained
     Auto,
     /// A GPU; a software adapter where there is no other
     Gpu,
@@ -30,6 +30,15 @@ impl DeviceName {
     #[allow(dead_code)] // each example uses its own part
     pub fn open(self) -> Result<Device> {
         self.open_with(GpuOptions::default())
+    }
+
+    /// Opens it to train a model on batches of B sequences of T steps; `auto` is the faster one by a step on each.
+    #[allow(dead_code)] // each example uses its own part
+    pub fn open_for_training(self, layers: &Sequential, batch: usize, steps: usize) -> Result<Device> {
+        match self {
+            DeviceName::Auto => Device::fastest_for_training(layers, batch, steps),
+            other => other.open(),
+        }
     }
 
     /// Opens it under further options; the CPU executor takes the strategy of them.

@@ -20,6 +20,8 @@ use wgpu_lstm::{
 /// Highest learning rate; it falls to 0 along half a cosine. It, the hidden units and the epochs were chosen on Seattle's
 /// year 2014, with a model of the two years before; the year that is held out had no part in it.
 const RATE: f64 = 5e-3;
+/// Windows of a batch.
+const BATCH: usize = 32;
 
 /// Times through the training rows of one column, and of several, from which a model learns by heart sooner. Chosen as above.
 const EPOCHS: [usize; 2] = [20, 12];
@@ -82,7 +84,7 @@ pub struct Forecaster {
 
 impl Forecaster {
     /// A new model for a series, its scaler fitted on the first `train` rows.
-    pub fn new(arguments: &Arguments, series: &Series, train: usize, device: &Device) -> Result<Forecaster> {
+    pub fn new(arguments: &Arguments, series: &Series, train: usize) -> Result<Forecaster> {
         let features = series.features();
         let (lookback, horizon) = (arguments.lookback.unwrap_or(30), arguments.horizon.unwrap_or(7));
         let settings = ForecastSettings {
@@ -101,10 +103,11 @@ impl Forecaster {
             }),
             scaler: Scaler::standard(features.slice(s![..train, ..]))?,
         };
-        let mut model = Sequential::new(features.ncols())
+        let layers = Sequential::new(features.ncols())
             .add(Lstm::new(arguments.hidden).layers(arguments.layers))
-            .add(Dense::new(settings.outputs()))
-            .build(device, arguments.seed)?;
+            .add(Dense::new(settings.outputs()));
+        let device = arguments.device.open_for_training(&layers, BATCH, lookback)?;
+        let mut model = layers.build(&device, arguments.seed)?;
         model.set_extra("forecast", &settings)?;
         Ok(Forecaster { model, settings })
     }
@@ -150,6 +153,11 @@ impl Forecaster {
 
     pub fn save(&self, path: &Path) -> Result<()> {
         Ok(self.model.save(path)?)
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        self.model.device()
     }
 
     pub fn summary(&self) -> String {
@@ -210,7 +218,7 @@ impl Forecaster {
         };
         self.model.compile(loss, Optimiser::adam(RATE))?;
         let epochs = arguments.epochs.unwrap_or(EPOCHS[arguments.multivariate as usize]);
-        let mut fit = Fit::new().epochs(epochs).seed(arguments.seed).callback(Progress::new());
+        let mut fit = Fit::new().epochs(epochs).batch_size(BATCH).seed(arguments.seed).callback(Progress::new());
         if arguments.validation != 0.0 {
             fit = fit.validation_split(arguments.validation).callback(EarlyStopping::new(10));
         }
@@ -354,7 +362,19 @@ mod tests {
     }
 
     fn arguments() -> Arguments {
-        Arguments::parse_from(["forecast", "--hidden", "4", "--lookback", "5", "--horizon", "2", "--epochs", "1"])
+        Arguments::parse_from([
+            "forecast",
+            "--hidden",
+            "4",
+            "--lookback",
+            "5",
+            "--horizon",
+            "2",
+            "--epochs",
+            "1",
+            "--device",
+            "cpu",
+        ])
     }
 
     /// Saved and loaded.
@@ -367,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_saved_model_knows_the_dates_that_it_was_trained_on() {
-        let model = Forecaster::new(&arguments(), &series(Some("2022-01-01"), 300, 0.0), 225, &Device::cpu()).unwrap();
+        let model = Forecaster::new(&arguments(), &series(Some("2022-01-01"), 300, 0.0), 225).unwrap();
         let model = again(&model);
         assert_eq!(model.seen(&series(Some("2022-01-01"), 300, 0.0), 225), Seen::Rows(225..225));
         // A hundred older rows in front, and 100 rows held out: 2022-07-20 to 2022-10-27
@@ -381,7 +401,7 @@ mod tests {
 
     #[test]
     fn without_dates_rows_are_known_by_their_values() {
-        let model = Forecaster::new(&arguments(), &series(None, 300, 0.0), 225, &Device::cpu()).unwrap();
+        let model = Forecaster::new(&arguments(), &series(None, 300, 0.0), 225).unwrap();
         let model = again(&model);
         assert_eq!(model.seen(&series(None, 300, 0.0), 225), Seen::Rows(225..225));
         assert_eq!(model.seen(&series(None, 300, 0.0), 200), Seen::Rows(200..225));
@@ -406,8 +426,8 @@ mod tests {
 
     #[test]
     fn forecasts_of_large_values_keep_their_differences() {
-        let near = Forecaster::new(&arguments(), &series(None, 100, 0.0), 75, &Device::cpu()).unwrap();
-        let far = Forecaster::new(&arguments(), &series(None, 100, 1e12), 75, &Device::cpu()).unwrap();
+        let near = Forecaster::new(&arguments(), &series(None, 100, 0.0), 75).unwrap();
+        let far = Forecaster::new(&arguments(), &series(None, 100, 1e12), 75).unwrap();
         let of = |mut model: Forecaster, offset| model.forecast(&series(None, 100, offset), &[75, 80]).unwrap().middle;
         for (near, far) in of(near, 0.0).iter().flatten().zip(of(far, 1e12).iter().flatten()) {
             // f64 holds 1e12 to 1e-4
@@ -415,10 +435,10 @@ mod tests {
         }
         let mut outlier = series(None, 100, 0.0);
         outlier.values[3] = 1e12;
-        let model = Forecaster::new(&arguments(), &outlier, 75, &Device::cpu()).unwrap();
+        let model = Forecaster::new(&arguments(), &outlier, 75).unwrap();
         let said = model.lost_to_rounding(&outlier).unwrap();
         assert!(said.len() == 1 && said[0].contains("of 100 different values the network sees"), "{said:?}");
-        let model = Forecaster::new(&arguments(), &series(None, 100, 1e12), 75, &Device::cpu()).unwrap();
+        let model = Forecaster::new(&arguments(), &series(None, 100, 1e12), 75).unwrap();
         assert!(model.lost_to_rounding(&series(None, 100, 1e12)).unwrap().is_empty());
     }
 }

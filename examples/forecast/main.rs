@@ -93,10 +93,8 @@ fn main() -> Result<()> {
 fn run(out: &mut impl Write) -> Result<()> {
     let arguments: Arguments = common::arguments();
     check(&arguments)?;
-    let device = arguments.device.open()?;
-    writeln!(out, "running on {device}")?;
-
-    let loaded = arguments.load.as_deref().map(|path| Forecaster::load(path, &device)).transpose()?;
+    let load = |path| Forecaster::load(path, &arguments.device.open()?);
+    let loaded = arguments.load.as_deref().map(load).transpose()?;
     let mut series = read(&arguments, loaded.as_ref())?;
     let rows = series.values.len();
     let test = arguments.test.unwrap_or(if rows < 4 * 365 { rows / 4 } else { 365 });
@@ -137,11 +135,13 @@ fn run(out: &mut impl Write) -> Result<()> {
     let mut forecaster = match loaded {
         Some(forecaster) => {
             say(out, &mut notes, forecaster.lost_to_rounding(&series)?)?;
+            writeln!(out, "running on {}", forecaster.device())?;
             forecaster
         }
         None => {
-            let mut forecaster = Forecaster::new(&arguments, &series, train, &device)?;
+            let mut forecaster = Forecaster::new(&arguments, &series, train)?;
             say(out, &mut notes, forecaster.lost_to_rounding(&series)?)?;
+            writeln!(out, "running on {}", forecaster.device())?;
             writeln!(out, "\n{}\n", forecaster.summary())?;
             writeln!(out, "training on {} rows ({} to {})", train, series.name(0), series.name(train - 1))?;
             if !series.others.is_empty() {
@@ -234,7 +234,7 @@ fn run(out: &mut impl Write) -> Result<()> {
     }
     if let Some(path) = &arguments.json {
         let column = series.column.clone();
-        let device = device.to_string();
+        let device = forecaster.device().to_string();
         let others = series.others.iter().map(|column| column.name.clone()).collect();
         let report = Report {
             column,

@@ -43,11 +43,18 @@ fn run(out: &mut impl Write) -> Result<()> {
         text.len(),
         train.len()
     );
-    let device = arguments.device.open()?;
-    let loaded = arguments.load.as_deref().map(|path| Writer::load(path, &device)).transpose()?;
+    let load = |path| Writer::load(path, &arguments.device.open()?);
+    let loaded = arguments.load.as_deref().map(load).transpose()?;
     let alphabet = match &loaded {
         Some(writer) => writer.alphabet.clone(),
         None => Alphabet::new(train, arguments.characters),
+    };
+    let device = match &loaded {
+        Some(writer) => writer.device().clone(),
+        None => {
+            let layers = Writer::layers(&arguments, &alphabet);
+            arguments.device.open_for_training(&layers, arguments.streams, arguments.window)?
+        }
     };
     if let Some(prompt) = &arguments.prompt {
         alphabet.check("--prompt", prompt)?;

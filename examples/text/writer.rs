@@ -42,19 +42,23 @@ pub struct Writer {
 impl Writer {
     /// A new model, which is to be trained on this text.
     pub fn new(arguments: &Arguments, alphabet: Alphabet, text: &[char], device: &Device) -> Result<Writer> {
+        let mut model = Writer::layers(arguments, &alphabet).build(device, arguments.seed)?;
+        let trained = Some(Trained { characters: text.len(), checksum: checksum(text) });
+        model.set_extra("text", &WriterSettings { alphabet: alphabet.clone(), trained: trained.clone() })?;
+        Ok(Writer { model, alphabet, trained })
+    }
+
+    /// The layers of a new model.
+    pub fn layers(arguments: &Arguments, alphabet: &Alphabet) -> Sequential {
         let mut lstm = Lstm::new(arguments.hidden).layers(arguments.layers).return_sequences(true);
         if arguments.layers > 1 {
             lstm = lstm.dropout(arguments.dropout);
         }
-        let mut model = Sequential::new(1)
+        Sequential::new(1)
             .add(Embedding::new(alphabet.len(), arguments.features))
             .add(lstm)
             .add(Dropout::new(arguments.dropout))
             .add(Dense::new(alphabet.len()))
-            .build(device, arguments.seed)?;
-        let trained = Some(Trained { characters: text.len(), checksum: checksum(text) });
-        model.set_extra("text", &WriterSettings { alphabet: alphabet.clone(), trained: trained.clone() })?;
-        Ok(Writer { model, alphabet, trained })
     }
 
     /// A saved model.
@@ -80,6 +84,11 @@ impl Writer {
 
     pub fn save(&self, path: &Path) -> Result<()> {
         Ok(self.model.save(path)?)
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        self.model.device()
     }
 
     pub fn summary(&self) -> String {

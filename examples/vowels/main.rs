@@ -22,6 +22,7 @@ use wgpu_lstm::metrics::{ConfusionMatrix, classes};
 use wgpu_lstm::{Clip, Dense, Dropout, Fit, Inputs, Loss, Lstm, Optimiser, Sequential, Update};
 
 const SPEAKERS: usize = 9;
+const BATCH: usize = 32;
 
 /// Trains a classifier of the Japanese Vowels data and says how often it is right
 #[derive(Parser)]
@@ -55,7 +56,14 @@ fn run(out: &mut impl Write) -> Result<()> {
     let arguments: Arguments = common::arguments();
     ensure!(arguments.seeds > 0, "--seeds is 0; it must be at least 1");
     let [train, test] = data::load(&arguments.data)?;
-    let device = arguments.device.open_with(arguments.step_weights.options())?;
+    let layers = Sequential::new(train.x.dim().2)
+        .add(Lstm::new(arguments.hidden).bidirectional(true))
+        .add(Dropout::new(0.3))
+        .add(Dense::new(SPEAKERS));
+    let device = match arguments.step_weights {
+        common::Weights::F32 => arguments.device.open_for_training(&layers, BATCH, train.x.dim().1)?,
+        other => arguments.device.open_with(other.options())?,
+    };
     writeln!(
         out,
         "{} utterances to train on, {} to test, of up to {} steps; on {device}",
@@ -67,14 +75,10 @@ fn run(out: &mut impl Write) -> Result<()> {
     let mut results = Vec::new();
     for seed in 1..=arguments.seeds {
         let start = Instant::now();
-        let mut model = Sequential::new(train.x.dim().2)
-            .add(Lstm::new(arguments.hidden).bidirectional(true))
-            .add(Dropout::new(0.3))
-            .add(Dense::new(SPEAKERS))
-            .build(&device, seed)?;
+        let mut model = layers.clone().build(&device, seed)?;
         let update = Update::new(Optimiser::adam(3e-3)).clip(Clip::Norm(1.0));
         model.compile(Loss::SparseSoftmaxCrossEntropy, update)?;
-        let fit = Fit::new().epochs(arguments.epochs).batch_size(32).seed(seed).lengths(train.lengths.clone());
+        let fit = Fit::new().epochs(arguments.epochs).batch_size(BATCH).seed(seed).lengths(train.lengths.clone());
         let history = model.fit(train.x.view(), targets.view(), fit)?;
         let matrix = judge(&mut model, &test)?;
         writeln!(

@@ -12,6 +12,7 @@ use crate::kernel::{Access, HALF, INT8};
 use crate::lock::{read, write};
 use crate::memory;
 use crate::plan::{BufferId, Capabilities, Command, Plan, Role};
+use crate::tune::Tuner;
 use crate::wait;
 use std::fmt;
 use std::ops::Range;
@@ -148,7 +149,8 @@ impl Device {
         }
     }
 
-    /// Limits that plans for this device must keep to.
+    /// Limits that plans for this device must keep to. Choices of launches that were measured are not among them: plans that are made
+    /// by these capabilities follow the model of cost.
     pub fn capabilities(&self) -> &Capabilities {
         match &self.0 {
             Executor::Cpu(capabilities, _) => capabilities,
@@ -183,6 +185,14 @@ impl Device {
         match &self.0 {
             Executor::Cpu(..) => Duration::ZERO,
             Executor::Gpu(context) => context.waited(),
+        }
+    }
+
+    /// The choices of a GPU.
+    pub(crate) fn tuner(&self) -> Option<&Tuner> {
+        match &self.0 {
+            Executor::Cpu(..) => None,
+            Executor::Gpu(context) => Some(&context.tuner),
         }
     }
 
@@ -530,9 +540,14 @@ impl Executable {
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn gpu_milliseconds(&self) -> Result<Option<f64>> {
+        wait::block_on(self.gpu_milliseconds_async())
+    }
+
+    /// [`Executable::gpu_milliseconds`] for places that cannot block; a GPU without timestamps runs nothing.
+    pub(crate) async fn gpu_milliseconds_async(&self) -> Result<Option<f64>> {
         match &self.engine {
             Engine::Cpu(_) => self.run().map(|()| None),
-            Engine::Gpu(_, program) => wait::block_on(program.milliseconds()),
+            Engine::Gpu(_, program) => program.milliseconds().await,
         }
     }
 

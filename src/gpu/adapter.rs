@@ -4,6 +4,8 @@ use super::guard::{Guarded, guarded_future};
 use crate::error::{Error, Result};
 use crate::plan::{StepWeights, Strategy};
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Graphics interfaces that wgpu speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,32 @@ pub enum Software {
     Only,
 }
 
+/// How launches of recurrent layers are chosen: workgroups, threads and dispatches of their steps. All compute the same layer; sums
+/// are in another order, so that the last bits may differ between choices. The same choices give the same bits.
+///
+/// ```no_run
+/// use wgpu_lstm::{Device, GpuOptions, Tuning};
+/// let device = Device::gpu(&GpuOptions { tuning: Tuning::Measure, ..GpuOptions::default() })?;
+/// device.save_tuning("tuning.json")?; // what was measured so far, for Tuning::File
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tuning {
+    /// By a model of cost, which measures nothing: the same choices on every run. What [`Model::tune`](crate::Model::tune)
+    /// measures is followed all the same.
+    #[default]
+    Model,
+    /// By measurements: before a shape is planned for the first time, the best few launches by the model are run on the device, each
+    /// with buffers of its own, within [`GpuOptions::tuning_budget`]. The fastest is kept, and other processes on the same
+    /// adapter, driver and version of this crate find it in [`GpuOptions::tuning_folder`].
+    Measure,
+    /// Choices of a file that [`Device::save_tuning`](crate::Device::save_tuning) wrote; the model of cost decides on what is not in it.
+    /// Opening the device fails if the file cannot be read or holds something else. Choices that the device cannot run are left out, and
+    /// choices of another adapter, driver or version are followed where it can; the log tells of both.
+    File(PathBuf),
+}
+
 /// Choice of a GPU and of options to open it with.
 ///
 /// ```
@@ -100,6 +128,15 @@ pub struct GpuOptions {
     /// a plan's commands are held against its buffers before it runs. For work on a kernel. Plans that the scheduler did not
     /// make always run with these checks ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).
     pub checked_shaders: bool,
+    /// Choice of launches of recurrent layers.
+    pub tuning: Tuning,
+    /// Time for measuring a pass of a layer, forward or backward; 2 seconds by default. The launch that is being measured when it ends is
+    /// the last; the model's choice is always measured.
+    pub tuning_budget: Option<Duration>,
+    /// Folder of the files that keep what was measured, one for each adapter, driver and version; by default `tuning` in this
+    /// crate's folder among those that the platform has for caches (`~/.cache/wgpu-lstm` on Linux). A file that is broken is left out
+    /// and replaced.
+    pub tuning_folder: Option<PathBuf>,
 }
 
 /// An adapter as found.

@@ -9,6 +9,7 @@ use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
 use crate::lock::lock;
 use crate::plan::{Capabilities, Plan, StepWeights};
+use crate::tune::Tuner;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
 use std::collections::HashMap;
@@ -126,6 +127,7 @@ pub(crate) struct Context {
     queue: Guarded<wgpu::Queue>,
     pub adapter: Adapter,
     pub capabilities: Capabilities,
+    pub tuner: Tuner,
     pub uniform_alignment: u64,
     /// True if the device has timestamps.
     pub timestamps: bool,
@@ -239,6 +241,7 @@ impl Context {
             step_weights: options.step_weights,
             ..Capabilities::default()
         };
+        let tuner = Tuner::new(options, &description, &capabilities)?;
         log::info!("using {description}");
         Ok(Context {
             uniform_alignment: limits.min_uniform_buffer_offset_alignment as u64,
@@ -249,6 +252,7 @@ impl Context {
             queue,
             adapter: description,
             capabilities,
+            tuner,
             pipelines: Mutex::default(),
             layouts: Mutex::default(),
             failure,

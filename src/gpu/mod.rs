@@ -8,7 +8,7 @@ mod poller;
 mod program;
 mod staging;
 
-pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, adapters};
+pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, Tuning, adapters};
 pub(crate) use context::{Context, GpuBuffer, Readback};
 pub(crate) use program::{CopyAfter, Program};
 pub(crate) use staging::Destination;

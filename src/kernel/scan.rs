@@ -6,6 +6,7 @@ use super::{Call, Carries, Kernel, Region, Touch};
 use crate::cell::Settings;
 use crate::cpu::{scan_backward, scan_forward};
 use crate::plan::StepWeights;
+use serde::{Deserialize, Serialize};
 
 /// Workgroups of the recurrence, each of `units` hidden units and `rows` batch rows in one direction.
 fn groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u64; 3] {
@@ -13,7 +14,8 @@ fn groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u
 }
 
 /// Division of the recurrence among threads, each by kernels of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Division {
     /// A thread has all terms of its units; one step, or many if a workgroup has all units.
     Scan,

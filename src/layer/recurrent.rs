@@ -92,12 +92,15 @@ impl Operator for Lstm {
     fn strategy(&self, site: &Site, segment: Option<u32>, capabilities: &Capabilities) -> Result<Option<String>> {
         let sizes = self.sizes(site)?;
         let sizes = LstmSizes { steps: segment.unwrap_or(sizes.steps), ..sizes };
+        let what = sizes.recurrence(Pass::Forward);
+        let capabilities = &Capabilities { choices: capabilities.choices.quiet(), ..capabilities.clone() };
         let launch = sizes.launch(Pass::Forward, capabilities);
         let limit = capabilities.whole_sequence_units;
         let why = match (sizes.unfused(), capabilities.strategy) {
             (Some(reason), _) => reason.to_string(),
             (None, Some(asked)) if asked == launch.strategy => "as asked for".to_string(),
             (None, Some(_)) => format!("H = {} is more than a workgroup of this device holds", sizes.hidden),
+            (None, None) if capabilities.choices.has(&what) => "as chosen for this device by measurement".to_string(),
             (None, None) if capabilities.shared_terms => {
                 format!("H = {}, B = {}, T = {}; by the model of cost", sizes.hidden, sizes.batch, sizes.steps)
             }

@@ -473,7 +473,8 @@ impl LstmLayer {
             return Ok(self.forward.lend(key, compiled));
         }
         let (layers, sizes) = (std::slice::from_ref(&self.node), Batch::new(batch, steps).ragged(ragged));
-        let plan = network(layers, sizes, Purpose::Stream, self.device.capabilities())?;
+        let make = |capabilities: &Capabilities| network(layers, sizes.clone(), Purpose::Stream, capabilities);
+        let plan = self.device.plan(make).await?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         Ok(self.forward.lend(key, Compiled { plan, executable }))
     }
@@ -489,7 +490,7 @@ impl LstmLayer {
             return Ok(self.gradients.lend(key, compiled));
         }
         let sizes = Batch::new(batch, steps).ragged(ragged);
-        let plan = gradients(&self.node, sizes, self.device.capabilities())?;
+        let plan = self.device.plan(|capabilities| gradients(&self.node, sizes.clone(), capabilities)).await?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         Ok(self.gradients.lend(key, Compiled { plan, executable }))
     }

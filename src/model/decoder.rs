@@ -10,7 +10,7 @@ use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{Batch, Crossing, Cut, Graph, NetworkPlan, Node, Purpose, cut, graph_plan};
-use crate::plan::BufferId;
+use crate::plan::{BufferId, Capabilities};
 use crate::transfer::{Rows, finite, upload};
 use crate::wait;
 use ndarray::{Array2, Array3, ArrayView2, Axis};
@@ -156,7 +156,8 @@ impl Decoder {
         let steps = [1].into_iter().chain(contexts.iter().map(|context| context.dim().1)).collect();
         let ragged = lengths.iter().any(Option::is_some);
         let sizes = Batch::of(rows, steps).ragged(ragged);
-        let plan = graph_plan(&self.cut.step, &sizes, Purpose::Stream, self.device.capabilities())?;
+        let make = |capabilities: &Capabilities| graph_plan(&self.cut.step, &sizes, Purpose::Stream, capabilities);
+        let plan = self.device.plan(make).await?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         for (sequence, context) in plan.inputs[1..].iter().zip(&contexts) {
             upload(&executable, sequence, Rows::all(context.view()))?;
@@ -181,7 +182,8 @@ impl Decoder {
         let steps: Vec<usize> = others.iter().map(|input| input.x.dim().1).collect();
         let ragged = others.iter().any(|input| input.lengths.is_some());
         let sizes = Batch::of(rows, steps.clone()).ragged(ragged);
-        let plan = graph_plan(graph, &sizes, Purpose::Predict, self.device.capabilities())?;
+        let make = |capabilities: &Capabilities| graph_plan(graph, &sizes, Purpose::Predict, capabilities);
+        let plan = self.device.plan(make).await?;
         let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
         for (sequence, input) in plan.inputs.iter().zip(others) {
             upload(&executable, sequence, Rows::all(input.x.view()))?;

@@ -27,6 +27,7 @@ mod tensors;
 mod training;
 #[cfg(not(target_arch = "wasm32"))]
 mod training_state;
+mod tune;
 
 pub(crate) use architecture::Architecture;
 pub use bare::{LstmGradients, LstmLayer, LstmOutput, LstmState};

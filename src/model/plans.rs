@@ -7,6 +7,7 @@ use super::training::{Training, not_compiled};
 use crate::device::{Executable, Place, Reading};
 use crate::error::Result;
 use crate::network::{Batch, NetworkPlan, Purpose, graph_plan};
+use crate::plan::Capabilities;
 use crate::transfer::{Rows, key_and_lengths, upload};
 use crate::wait;
 
@@ -133,18 +134,25 @@ impl Model {
         let key = data.key(purpose, stateful);
         let compiled = match self.plans.take(&key) {
             Some(compiled) => compiled,
-            None => self.make_ready(&key, self.plan(&key)?).await?,
+            None => self.make_ready(&key, self.plan(&key).await?).await?,
         };
         Ok(self.plans.lend(key, compiled))
     }
 
-    pub(super) fn plan(&self, Key { purpose, ragged, stateful, batch, steps }: &Key) -> Result<NetworkPlan> {
+    /// The plan of a key, by the device's choices of launches.
+    pub(super) async fn plan(&self, key: &Key) -> Result<NetworkPlan> {
+        let plan = self.device.plan(|capabilities| self.plan_by(key, capabilities)).await?;
+        log::debug!("{}", plan.plan);
+        Ok(plan)
+    }
+
+    /// The plan of a key for a device with these capabilities.
+    pub(super) fn plan_by(&self, key: &Key, capabilities: &Capabilities) -> Result<NetworkPlan> {
+        let Key { purpose, ragged, stateful, batch, steps } = key;
         let sizes = Batch::of(*batch, steps.clone()).ragged(*ragged).stateful(*stateful);
         let accumulate = purpose.trains() && self.training.as_ref().is_some_and(|training| training.accumulate);
         let sizes = sizes.segment(self.segment(*purpose, steps)).accumulate(accumulate);
-        let plan = graph_plan(&self.graph, &sizes, self.purpose(*purpose, *ragged)?, self.device.capabilities())?;
-        log::debug!("{}", plan.plan);
-        Ok(plan)
+        graph_plan(&self.graph, &sizes, self.purpose(*purpose, *ragged)?, capabilities)
     }
 
     pub(super) async fn make_ready(

@@ -9,7 +9,7 @@ use crate::device::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::layer::StateSlot;
 use crate::network::{Batch, Graph, NetworkPlan, Node, Purpose, check_carried, graph_plan};
-use crate::plan::Buffer;
+use crate::plan::{Buffer, Capabilities};
 use crate::transfer::{Rows, finite, upload};
 use crate::wait;
 use ndarray::Array3;
@@ -289,7 +289,8 @@ impl Stream {
 
     async fn compile(&self, steps: &[usize]) -> Result<Compiled<NetworkPlan>> {
         let sizes = Batch::of(self.batch, steps.to_vec());
-        let plan = graph_plan(&self.graph, &sizes, Purpose::Stream, self.device.capabilities())?;
+        let make = |capabilities: &Capabilities| graph_plan(&self.graph, &sizes, Purpose::Stream, capabilities);
+        let plan = self.device.plan(make).await?;
         let shared = |name: &str| {
             let mut states = self.states.iter();
             let state = states.find(|state| state.name == name).map(|state| state.tensor.clone());

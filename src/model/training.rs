@@ -370,7 +370,7 @@ impl Model {
         let ragged = self.graph.masks();
         let purpose = self.purpose(PlanPurpose::Train, ragged)?;
         let sizes = Batch::new(batch, steps).ragged(ragged).segment(self.segment(PlanPurpose::Train, &[steps]));
-        Ok(graph_plan(&self.graph, &sizes, purpose, self.device.capabilities())?.plan)
+        Ok(graph_plan(&self.graph, &sizes, purpose, &self.device.tuned_capabilities())?.plan)
     }
 
     /// An optimiser step on a batch, or the part of one; the loss goes to the log.
@@ -420,7 +420,7 @@ impl Model {
         let compiled = match self.plans.take(key) {
             Some(compiled) => compiled,
             None => {
-                let plan = self.plan(key)?;
+                let plan = self.plan(key).await?;
                 self.remember(&plan.plan, key.batch).await?;
                 self.make_ready(key, plan).await?
             }

@@ -12,11 +12,15 @@
 //! ```
 
 mod check;
+mod choices;
 mod display;
+mod launch;
 mod step_weights;
 mod strategy;
 
 use crate::kernel::Call;
+pub use choices::Choices;
+pub(crate) use launch::{Launch, Recurrence};
 use std::ops::{Deref, DerefMut};
 pub use step_weights::StepWeights;
 pub use strategy::Strategy;
@@ -49,6 +53,8 @@ pub struct Capabilities {
     pub step_weights: StepWeights,
     /// Memory that a plan may use, in bytes; `None` if it is unknown.
     pub memory_bytes: Option<u64>,
+    /// Launches that were measured; without one, the scheduler chooses by its model of cost.
+    pub choices: Choices,
 }
 
 impl Default for Capabilities {
@@ -67,6 +73,7 @@ impl Default for Capabilities {
             strategy: None,
             step_weights: StepWeights::F32,
             memory_bytes: None,
+            choices: Choices::default(),
         }
     }
 }

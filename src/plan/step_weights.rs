@@ -1,5 +1,7 @@
 //! Forms of the recurrent weights.
 
+use serde::{Deserialize, Serialize};
+
 /// Form in which the time steps of a GPU read recurrent weights. Weights, states, sums and everything else stay f32; sums are in f32,
 /// too. Where a step waits for its weights (small batches, many hidden units), fewer bytes take less time.
 ///
@@ -7,7 +9,8 @@
 /// use wgpu_lstm::{GpuOptions, StepWeights};
 /// let options = GpuOptions { step_weights: StepWeights::F16, ..GpuOptions::default() };
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StepWeights {
     /// As they are.

@@ -1,5 +1,7 @@
 //! Strategies of the recurrence.
 
+use serde::{Deserialize, Serialize};
+
 /// Strategies of the recurrence: the way in which the time steps of a layer become dispatches.
 ///
 /// ```
@@ -9,7 +11,8 @@
 /// assert_eq!(plan.dispatches_of("sequence_forward"), 1);
 /// # Ok::<(), wgpu_lstm::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Strategy {
     /// One dispatch a step, whose workgroups divide the hidden units and batch rows. For any size.

@@ -1,11 +1,25 @@
-//! A model of what a launch of the recurrence costs on a GPU, by which the scheduler chooses where it may not measure.
+//! A model of what a launch of the recurrence costs, by which the scheduler chooses where it may not measure.
 //!
-//! The rates are those of a card in the middle of the range. Only their proportions matter: which of a device's limits a launch
-//! meets first. All times are estimates.
+//! The rates of a GPU are those of a card in the middle of the range. Only their proportions matter: which of a device's limits a
+//! launch meets first. All times are estimates. `examples/bench --sweep` prints them beside measurements.
 
-use super::launch::{Launch, Recurrence};
 use crate::kernel::{Division, Shares};
-use crate::plan::{Capabilities, StepWeights};
+use crate::plan::{Capabilities, Launch, Recurrence, StepWeights, Strategy};
+
+/// Work of a pass with a launch, and the time that it takes by the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Cost {
+    /// Estimated µs.
+    pub us: f64,
+    /// Dispatches.
+    pub dispatches: u64,
+    /// Bytes of recurrent weights that all workgroups load, once a step; what is beyond their size comes from a cache.
+    pub bytes: f64,
+    /// Multiply-adds of recurrent products, those of padded terms and units included.
+    pub fmas: f64,
+    /// Threads of a dispatch.
+    pub threads: u64,
+}
 
 /// From a dispatch to the next one that waits for it, in µs.
 const DISPATCH: f64 = 4.0;
@@ -26,39 +40,111 @@ const UNIT_BYTES: f64 = 60e3;
 /// Bytes that all compute units together load from the second cache in a µs.
 const ALL_BYTES: f64 = 1.5e6;
 
-/// Estimated µs of a pass with a launch.
-pub(super) fn of_launch(what: &Recurrence, launch: &Launch, capabilities: &Capabilities) -> f64 {
-    let shares = what.shares(launch.rows, launch.units, launch.threads);
+/// Rates of a software adapter, in µs; see [`on_software`].
+struct Software {
+    /// From a dispatch to the next one that waits for it.
+    dispatch: f64,
+    /// A thread in a step: the cell, and where threads share terms, barriers and sums.
+    thread: f64,
+    /// A load of 16 bytes of weights.
+    load: f64,
+    /// Four multiply-adds.
+    fmas: f64,
+}
+
+/// The scan on a software adapter.
+const SCAN: Software = Software { dispatch: 26.0, thread: 0.03, load: 1e-3, fmas: 1e-3 };
+/// Kernels whose threads share terms on a software adapter.
+const SHARED: Software = Software { dispatch: 26.0, thread: 0.1, load: 1e-3, fmas: 1e-3 };
+
+/// Cost of a pass with a launch.
+pub(crate) fn of_launch(what: &Recurrence, launch: &Launch, capabilities: &Capabilities) -> Cost {
+    let work = Work::new(what, launch);
+    let us = match capabilities.shared_terms {
+        true => on_hardware(what, launch, &work, capabilities),
+        false => on_software(what, launch, &work),
+    };
+    let loads = what.steps as f64 * work.groups * work.loads;
+    Cost {
+        us,
+        dispatches: work.dispatches,
+        bytes: loads * bytes_of_a_load(capabilities),
+        fmas: 4.0 * loads * launch.rows as f64,
+        threads: work.groups as u64 * launch.threads as u64,
+    }
+}
+
+/// Work of a launch.
+struct Work {
+    /// Fours of weights that a thread loads one after the other; in turns of four where threads share terms.
+    turns: u32,
+    /// Threads that share the terms of a unit.
+    shares: u32,
+    /// Workgroups of a dispatch.
+    groups: f64,
+    /// Loads of four weights by a workgroup in a step.
+    loads: f64,
+    /// Dispatches of the pass.
+    dispatches: u64,
+}
+
+impl Work {
+    fn new(what: &Recurrence, launch: &Launch) -> Work {
+        let shares: Shares = what.shares(launch.rows, launch.units, launch.threads);
+        let padded = if launch.division == Division::Scan { what.hidden } else { shares.padded() };
+        let groups =
+            padded.div_ceil(launch.units) as f64 * what.batch.div_ceil(launch.rows) as f64 * what.directions as f64;
+        let inputs = what.input.map_or(0, |terms| Shares { terms, ..shares }.turns());
+        let (turns, threads) = match launch.division {
+            Division::Scan => (what.terms, 1),
+            Division::Step | Division::Sequence => (shares.turns() + inputs, shares.shares()),
+        };
+        let loads = match launch.division {
+            Division::Scan => what.terms as f64 * launch.units.min(what.hidden) as f64,
+            // Padded terms and units count: the threads compute them.
+            Division::Step | Division::Sequence => 4.0 * turns as f64 * launch.threads as f64,
+        };
+        Work { turns, shares: threads, groups, loads, dispatches: what.steps.div_ceil(launch.steps.max(1)) as u64 }
+    }
+}
+
+/// Bytes of four weights.
+fn bytes_of_a_load(capabilities: &Capabilities) -> f64 {
+    match capabilities.step_weights {
+        StepWeights::F32 => 16.0,
+        StepWeights::F16 => 8.0,
+        StepWeights::Int8 => 4.0,
+    }
+}
+
+/// Estimated µs on a GPU.
+fn on_hardware(what: &Recurrence, launch: &Launch, work: &Work, capabilities: &Capabilities) -> f64 {
+    let &Work { turns, groups, loads, .. } = work;
     let units = capabilities.busy_threads as f64 / UNIT_THREADS; // compute units
-    let groups = shares.padded().div_ceil(launch.units) as f64
-        * what.batch.div_ceil(launch.rows) as f64
-        * what.directions as f64;
     // Workgroups of a compute unit run at once as far as it holds their threads, else one after the other.
     let a_unit = (groups / units).ceil().max(1.0);
     let waves = (a_unit * launch.threads as f64 / UNIT_THREADS).ceil();
-    let inputs = what.input.map_or(0, |terms| Shares { terms, ..shares }.turns());
-    let turns = shares.turns() + inputs;
-    let weights = 4.0 * turns as f64 * launch.threads as f64; // vec4 loads of a workgroup and step
-    let bytes = weights
-        * match capabilities.step_weights {
-            StepWeights::F32 => 16.0,
-            StepWeights::F16 => 8.0,
-            StepWeights::Int8 => 4.0,
-        };
-    let bytes = bytes * (LINE * weights / (bytes * (launch.units / shares.span()) as f64)).max(1.0);
-    // Padded terms and units count: the threads compute them.
-    let fmas = 4.0 * weights * launch.rows as f64;
-    let multiply = a_unit * fmas / UNIT_FMAS;
+    let bytes = lines(launch, loads, bytes_of_a_load(capabilities));
+    let multiply = a_unit * 4.0 * loads * launch.rows as f64 / UNIT_FMAS;
+    let sums = 0.005 * work.shares as f64;
     let of_step = match launch.division {
         Division::Sequence => {
-            let kept = shares.turns() <= 4;
-            let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(shares.turns(), launch.rows, 1.0) };
-            STEP + sums(&shares) + multiply.max(load)
+            let kept = turns <= 4;
+            let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(turns, launch.rows, 1.0) };
+            STEP + sums + multiply.max(load)
         }
-        _ => DISPATCH + sums(&shares) + latency(turns, launch.rows, waves) + multiply.max(load(bytes, a_unit, groups)),
+        Division::Step | Division::Scan => {
+            DISPATCH + sums + latency(turns, launch.rows, waves) + multiply.max(load(bytes, a_unit, groups))
+        }
     };
-    let dispatches = what.steps.div_ceil(launch.steps.max(1)) as f64;
-    what.steps as f64 * of_step + if launch.division == Division::Sequence { dispatches * DISPATCH } else { 0.0 }
+    let dispatches = if launch.division == Division::Sequence { work.dispatches as f64 * DISPATCH } else { 0.0 };
+    what.steps as f64 * of_step + dispatches
+}
+
+/// Bytes that come for the loads of a workgroup: whole lines, of which neighbouring threads may read a part.
+fn lines(launch: &Launch, loads: f64, bytes: f64) -> f64 {
+    let together = (launch.units / launch.span) as f64 * bytes;
+    loads * bytes * (LINE / together).max(1.0)
 }
 
 /// µs in which the weights come from the second cache.
@@ -72,7 +158,14 @@ fn latency(turns: u32, rows: u32, waves: f64) -> f64 {
     waves * LATENCY * (4.0 * turns as f64 / at_once).ceil().max(1.0)
 }
 
-/// µs for the sum of the shares.
-fn sums(shares: &Shares) -> f64 {
-    0.005 * shares.shares() as f64
+/// Estimated µs on a software adapter: threads are few, so all work of a step is added up, but workgroups run at once on two
+/// processors.
+fn on_software(what: &Recurrence, launch: &Launch, work: &Work) -> f64 {
+    let rates = if launch.division == Division::Scan { SCAN } else { SHARED };
+    let rows = launch.rows as f64;
+    let thread = rates.thread * launch.threads as f64 * rows.max(launch.span as f64);
+    let group = thread + work.loads * (rates.load + rates.fmas * rows);
+    let processors = work.groups.min(2.0);
+    let strategy = if launch.strategy == Strategy::PerStep { what.steps as f64 } else { work.dispatches as f64 };
+    strategy * rates.dispatch + what.steps as f64 * group * work.groups / processors
 }

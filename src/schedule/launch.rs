@@ -3,78 +3,53 @@
 use super::cost;
 use super::strategy::MOST_ITERATIONS;
 use crate::kernel::{Division, Shares, fused_step_memory};
-use crate::plan::{Capabilities, Strategy};
-
-/// What a launch is chosen for: a layer's pass over a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Recurrence {
-    /// True for the backward pass.
-    pub backward: bool,
-    /// H.
-    pub hidden: u32,
-    /// Heads.
-    pub heads: u32,
-    /// Terms of a unit's recurrent product, as far as the cell's kernel computes it.
-    pub terms: u32,
-    /// I, if the step computes the input product, too.
-    pub input: Option<u32>,
-    /// B.
-    pub batch: u32,
-    /// D.
-    pub directions: u32,
-    /// T.
-    pub steps: u32,
-    /// True if no other kernels run between the steps.
-    pub fused: bool,
-    /// True if a step's code is short: drivers take too long to compile longer code for many rows and units of a thread.
-    pub plain: bool,
-}
-
-/// Division of a dispatch of the recurrence among workgroups and threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Launch {
-    /// The kernels that divide it so.
-    pub division: Division,
-    /// Batch rows of a workgroup, which share each weight that is loaded: 1, 2, 4 or 8.
-    pub rows: u32,
-    /// Hidden units of a workgroup.
-    pub units: u32,
-    /// Hidden units that a thread computes at once, which share each load of a row's state.
-    pub span: u32,
-    /// Threads of a workgroup.
-    pub threads: u32,
-    /// Workgroup memory, in elements of 16 bytes.
-    pub memory: u32,
-    /// Time steps of a dispatch.
-    pub steps: u32,
-    /// The strategy of which it is a part.
-    pub strategy: Strategy,
-}
+use crate::plan::{Capabilities, Launch, Recurrence, Strategy};
 
 impl Launch {
-    /// The launch for a pass: that of the device's tuning, else the first of [`Launch::candidates`] by the model of cost.
+    /// The launch for a pass: the device's own choice, if there is one that it can run, else that of [`Launch::by_model`].
     pub fn choose(what: &Recurrence, capabilities: &Capabilities) -> Launch {
-        Launch::best(what, capabilities).unwrap_or_else(|| Launch::scan(what, capabilities))
+        Launch::chosen(what, capabilities).unwrap_or_else(|| Launch::by_model(what, capabilities))
     }
 
-    /// The same; `None` if the device can run no launch for it.
+    /// The same among the candidates alone; `None` if there are none.
     pub fn best(what: &Recurrence, capabilities: &Capabilities) -> Option<Launch> {
-        let cost = |launch: &Launch| cost::of_launch(what, launch, capabilities);
+        Launch::chosen(what, capabilities).or_else(|| Launch::least(what, capabilities))
+    }
+
+    /// The launch for a pass that nobody has measured: the candidate of least estimated time, or, without threads to spare, that of
+    /// the scan.
+    pub fn by_model(what: &Recurrence, capabilities: &Capabilities) -> Launch {
+        let least = if capabilities.shared_terms { Launch::least(what, capabilities) } else { None };
+        least.unwrap_or_else(|| Launch::scan(what, capabilities))
+    }
+
+    /// The device's own choice for a pass.
+    fn chosen(what: &Recurrence, capabilities: &Capabilities) -> Option<Launch> {
+        let launch = capabilities.choices.recurrence(what)?;
+        if Launch::candidates(what, capabilities).contains(&launch) {
+            return Some(launch);
+        }
+        log::warn!("{what}: the choice \"{launch}\" is not one that this device can run; the model of cost decides");
+        None
+    }
+
+    /// The first candidate of least estimated time.
+    fn least(what: &Recurrence, capabilities: &Capabilities) -> Option<Launch> {
+        let cost = |launch: &Launch| cost::of_launch(what, launch, capabilities).us;
         Launch::candidates(what, capabilities).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
     }
 
-    /// Launches that a device can run, in a fixed order. Devices without threads to spare have one.
+    /// Launches that a device can run, in a fixed order. Where terms are not shared by default, on software adapters, those of the scan
+    /// come first.
     pub fn candidates(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
-        if !capabilities.shared_terms {
-            return vec![Launch::scan(what, capabilities)];
-        }
-        let mut all = Vec::new();
+        let mut all = if capabilities.shared_terms { Vec::new() } else { Launch::scans(what, capabilities) };
         let asked = capabilities.strategy;
         if asked != Some(Strategy::PerStep) && what.steps > 1 && what.fused && what.input.is_none() {
             all.extend(Launch::sequences(what, capabilities));
         }
         // A layer too large for a workgroup runs per step even if whole sequences are asked for.
-        if asked != Some(Strategy::WholeSequence) || all.is_empty() {
+        let has_whole = all.iter().any(|launch| launch.strategy == Strategy::WholeSequence);
+        if asked != Some(Strategy::WholeSequence) || !has_whole {
             all.extend(Launch::single_steps(what, capabilities));
         }
         all
@@ -133,9 +108,41 @@ impl Launch {
         all
     }
 
-    /// The launch of `scan_forward` or `scan_backward`, whose threads have all terms of their units.
+    /// Launches of `scan_forward` or `scan_backward`, whose threads have all terms of their units; the first is [`Launch::scan`].
+    fn scans(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
+        let mut all = vec![Launch::scan(what, capabilities)];
+        let whole = what.fused && what.steps > 1;
+        let strategies = match capabilities.strategy.filter(|_| what.fused) {
+            Some(asked) => vec![asked],
+            None if whole => Strategy::ALL.to_vec(),
+            None => vec![Strategy::PerStep],
+        };
+        for strategy in strategies {
+            for rows in [1, 4, 8] {
+                if rows > what.batch.next_power_of_two() || rows > what.most_rows() {
+                    continue;
+                }
+                for span in [1, what.wide()] {
+                    if span > 1 && (!what.plain || rows == 1 || !what.hidden.is_multiple_of(4)) {
+                        continue;
+                    }
+                    let launch = Launch::scan_of(what, [rows, span], strategy, capabilities);
+                    let whole = strategy == Strategy::WholeSequence;
+                    if whole && capabilities.short_loops && what.scan_iterations(&launch) > MOST_ITERATIONS {
+                        continue;
+                    }
+                    if !all.contains(&launch) {
+                        all.push(launch);
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// The launch of the scan that is chosen by size.
     fn scan(what: &Recurrence, capabilities: &Capabilities) -> Launch {
-        let Recurrence { backward, hidden, batch, directions, plain, .. } = *what;
+        let Recurrence { hidden, batch, directions, plain, .. } = *what;
         let all_rows = directions as u64 * batch as u64;
         // Sharing loads pays if enough threads remain to keep the device busy.
         let busy = |rows: u64, span: u64| all_rows * hidden as u64 >= rows * span * capabilities.busy_threads;
@@ -149,11 +156,16 @@ impl Launch {
             let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;
             batch as u64 >= rows && groups && busy(rows, 1)
         };
-        let most: &[u32] = if plain { &[8, 4] } else { &[4] };
-        let rows = most.iter().copied().find(|&rows| fits(rows as u64)).unwrap_or(1);
-        let wide = if backward { 4 } else { 2 };
+        let rows = [8, 4].into_iter().find(|&rows| rows <= what.most_rows() && fits(rows as u64)).unwrap_or(1);
+        let wide = what.wide();
         let span =
-            if plain && rows > 1 && hidden.is_multiple_of(4) && busy(rows as u64, wide) { wide as u32 } else { 1 };
+            if plain && rows > 1 && hidden.is_multiple_of(4) && busy(rows as u64, wide as u64) { wide } else { 1 };
+        Launch::scan_of(what, [rows, span], strategy, capabilities)
+    }
+
+    /// The launch of the scan with these rows and units of a thread.
+    fn scan_of(what: &Recurrence, [rows, span]: [u32; 2], strategy: Strategy, capabilities: &Capabilities) -> Launch {
+        let hidden = what.hidden;
         let (division, memory) = (Division::Scan, 0);
         match strategy {
             Strategy::PerStep => {
@@ -163,15 +175,30 @@ impl Launch {
             Strategy::WholeSequence => {
                 let threads = hidden.div_ceil(span).next_multiple_of(if capabilities.workgroup_tiles { 64 } else { 8 });
                 let threads = threads.min(256);
-                let iterations = hidden.div_ceil(threads * span) * (hidden + 20) + 10;
-                let steps = if capabilities.short_loops { (MOST_ITERATIONS / iterations).max(1) } else { u32::MAX };
-                Launch { division, rows, units: hidden, span, threads, memory, steps, strategy }
+                let one = Launch { division, rows, units: hidden, span, threads, memory, steps: 1, strategy };
+                let most = MOST_ITERATIONS / what.scan_iterations(&one);
+                Launch { steps: if capabilities.short_loops { most.max(1) } else { u32::MAX }, ..one }
             }
         }
     }
 }
 
 impl Recurrence {
+    /// Most rows of a thread of the scan.
+    fn most_rows(&self) -> u32 {
+        if self.plain { 8 } else { 4 }
+    }
+
+    /// Iterations of the scan's loops in a step, if a workgroup has all units.
+    fn scan_iterations(&self, launch: &Launch) -> u32 {
+        self.hidden.div_ceil(launch.threads * launch.span) * (self.hidden + 20) + 10
+    }
+
+    /// Units of a thread of the scan where it has several.
+    fn wide(&self) -> u32 {
+        if self.backward { 4 } else { 2 }
+    }
+
     /// Rows that a workgroup may take.
     fn rows(&self) -> impl Iterator<Item = u32> {
         let most = self.batch.next_power_of_two();
@@ -210,6 +237,7 @@ mod tests {
                         for (steps, terms) in [(1, 0), (1, hidden / heads), (50, hidden / heads)] {
                             let what = Recurrence {
                                 backward,
+                                cell: "standard",
                                 hidden,
                                 heads,
                                 terms,
@@ -232,7 +260,7 @@ mod tests {
                                     _ => shares.sequence_memory(),
                                 };
                                 assert!(launch.memory >= needed && launch.steps > 0, "{what:?}: {launch:?}");
-                                assert!(cost::of_launch(&what, &launch, &capabilities).is_finite());
+                                assert!(cost::of_launch(&what, &launch, &capabilities).us.is_finite());
                             }
                         }
                     }

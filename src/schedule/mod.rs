@@ -5,7 +5,7 @@
 pub(crate) mod attention;
 mod batch_product;
 mod builder;
-mod cost;
+pub(crate) mod cost;
 mod elementwise;
 mod launch;
 mod product;

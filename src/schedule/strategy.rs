@@ -1,8 +1,7 @@
 //! Strategies of the recurrence in words, and limits of a dispatch.
 
-use super::launch::Launch;
 use crate::kernel::Division;
-use crate::plan::Strategy;
+use crate::plan::{Launch, Strategy};
 
 /// Iterations of a shader's loops that a dispatch may take: some drivers end loops after 65,535, counted over nested loops
 /// together.

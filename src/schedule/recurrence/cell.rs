@@ -9,10 +9,9 @@ use super::sizes::{Drops, Pass};
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
 use crate::kernel::{self, Carries, Division, Kernel, ScanBackwardConstants, ScanForwardConstants};
-use crate::plan::{BufferId, StepWeights};
+use crate::plan::{BufferId, Launch, StepWeights};
 use crate::random;
 use crate::schedule::builder::{Builder, DropoutMask};
-use crate::schedule::launch::Launch;
 use std::ops::Range;
 
 /// The cell.

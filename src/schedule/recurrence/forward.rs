@@ -13,9 +13,8 @@ use super::trace::{CellStates, LayerTrace};
 use super::weights::{LayerWeights, Norms};
 use crate::error::{Error, Result};
 use crate::kernel;
-use crate::plan::{BufferId, Role};
+use crate::plan::{BufferId, Launch, Role};
 use crate::schedule::builder::{Builder, DropoutMask};
-use crate::schedule::launch::Launch;
 use crate::schedule::sequence::{Direction, Sequence};
 use std::ops::Range;
 

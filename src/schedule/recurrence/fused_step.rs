@@ -5,9 +5,8 @@ use super::forward::ForwardPass;
 use super::sizes::LstmSizes;
 use crate::error::Result;
 use crate::kernel::{self, Carries, FusedStepConstants};
-use crate::plan::{BufferId, Capabilities, StepWeights};
+use crate::plan::{BufferId, Capabilities, Launch, Recurrence, StepWeights};
 use crate::schedule::builder::Builder;
-use crate::schedule::launch::{Launch, Recurrence};
 use crate::schedule::sequence::Sequence;
 use crate::schedule::step_weights::StepMatrix;
 

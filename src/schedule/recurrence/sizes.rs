@@ -3,9 +3,8 @@
 use super::stage::Stage;
 use super::{CELL, PRODUCT};
 use crate::cell::{CellSpec, GATES, Settings};
-use crate::plan::{Capabilities, StepWeights};
+use crate::plan::{Capabilities, Launch, Recurrence, StepWeights};
 use crate::random;
-use crate::schedule::launch::{Launch, Recurrence};
 use crate::schedule::sequence::Direction;
 use crate::schedule::step_weights::StepMatrix;
 
@@ -211,11 +210,12 @@ impl LstmSizes {
     }
 
     /// What launches of the cell's kernel are chosen for.
-    pub(super) fn recurrence(&self, pass: Pass) -> Recurrence {
+    pub(crate) fn recurrence(&self, pass: Pass) -> Recurrence {
         let backward = pass == Pass::Backward;
         let multiplies = if backward { self.fused() } else { self.cell_multiplies() };
         Recurrence {
             backward,
+            cell: self.cell.name,
             hidden: self.hidden,
             heads: self.heads,
             terms: if multiplies { self.seen() } else { 0 },

@@ -5,7 +5,9 @@ mod common;
 
 use common::Draw;
 use ndarray::{Array2, Array3};
-use wgpu_lstm::{Add, Dense, Device, Fit, Inputs, Loss, Lstm, Masking, Model, Network, Optimiser, Sequential, Targets};
+use wgpu_lstm::{
+    Add, Dense, Device, Fit, Inputs, Loss, Losses, Lstm, Masking, Model, Network, Optimiser, Sequential, Targets,
+};
 
 /// Weights and losses after `epochs` epochs in fits of `each`.
 fn trained(
@@ -14,11 +16,16 @@ fn trained(
     each: usize,
     fit: impl Fn(&mut Model, usize) -> Vec<f32>,
 ) -> (Vec<u32>, Vec<u32>) {
-    model.compile(Loss::MeanSquaredError, Optimiser::adam(5e-3)).unwrap();
     let losses: Vec<f32> = (0..epochs / each).flat_map(|_| fit(&mut model, each)).collect();
     let weights = model.parameters().unwrap();
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
     (bits(weights.values().flatten().copied().collect()), bits(losses))
+}
+
+fn compiled(model: wgpu_lstm::Result<Model>) -> Model {
+    let mut model = model.unwrap();
+    model.compile(Loss::MeanSquaredError, Optimiser::adam(5e-3)).unwrap();
+    model
 }
 
 /// Fits of four epochs and of one are the same steps.
@@ -31,7 +38,7 @@ fn same_in_one_fit_or_four(make: impl Fn() -> Model, fit: impl Fn(&mut Model, us
 fn plain_batches(device: &Device) {
     let mut draw = Draw::new(3);
     let (x, y) = (draw.array3((11, 6, 3)), Array2::from_shape_simple_fn((11, 2), || draw.next()));
-    let make = || Sequential::new(3).add(Lstm::new(7).layers(2)).add(Dense::new(2)).build(device, 1).unwrap();
+    let make = || compiled(Sequential::new(3).add(Lstm::new(7).layers(2)).add(Dense::new(2)).build(device, 1));
     same_in_one_fit_or_four(make, |model, epochs| {
         // The last batch has three sequences.
         model.fit(x.view(), y.view(), Fit::new().epochs(epochs).batch_size(4).shuffle(false)).unwrap().loss
@@ -41,7 +48,7 @@ fn plain_batches(device: &Device) {
 fn windows_and_lengths(device: &Device) {
     let mut draw = Draw::new(4);
     let (x, y): (Array3<f32>, Array3<f32>) = (draw.array3((6, 10, 2)), draw.array3((6, 10, 5)));
-    let make = || Sequential::new(2).add(Lstm::new(5).return_sequences(true)).build(device, 1).unwrap();
+    let make = || compiled(Sequential::new(2).add(Lstm::new(5).return_sequences(true)).build(device, 1));
     same_in_one_fit_or_four(make, |model, epochs| {
         let fit = Fit::new().epochs(epochs).batch_size(4).shuffle(false).truncated(4).lengths(vec![10, 3, 7, 1, 9, 10]);
         model.fit(x.view(), y.view(), fit).unwrap().loss
@@ -57,7 +64,10 @@ fn several_inputs_and_targets(device: &Device) {
         let (x, z) = (net.input("x", 2), net.input("z", 3));
         let hidden = net.layer(Lstm::new(3).return_sequences(true)).of(x);
         let sum = net.layer(Add::new(2)).of([hidden, z]);
-        net.output("a", hidden).output("b", sum).build(device, 1).unwrap()
+        let mut model = net.output("a", hidden).output("b", sum).build(device, 1).unwrap();
+        let losses = Losses::new().output("a", Loss::MeanSquaredError).output("b", Loss::MeanAbsoluteError);
+        model.compile(losses, Optimiser::adam(5e-3)).unwrap();
+        model
     };
     same_in_one_fit_or_four(make, |model, epochs| {
         let inputs = Inputs::new().add("x", x.view()).add("z", z.view());
@@ -71,7 +81,7 @@ fn masked_by_a_value(device: &Device) {
     let mut draw = Draw::new(6);
     let (mut x, y) = (draw.array3((5, 6, 2)), Array2::from_shape_simple_fn((5, 4), || draw.next()));
     x.slice_mut(ndarray::s![2, 3.., ..]).fill(-1.0);
-    let make = || Sequential::new(2).add(Masking::new(-1.0)).add(Lstm::new(4)).build(device, 1).unwrap();
+    let make = || compiled(Sequential::new(2).add(Masking::new(-1.0)).add(Lstm::new(4)).build(device, 1));
     same_in_one_fit_or_four(make, |model, epochs| {
         model.fit(x.view(), y.view(), Fit::new().epochs(epochs).batch_size(2).shuffle(false)).unwrap().loss
     });

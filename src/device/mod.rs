@@ -589,6 +589,19 @@ impl Executable {
         mark.as_ptr() == Arc::as_ptr(&self.mark)
     }
 
+    /// What tells if something was submitted to a GPU since; `None` on the CPU, where writes are done at once.
+    pub(crate) fn unsubmitted(&self) -> Option<Unsubmitted> {
+        match &self.engine {
+            Engine::Cpu(_) => None,
+            Engine::Gpu(_, program) => Some(Unsubmitted { of: self.mark(), submissions: program.submissions() }),
+        }
+    }
+
+    /// True if nothing was submitted since.
+    pub(crate) fn is_unsubmitted(&self, since: &Unsubmitted) -> bool {
+        self.is(&since.of) && self.unsubmitted().is_some_and(|now| now.submissions == since.submissions)
+    }
+
     /// A buffer as a tensor, which it stays a buffer of.
     pub(crate) fn tensor(&self, id: BufferId) -> Tensor {
         let storage = match &self.engine {
@@ -643,6 +656,13 @@ impl Executable {
         // There is one place, which was shown.
         result.ok_or_else(|| Error::Plan("nothing was read".into()))
     }
+}
+
+/// A moment between two submissions of an executable.
+#[derive(Clone, Debug)]
+pub(crate) struct Unsubmitted {
+    of: Weak<()>,
+    submissions: u64,
 }
 
 /// Elements of a buffer: from one on, and how many.

@@ -257,8 +257,10 @@ impl Run<'_> {
         // Sequences of the steps whose losses are not read yet.
         let mut queued: Vec<f64> = Vec::new();
         let (mut looked, mut waited) = (Instant::now(), Instant::now());
+        let carries = self.fit.truncated.is_some() || self.fit.stateful.is_some();
         let mut step = partial.step;
-        while let Some(mut batch) = batches.step(model, self.fit.accumulate).await? {
+        let mut next = batches.step(model, self.fit.accumulate).await?;
+        while let Some(mut batch) = next.take() {
             step += 1;
             partial.learning_rate = model.learning_rate()?;
             for part in &mut batch.batches {
@@ -272,7 +274,18 @@ impl Run<'_> {
             queued.push(batch.sequences);
             let due = batch.last || intervals.iter().any(|&interval| step.is_multiple_of(interval));
             if !due && queued.len() < model.pace()?.stride() && looked.elapsed() < LOOK {
+                next = batches.step(model, self.fit.accumulate).await?;
                 continue;
+            }
+            // While the device runs; an iterator's batches may change the plan.
+            if batches.arrays().is_some() {
+                next = batches.step(model, self.fit.accumulate).await?;
+                let first = next.as_mut().and_then(|next| next.batches.first_mut());
+                if let (Some(first), None, None) =
+                    (first, &self.fit.loss, self.resident.as_ref().and_then(Option::as_ref))
+                {
+                    model.upload_ahead(&mut first.data, carries)?;
+                }
             }
             let losses = model.step_losses(queued.len()).await?;
             model.pace()?.measured(queued.len(), waited.elapsed());
@@ -294,6 +307,9 @@ impl Run<'_> {
                 looked = Instant::now();
             }
             waited = Instant::now();
+            if next.is_none() {
+                next = batches.step(model, self.fit.accumulate).await?;
+            }
         }
         Ok((Flow::Continue, true))
     }

@@ -12,12 +12,15 @@ use crate::memory;
 use crate::plan::{BufferId, Command, Plan};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Dispatches of one submission. A driver's watchdog looks at submissions, so a long sequence is sent in several.
 const DISPATCHES_A_SUBMIT: usize = 4096;
 /// Dispatches that pay for another thread to record them; a driver takes one to two microseconds for each.
 const DISPATCHES_A_THREAD: usize = 64;
+/// Most threads that record at the same time. wgpu and drivers take turns at some of it.
+const MOST_RECORDERS: usize = 8;
 /// Dispatches of a first submission, with which the device begins while the rest is recorded.
 const FIRST_DISPATCHES: usize = 256;
 
@@ -73,6 +76,8 @@ pub(crate) struct Program {
     dispatches: Vec<Dispatch>,
     /// Writes that go with the next submission.
     uploads: Mutex<Uploads>,
+    /// Number of submissions.
+    submissions: AtomicU64,
 }
 
 impl Program {
@@ -104,7 +109,14 @@ impl Program {
             return Err(Error::DeviceFailed { during: DURING.into(), reason, cause: cause(error) });
         }
         let dispatches = dispatches?;
-        Ok(Program { context, buffers, shared: others, dispatches, uploads: Mutex::default() })
+        Ok(Program {
+            context,
+            buffers,
+            shared: others,
+            dispatches,
+            uploads: Mutex::default(),
+            submissions: AtomicU64::new(0),
+        })
     }
 
     /// Submits the commands of a range, and copies after them; the host does not wait.
@@ -196,6 +208,7 @@ impl Program {
         if dispatches.is_empty() && after.is_empty() && uploads.is_empty() {
             return Ok(None);
         }
+        self.submissions.fetch_add(1, Ordering::Relaxed);
         let team = Team::new(Threads::AtMost(*DEFAULT_THREADS));
         let (mut done, mut index, mut last) = (0, 0, None);
         while last.is_none() || done < dispatches.len() {
@@ -237,7 +250,7 @@ impl Program {
 
     /// Threads that record so many dispatches.
     fn threads(&self, team: &Team, dispatches: usize) -> usize {
-        let most = dispatches / DISPATCHES_A_THREAD;
+        let most = (dispatches / DISPATCHES_A_THREAD).min(MOST_RECORDERS);
         // A software adapter has threads of its own, which need the processors.
         if most < 2 || self.context.adapter.kind == AdapterKind::Software {
             1
@@ -274,6 +287,11 @@ impl Program {
         for PieceCopy { from, at, to, to_at, bytes } in copies.iter().filter_map(|dispatch| dispatch.copy) {
             encoder.copy_buffer_to_buffer(self.buffer(from), at, self.buffer(to), to_at, bytes);
         }
+    }
+
+    /// Number of submissions so far. What was written since the last of them is still to go.
+    pub fn submissions(&self) -> u64 {
+        self.submissions.load(Ordering::Relaxed)
     }
 
     /// Submits what was written.

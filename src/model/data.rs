@@ -4,6 +4,7 @@ use super::Model;
 use super::given::{GivenInput, GivenTarget, Inputs, Targets};
 use super::resident::Resident;
 use crate::cpu::Threads;
+use crate::device::Unsubmitted;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{CHAIN, Graph, GraphInput, GraphOutput};
@@ -26,6 +27,8 @@ pub(crate) struct Data<'x, 'y> {
     pub first_step: usize,
     /// All data, if they are on the device, too.
     pub resident: Option<Arc<Resident>>,
+    /// Set where inputs and targets were written to a plan's buffers ahead.
+    pub ahead: Option<Unsubmitted>,
     pub inputs: Vec<InputData<'x>>,
     /// `None` for an output without a loss.
     pub targets: Vec<Option<TargetData<'y>>>,
@@ -159,12 +162,12 @@ impl Data<'_, '_> {
 
     /// The same without references to others' arrays.
     pub fn into_owned<'a>(self) -> Data<'a, 'a> {
-        let Data { chosen, first_step, resident, inputs, targets, group, own } = self;
+        let Data { chosen, first_step, resident, ahead, inputs, targets, group, own } = self;
         let owned = |array: CowArray<'_, f32, Ix3>| CowArray::from(array.into_owned());
         let inputs = inputs.into_iter().map(|InputData { x, lengths }| InputData { x: owned(x), lengths }).collect();
         let target = |TargetData { y, weights, missing }: TargetData<'_>| TargetData { y: owned(y), weights, missing };
         let targets = targets.into_iter().map(|own| own.map(target)).collect();
-        Data { chosen, first_step, resident, inputs, targets, group, own }
+        Data { chosen, first_step, resident, ahead, inputs, targets, group, own }
     }
 
     /// Some sequences, copied.

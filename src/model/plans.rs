@@ -71,22 +71,15 @@ impl Model {
         if let Some(resident) = &data.resident {
             resident.hand_over(compiled, data).await?;
         }
-        let uploaded = data.resident.is_none();
-        for (k, input) in plan.inputs.iter().enumerate().filter(|_| uploaded) {
-            match self.blanked(k, data)? {
-                Some(x) => upload(executable, input, Rows::all(x.view()))?,
-                None => upload(executable, input, data.sequences(&data.inputs[k].x))?,
-            }
+        let ahead = data.ahead.as_ref().is_some_and(|since| executable.is_unsubmitted(since));
+        if data.resident.is_none() && !ahead {
+            self.upload(compiled, data)?;
         }
-        if plan.outputs.iter().any(|output| output.target.is_some()) {
-            let losses = self.losses()?;
-            for (k, output) in plan.outputs.iter().enumerate() {
-                if let (Some(target), Some(given), true) = (&output.target, &data.targets[k], uploaded) {
-                    upload(executable, target, data.sequences(&given.y))?;
-                }
-                if let (Some(buffer), Some(loss)) = (output.row_weights, losses[k]) {
-                    executable.write((buffer, 0), &data.factors(&self.graph, k, loss, output)?)?;
-                }
+        for (k, output) in plan.outputs.iter().enumerate() {
+            if let Some(buffer) = output.row_weights
+                && let Some(loss) = self.losses()?[k]
+            {
+                executable.write((buffer, 0), &data.factors(&self.graph, k, loss, output)?)?;
             }
         }
         if let Some(training) = &self.training {
@@ -97,6 +90,35 @@ impl Model {
         let key = self.training.as_ref().map_or([0; 2], |training| [training.seed, step as u32]);
         let steps = if plan.words.is_empty() { Vec::new() } else { self.graph.steps(&data.steps())? };
         write_words(executable, plan, key, data.count(), |axis| (data.lengths(&self.graph, axis), steps[axis]))
+    }
+
+    /// Uploads inputs and targets of a batch.
+    fn upload(&self, Compiled { plan, executable }: &Compiled<NetworkPlan>, data: &Data<'_, '_>) -> Result<()> {
+        for (k, input) in plan.inputs.iter().enumerate() {
+            match self.blanked(k, data)? {
+                Some(x) => upload(executable, input, Rows::all(x.view()))?,
+                None => upload(executable, input, data.sequences(&data.inputs[k].x))?,
+            }
+        }
+        for (output, given) in plan.outputs.iter().zip(&data.targets) {
+            if let (Some(target), Some(given)) = (&output.target, given) {
+                upload(executable, target, data.sequences(&given.y))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Uploads inputs and targets of the next batch of a fit while a GPU runs what was submitted, if the plan is there.
+    pub(crate) fn upload_ahead(&self, data: &mut Data<'_, '_>, stateful: bool) -> Result<()> {
+        let key = data.key(PlanPurpose::Train, stateful);
+        if data.resident.is_some() || self.device.adapter().is_none() {
+            return Ok(());
+        }
+        let Some(compiled) = self.plans.take(&key) else { return Ok(()) };
+        let lease = self.plans.lend(key, compiled);
+        self.upload(&lease, data)?;
+        data.ahead = lease.executable.unsubmitted();
+        Ok(())
     }
 
     pub(super) fn purpose(&self, purpose: PlanPurpose, ragged: bool) -> Result<Purpose<'_>> {

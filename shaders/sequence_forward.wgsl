@@ -3,7 +3,11 @@
 // workgroup memory. Storage gets the history alone and is not read again, since its caches need not agree within a workgroup.
 // UNITS is H. A thread that has few terms of its unit keeps their weights in registers.
 //
-// `memory` holds h of the rows [ROWS, HEADS, fours of terms], under its mask, then partial sums [ROWS (at most 4), THREADS].
+// `memory` holds partial sums [ROWS (at most 4), THREADS].
+
+// h of the rows, under its mask: [ROWS, HEADS, fours of a head], as many fours as all threads read, zeros past the last term. Numbers of
+// their own, not vectors: a store to a component may write the whole vector.
+var<workgroup> state: array<array<f32, 4>, ROWS * HEADS * (((TERMS + 3u) / 4u + THREADS / UNITS - 1u) / (THREADS / UNITS) * (THREADS / UNITS)) + 1u>;
 
 // Fours of terms that a thread keeps in registers.
 const MOST_KEPT = 4u;
@@ -18,14 +22,38 @@ fn turns() -> u32 {
     return (fours() + shares - 1u) / shares;
 }
 
-// Fours of a head's h in `memory`: as many as all threads read, zeros past the last term.
+// Fours of a head's h in `state`.
 fn head_size() -> u32 {
     return turns() * (THREADS / UNITS);
 }
 
-// Elements of h in `memory`.
+// Elements of h in `state`.
 fn state_size() -> u32 {
     return ROWS * HEADS * head_size();
+}
+
+fn four_states(at: u32) -> vec4f {
+    return vec4f(state[at][0], state[at][1], state[at][2], state[at][3]);
+}
+
+// Adds four terms to the sums of all rows; `at` is their place in the first row's h in `state`, and rows are `row` apart.
+fn add_states(sums: Sums, w: Four, at: u32, row: u32) -> Sums {
+    var out = sums;
+    out.rows0[0] = added(sums.rows0[0], w, four_states(at));
+    if ROWS >= 2u {
+        out.rows0[1] = added(sums.rows0[1], w, four_states(at + row));
+    }
+    if ROWS >= 4u {
+        out.rows0[2] = added(sums.rows0[2], w, four_states(at + 2u * row));
+        out.rows0[3] = added(sums.rows0[3], w, four_states(at + 3u * row));
+    }
+    if ROWS == 8u {
+        out.rows1[0] = added(sums.rows1[0], w, four_states(at + 4u * row));
+        out.rows1[1] = added(sums.rows1[1], w, four_states(at + 5u * row));
+        out.rows1[2] = added(sums.rows1[2], w, four_states(at + 6u * row));
+        out.rows1[3] = added(sums.rows1[3], w, four_states(at + 7u * row));
+    }
+    return out;
 }
 
 @compute @workgroup_size(THREADS, 1, 1)
@@ -44,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     let slot = slot_size();
     let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
     let own = own_parameters(d, unit);
-    var state = given(0u, d, row, unit);
+    var old = given(0u, d, row, unit);
     var drop = 1.0;
     if DROP == 1u {
         drop = mask[at];
@@ -62,10 +90,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     let size = max(head_size(), 1u);
     for (var k = local.x; k < state_size(); k += THREADS) {
         let b = min(first + k / (HEADS * size), last);
-        memory[k] = four_terms(d, b, k / size % HEADS, 4u * (k % size));
+        let four = four_terms(d, b, k / size % HEADS, 4u * (k % size));
+        state[k] = array<f32, 4>(four.x, four.y, four.z, four.w);
     }
     workgroupBarrier();
-    // The place of a unit's h in its row's part of `memory`, and that of the first h that it sees.
+    // The place of a unit's h in its row's part of `state`, and that of the first h that it sees.
     let seen = head * size;
     let place = seen + unit % head_units() / 4u;
     for (var step = 0u; step < p.steps; step++) {
@@ -74,46 +103,46 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         var sums: Sums;
         if TERMS > 0u {
             if turns() <= MOST_KEPT {
-                sums = add_four(sums, widened(kept0), seen + share, HEADS * size);
+                sums = add_states(sums, widened(kept0), seen + share, HEADS * size);
                 if turns() >= 2u {
-                    sums = add_four(sums, widened(kept1), seen + share + shares, HEADS * size);
+                    sums = add_states(sums, widened(kept1), seen + share + shares, HEADS * size);
                 }
                 if turns() >= 3u {
-                    sums = add_four(sums, widened(kept2), seen + share + 2u * shares, HEADS * size);
+                    sums = add_states(sums, widened(kept2), seen + share + 2u * shares, HEADS * size);
                 }
                 if turns() >= 4u {
-                    sums = add_four(sums, widened(kept3), seen + share + 3u * shares, HEADS * size);
+                    sums = add_states(sums, widened(kept3), seen + share + 3u * shares, HEADS * size);
                 }
             } else {
                 for (var turn = 0u; turn < turns(); turn++) {
                     let four = turn * shares + share;
-                    sums = add_four(sums, widened(kept(d, unit, four, all)), seen + four, HEADS * size);
+                    sums = add_states(sums, widened(kept(d, unit, four, all)), seen + four, HEADS * size);
                 }
             }
         }
         var rh = sums.rows0[0];
         if shares > 1u && TERMS > 0u {
-            hand_over(state_size(), local.x, sums.rows0);
+            hand_over(0u, local.x, sums.rows0);
             workgroupBarrier();
             if share < min(ROWS, 4u) {
-                rh = unit_sum(state_size(), share, unit);
+                rh = unit_sum(0u, share, unit);
             }
             if ROWS == 8u {
                 workgroupBarrier();
-                hand_over(state_size(), local.x, sums.rows1);
+                hand_over(0u, local.x, sums.rows1);
                 workgroupBarrier();
                 if share >= 4u && share < 8u {
-                    rh = unit_sum(state_size(), share - 4u, unit);
+                    rh = unit_sum(0u, share - 4u, unit);
                 }
             }
         } else {
             workgroupBarrier(); // all have read h'
         }
         if finishes {
-            let made = cell_step(step, d, row, unit, own, state, product_of(d, unit, rh));
-            state = Given(next_xw, made.c, made.h);
+            let made = cell_step(step, d, row, unit, own, old, product_of(d, unit, rh));
+            old = Given(next_xw, made.c, made.h);
             if TERMS > 0u {
-                memory[share * HEADS * size + place][unit % head_units() % 4u] = made.h * drop;
+                state[share * HEADS * size + place][unit % head_units() % 4u] = made.h * drop;
             }
         }
         workgroupBarrier();

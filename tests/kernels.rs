@@ -66,11 +66,16 @@ fn shared(round: usize, steps: u32, span: u32, [heads, head, items]: [u32; 3]) -
         match steps {
             // Terms are staged in several chunks or in one.
             1 => sums.max(rows * here * shares * [1, 2, items.div_ceil(shares).max(1)][round % 3]),
+            // Forward, h has memory of its own.
+            _ if span == 1 => sums,
             _ => rows * heads * items.next_multiple_of(shares) + sums,
         }
     };
     let wanted = [1, 2, 4, 8][round / 2 % 4];
-    let rows = [8, 4, 2, 1].into_iter().find(|&rows| rows <= wanted && span * rows <= shares && memory(rows) <= 1024);
+    let rows = [8, 4, 2, 1].into_iter().find(|&rows| {
+        let states = rows * heads * items.next_multiple_of(shares);
+        rows <= wanted && span * rows <= shares && memory(rows) + states < 1024
+    });
     rows.filter(|_| threads <= 256).map(|rows| [rows, units, threads, memory(rows)])
 }
 
@@ -144,6 +149,43 @@ fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 
         };
         all.push(case(kernel, constants, params.with_settings(&settings)));
     }
+}
+
+/// Steps of several layers at once.
+fn stack_steps(all: &mut Vec<Case>, round: usize, [batch, h]: [u32; 2]) {
+    let (layers, steps) = (2 + round as u32 % 3, 1 + round as u32 % 5);
+    let diagonal = round as u32 % (steps + layers - 1);
+    let (first, end) = ((diagonal + 1).saturating_sub(steps), layers.min(diagonal + 1));
+    let settings = settings(round);
+    let params = kernel::ScanForward {
+        batch,
+        directions: 1,
+        biases: round as u32 % 3,
+        steps: end - first,
+        site: first,
+        first_step: diagonal,
+        total_steps: steps,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    let Some([rows, units, threads, memory]) = shared(round + 2, 1, 1, [1, h, 2 * h.div_ceil(4)]) else { return };
+    let constants = kernel::StackStepConstants {
+        h,
+        k: h,
+        train: false,
+        drop: false,
+        carries: Carries(0),
+        kinds: settings.kinds(),
+        rows,
+        units,
+        span: 1,
+        threads,
+        terms: h,
+        heads: 1,
+        memory: memory.max(2 * rows * h.div_ceil(4).next_multiple_of(threads / units)),
+        layers,
+        steps,
+    };
+    all.push(case(&kernel::STACK_STEP, constants, params.with_settings(&settings)));
 }
 
 /// Sizes that fill tiles and workgroups, fall short of them and pass them by one.
@@ -387,6 +429,7 @@ fn cases() -> Vec<Case> {
             }
         }
         fused_steps(&mut all, round, [batch, h, directions], odd().min(65));
+        stack_steps(&mut all, round, [batch, h]);
         let [heads, units] = [odd().min(16), odd().min(7)];
         let head_product = kernel::HeadProduct {
             steps,

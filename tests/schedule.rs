@@ -125,6 +125,29 @@ fn the_model_of_cost_chooses_the_strategy() {
     assert!(strategy.contains("as asked for"), "{strategy}");
 }
 
+/// In inference, layers of few rows that go step by step take their steps along the diagonal.
+#[test]
+fn stacks_step_along_the_diagonal() {
+    let plan = |hidden, count, batch, steps, capabilities: &Capabilities| {
+        let lstm = layers(Lstm::new(hidden).layers(count), 5);
+        network(&lstm, Batch::new(batch, steps), Purpose::Predict, capabilities).unwrap().plan
+    };
+    let whole = plan(512, 3, 2, 100, &Capabilities::default());
+    assert_eq!(
+        (whole.dispatches_of("stack_step"), whole.dispatches_of("step_forward")),
+        (102, 0),
+        "{}",
+        whole.strategy
+    );
+    assert!(whole.strategy.contains("along the diagonal"), "{}", whole.strategy);
+    // Weights that are copied for too little, many rows, and devices without threads to spare
+    for (hidden, batch, steps, shared_terms) in [(512, 2, 3, true), (512, 64, 100, true), (64, 2, 20, false)] {
+        let capabilities = Capabilities { shared_terms, ..per_step() };
+        let plan = plan(hidden, 3, batch, steps, &capabilities);
+        assert_eq!(plan.dispatches_of("stack_step"), 0, "{hidden} {batch} {steps}");
+    }
+}
+
 /// Every size of plan passes its own check, and chunked plans keep the limit.
 #[test]
 fn plans_of_all_sizes_check_out() {

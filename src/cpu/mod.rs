@@ -14,7 +14,7 @@ mod workers;
 
 pub use buffer::{Buffer, Shared};
 pub(crate) use product::{batch_matmul, matmul};
-pub(crate) use recurrence::{KeyAndLengths, fused_step, scan_backward, scan_forward, time};
+pub(crate) use recurrence::{KeyAndLengths, fused_step, scan_backward, scan_forward, stack_step, time};
 pub(crate) use team::WORTH_A_THREAD;
 pub use team::{Team, Threads};
 pub(crate) use workers::{DEFAULT_THREADS, MOST_THREADS, PROCESSORS};

@@ -46,6 +46,7 @@ mod scan;
 mod shares;
 mod shift;
 mod softmax;
+mod stack_step;
 mod window_pool;
 
 pub use self::half::{HALF, Half};
@@ -103,6 +104,7 @@ pub use scan::{
 pub(crate) use shares::Shares;
 pub use shift::{RowShift, SHIFT, Shift, ShiftConstants, ShiftLimit, same_padding};
 pub use softmax::{SOFTMAX_BACKWARD, SOFTMAX_FORWARD, SoftmaxBackward, SoftmaxConstants, SoftmaxForward};
+pub use stack_step::{STACK_STEP, StackStepConstants};
 pub use window_pool::{
     WINDOW_POOL_BACKWARD, WINDOW_POOL_FORWARD, WindowPoolBackward, WindowPoolConstants, WindowPoolForward,
     WindowPoolKind,
@@ -263,6 +265,7 @@ pub static KERNELS: &[&Kernel] = &[
     &STEP_FORWARD_INT8,
     &SEQUENCE_FORWARD_INT8,
     &FUSED_STEP_INT8,
+    &STACK_STEP,
     &HEAD_PRODUCT,
     &HALF,
     &INT8,

@@ -71,9 +71,19 @@ impl Shares {
         (if self.terms > 0 { turns * turn } else { 0 }).max(self.sums()).max(1)
     }
 
-    /// Elements of workgroup memory that a whole sequence takes.
+    /// Elements of workgroup memory that a whole sequence takes in the kernel's `MEMORY`: forward, h has memory of its own.
     pub fn sequence_memory(&self) -> u32 {
-        (self.rows * self.heads * self.turns() * self.shares() + self.sums()).max(1)
+        (if self.backward { self.states() + self.sums() } else { self.sums() }).max(1)
+    }
+
+    /// All elements of workgroup memory that a whole sequence takes.
+    pub fn all_sequence_memory(&self) -> u32 {
+        self.states() + self.sums() + 2
+    }
+
+    /// Elements that hold what a sequence hands from step to step.
+    fn states(&self) -> u32 {
+        self.rows * self.heads * self.turns() * self.shares()
     }
 
     /// True if the division covers what it must: every row and unit of a workgroup has a thread that computes its cell.

@@ -107,7 +107,11 @@ impl Operator for Lstm {
             (None, None) if limit == u32::MAX => "the choice of this device".to_string(),
             (None, None) => format!("H = {}, T = {}; whole sequences up to {limit} units", sizes.hidden, sizes.steps),
         };
-        Ok(Some(format!("{}: {} ({why})", site.name, describe_strategy(&launch))))
+        let diagonal = match site.train || sizes.stack_step(capabilities).is_none() {
+            true => "",
+            false => "; layers step along the diagonal, T + L - 1 dispatches in all",
+        };
+        Ok(Some(format!("{}: {}{diagonal} ({why})", site.name, describe_strategy(&launch))))
     }
 
     fn forward(&self, plan: &mut Builder, site: &Site, Inputs { x, weights, start }: Inputs) -> Result<Output> {

@@ -96,7 +96,7 @@ impl Launch {
                     continue;
                 }
                 let memory = shares.sequence_memory();
-                if memory <= most {
+                if shares.all_sequence_memory() <= most {
                     let span = shares.span();
                     let iterations = shares.turns() + shares.shares() + 16;
                     let steps = if capabilities.short_loops { MOST_ITERATIONS / iterations } else { u32::MAX };

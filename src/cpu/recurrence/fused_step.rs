@@ -7,7 +7,7 @@ use crate::kernel::{self, Call, FusedStepConstants};
 use crate::real::Real;
 
 /// Adds a row of values times a matrix [values, columns] to the row's sums.
-fn add_product<F: Real>(sums: &mut [F], values: &[F], weights: &[F]) {
+pub(super) fn add_product<F: Real>(sums: &mut [F], values: &[F], weights: &[F]) {
     for (&value, weights) in values.iter().zip(weights.chunks_exact(sums.len())) {
         sums.iter_mut().zip(weights).for_each(|(sum, &weight)| *sum += value * weight);
     }

@@ -8,12 +8,14 @@ mod backward;
 mod exchange;
 mod forward;
 mod fused_step;
+mod stack_step;
 mod tiles;
 mod weights;
 
 pub use backward::scan_backward;
 pub use forward::scan_forward;
 pub use fused_step::fused_step;
+pub use stack_step::stack_step;
 
 use crate::real::Real;
 

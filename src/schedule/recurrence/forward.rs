@@ -8,6 +8,7 @@ use super::fused_step;
 use super::output::Reader;
 use super::product::RecurrentProduct;
 use super::sizes::{Drops, LstmSizes, Pass};
+use super::stack;
 use super::stage::{Emit, Step, StepTensor};
 use super::trace::{CellStates, LayerTrace};
 use super::weights::{LayerWeights, Norms};
@@ -49,6 +50,11 @@ pub struct Forward<'a> {
 
 /// Plans a stack's forward pass.
 pub fn lstm(builder: &mut Builder, sizes: &LstmSizes, stack: &Forward) -> Result<Vec<LayerTrace>> {
+    if let (false, Some(launch)) = (stack.train, sizes.stack_step(&builder.capabilities))
+        && builder.chunk_steps(sizes.steps) == sizes.steps
+    {
+        return stack::lstm(builder, sizes, stack, launch);
+    }
     let mut traces: Vec<LayerTrace> = Vec::new();
     for (layer, weights) in stack.weights.iter().enumerate() {
         builder.section(format!("{} layer {layer} forward", sizes.name));
@@ -285,7 +291,7 @@ impl<'a> ForwardPass<'a> {
             let xw = stages.iter().find_map(|stage| stage.input_product(range.start)).unwrap_or((self.xw, 0));
             for direction in sizes.each_direction() {
                 for part in direction.segments(range.clone(), x.chunk_steps) {
-                    self.input_product(builder, x, direction, part, (xw.0, xw.1, range.start));
+                    input_product(builder, sizes, self.weights.w, x, direction, part, (xw.0, xw.1, range.start));
                 }
             }
             stages.iter().for_each(|stage| stage.begin_chunk(builder, self, &range));
@@ -319,30 +325,30 @@ impl<'a> ForwardPass<'a> {
             }
         }
     }
+}
 
-    /// Computes W·x [s, d] = x[time of s]·W[d] for some steps.
-    fn input_product(
-        &self,
-        builder: &mut Builder,
-        x: &Sequence,
-        direction: Direction,
-        part: Range<u32>,
-        (to, c_first, chunk_start): (BufferId, u32, u32),
-    ) {
-        let sizes = self.sizes;
-        let (d, input, columns) = (direction.index, x.features, sizes.columns());
-        let (x_buffer, a_offset) = x.at(direction.time(part.start));
-        let rows = part.len() as u32 * sizes.batch;
-        let product = kernel::Matmul {
-            m_split: sizes.batch,
-            a_offset,
-            a_m_hi: direction.stride(x.step),
-            a_m_lo: x.row as i32,
-            b_offset: d * input * columns,
-            c_offset: c_first + ((part.start - chunk_start) * sizes.directions + d) * sizes.batch * columns,
-            c_m_hi: (sizes.directions * sizes.batch * columns) as i32,
-            ..kernel::Matmul::plain(rows, columns, input)
-        };
-        builder.matmul(product, x_buffer, self.weights.w, to);
-    }
+/// Computes W·x [s, d] = x[time of s]·W[d] for some steps.
+pub(super) fn input_product(
+    builder: &mut Builder,
+    sizes: &LstmSizes,
+    w: BufferId,
+    x: &Sequence,
+    direction: Direction,
+    part: Range<u32>,
+    (to, c_first, chunk_start): (BufferId, u32, u32),
+) {
+    let (d, input, columns) = (direction.index, x.features, sizes.columns());
+    let (x_buffer, a_offset) = x.at(direction.time(part.start));
+    let rows = part.len() as u32 * sizes.batch;
+    let product = kernel::Matmul {
+        m_split: sizes.batch,
+        a_offset,
+        a_m_hi: direction.stride(x.step),
+        a_m_lo: x.row as i32,
+        b_offset: d * input * columns,
+        c_offset: c_first + ((part.start - chunk_start) * sizes.directions + d) * sizes.batch * columns,
+        c_m_hi: (sizes.directions * sizes.batch * columns) as i32,
+        ..kernel::Matmul::plain(rows, columns, input)
+    };
+    builder.matmul(product, x_buffer, w, to);
 }

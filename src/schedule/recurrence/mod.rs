@@ -22,6 +22,7 @@ mod project;
 mod reset;
 mod sample;
 mod sizes;
+mod stack;
 mod stage;
 mod state_norm;
 mod trace;

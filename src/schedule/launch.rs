@@ -68,7 +68,8 @@ impl Launch {
                     }
                     let memory = match what.input {
                         Some(input) => fused_step_memory(&shares, input),
-                        None => shares.step_memory(most),
+                        // As much as partial sums take: with more, fewer workgroups stay on a compute unit.
+                        None => shares.step_memory(most.min(4 * threads)),
                     };
                     if memory <= most {
                         let span = shares.span();

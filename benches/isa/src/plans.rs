@@ -221,6 +221,10 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             "TERMS" => vec![0, hidden],
             "THREADS" => vec![64],
             "ROWS" if kernel.name == "matmul_registers" => vec![1, 4, 8],
+            "ROWS" if kernel.name == "matmul_skinny" => vec![1, 2, 4, 8, 16],
+            "ROWS" | "COLUMNS" if kernel.name == "matmul" => vec![64, 128],
+            "DEPTH" => vec![16, 8],
+            "SHARES" => vec![4, 32],
             "ROWS" if sequence => vec![1, 4],
             "ROWS" => vec![1, 8],
             "SPAN" if step || sequence => vec![if kernel.name.contains("backward") { 4 } else { 1 }],
@@ -236,6 +240,24 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             _ => vec![0, 1],
         })
         .collect();
+    let all = combinations(&choices, together);
+    // Tiles of a product are 64 × 64, 128 × 64 or 128 × 128, and threads with many rows share fewer terms.
+    let of = |constants: &[u32], name| {
+        kernel.constants.iter().position(|&known| known == name).map_or(0, |at| constants[at])
+    };
+    let holds = |constants: &Vec<u32>| match kernel.name {
+        "matmul" => {
+            let [rows, columns, depth] = ["ROWS", "COLUMNS", "DEPTH"].map(|name| of(constants, name));
+            rows >= columns && depth == if columns == 128 { 8 } else { 16 }
+        }
+        "matmul_skinny" => of(constants, "ROWS") * of(constants, "SHARES") <= 256,
+        _ => true,
+    };
+    all.into_iter().filter(holds).collect()
+}
+
+/// All combinations of values, or else those that differ in one value from the last ones.
+fn combinations(choices: &[Vec<u32>], together: bool) -> Vec<Vec<u32>> {
     if together {
         return choices.iter().fold(vec![Vec::new()], |all, values| {
             let with = |before: &Vec<u32>, value| [before.as_slice(), &[value]].concat();

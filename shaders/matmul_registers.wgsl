@@ -1,9 +1,8 @@
 // C[m, n] (+)= Σ_k A[m, k]·B[k, n], like matmul.wgsl, without workgroup memory and by vec4 loads.
 //
 // A thread computes ROWS rows (8, or 4 or 1 if C has no more) and 8 columns of C; with 8 rows, sixteen loads serve the 256
-// products of four terms. For devices whose workgroup memory is no faster than global memory (software), and for products of
-// few rows, whose tiles would be mostly empty. The scheduler takes this kernel only where offsets, strides and sizes are
-// multiples of 4 as its loads need them.
+// products of four terms. For devices whose workgroup memory is no faster than global memory (software). The scheduler takes this
+// kernel only where offsets, strides and sizes are multiples of 4 as its loads need them.
 
 struct Params {
     m: u32,

@@ -493,6 +493,17 @@ impl Executable {
         Ok(done)
     }
 
+    /// Runs what a run does not have to do at its end, letting an executor's other tasks run in between, and gives the first command that is
+    /// left: a GPU's last ones go with what is then to be read, since another submission may have to wait for the one before.
+    pub(crate) async fn run_beginning(&self) -> Result<usize> {
+        let all = self.plan.commands.len();
+        let left = match self.engine {
+            Engine::Cpu(_) => 0,
+            Engine::Gpu(..) => SLICE.1.min(all),
+        };
+        self.run_slices(0..all - left).await
+    }
+
     /// Commands before the first that changes what is kept from run to run: weights, the optimiser's memory, carried states. A
     /// run that ends before it has left no trace.
     pub(crate) fn traceless(&self) -> usize {

@@ -213,7 +213,9 @@ impl Program {
         let (mut done, mut index, mut last) = (0, 0, None);
         while last.is_none() || done < dispatches.len() {
             let rest = dispatches.len() - done;
-            let first = done == 0 && queries.is_none() && rest > 2 * FIRST_DISPATCHES;
+            // A software adapter runs a submission in the call that submits the next one.
+            let apart = queries.is_none() && self.context.adapter.kind != AdapterKind::Software;
+            let first = done == 0 && apart && rest > 2 * FIRST_DISPATCHES;
             let count = rest.min(if first { FIRST_DISPATCHES } else { DISPATCHES_A_SUBMIT });
             let now = &dispatches[done..done + count];
             let threads = self.threads(&team, if queries.is_some() { 1 } else { count });

@@ -502,9 +502,9 @@ impl LstmLayer {
             return self.run_at_once(executable, places).map(Some);
         }
         let before = self.parameters.version();
-        executable.run_async().await?;
-        let unchanged = self.parameters.version() == before;
-        unchanged.then(|| executable.run_reading(0..0, places)).transpose()
+        let done = executable.run_beginning().await?;
+        let reading = executable.run_reading(done..executable.plan().commands.len(), places)?;
+        Ok((self.parameters.version() == before).then_some(reading))
     }
 
     /// [`LstmLayer::run`] with the parameters locked.

@@ -54,9 +54,8 @@ impl Model {
     ) -> Result<Reading<'c>> {
         self.hand_over(compiled, data, 0).await?;
         let executable = &compiled.executable;
-        let all = executable.plan().commands.len();
-        let done = executable.run_slices(0..all).await?;
-        executable.run_reading(done..all, places)
+        let done = executable.run_beginning().await?;
+        executable.run_reading(done..executable.plan().commands.len(), places)
     }
 
     /// Uploads a batch to a plan's buffers; `step` is the training step.

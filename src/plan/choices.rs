@@ -32,7 +32,9 @@ impl Choices {
     /// The choice for a pass.
     pub(crate) fn recurrence(&self, what: &Recurrence) -> Option<Launch> {
         let what = &what.shape();
-        if let Some(asked) = &self.asked {
+        if let Some(asked) = &self.asked
+            && what.has_sample()
+        {
             let mut asked = lock(asked);
             if !asked.contains(what) {
                 asked.push(*what);
@@ -58,7 +60,8 @@ impl Choices {
         Choices { asked: None, ..self.clone() }
     }
 
-    /// What plans asked for since [`Choices::recording`], as [`Recurrence::shape`].
+    /// What plans asked for since [`Choices::recording`], as [`Recurrence::shape`]; without those that cannot be
+    /// measured.
     pub(crate) fn asked(&self) -> Vec<Recurrence> {
         self.asked.as_ref().map_or_else(Vec::new, |asked| lock(asked).clone())
     }

@@ -67,6 +67,11 @@ impl Recurrence {
     pub fn shape(&self) -> Recurrence {
         Recurrence { steps: self.steps.min(MANY_STEPS).next_power_of_two(), ..*self }
     }
+
+    /// True if the pass can be run apart from its layer, to be measured; steps of several layers at once cannot.
+    pub fn has_sample(&self) -> bool {
+        self.input.is_none() || self.steps == 1
+    }
 }
 
 impl fmt::Display for Recurrence {

@@ -228,7 +228,7 @@ impl<'a> Downloads<'a> {
         let shape = (1, 1, into.len());
         // A slice has the shape of its length.
         let by_time = ArrayViewMut3::from_shape(shape, into).expect("a slice of this length");
-        self.into.push(Download { by_time, chunks: vec![0..1] });
+        self.into.push(Download { by_time, chunks: std::iter::once(0..1).collect() });
     }
 
     /// What is to be read.

@@ -749,7 +749,7 @@ fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
     let m = [1, 2, 3, 4, 7, 8, 11, 16][round % 8];
     let n = n.next_multiple_of(4);
     let turn = round / 8; // of all numbers of rows
-    let (along_n, back, split) = ((round + turn) % 2 == 0, round % 3 == 1, (round / 2 + turn) % 2 == 1);
+    let (along_n, back, split) = ((round + turn).is_multiple_of(2), round % 3 == 1, (round / 2 + turn) % 2 == 1);
     let k = [4, 5, 33, 64, 130, 260, 517, 2100][(7 * round + 3 * turn + 7) % 8];
     // Terms that lie side by side, or that have two levels, come by fours.
     let k: u32 = if along_n && !split { k } else { k.next_multiple_of(4) };

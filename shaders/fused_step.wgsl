@@ -139,22 +139,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         sums.rows1 += inputs_alone.rows1;
     }
     workgroupBarrier();
-    var sum = sums.rows0[0];
-    if shares > 1u {
-        hand_over(0u, local.x, sums.rows0);
-        workgroupBarrier();
-        if share < min(ROWS, 4u) {
-            sum = unit_sum(0u, share, lane);
-        }
-        if ROWS == 8u {
-            workgroupBarrier();
-            hand_over(0u, local.x, sums.rows1);
-            workgroupBarrier();
-            if share >= 4u && share < 8u {
-                sum = unit_sum(0u, share - 4u, lane);
-            }
-        }
-    }
+    let sum = gathered(local.x, sums);
     if finishes {
         // Where a gate keeps W·x apart from R·h', R has no third column and W no fourth.
         old.xw = select(vec4f(0.0, 0.0, sum.z, 0.0), sum, TERMS == 0u);

@@ -7,37 +7,12 @@
 // The axes m and k are split in two (see kernel/product.rs): rows (t, b) of a sequence have a stride for t, which may
 // be negative, and one for b.
 
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    accumulate: u32,
-    m_split: u32,
-    k_split: u32,
-    a_offset: u32,
-    a_m_hi: i32,
-    a_m_lo: i32,
-    a_k_hi: i32,
-    a_k_lo: i32,
-    b_offset: u32,
-    b_k_hi: i32,
-    b_k_lo: i32,
-    b_n: i32,
-    c_offset: u32,
-    c_m_hi: i32,
-    c_m_lo: i32,
-    part: u32,
-    c_part: u32,
-}
-
 override ROWS: u32;      // of a tile of C: 64 or 128
 override COLUMNS: u32;   // of a tile of C: 64, or 128 where ROWS is
 override DEPTH: u32;     // terms of a tile of A or B: 16, or 8 where COLUMNS is 128 (workgroup memory)
 override A_ALONG_K: u32; // 1: neighbouring threads load neighbouring terms of a row of A; 0: rows of a term
 override B_ALONG_N: u32; // 1: neighbouring threads load neighbouring columns of a term of B; 0: terms of a column
-override K_SPLIT: u32;   // 1: k has two levels; 0: k_split is not less than k
 
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;       // [m, k] by strides
 @group(0) @binding(2) var<storage, read> b: array<f32>;       // [k, n] by strides
 @group(0) @binding(3) var<storage, read_write> c: array<f32>; // [parts, m, n] by strides, columns contiguous
@@ -47,18 +22,6 @@ override K_SPLIT: u32;   // 1: k has two levels; 0: k_split is not less than k
 var<workgroup> tiles: array<vec4f, 800>;
 
 const APART = vec4u(0, 16, 32, 48);
-
-fn split(index: u32, size: u32, hi: i32, lo: i32) -> i32 {
-    return i32(index / size) * hi + i32(index % size) * lo;
-}
-
-// Offset of a term.
-fn along_k(k: u32, hi: i32, lo: i32) -> i32 {
-    if K_SPLIT == 0u {
-        return i32(k) * lo;
-    }
-    return split(k, p.k_split, hi, lo);
-}
 
 // First elements of four rows of A. Rows past the last read the last again; their results are discarded.
 fn a_rows(m: u32) -> vec4i {

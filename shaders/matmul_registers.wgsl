@@ -4,41 +4,13 @@
 // products of four terms. For devices whose workgroup memory is no faster than global memory (software). The scheduler takes this
 // kernel only where offsets, strides and sizes are multiples of 4 as its loads need them.
 
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    accumulate: u32,
-    m_split: u32,
-    k_split: u32,
-    a_offset: u32,
-    a_m_hi: i32,
-    a_m_lo: i32,
-    a_k_hi: i32,
-    a_k_lo: i32,
-    b_offset: u32,
-    b_k_hi: i32,
-    b_k_lo: i32,
-    b_n: i32,
-    c_offset: u32,
-    c_m_hi: i32,
-    c_m_lo: i32,
-    part: u32,   // 0: this kernel sums all terms
-    c_part: u32,
-}
-
 override ROWS: u32;      // of a thread: 8, 4, or 1 (with A_ALONG_K)
 override A_ALONG_K: u32; // 1: four terms of a row of A lie side by side; 0: four rows of a term
 override B_ALONG_N: u32; // 1: four columns of a term of B lie side by side; 0: four terms of a column
 
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;       // [m, k] by strides
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;       // [k, n] by strides
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>; // [m, n] by strides, columns contiguous
-
-fn split(index: u32, size: u32, hi: i32, lo: i32) -> i32 {
-    return i32(index / size) * hi + i32(index % size) * lo;
-}
 
 // First elements of four rows of A. Rows past the last read the last again; their results are discarded.
 fn a_begin(m: u32) -> vec4i {

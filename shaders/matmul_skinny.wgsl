@@ -5,35 +5,10 @@
 // one row, too. Terms of A pass through workgroup memory, and the next ones are loaded meanwhile.
 // As in matmul.wgsl, several workgroups may share the terms of one sum.
 
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    accumulate: u32,
-    m_split: u32,
-    k_split: u32,
-    a_offset: u32,
-    a_m_hi: i32,
-    a_m_lo: i32,
-    a_k_hi: i32,
-    a_k_lo: i32,
-    b_offset: u32,
-    b_k_hi: i32,
-    b_k_lo: i32,
-    b_n: i32,
-    c_offset: u32,
-    c_m_hi: i32,
-    c_m_lo: i32,
-    part: u32,
-    c_part: u32,
-}
-
 override ROWS: u32;      // of a thread: 1, 2, 4, 8 or 16
 override SHARES: u32;    // threads that share the terms of a sum: 4, 8, 16, or 32 where ROWS is up to 8
 override B_ALONG_N: u32; // 1: four columns of a term of B lie side by side; 0: four terms of a column
-override K_SPLIT: u32;   // 1: k has two levels, the inner one a multiple of 4; 0: k_split is not less than k
 
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;       // [m, k] by strides
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;     // [k, n] by strides
 @group(0) @binding(3) var<storage, read_write> c: array<f32>; // [parts, m, n] by strides, columns contiguous
@@ -43,18 +18,6 @@ const STAGED = 512u;
 
 // Terms of A, [ROWS, STAGED / ROWS], four to an element; then the shares' sums of two rows, [2, SHARES, 256 / SHARES].
 var<workgroup> staged: array<vec4f, STAGED>;
-
-fn split(index: u32, size: u32, hi: i32, lo: i32) -> i32 {
-    return i32(index / size) * hi + i32(index % size) * lo;
-}
-
-// Offset of a term.
-fn along_k(k: u32, hi: i32, lo: i32) -> i32 {
-    if K_SPLIT == 0u {
-        return i32(k) * lo;
-    }
-    return split(k, p.k_split, hi, lo);
-}
 
 // First of the four terms that are loaded together: the last block of a sum whose terms are no multiple of 4 begins before `k`.
 fn first_of(k: u32, end: u32) -> u32 {

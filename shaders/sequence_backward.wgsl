@@ -82,20 +82,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             let stride = HEADS * size;
             var sums: Sums;
             if turns() <= MOST_KEPT {
-                sums = add_unit(sums, kept0, seen + share, stride);
+                sums = add_four(sums, widened(kept0), seen + share, stride);
                 if turns() >= 2u {
-                    sums = add_unit(sums, kept1, seen + share + shares, stride);
+                    sums = add_four(sums, widened(kept1), seen + share + shares, stride);
                 }
                 if turns() >= 3u {
-                    sums = add_unit(sums, kept2, seen + share + 2u * shares, stride);
+                    sums = add_four(sums, widened(kept2), seen + share + 2u * shares, stride);
                 }
                 if turns() >= 4u {
-                    sums = add_unit(sums, kept3, seen + share + 3u * shares, stride);
+                    sums = add_four(sums, widened(kept3), seen + share + 3u * shares, stride);
                 }
             } else {
                 for (var turn = 0u; turn < turns(); turn++) {
                     let k = turn * shares + share;
-                    sums = add_unit(sums, kept(d, k, column), seen + k, stride);
+                    sums = add_four(sums, widened(kept(d, k, column)), seen + k, stride);
                 }
             }
             recurrent = gathered(state_size(), local.x, sums);

@@ -93,22 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
         sums = add_four(sums, four_weights(r[k.x], r[k.y], r[k.z], r[k.w]), fours + four, 2u * fours);
     }
     workgroupBarrier();
-    var sum = sums.rows0[0];
-    if shares > 1u {
-        hand_over(0u, local.x, sums.rows0);
-        workgroupBarrier();
-        if share < min(ROWS, 4u) {
-            sum = unit_sum(0u, share, lane);
-        }
-        if ROWS == 8u {
-            workgroupBarrier();
-            hand_over(0u, local.x, sums.rows1);
-            workgroupBarrier();
-            if share >= 4u && share < 8u {
-                sum = unit_sum(0u, share - 4u, lane);
-            }
-        }
-    }
+    var sum = gathered(local.x, sums);
     if finishes {
         if layer > 0u {
             // Where a gate keeps W·x apart from R·h', R has no third column and W no fourth.

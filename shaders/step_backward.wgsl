@@ -64,13 +64,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
                 let w1 = kept(d, first_k + (turn + 1u) * shares, column);
                 let w2 = kept(d, first_k + (turn + 2u) * shares, column);
                 let w3 = kept(d, first_k + (turn + 3u) * shares, column);
-                sums = add_unit(sums, w0, at + turn * shares, stride);
-                sums = add_unit(sums, w1, at + (turn + 1u) * shares, stride);
-                sums = add_unit(sums, w2, at + (turn + 2u) * shares, stride);
-                sums = add_unit(sums, w3, at + (turn + 3u) * shares, stride);
+                sums = add_four(sums, widened(w0), at + turn * shares, stride);
+                sums = add_four(sums, widened(w1), at + (turn + 1u) * shares, stride);
+                sums = add_four(sums, widened(w2), at + (turn + 2u) * shares, stride);
+                sums = add_four(sums, widened(w3), at + (turn + 3u) * shares, stride);
             }
             for (var turn = together; turn < turns; turn++) {
-                sums = add_unit(sums, kept(d, first_k + turn * shares, column), at + turn * shares, stride);
+                sums = add_four(sums, widened(kept(d, first_k + turn * shares, column)), at + turn * shares, stride);
             }
             workgroupBarrier();
         }

@@ -72,21 +72,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
             workgroupBarrier();
         }
     }
-    var rh = sums.rows0[0];
-    if shares > 1u && TERMS > 0u {
-        hand_over(0u, local.x, sums.rows0);
-        workgroupBarrier();
-        if share < min(ROWS, 4u) {
-            rh = unit_sum(0u, share, lane);
-        }
-        if ROWS == 8u {
-            workgroupBarrier();
-            hand_over(0u, local.x, sums.rows1);
-            workgroupBarrier();
-            if share >= 4u && share < 8u {
-                rh = unit_sum(0u, share - 4u, lane);
-            }
-        }
+    var rh = vec4f();
+    if TERMS > 0u {
+        rh = gathered(local.x, sums);
     }
     if finishes {
         cell_step(0u, d, row, unit, own, old, product_of(d, unit, rh));

@@ -131,7 +131,7 @@ fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 
         let Some([rows, units, threads, memory]) = shared(round + form, 1, 1, [1, h, items]) else { continue };
         let shares = threads / units;
         let staged = input.div_ceil(4).next_multiple_of(shares) + terms.div_ceil(4).next_multiple_of(shares);
-        let constants = kernel::FusedStepConstants {
+        let common = kernel::ScanForwardConstants {
             h,
             k: h,
             train: false,
@@ -145,8 +145,8 @@ fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 
             terms,
             heads: 1,
             memory: memory.max(rows * staged),
-            input,
         };
+        let constants = kernel::FusedStepConstants { common, input };
         all.push(case(kernel, constants, params.with_settings(&settings)));
     }
 }
@@ -168,7 +168,7 @@ fn stack_steps(all: &mut Vec<Case>, round: usize, [batch, h]: [u32; 2]) {
         ..bytemuck::Zeroable::zeroed()
     };
     let Some([rows, units, threads, memory]) = shared(round + 2, 1, 1, [1, h, 2 * h.div_ceil(4)]) else { return };
-    let constants = kernel::StackStepConstants {
+    let common = kernel::ScanForwardConstants {
         h,
         k: h,
         train: false,
@@ -182,9 +182,8 @@ fn stack_steps(all: &mut Vec<Case>, round: usize, [batch, h]: [u32; 2]) {
         terms: h,
         heads: 1,
         memory: memory.max(2 * rows * h.div_ceil(4).next_multiple_of(threads / units)),
-        layers,
-        steps,
     };
+    let constants = kernel::StackStepConstants { common, layers, steps };
     all.push(case(&kernel::STACK_STEP, constants, params.with_settings(&settings)));
 }
 

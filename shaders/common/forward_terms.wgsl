@@ -31,14 +31,6 @@ fn four_terms(d: u32, row: u32, head: u32, k: u32) -> vec4f {
     return select(vec4f(), value, k < TERMS);
 }
 
-// Four terms' weights as they are stored; where they are packed, in the first element.
-struct Kept {
-    w0: Weights,
-    w1: Weights,
-    w2: Weights,
-    w3: Weights,
-}
-
 // Weights of a unit's terms from the fourfold of `four` on. Terms past the last have h = 0, whatever their weights are; `all`: there are
 // none.
 fn kept(d: u32, unit: u32, four: u32, all: bool) -> Kept {
@@ -54,10 +46,6 @@ fn kept(d: u32, unit: u32, four: u32, all: bool) -> Kept {
     }
     let at = unit + H * (d * TERMS + min(vec4u(k, k + 1u, k + 2u, k + 3u), vec4u(max(TERMS, 1u) - 1u)));
     return Kept(r[at.x], r[at.y], r[at.z], r[at.w]);
-}
-
-fn widened(k: Kept) -> Four {
-    return four_weights(k.w0, k.w1, k.w2, k.w3);
 }
 
 // A unit's recurrent product from the sum of its terms.

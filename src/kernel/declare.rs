@@ -117,7 +117,30 @@ macro_rules! params {
     };
 }
 
-/// Declares a kernel's `override` constants: the shader has each by the field's name in capitals.
+/// The names of one list, then those of another.
+pub(super) const fn joined<const N: usize>(first: &[&'static str], then: &[&'static str]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = if at < first.len() { first[at] } else { then[at - first.len()] };
+        at += 1;
+    }
+    names
+}
+
+/// The shader's name of a constant.
+macro_rules! constant_name {
+    ($field:ident) => {{
+        const NAME: [u8; stringify!($field).len()] = $crate::kernel::declare::upper(stringify!($field));
+        match str::from_utf8(&NAME) {
+            Ok(name) => name,
+            Err(_) => panic!("names of fields are ASCII"),
+        }
+    }};
+}
+
+/// Declares a kernel's `override` constants: the shader has each by the field's name in capitals. `like` another kernel's constants, they
+/// have those first, in the field `common`.
 macro_rules! constants {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$doc])*
@@ -125,13 +148,7 @@ macro_rules! constants {
         pub struct $name { $($(#[$field_doc])* pub $field: $ty,)* }
 
         impl $crate::kernel::Constants for $name {
-            const NAMES: &'static [&'static str] = &[$({
-                const NAME: [u8; stringify!($field).len()] = $crate::kernel::declare::upper(stringify!($field));
-                match str::from_utf8(&NAME) {
-                    Ok(name) => name,
-                    Err(_) => panic!("names of fields are ASCII"),
-                }
-            },)*];
+            const NAMES: &'static [&'static str] = &[$($crate::kernel::declare::constant_name!($field),)*];
 
             fn values(&self) -> Vec<u32> {
                 vec![$($crate::kernel::Constant::word(self.$field),)*]
@@ -141,6 +158,39 @@ macro_rules! constants {
                 let mut values = values.iter().copied();
                 $(let $field = $crate::kernel::Constant::of_word(values.next()?)?;)*
                 values.next().is_none().then_some($name { $($field,)* })
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident like $common:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub struct $name {
+            #[doc = concat!("Those of [`", stringify!($common), "`].")]
+            pub common: $common,
+            $($(#[$field_doc])* pub $field: $ty,)*
+        }
+
+        impl $crate::kernel::Constants for $name {
+            const NAMES: &'static [&'static str] = {
+                const COMMON: &[&str] = <$common as $crate::kernel::Constants>::NAMES;
+                const OWN: &[&str] = &[$($crate::kernel::declare::constant_name!($field),)*];
+                const ALL: [&str; COMMON.len() + OWN.len()] = $crate::kernel::declare::joined(COMMON, OWN);
+                &ALL
+            };
+
+            fn values(&self) -> Vec<u32> {
+                let mut values = self.common.values();
+                values.extend([$($crate::kernel::Constant::word(self.$field),)*]);
+                values
+            }
+
+            fn of(values: &[u32]) -> Option<Self> {
+                let count = <$common as $crate::kernel::Constants>::NAMES.len();
+                let (common, own) = values.split_at_checked(count)?;
+                let common = <$common as $crate::kernel::Constants>::of(common)?;
+                let mut own = own.iter().copied();
+                $(let $field = $crate::kernel::Constant::of_word(own.next()?)?;)*
+                own.next().is_none().then_some($name { common, $($field,)* })
             }
         }
     };
@@ -276,4 +326,4 @@ macro_rules! twin {
     };
 }
 
-pub(super) use {access, constants, kernel, kinds, of_call, params, per_group, scalar, twin};
+pub(super) use {access, constant_name, constants, kernel, kinds, of_call, params, per_group, scalar, twin};

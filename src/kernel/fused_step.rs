@@ -1,40 +1,15 @@
 //! One time step of a layer from its input, for streams.
 
 use super::declare::{constants, kernel};
+use super::scan::groups;
 use super::shares::Shares;
-use super::{Call, Carries, Kernel, Region, ScanForward, Touch};
+use super::{Call, Kernel, Region, ScanForward, ScanForwardConstants, Touch};
 use crate::cpu::fused_step;
 use crate::plan::StepWeights;
 
 constants! {
-    /// Constants of [`FUSED_STEP`]: those of the forward steps, and the width of the input.
-    FusedStepConstants {
-        /// H.
-        h: u32,
-        /// H.
-        k: u32,
-        /// False: it is a step of inference.
-        train: bool,
-        /// False.
-        drop: bool,
-        /// States carried past the cell.
-        carries: Carries,
-        /// Activations of the cell, as [`Settings::kinds`](crate::cell::Settings::kinds) packs them.
-        kinds: u32,
-        /// Batch rows of a workgroup.
-        rows: u32,
-        /// Hidden units of a workgroup.
-        units: u32,
-        /// 1.
-        span: u32,
-        /// Threads of a workgroup.
-        threads: u32,
-        /// Terms of the recurrent product: H, or 0 if there is none.
-        terms: u32,
-        /// 1.
-        heads: u32,
-        /// Workgroup memory, in elements of 16 bytes.
-        memory: u32,
+    /// Constants of [`FUSED_STEP`]. It is a step of inference, with one head, and K is H.
+    FusedStepConstants like ScanForwardConstants {
         /// I.
         input: u32,
     }
@@ -49,13 +24,14 @@ kernel! {
     FUSED_STEP = fused_step(ScanForward, FusedStepConstants) {
         bindings: [read w, read r, read bias, read x, read before, write h, write c, read words],
         workgroup: [0, 1, 1],
-        groups: |p, c| [c.h.div_ceil(c.units) as u64, p.batch.div_ceil(c.rows) as u64, p.directions as u64],
+        groups: |p, c| groups(c.common.h, c.common.units, p.batch, c.common.rows, p.directions),
         flops: |p, c| {
-            p.directions as u64 * p.batch as u64 * c.h as u64 * (8 * (c.input as u64 + c.terms as u64) + 30)
+            let [h, terms] = [c.common.h, c.input + c.common.terms].map(u64::from);
+            p.directions as u64 * p.batch as u64 * h * (8 * terms + 30)
         },
         touches: |p, c, call| touches(&p, &c, call),
         cell: true,
-        parts: ["forward_step", "forward_shares"],
+        parts: ["forward_step", "shares", "forward_shares"],
     }
 }
 
@@ -72,12 +48,24 @@ pub(crate) fn fused_step_memory(shares: &Shares, input: u32) -> u32 {
     staged.max(inputs.step_memory(0))
 }
 
+impl ScanForwardConstants {
+    /// True for a step of inference with one head and without a projection.
+    pub(super) fn is_plain_inference(&self) -> bool {
+        self.k == self.h && self.heads == 1 && self.span == 1 && !self.train && !self.drop
+    }
+
+    /// True if threads, units and memory are as a step needs them that adds the product of so many inputs.
+    pub(super) fn holds_with(&self, input: u32) -> bool {
+        let shares = self.shares();
+        shares.holds() && self.memory >= fused_step_memory(&shares, input)
+    }
+}
+
 /// Empty (the plan check rejects it) if threads, units or memory are not as the kernel needs them.
 fn touches(p: &ScanForward, c: &FusedStepConstants, call: &Call) -> Vec<Touch> {
-    let FusedStepConstants { h, k, terms, rows, units, threads, memory, input, .. } = *c;
-    let shares = Shares { backward: false, hidden: h, heads: 1, terms, rows, units, threads };
-    let plain = k == h && c.heads == 1 && c.span == 1 && !c.train && !c.drop && (terms == h || terms == 0) && input > 0;
-    if !plain || !shares.holds() || memory < fused_step_memory(&shares, input) {
+    let &FusedStepConstants { common, input } = c;
+    let ScanForwardConstants { h, terms, .. } = common;
+    if !common.is_plain_inference() || (terms != h && terms != 0) || input == 0 || !common.holds_with(input) {
         return Vec::new();
     }
     let (d, units) = (p.directions, p.directions * p.batch);
@@ -96,6 +84,6 @@ fn touches(p: &ScanForward, c: &FusedStepConstants, call: &Call) -> Vec<Touch> {
         Touch::reads(Region::span(p.h_in, units, h)),
         Touch::writes(Region::span(0, units, h)),
         Touch { read: Some(c_slot), write: Some(c_slot) },
-        c.carries.key_and_lengths(p.batch, false),
+        common.carries.key_and_lengths(p.batch, false),
     ]
 }

@@ -78,6 +78,7 @@ kernel! {
         groups: |p, c| p.groups(c.rows, c.columns),
         flops: |p| p.flops(),
         touches: |p, c| if p.takes(c) { p.touches() } else { Vec::new() },
+        parts: ["product", "product_terms"],
     }
 }
 
@@ -104,6 +105,7 @@ kernel! {
         flops: |p| p.flops(),
         touches: |p, c| if p.skinny(c.shares) == Some(c) { p.touches() } else { Vec::new() },
         twin: matmul,
+        parts: ["product", "product_terms"],
     }
 }
 
@@ -128,6 +130,7 @@ kernel! {
         flops: |p| p.flops(),
         touches: |p, c| if p.fours() == Some(c) { p.touches() } else { Vec::new() }, // refused where alignments are not as promised
         twin: matmul,
+        parts: ["product"],
     }
 }
 

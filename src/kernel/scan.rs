@@ -9,7 +9,7 @@ use crate::plan::StepWeights;
 use serde::{Deserialize, Serialize};
 
 /// Workgroups of the recurrence, each of `units` hidden units and `rows` batch rows in one direction.
-fn groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u64; 3] {
+pub(super) fn groups(hidden: u32, units: u32, batch: u32, rows: u32, directions: u32) -> [u64; 3] {
     [hidden.div_ceil(units) as u64, batch.div_ceil(rows) as u64, directions as u64]
 }
 
@@ -174,7 +174,7 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Step),
         cell: true,
         twin: scan_forward,
-        parts: ["forward_step", "forward_tensors", "forward_shares", "forward_terms"],
+        parts: ["forward_step", "forward_tensors", "shares", "forward_shares", "forward_terms"],
     }
 }
 
@@ -195,7 +195,7 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Sequence),
         cell: true,
         twin: scan_forward,
-        parts: ["forward_step", "forward_tensors", "forward_shares", "forward_terms"],
+        parts: ["forward_step", "forward_tensors", "shares", "forward_shares", "forward_terms"],
     }
 }
 
@@ -386,7 +386,7 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Step),
         cell: true,
         twin: scan_backward,
-        parts: ["backward_step", "backward_shares"],
+        parts: ["backward_step", "shares", "backward_shares"],
     }
 }
 
@@ -405,7 +405,7 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Sequence),
         cell: true,
         twin: scan_backward,
-        parts: ["backward_step", "backward_shares"],
+        parts: ["backward_step", "shares", "backward_shares"],
     }
 }
 

@@ -1,39 +1,13 @@
 //! A step of several layers of a stack at once.
 
 use super::declare::{constants, kernel};
-use super::shares::Shares;
-use super::{Call, Carries, Region, ScanForward, Touch, fused_step_memory};
+use super::scan::groups;
+use super::{Call, Region, ScanForward, ScanForwardConstants, Touch};
 use crate::cpu::stack_step;
 
 constants! {
-    /// Constants of [`STACK_STEP`]: those of the forward steps, and the sizes of the stack.
-    StackStepConstants {
-        /// H.
-        h: u32,
-        /// H.
-        k: u32,
-        /// False: it is a step of inference.
-        train: bool,
-        /// False.
-        drop: bool,
-        /// No states are carried past the cell.
-        carries: Carries,
-        /// Activations of the cell, as [`Settings::kinds`](crate::cell::Settings::kinds) packs them.
-        kinds: u32,
-        /// Batch rows of a workgroup.
-        rows: u32,
-        /// Hidden units of a workgroup.
-        units: u32,
-        /// 1.
-        span: u32,
-        /// Threads of a workgroup.
-        threads: u32,
-        /// H.
-        terms: u32,
-        /// 1.
-        heads: u32,
-        /// Workgroup memory, in elements of 16 bytes.
-        memory: u32,
+    /// Constants of [`STACK_STEP`]. It is a step of inference, with one head and without states carried past the cell, and K is H.
+    StackStepConstants like ScanForwardConstants {
         /// L.
         layers: u32,
         /// T.
@@ -49,22 +23,22 @@ kernel! {
     STACK_STEP = stack_step(ScanForward, StackStepConstants) {
         bindings: [read xw, read w, read r, read bias, write h, write c, read words],
         workgroup: [0, 1, 1],
-        groups: |p, c| [c.h.div_ceil(c.units) as u64, p.batch.div_ceil(c.rows) as u64, p.steps as u64],
-        flops: |p, c| p.steps as u64 * p.batch as u64 * c.h as u64 * (16 * c.h as u64 + 30),
+        groups: |p, c| groups(c.common.h, c.common.units, p.batch, c.common.rows, p.steps),
+        flops: |p, c| p.steps as u64 * p.batch as u64 * c.common.h as u64 * (16 * c.common.h as u64 + 30),
         touches: |p, c, call| touches(&p, &c, call),
         cell: true,
-        parts: ["forward_step", "forward_shares"],
+        parts: ["forward_step", "shares", "forward_shares"],
     }
 }
 
 /// Empty (the plan check rejects it) if threads, units, memory, layers or steps are not as the kernel needs them.
 fn touches(p: &ScanForward, c: &StackStepConstants, call: &Call) -> Vec<Touch> {
-    let StackStepConstants { h, k, terms, rows, units, threads, memory, layers, steps, .. } = *c;
-    let shares = Shares { backward: false, hidden: h, heads: 1, terms, rows, units, threads };
+    let &StackStepConstants { common, layers, steps } = c;
+    let ScanForwardConstants { h, terms, carries, .. } = common;
     let (first, count, diagonal) = (p.site, p.steps, p.first_step);
-    let plain = k == h && terms == h && c.heads == 1 && c.span == 1 && !c.train && !c.drop && !c.carries.any();
+    let plain = common.is_plain_inference() && terms == h && !carries.any();
     let inside = count > 0 && first + count <= layers && first + count <= diagonal + 1 && diagonal < first + steps;
-    if !plain || !inside || !shares.holds() || memory < fused_step_memory(&shares, h) {
+    if !plain || !inside || !common.holds_with(h) {
         return Vec::new();
     }
     let slot = p.batch * h;
@@ -83,6 +57,6 @@ fn touches(p: &ScanForward, c: &StackStepConstants, call: &Call) -> Vec<Touch> {
         Touch::reads(Region::span(0, layers * (p.biases + extra), 4 * h)),
         Touch { read: Some(slots(own(below), first + count - below)), write: Some(slots(own(first) + slot, count)) },
         Touch { read: Some(c_slots), write: Some(c_slots) },
-        c.carries.key_and_lengths(p.batch, false),
+        carries.key_and_lengths(p.batch, false),
     ]
 }

@@ -1,6 +1,7 @@
 //! Time steps forward.
 
 use super::exchange::Exchange;
+use super::fused_step::sum_biases;
 use super::tiles::{Tile, TileSlices, rooms, tiles};
 use super::weights::{Product, Weights, matrices};
 use super::{KeyAndLengths, time};
@@ -216,9 +217,7 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let parameters = biases + spec.extra as usize;
     for (direction, sums) in sums.chunks_exact_mut(columns).enumerate() {
         let own = &bias[direction * parameters * columns..];
-        for (k, sum) in sums.iter_mut().enumerate() {
-            *sum = (0..biases).map(|n| own[n * columns + k]).sum();
-        }
+        sum_biases(sums, own, biases);
         if spec.extra {
             extra[direction * columns..][..columns].copy_from_slice(&own[biases * columns..][..columns]);
         }

@@ -1,6 +1,6 @@
 //! A step of several layers of a stack at once, as devices take it where a dispatch costs more than its work.
 
-use super::fused_step::add_product;
+use super::fused_step::{add_product, keep_apart, sum_biases};
 use crate::cell::{ForwardRow, GATES};
 use crate::cpu::{Args, Pick};
 use crate::kernel::{self, Call, StackStepConstants};
@@ -9,12 +9,12 @@ use crate::kernel::{self, Call, StackStepConstants};
 pub fn stack_step<F: Pick>(call: &Call, args: &mut Args<F>) {
     let p: kernel::ScanForward = call.params();
     let constants: StackStepConstants = call.constants();
-    let [hidden, steps] = [constants.h, constants.steps].map(|size| size as usize);
+    let [hidden, steps] = [constants.common.h, constants.steps].map(|size| size as usize);
     let [batch, biases, first, count, diagonal] =
         [p.batch, p.biases, p.site, p.steps, p.first_step].map(|size| size as usize);
     let spec = call.cell.expect("the recurrence takes a cell");
     let (columns, slot, states) = (GATES * hidden, batch * hidden, spec.states.len());
-    let (cell, settings) = (F::cell_forward(spec), p.settings(constants.kinds));
+    let (cell, settings) = (F::cell_forward(spec), p.settings(constants.common.kinds));
     let matrix = hidden * columns;
     if !args.reserve(3 * columns + (states + 1) * hidden) {
         return;
@@ -26,24 +26,19 @@ pub fn stack_step<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (new, own_c) = rest.split_at_mut(hidden);
     for layer in first..first + count {
         let parameters = &bias[layer * (biases + spec.extra as usize) * columns..];
-        for (k, sum) in own_bias.iter_mut().enumerate() {
-            *sum = (0..biases).map(|n| parameters[n * columns + k]).sum();
-        }
+        sum_biases(own_bias, parameters, biases);
         let extra = if spec.extra { &parameters[biases * columns..][..columns] } else { &[] };
         let step = diagonal - layer;
         for row in 0..batch {
             let own = (layer * (1 + steps) + step) * slot + row * hidden;
             sums.fill(F::zero());
-            apart.fill(F::zero());
             if layer > 0 {
                 let below = ((layer - 1) * (1 + steps) + step + 1) * slot + row * hidden;
                 add_product(sums, &h[below..][..hidden], &w[(layer - 1) * matrix..][..matrix]);
             }
             add_product(sums, &h[own..][..hidden], &r[layer * matrix..][..matrix]);
             if layer > 0 {
-                // Where a gate keeps W·x apart from R·h', R has no third column and W no fourth.
-                let pairs = sums.chunks_exact_mut(GATES).zip(apart.chunks_exact_mut(GATES));
-                pairs.for_each(|(sums, apart)| std::mem::swap(&mut sums[2], &mut apart[2]));
+                keep_apart(sums, apart);
             } else {
                 apart.copy_from_slice(&xw[(step * batch + row) * columns..][..columns]);
             }

@@ -174,19 +174,9 @@ impl Emit for Cell {
         .with_settings(&sizes.settings);
         let buffers = [pass.xw, self.r, pass.weights.bias, h, c.buffer, saved, pass.key_and_lengths, self.mask];
         let constants = ScanForwardConstants {
-            h: sizes.hidden,
-            k: sizes.width,
             train: pass.train,
             drop: pass.recurrent_drop.is_some() && self.multiplies,
-            carries: Carries(sizes.cell_carries()),
-            kinds: sizes.settings.kinds(),
-            rows: self.launch.rows,
-            units: self.launch.units,
-            span: self.launch.span,
-            threads: self.launch.threads,
-            terms: if self.multiplies { sizes.seen() } else { 0 },
-            heads: sizes.heads,
-            memory: self.launch.memory,
+            ..sizes.forward_constants(&self.launch)
         };
         builder.push(self.kernel, Some(sizes.cell), &constants, &params, &buffers);
     }

@@ -4,7 +4,7 @@
 use super::forward::ForwardPass;
 use super::sizes::LstmSizes;
 use crate::error::Result;
-use crate::kernel::{self, Carries, FusedStepConstants};
+use crate::kernel::{self, FusedStepConstants};
 use crate::plan::{BufferId, Capabilities, Launch, Recurrence, StepWeights};
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::Sequence;
@@ -70,22 +70,7 @@ pub(super) fn step(
         ..bytemuck::Zeroable::zeroed()
     }
     .with_settings(&sizes.settings);
-    let constants = FusedStepConstants {
-        h: sizes.hidden,
-        k: sizes.hidden,
-        train: false,
-        drop: false,
-        carries: Carries(sizes.cell_carries()),
-        kinds: sizes.settings.kinds(),
-        rows: launch.rows,
-        units: launch.units,
-        span: 1,
-        threads: launch.threads,
-        terms: sizes.seen(),
-        heads: 1,
-        memory: launch.memory,
-        input: x.features,
-    };
+    let constants = FusedStepConstants { common: sizes.forward_constants(&launch), input: x.features };
     let kernel = match form {
         StepWeights::F32 => &kernel::FUSED_STEP,
         StepWeights::F16 => &kernel::FUSED_STEP_HALF,

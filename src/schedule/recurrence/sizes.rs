@@ -3,6 +3,7 @@
 use super::stage::Stage;
 use super::{CELL, PRODUCT};
 use crate::cell::{CellSpec, GATES, Settings};
+use crate::kernel::{Carries, ScanForwardConstants};
 use crate::plan::{Capabilities, Launch, Recurrence, StepWeights};
 use crate::random;
 use crate::schedule::sequence::Direction;
@@ -209,7 +210,26 @@ impl LstmSizes {
         Launch::choose(&self.recurrence(pass), capabilities)
     }
 
-    /// What launches of the cell's kernel are chosen for.
+    /// Constants of a step forward in inference by a launch.
+    pub(super) fn forward_constants(&self, launch: &Launch) -> ScanForwardConstants {
+        ScanForwardConstants {
+            h: self.hidden,
+            k: self.width,
+            train: false,
+            drop: false,
+            carries: Carries(self.cell_carries()),
+            kinds: self.settings.kinds(),
+            rows: launch.rows,
+            units: launch.units,
+            span: launch.span,
+            threads: launch.threads,
+            terms: if self.cell_multiplies() { self.seen() } else { 0 },
+            heads: self.heads,
+            memory: launch.memory,
+        }
+    }
+
+    /// The pass for which launches of the cell's kernel are chosen.
     pub(crate) fn recurrence(&self, pass: Pass) -> Recurrence {
         let backward = pass == Pass::Backward;
         let multiplies = if backward { self.fused() } else { self.cell_multiplies() };

@@ -6,7 +6,7 @@ use super::sizes::{LstmSizes, Pass};
 use super::trace::LayerTrace;
 use super::weights::LayerWeights;
 use crate::error::Result;
-use crate::kernel::{self, Carries, StackStepConstants};
+use crate::kernel::{self, StackStepConstants};
 use crate::plan::{BufferId, Capabilities, Launch, Recurrence, Role, StepWeights, Strategy};
 use crate::schedule::builder::Builder;
 use crate::schedule::sequence::{Direction, Sequence};
@@ -87,23 +87,7 @@ pub(super) fn lstm(
         input_product(builder, sizes, stack.weights[0].w, stack.x, direction, part, (xw, 0, 0));
     }
     let words = builder.words(batch)?;
-    let constants = StackStepConstants {
-        h: hidden,
-        k: hidden,
-        train: false,
-        drop: false,
-        carries: Carries(0),
-        kinds: sizes.settings.kinds(),
-        rows: launch.rows,
-        units: launch.units,
-        span: 1,
-        threads: launch.threads,
-        terms: hidden,
-        heads: 1,
-        memory: launch.memory,
-        layers,
-        steps,
-    };
+    let constants = StackStepConstants { common: sizes.forward_constants(&launch), layers, steps };
     for diagonal in 0..steps + layers - 1 {
         let (first, end) = ((diagonal + 1).saturating_sub(steps), layers.min(diagonal + 1));
         let params = kernel::ScanForward {

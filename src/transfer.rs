@@ -231,7 +231,7 @@ impl<'a> Downloads<'a> {
         self.into.push(Download { by_time, chunks: std::iter::once(0..1).collect() });
     }
 
-    /// What is to be read.
+    /// The elements to be read.
     pub fn places(&self) -> Vec<Place> {
         self.places.clone()
     }

@@ -46,7 +46,7 @@ fn every_candidate_computes_the_product(device: &Device) {
         for launch in launches {
             let given = product(device, launch, whole);
             for (at, (g, e)) in given.iter().zip(&expected).enumerate() {
-                // The order of the sums differs, as in tests/kernels.rs.
+                // The order of the sums differs, as in tests/kernels/.
                 assert!((g - e).abs() <= 2e-5 * largest, "{launch:?}: C[{at}] of {whole:?} is {g}, expected {e}");
             }
             let again = product(device, launch, whole);

@@ -1,4 +1,4 @@
-//! Where the data of a fit lie changes no bit: a fit of several epochs keeps them on a GPU from its second step on, one of a single epoch
+//! The place of a fit's data changes no bit: a fit of several epochs keeps them on a GPU from its second step on, one of a single epoch
 //! sends every batch.
 
 mod common;

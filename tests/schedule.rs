@@ -100,7 +100,7 @@ fn the_strategy_follows_the_size() {
     assert_eq!(dispatches(300, 8, Some(Strategy::WholeSequence)), (1, true));
 }
 
-/// Where threads share terms, the model of cost chooses among what a workgroup of the device holds.
+/// On devices whose threads share terms, the model of cost chooses among what a workgroup of the device holds.
 #[test]
 fn the_model_of_cost_chooses_the_strategy() {
     let dispatches = |hidden, steps, strategy, workgroup_threads| {

@@ -76,7 +76,7 @@ pub enum Software {
     Only,
 }
 
-/// How launches of recurrent layers are chosen: workgroups, threads and dispatches of their steps. All compute the same layer; sums
+/// Choice of launches of recurrent layers: workgroups, threads and dispatches of their steps. All compute the same layer; sums
 /// are in another order, so that the last bits may differ between choices. The same choices give the same bits.
 ///
 /// ```no_run

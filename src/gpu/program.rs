@@ -38,7 +38,7 @@ struct Dispatch {
     bindings: Arc<Guarded<wgpu::BindGroup>>,
     params: u32,
     groups: [u32; 3],
-    /// What it does, where that is a copy of one piece between two buffers.
+    /// Its copy, if it is one of one piece between two buffers.
     copy: Option<PieceCopy>,
 }
 

@@ -2,7 +2,7 @@
 
 /// A workgroup's part of the recurrence and its threads.
 ///
-/// What is staged in workgroup memory are, forward, fours of terms of h, and backward the gates of a term: 16 bytes each.
+/// Elements staged in workgroup memory are, forward, fours of terms of h, and backward the gates of a term: 16 bytes each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shares {
     /// True for the backward pass, where a thread has four units side by side and heads are padded to fours of units.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone, Debug, Default)]
 pub struct Choices {
     recurrences: Arc<HashMap<Recurrence, Launch>>,
-    /// What plans asked for, where that is wanted.
+    /// Passes that plans asked for, if they are recorded.
     asked: Option<Arc<Mutex<Vec<Recurrence>>>>,
 }
 
@@ -60,7 +60,7 @@ impl Choices {
         Choices { asked: None, ..self.clone() }
     }
 
-    /// What plans asked for since [`Choices::recording`], as [`Recurrence::shape`]; without those that cannot be
+    /// Passes that plans asked for since [`Choices::recording`], as [`Recurrence::shape`]; without those that cannot be
     /// measured.
     pub(crate) fn asked(&self) -> Vec<Recurrence> {
         self.asked.as_ref().map_or_else(Vec::new, |asked| lock(asked).clone())

@@ -1,4 +1,4 @@
-//! What the scheduler chooses for a pass of the recurrence, as data: the pass, and a launch for it.
+//! Passes of the recurrence, and launches for them, as data.
 
 use super::Strategy;
 use crate::cell::CELLS;
@@ -9,7 +9,7 @@ use std::fmt;
 /// Name of a cell. serde would borrow a `&'static str` from what it reads.
 type CellName = &'static str;
 
-/// What a launch is chosen for: a layer's pass over a batch.
+/// A layer's pass over a batch, for which a launch is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Recurrence {
     /// True for the backward pass.

@@ -28,7 +28,7 @@ pub enum Work {
     Train,
 }
 
-/// What was found in this process: the model's layers, the sizes and the work, and true if the GPU was faster.
+/// Findings of this process: the model's layers, the sizes and the work, and true if the GPU was faster.
 static FOUND: Mutex<Vec<(Key, bool)>> = Mutex::new(Vec::new());
 
 #[derive(Debug, PartialEq)]

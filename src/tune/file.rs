@@ -12,7 +12,7 @@ use std::path::Path;
 /// First entry of a file.
 const FORMAT: &str = "wgpu-lstm tuning";
 
-/// What measurements are of: they say little about another device, driver or version of the kernels.
+/// The subject of measurements, which say little about another device, driver or version of the kernels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Subject {
     adapter: String,

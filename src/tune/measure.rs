@@ -102,7 +102,7 @@ impl Device {
     }
 }
 
-/// What is known of a pass, else what measuring it says; `None` if it cannot be measured.
+/// The known tuning of a pass, else the result of measuring it; `None` if it cannot be measured.
 async fn known_or_measured(device: &Device, tuner: &Tuner, pass: &Recurrence) -> Result<Option<PassTuning>> {
     tuner.load(device.capabilities());
     let find = || tuner.find(pass);

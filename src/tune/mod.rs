@@ -12,7 +12,7 @@
 //! let device = Device::gpu(&options).unwrap_or_else(|_| Device::cpu()); // which has no choice
 //! ```
 //!
-//! Whether a GPU is the right device at all depends on the model, too: [`Device::fastest`](crate::Device::fastest) runs it on both.
+//! The right device depends on the model, too: [`Device::fastest`](crate::Device::fastest) runs it on both.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod fastest;

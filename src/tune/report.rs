@@ -1,4 +1,4 @@
-//! What was measured of a pass, and the choice.
+//! Measurements of a pass, and the choice.
 
 use crate::plan::{Launch, Recurrence};
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ impl fmt::Display for PassTuning {
     }
 }
 
-/// What [`Model::tune`](crate::Model::tune) measured or knew.
+/// Tunings that [`Model::tune`](crate::Model::tune) measured or knew.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TuningReport {
     pub(super) passes: Vec<PassTuning>,

@@ -20,7 +20,7 @@ const TARGET_MS: f64 = 4.0;
 pub(super) struct Length {
     /// The pass, with T of the sample.
     pub pass: Recurrence,
-    /// How often it is run, one after the other.
+    /// Number of runs, one after the other.
     pub repeats: u32,
 }
 

@@ -85,7 +85,7 @@ impl Tuner {
         lock(&self.state).choices.clone()
     }
 
-    /// What is known of a pass.
+    /// The known tuning of a pass.
     pub(super) fn find(&self, pass: &Recurrence) -> Option<PassTuning> {
         lock(&self.state).passes.iter().find(|known| known.pass == *pass).cloned()
     }

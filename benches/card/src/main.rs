@@ -1,4 +1,4 @@
-//! What a dispatch and a barrier cost on a card, by the card's own clock:
+//! Costs of a dispatch and a barrier on a card, by the card's own clock:
 //!
 //! - a dispatch that waits for the one before (one thread, the same buffer);
 //! - a barrier of a workgroup of 64 and of 256 threads;

@@ -103,7 +103,7 @@ impl Case {
     }
 }
 
-/// What `gpu/context.rs` sets for a GPU whose driver binds 2 GiB.
+/// Capabilities as `gpu/context.rs` sets them for a GPU whose driver binds 2 GiB.
 fn capabilities(options: &Options) -> Capabilities {
     Capabilities {
         max_binding_bytes: (2 << 30) - 4,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use ash::{khr, vk};
 use std::ffi::{CStr, CString, c_char};
 
-/// What a driver tells of a compiled pipeline.
+/// A driver's figures of a compiled pipeline.
 pub struct Compiled {
     /// Threads of a subgroup.
     pub subgroup: u32,

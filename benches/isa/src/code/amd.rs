@@ -70,7 +70,7 @@ pub fn add(counts: &mut Counts, flight: &mut Flight, line: &str) {
     }
 }
 
-/// What a wait leaves of each counter: `s_waitcnt vmcnt(2) lgkmcnt(0)`, or `s_wait_loadcnt 0x2` of RDNA4.
+/// The rest of each counter that a wait leaves: `s_waitcnt vmcnt(2) lgkmcnt(0)`, or `s_wait_loadcnt 0x2` of RDNA4.
 fn waits(name: &str, line: &str) -> Vec<(usize, u32)> {
     let mut waits = Vec::new();
     for (counter, field) in [(VECTOR, "vmcnt("), (SCALAR, "lgkmcnt(")] {

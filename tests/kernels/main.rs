@@ -3,7 +3,10 @@
 //! Buffers are filled with the same numbers on both; afterwards every buffer must agree, the ones that a kernel only
 //! reads included. Tolerance 2e-5 relative to the buffer's largest number: the two sum in different orders.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod layers;
+mod recurrence;
 
 use common::{Draw, adapter, checked_adapter, long};
 use std::collections::HashSet;
@@ -49,142 +52,6 @@ fn settings(round: usize) -> Settings {
             ..Settings::default()
         },
     }
-}
-
-/// A workgroup whose threads share terms: rows, units, threads and elements of workgroup memory, within WebGPU's default limits.
-/// `items` are the elements that hold a head's terms, `head` a head's units, `span` the units of a thread. `None` if the units of a
-/// sequence need too many threads.
-fn shared(round: usize, steps: u32, span: u32, [heads, head, items]: [u32; 3]) -> Option<[u32; 4]> {
-    let units = if steps == 1 { span * [1, 2, 8, 16][round % 4] } else { heads * head };
-    let lanes = units / span;
-    // A thread for the cell of each row and unit
-    let shares = [1, 2, 5, 16, 64][round % 5].min(256 / lanes).max(span);
-    let threads = shares * lanes;
-    let here = if heads == 1 { 1 } else { heads.min((units - 1) / head + 2) };
-    let memory = |rows: u32| {
-        let sums = if shares > 1 { rows.min(4) * threads } else { 1 };
-        match steps {
-            // Terms are staged in several chunks or in one.
-            1 => sums.max(rows * here * shares * [1, 2, items.div_ceil(shares).max(1)][round % 3]),
-            // Forward, h has memory of its own.
-            _ if span == 1 => sums,
-            _ => rows * heads * items.next_multiple_of(shares) + sums,
-        }
-    };
-    let wanted = [1, 2, 4, 8][round / 2 % 4];
-    let rows = [8, 4, 2, 1].into_iter().find(|&rows| {
-        let states = rows * heads * items.next_multiple_of(shares);
-        rows <= wanted && span * rows <= shares && memory(rows) + states < 1024
-    });
-    rows.filter(|_| threads <= 256).map(|rows| [rows, units, threads, memory(rows)])
-}
-
-/// Rounds that choose the workgroups of kernels with shared terms.
-fn rounds(round: usize) -> impl Iterator<Item = usize> {
-    [round, round + 7].into_iter().take(1 + long() as usize)
-}
-
-/// Constants of the kernel that does the same with shared terms.
-fn forward_shares(
-    scan: kernel::ScanForwardConstants,
-    steps: u32,
-    round: usize,
-) -> Option<kernel::ScanForwardConstants> {
-    let head = scan.h / scan.heads;
-    let [rows, units, threads, memory] = shared(round, steps, 1, [scan.heads, head, scan.terms.div_ceil(4)])?;
-    Some(kernel::ScanForwardConstants { rows, units, span: 1, threads, memory, ..scan })
-}
-
-fn backward_shares(
-    scan: kernel::ScanBackwardConstants,
-    steps: u32,
-    round: usize,
-) -> Option<kernel::ScanBackwardConstants> {
-    let head = (scan.h / scan.heads).next_multiple_of(4);
-    let [rows, units, threads, memory] = shared(round, steps, 4, [scan.heads, head, scan.terms])?;
-    Some(kernel::ScanBackwardConstants { rows, units, span: 4, threads, memory, ..scan })
-}
-
-/// Steps of streams, from their input.
-fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 3], input: u32) {
-    let slot = directions * batch * h;
-    let params = kernel::ScanForward {
-        batch,
-        directions,
-        biases: round as u32 % 3,
-        steps: 1,
-        xw_offset: 3,                           // of x
-        saved_offset: input + round as u32 % 2, // between rows of x
-        h_in: 5,
-        c_in: slot,
-        first_step: round as u32 % 2,
-        total_steps: 2,
-        keep_h: 0.25,
-        keep_c: 0.5,
-        ..bytemuck::Zeroable::zeroed()
-    };
-    let settings = settings(round);
-    let terms = if round % 7 == 3 { 0 } else { h };
-    let forms = [&kernel::FUSED_STEP, &kernel::FUSED_STEP_HALF, &kernel::FUSED_STEP_INT8];
-    for (form, kernel) in forms.into_iter().enumerate() {
-        let items = h.div_ceil(4) + input.div_ceil(4);
-        let Some([rows, units, threads, memory]) = shared(round + form, 1, 1, [1, h, items]) else { continue };
-        let shares = threads / units;
-        let staged = input.div_ceil(4).next_multiple_of(shares) + terms.div_ceil(4).next_multiple_of(shares);
-        let common = kernel::ScanForwardConstants {
-            h,
-            k: h,
-            train: false,
-            drop: false,
-            carries: Carries([0, 1, 0, 2, 0, 3][round % 6]),
-            kinds: settings.kinds(),
-            rows,
-            units,
-            span: 1,
-            threads,
-            terms,
-            heads: 1,
-            memory: memory.max(rows * staged),
-        };
-        let constants = kernel::FusedStepConstants { common, input };
-        all.push(case(kernel, constants, params.with_settings(&settings)));
-    }
-}
-
-/// Steps of several layers at once.
-fn stack_steps(all: &mut Vec<Case>, round: usize, [batch, h]: [u32; 2]) {
-    let (layers, steps) = (2 + round as u32 % 3, 1 + round as u32 % 5);
-    let diagonal = round as u32 % (steps + layers - 1);
-    let (first, end) = ((diagonal + 1).saturating_sub(steps), layers.min(diagonal + 1));
-    let settings = settings(round);
-    let params = kernel::ScanForward {
-        batch,
-        directions: 1,
-        biases: round as u32 % 3,
-        steps: end - first,
-        site: first,
-        first_step: diagonal,
-        total_steps: steps,
-        ..bytemuck::Zeroable::zeroed()
-    };
-    let Some([rows, units, threads, memory]) = shared(round + 2, 1, 1, [1, h, 2 * h.div_ceil(4)]) else { return };
-    let common = kernel::ScanForwardConstants {
-        h,
-        k: h,
-        train: false,
-        drop: false,
-        carries: Carries(0),
-        kinds: settings.kinds(),
-        rows,
-        units,
-        span: 1,
-        threads,
-        terms: h,
-        heads: 1,
-        memory: memory.max(2 * rows * h.div_ceil(4).next_multiple_of(threads / units)),
-    };
-    let constants = kernel::StackStepConstants { common, layers, steps };
-    all.push(case(&kernel::STACK_STEP, constants, params.with_settings(&settings)));
 }
 
 /// Sizes that fill tiles and workgroups, fall short of them and pass them by one.
@@ -290,145 +157,10 @@ fn cases() -> Vec<Case> {
             all.push(case(&kernel::MATMUL_REGISTERS, along, single));
         }
         let (batch, h, directions) = (odd().min(33), odd().min(65), 1 + round as u32 % 2);
-        let slot = directions * batch * h;
-        // Units shared out among workgroups for one step, or whole sequences: one workgroup has them all.
-        let (steps, units, threads) = if round % 4 < 2 { (1, 64, 64) } else { (4, h, [8, 64, 256][round % 3]) };
-        let rows = [1, 4, 8][round % 3];
-        // A thread of many rows may make several units at once.
-        let [span, back_span] = if rows > 1 && h % 4 == 0 && round % 8 != 1 { [2, 4] } else { [1, 1] };
-        // What rows and units may do beside the plain step.
-        let settings = settings(round);
-        let (carries, kinds) = (Carries([0, 1, 0, 2, 0, 3][round % 6]), settings.kinds());
-        let projected = steps == 1 && h > 4 && round % 5 == 0 && !carries.any();
-        let k = if projected { h / 2 } else { h };
-        // as the scheduler does it: few rows and units of a thread where a step is long
-        let plain = !carries.any() && settings == Settings::default();
-        let (rows, span, back_span) = if plain { (rows, span, back_span) } else { (rows.min(4), 1, 1) };
-        // Units in heads: two, as many as there are, or those of a size that is no power of two.
-        let heads = match round % 8 {
-            3 if h % 2 == 0 => 2,
-            6 => h,
-            7 if h % 3 == 0 => h / 3,
-            _ => 1,
-        };
-        let heads = if projected { 1 } else { heads };
-        let (span, back_span) =
-            if heads == 1 { (span, back_span) } else { (1, if h / heads % 4 == 0 { back_span } else { 1 }) };
-        // Weights in f16 change nothing but how weights are loaded: drivers take seconds to compile what is not plain.
-        for kernel in [&kernel::SCAN_FORWARD, &kernel::SCAN_FORWARD_HALF].into_iter().take(1 + plain as usize) {
-            let train = round % 2 == 1;
-            let params = kernel::ScanForward {
-                batch,
-                directions,
-                biases: round as u32 % 3,
-                steps,
-                xw_offset: 4 * slot,
-                h_in: if back { directions * batch * k } else { 0 },
-                c_in: slot,
-                c_out: 2 * slot,
-                saved_offset: 11,
-                first_step: round as u32 % 2,
-                total_steps: steps + 1,
-                backwards: (round % 9 == 4) as u32,
-                site: 5,
-                zoneout_h: 1 << 30,
-                zoneout_c: 1 << 29,
-                keep_h: 0.25,
-                keep_c: 0.5,
-                ..bytemuck::Zeroable::zeroed()
-            };
-            let drop = round % 5 == 2;
-            // Where another kernel made the product, it lies in W·x.
-            let terms = if round % 7 == 1 && !projected { 0 } else { k / heads };
-            let constants = kernel::ScanForwardConstants {
-                h,
-                k,
-                train,
-                drop,
-                carries,
-                kinds,
-                rows,
-                units,
-                span,
-                threads,
-                terms,
-                heads,
-                memory: 0,
-            };
-            all.push(case(kernel, constants, params.with_settings(&settings)));
-            // The same with shared terms, in one step or in several.
-            let shared: &[&Kernel] = match (steps, kernel.weights) {
-                (1, StepWeights::F32) => &[&kernel::STEP_FORWARD],
-                (1, _) => &[&kernel::STEP_FORWARD_HALF, &kernel::STEP_FORWARD_INT8],
-                (_, StepWeights::F32) => &[&kernel::SEQUENCE_FORWARD],
-                (_, _) => &[&kernel::SEQUENCE_FORWARD_HALF, &kernel::SEQUENCE_FORWARD_INT8],
-            };
-            for constants in rounds(round).filter_map(|n| forward_shares(constants, steps, n)) {
-                for &shared in shared {
-                    all.push(case(shared, constants, params.with_settings(&settings)));
-                }
-            }
-        }
-        for kernel in [&kernel::SCAN_BACKWARD, &kernel::SCAN_BACKWARD_HALF].into_iter().take(1 + plain as usize) {
-            let params = kernel::ScanBackward {
-                batch,
-                directions,
-                biases: round as u32 % 3,
-                steps,
-                dy_from: [0, steps, steps - 1][round % 3],
-                dy_step: directions * batch * h,
-                has_next: (round % 4 != 2) as u32,
-                first: (round % 3 == 2) as u32,
-                dy_offset: 6,
-                dy_direction: if back { h } else { batch * h },
-                dy_row: if back { directions * h } else { h },
-                dy_whole: (round % 4 == 1) as u32,
-                saved_offset: 13,
-                saved_step: 6 * slot,
-                c_in: 0,
-                dg_next: 4 * slot * steps,
-                dg_offset: 0,
-                first_step: round as u32 % 2,
-                total_steps: steps + 1,
-                backwards: (round % 9 == 4) as u32,
-                site: 5,
-                zoneout_h: 1 << 30,
-                zoneout_c: 1 << 29,
-                drop_site: 3,
-                drop: 1 << 31,
-                drop_scale: 2.0,
-                ..bytemuck::Zeroable::zeroed()
-            };
-            let drop = round % 5 == 2;
-            let span = back_span;
-            let terms = if round % 7 == 3 { 0 } else { h / heads };
-            let memory = 0;
-            let constants = kernel::ScanBackwardConstants {
-                h,
-                drop,
-                carries,
-                kinds,
-                rows,
-                units,
-                span,
-                threads,
-                terms,
-                heads,
-                memory,
-            };
-            all.push(case(kernel, constants, params.with_settings(&settings)));
-            let shared = match (steps, kernel.weights) {
-                (1, StepWeights::F32) => &kernel::STEP_BACKWARD,
-                (1, _) => &kernel::STEP_BACKWARD_HALF,
-                (_, StepWeights::F32) => &kernel::SEQUENCE_BACKWARD,
-                (_, _) => &kernel::SEQUENCE_BACKWARD_HALF,
-            };
-            for constants in rounds(round).filter_map(|n| backward_shares(constants, steps, n)) {
-                all.push(case(shared, constants, params.with_settings(&settings)));
-            }
-        }
-        fused_steps(&mut all, round, [batch, h, directions], odd().min(65));
-        stack_steps(&mut all, round, [batch, h]);
+        let steps = if round % 4 < 2 { 1 } else { 4 };
+        recurrence::scans(&mut all, round, back, [batch, h, directions, steps]);
+        recurrence::fused_steps(&mut all, round, [batch, h, directions], odd().min(65));
+        recurrence::stack_steps(&mut all, round, [batch, h]);
         let [heads, units] = [odd().min(16), odd().min(7)];
         let head_product = kernel::HeadProduct {
             steps,
@@ -527,8 +259,8 @@ fn cases() -> Vec<Case> {
             total_steps: steps + 3,
         };
         all.push(case(&kernel::POOL_BACKWARD, constants, pool));
-        windows(&mut all, round, [steps, batch, features]);
-        batch_norm(&mut all, round, [steps, batch, features]);
+        layers::windows(&mut all, round, [steps, batch, features]);
+        layers::batch_norm(&mut all, round, [steps, batch, features]);
         let count = batch * steps;
         let epsilon = 1e-3;
         let (group, groups) = [(count, 1), (batch, directions), (1, 3)][round % 3];
@@ -547,6 +279,7 @@ fn cases() -> Vec<Case> {
             epsilon,
         };
         all.push(case(&kernel::NORM_BACKWARD, kernel::NormBackwardConstants { add: round % 2 == 1 }, params));
+        let slot = directions * batch * h;
         // Steps that are more than one dispatch.
         let (backwards, total_steps) = ((round % 9 == 4) as u32, 3);
         let (site, zoneout_h, zoneout_c, alpha, beta) = (5, 1 << 30, 1 << 29, 0.3, 0.4);
@@ -675,7 +408,7 @@ fn cases() -> Vec<Case> {
         };
         all.push(case(&kernel::COLUMN_SUM, NoConstants, sum));
         all.push(case(&kernel::COLUMN_SUM_FEW, NoConstants, kernel::ColumnSum { rows: 1 + round as u32 % 17, ..sum }));
-        attention_cases(&mut all, round, [odd(), odd().min(33), odd(), odd()]);
+        layers::attention_cases(&mut all, round, [odd(), odd().min(33), odd(), odd()]);
         let kind = LossKind::ALL[round % LossKind::ALL.len()];
         let (targets, levels) = (
             features,
@@ -783,190 +516,6 @@ fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
         assert_eq!((constants.b_along_n, constants.rows), (along_n, m.next_power_of_two()), "{product:?}");
         all.push(case(&kernel::MATMUL_SKINNY, constants, product));
     }
-}
-
-/// Cases of attention, and of elementwise arithmetic: T queries or steps, B, T' keys, F features.
-fn attention_cases(all: &mut Vec<Case>, round: usize, [steps, batch, keys, features]: [u32; 4]) {
-    let accumulate = (round % 4 == 3) as u32;
-    // A transposed or not, B transposed or not, as in q·kᵀ, a·v and the gradients of keys and values
-    let (a_m, a_k) = if round.is_multiple_of(2) { (batch * (features + 1), 1) } else { (1, batch * (steps + 2)) };
-    let (b_k, b_n) = if round.is_multiple_of(3) { (batch * (keys + 1), 1) } else { (1, batch * (features + 3)) };
-    let product = kernel::BatchMatmul {
-        batch,
-        m: steps,
-        n: keys,
-        k: features,
-        accumulate,
-        a_offset: 3,
-        a_b: if round.is_multiple_of(2) { features + 1 } else { steps + 2 } as i32,
-        a_m: a_m as i32,
-        a_k: a_k as i32,
-        b_offset: 5,
-        b_b: if round.is_multiple_of(3) { keys + 1 } else { features + 3 } as i32,
-        b_k: b_k as i32,
-        b_n: b_n as i32,
-        c_offset: 2,
-        c_b: if round % 5 < 3 { keys + 2 } else { steps * (keys + 1) } as i32,
-        c_m: if round % 5 < 3 { batch * (keys + 2) } else { keys + 1 } as i32,
-    };
-    all.push(case(&kernel::BATCH_MATMUL, NoConstants, product));
-    let masks = kernel::MaskedSoftmaxConstants {
-        causal: round % 2 == 1,
-        ragged_queries: round / 2 % 2 == 1,
-        ragged_keys: round / 4 % 2 == 1,
-    };
-    let (time, scale) = (round as u32 % 3, [1.0, 0.3][round % 2]);
-    let softmax = kernel::MaskedSoftmaxForward { steps, batch, keys, a_offset: 3, time, scale };
-    all.push(case(&kernel::MASKED_SOFTMAX_FORWARD, masks, softmax));
-    let backward = kernel::MaskedSoftmaxBackward { rows: steps * batch, keys, a_offset: 3, da_offset: 1, scale };
-    all.push(case(&kernel::MASKED_SOFTMAX_BACKWARD, NoConstants, backward));
-    let [q_row, k_row, s_row] = [features + 2, features + 1, keys + 3];
-    let scores = kernel::AdditiveScores {
-        steps,
-        batch,
-        keys,
-        features,
-        q_offset: 2,
-        q_step: batch * q_row,
-        q_row,
-        k_offset: 1,
-        k_step: batch * k_row,
-        k_row,
-        s_offset: 4,
-        s_step: batch * s_row,
-        s_row,
-    };
-    all.push(case(&kernel::ADDITIVE_SCORES, NoConstants, scores));
-    let backward = kernel::AdditiveScoresBackward {
-        steps,
-        batch,
-        others: keys,
-        features,
-        accumulate,
-        x_offset: 2,
-        x_step: batch * q_row,
-        x_row: q_row,
-        y_offset: 1,
-        y_step: batch * k_row,
-        y_row: k_row,
-        ds_offset: 4,
-        ds_step: if round.is_multiple_of(2) { batch * s_row } else { 1 },
-        ds_row: if round.is_multiple_of(2) { s_row } else { steps },
-        ds_other: if round.is_multiple_of(2) { 1 } else { batch * steps },
-        dx_offset: 3,
-        parts_offset: 5,
-    };
-    let parts = kernel::AdditiveScoresBackwardConstants { parts: !round.is_multiple_of(3) };
-    all.push(case(&kernel::ADDITIVE_SCORES_BACKWARD, parts, backward));
-    // x is as long as y, the same in every step, or a number
-    let [x_step, x_row, x_feature] = [[batch * q_row, q_row, 1], [0, q_row, 1], [0, 0, 0]][round % 3];
-    let elementwise = kernel::Elementwise {
-        steps,
-        batch,
-        features,
-        x_offset: 3,
-        x_step,
-        x_row,
-        x_feature,
-        y_offset: 2,
-        y_step: batch * k_row,
-        y_row: k_row,
-    };
-    let kind = kernel::ElementwiseConstants { kind: kernel::ElementwiseKind::ALL[round % 2] };
-    all.push(case(&kernel::ELEMENTWISE, kind, elementwise));
-    let backward = kernel::MaximumBackward {
-        steps,
-        batch,
-        features,
-        x_offset: 3,
-        x_step: batch * q_row,
-        x_row: q_row,
-        y_offset: 2,
-        rest_offset: 1,
-        dx_offset: 4,
-    };
-    all.push(case(&kernel::MAXIMUM_BACKWARD, NoConstants, backward));
-}
-
-/// Windows of time: pooled, and shifted to padded places.
-fn windows(all: &mut Vec<Case>, round: usize, [steps, batch, features]: [u32; 3]) {
-    let (r, ragged) = (round as u32, round % 2 == 1);
-    let (size, stride, accumulate) = (1 + r % 4, 1 + r % 3, r / 2 % 2);
-    let (total_steps, left) = (steps + 3, r % size);
-    let constants =
-        kernel::WindowPoolConstants { kind: kernel::WindowPoolKind::ALL[round % 3], ragged, same: round / 4 % 2 == 1 };
-    let pool = kernel::WindowPoolForward {
-        steps,
-        batch,
-        features,
-        x_offset: 3,
-        time: 2,
-        out_steps: 1 + r % 5,
-        out_time: r % 2,
-        y_offset: 1,
-        total_steps,
-        size,
-        stride,
-        left,
-        accumulate,
-    };
-    all.push(case(&kernel::WINDOW_POOL_FORWARD, constants, pool));
-    let pool = kernel::WindowPoolBackward {
-        steps,
-        batch,
-        features,
-        dx_offset: 3,
-        time: 2,
-        out_steps: 1 + r % 5,
-        out_time: r % 2,
-        dy_offset: 1,
-        total_steps,
-        size,
-        stride,
-        left,
-        accumulate,
-    };
-    all.push(case(&kernel::WINDOW_POOL_BACKWARD, constants, pool));
-    let row = kernel::RowShift::ALL[round % 3];
-    let limit = kernel::ShiftLimit::ALL[round / 3 % 3];
-    let shift = kernel::Shift {
-        steps: steps + r % 3,
-        batch,
-        features,
-        src_offset: 2,
-        src_steps: steps,
-        src_time: r as i32 % 4 - 2,
-        dst_offset: 3,
-        time: r as i32 % 3 - 1,
-        shift: r as i32 % 5 - 2,
-        by_row: [1, -1][round / 2 % 2],
-        window: size,
-        stride,
-        first_step: r % 2,
-        total_steps,
-        accumulate,
-    };
-    all.push(case(&kernel::SHIFT, kernel::ShiftConstants { row, limit, ragged }, shift));
-}
-
-fn batch_norm(all: &mut Vec<Case>, round: usize, [steps, batch, features]: [u32; 3]) {
-    let (ragged, accumulate, epsilon) = (round % 2 == 1, round as u32 / 2 % 2, 1e-3);
-    let (time, total_steps) = (round as u32 % 3, steps + 2);
-    let moments = kernel::BatchMoments { steps, batch, features, x_offset: 3, time, total_steps, accumulate };
-    for variance in [false, true] {
-        all.push(case(&kernel::BATCH_MOMENTS, kernel::BatchMomentsConstants { variance, ragged }, moments));
-    }
-    let rows = steps * batch;
-    let forward = kernel::BatchNormForward { rows, features, x_offset: 3, y_offset: 2, epsilon };
-    all.push(case(&kernel::BATCH_NORM_FORWARD, NoConstants, forward));
-    let constants = kernel::BatchNormConstants { ragged };
-    let sums = kernel::BatchNormSums { rows, features, x_offset: 3, dy_offset: 1, epsilon, accumulate };
-    all.push(case(&kernel::BATCH_NORM_SUMS, NoConstants, sums));
-    let backward =
-        kernel::BatchNormBackward { steps, batch, features, x_offset: 3, dy_offset: 1, dx_offset: 2, time, epsilon };
-    all.push(case(&kernel::BATCH_NORM_BACKWARD, constants, backward));
-    let update = kernel::BatchNormUpdate { features, momentum: 0.3, unbiased: round as u32 % 2 };
-    all.push(case(&kernel::BATCH_NORM_UPDATE, NoConstants, update));
 }
 
 #[test]

@@ -257,10 +257,15 @@ impl Run<'_> {
         // Sequences of the steps whose losses are not read yet.
         let mut queued: Vec<f64> = Vec::new();
         let (mut looked, mut waited) = (Instant::now(), Instant::now());
-        let carries = self.fit.truncated.is_some() || self.fit.stateful.is_some();
         let mut step = partial.step;
-        let mut next = batches.step(model, self.fit.accumulate).await?;
-        while let Some(mut batch) = next.take() {
+        // A step whose data are staged already.
+        let mut ahead: Option<StepBatches<'_>> = None;
+        loop {
+            let next = match ahead.take() {
+                Some(staged) => Some(staged),
+                None => batches.step(model, self.fit.accumulate).await?,
+            };
+            let Some(mut batch) = next else { break };
             step += 1;
             partial.learning_rate = model.learning_rate()?;
             for part in &mut batch.batches {
@@ -274,17 +279,15 @@ impl Run<'_> {
             queued.push(batch.sequences);
             let due = batch.last || intervals.iter().any(|&interval| step.is_multiple_of(interval));
             if !due && queued.len() < model.pace()?.stride() && looked.elapsed() < LOOK {
-                next = batches.step(model, self.fit.accumulate).await?;
                 continue;
             }
             // While the device runs; an iterator's batches may change the plan.
             if batches.arrays().is_some() {
-                next = batches.step(model, self.fit.accumulate).await?;
-                let first = next.as_mut().and_then(|next| next.batches.first_mut());
-                if let (Some(first), None, None) =
-                    (first, &self.fit.loss, self.resident.as_ref().and_then(Option::as_ref))
-                {
-                    model.upload_ahead(&mut first.data, carries)?;
+                ahead = batches.step(model, self.fit.accumulate).await?;
+                let first = ahead.as_mut().and_then(|ahead| ahead.batches.first_mut());
+                let by_host = self.fit.loss.is_none() && !matches!(self.resident, Some(Some(_)));
+                if let Some(first) = first.filter(|_| by_host) {
+                    model.upload_ahead(&mut first.data, self.carries())?;
                 }
             }
             let losses = model.step_losses(queued.len()).await?;
@@ -307,9 +310,6 @@ impl Run<'_> {
                 looked = Instant::now();
             }
             waited = Instant::now();
-            if next.is_none() {
-                next = batches.step(model, self.fit.accumulate).await?;
-            }
         }
         Ok((Flow::Continue, true))
     }
@@ -363,10 +363,14 @@ impl Run<'_> {
         Ok(flow)
     }
 
+    /// True if states go on from batch to batch.
+    fn carries(&self) -> bool {
+        self.fit.truncated.is_some() || self.fit.stateful.is_some()
+    }
+
     /// Takes an optimiser step; its loss goes to a place in the device's log.
     async fn step(&mut self, model: &mut Model, step: &mut StepBatches<'_>, slot: usize) -> Result<()> {
-        let carries = self.fit.truncated.is_some() || self.fit.stateful.is_some();
-        let count = step.batches.len();
+        let (carries, count) = (self.carries(), step.batches.len());
         if self.fit.accumulate > 1 {
             let group = model.counted(step.batches.iter().map(|batch| &batch.data))?;
             step.batches.iter_mut().for_each(|batch| batch.data.group = Some(group.clone()));

@@ -2,13 +2,14 @@
 
 mod adapter;
 mod context;
+mod grid;
 mod guard;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
 mod program;
 mod staging;
 
-pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, Tuning, adapters};
+pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Grid, Software, Tuning, adapters};
 pub(crate) use context::{Context, GpuBuffer, Readback};
 pub(crate) use program::{CopyAfter, Program};
 pub(crate) use staging::Destination;

@@ -8,6 +8,10 @@ use common::oracle::{OracleCell, OracleLstm, OracleWeights};
 use common::{Draw, close};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, fence};
 use std::time::Duration;
+use wgpu_lstm::cell::CELLS;
+use wgpu_lstm::kernel::{self, Carries, Constants};
+use wgpu_lstm::plan::Role;
+use wgpu_lstm::schedule::Builder;
 use wgpu_lstm::{AdapterKind, Capabilities, Device, GpuOptions, Grid, Lstm, Software, Strategy};
 
 fn device(grid: Grid, max_binding_bytes: Option<u64>) -> Device {
@@ -59,8 +63,7 @@ fn agree(device: &Device, [t, b, i, h, l]: [usize; 5], bidirectional: bool, seed
 
     let cpu = config.build(&Device::cpu(), i, seed).unwrap();
     let d_output = draw.array3((b, t, directions * h));
-    let [given, expected] =
-        [&layer, &cpu].map(|layer| layer.gradients(x.view(), None, d_output.view(), None).unwrap());
+    let [given, expected] = [&layer, &cpu].map(|layer| layer.gradients(x.view(), None, d_output.view(), None).unwrap());
     close(&format!("{what} dx"), &given.x, &expected.x, 1e-5, 1e-5);
     for (name, gradient) in &given.parameters {
         // Sums over T x B rows, in another order.
@@ -71,6 +74,33 @@ fn agree(device: &Device, [t, b, i, h, l]: [usize; 5], bidirectional: bool, seed
 /// Sizes whose units are few workgroups, or whose last workgroup is not full.
 const SIZES: [[usize; 5]; 6] =
     [[2, 1, 3, 4, 1], [9, 3, 2, 12, 2], [7, 5, 4, 44, 1], [40, 2, 3, 64, 1], [3, 16, 5, 100, 1], [6, 2, 3, 256, 1]];
+
+/// A plan with grids on the CPU executor, by the kernels' twins.
+#[test]
+fn grids_on_the_cpu() {
+    let device = Device::cpu_with(Capabilities {
+        grid_workgroups: 64,
+        strategy: Some(Strategy::Grid),
+        ..Capabilities::default()
+    });
+    for (seed, size) in SIZES.into_iter().enumerate() {
+        let [t, b, i, h, l] = size;
+        let capabilities = device.capabilities();
+        let plan = Lstm::new(h).layers(l).plan(i, b, t, capabilities).unwrap();
+        assert!(plan.dispatches_of("grid_forward") >= l && plan.dispatches_of("grid_repair") >= l, "{size:?}");
+        agree(&device, size, seed % 2 == 1, seed as u64);
+    }
+}
+
+/// With a mask on h' the layer is none that a grid computes.
+#[test]
+fn layers_with_recurrent_dropout_run_without_grids() {
+    let capabilities = Capabilities { grid_workgroups: 64, strategy: Some(Strategy::Grid), ..Capabilities::default() };
+    let grids = |lstm: Lstm| lstm.plan(3, 2, 20, &capabilities).unwrap().dispatches_of("grid_forward");
+    assert_eq!(grids(Lstm::new(32)), 1);
+    assert_eq!(grids(Lstm::new(32).recurrent_dropout(0.5)), 0);
+    assert_eq!(grids(Lstm::new(30)), 0);
+}
 
 mod on_adapter {
     use super::*;
@@ -87,6 +117,79 @@ mod on_adapter {
                 }
             }
         }
+    }
+
+    /// The steps by themselves, again and again, with as much patience as a software adapter's loops allow: whenever all workgroups
+    /// finished, their results are those of the twin.
+    #[test]
+    fn workgroups_that_met_are_right() {
+        let device = device(Grid::Assume(8), None);
+        for (workgroups, batch, hidden) in [(2, 1, 64), (2, 3, 24), (4, 2, 64)] {
+            let expected = steps(&Device::cpu(), workgroups, batch, hidden).0;
+            let mut met = 0;
+            for _ in 0..40 {
+                let (given, finished) = steps(&device, workgroups, batch, hidden);
+                if finished {
+                    met += 1;
+                    close("h", &given, &expected, 1e-5, 1e-5);
+                }
+            }
+            println!("{workgroups} workgroups, B = {batch}, H = {hidden}: {met} of 40 met");
+        }
+    }
+
+    /// The history of h after steps of a grid without a repair, and true if all workgroups finished.
+    fn steps(device: &Device, workgroups: u32, batch: u32, hidden: u32) -> (Vec<f32>, bool) {
+        const STEPS: u32 = 5;
+        let (units, threads) = (hidden / workgroups, 4 * hidden / workgroups);
+        let constants = kernel::ScanForwardConstants {
+            h: hidden,
+            k: hidden,
+            train: true,
+            drop: false,
+            carries: Carries(0),
+            kinds: wgpu_lstm::cell::Settings::default().kinds(),
+            rows: batch.next_power_of_two(),
+            units,
+            span: 1,
+            threads,
+            terms: hidden,
+            heads: 1,
+            memory: 4 * threads.max(hidden),
+        };
+        let spins = 50_000;
+        let params = kernel::ScanForward {
+            batch,
+            directions: 1,
+            biases: 1,
+            steps: STEPS,
+            c_out: batch * hidden,
+            total_steps: STEPS,
+            site: 1,
+            zoneout_c: spins,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let words: &[u32] = bytemuck::cast_slice(bytemuck::bytes_of(&params));
+        let kernel = &kernel::GRID_FORWARD;
+        let cell = CELLS.iter().find(|cell| cell.name == "standard").unwrap();
+        let constants = constants.values();
+        let call = kernel::Call { kernel, cell: Some(cell), constants: constants.clone(), params: words.to_vec() };
+        let mut plan = Builder::new("steps of a grid", device.capabilities().clone());
+        let ends: Vec<u64> = call.touches().iter().map(|touch| touch.end().max(1)).collect();
+        let buffers: Vec<_> =
+            kernel.bindings.iter().zip(&ends).map(|(b, &len)| plan.buffer(b.name, len, Role::Input).unwrap()).collect();
+        plan.push_words(kernel, Some(cell), &constants, words, &buffers);
+        // SAFETY: the buffers are as long as the kernel's `touches` asks for.
+        let executable = device.compile(unsafe { plan.finish().unwrap().trust() }).unwrap();
+        let mut draw = Draw::new(3);
+        for (&buffer, (&len, binding)) in buffers.iter().zip(ends.iter().zip(kernel.bindings)) {
+            let clear = ["barrier", "words"].contains(&binding.name);
+            let values = if clear { vec![0.0; len as usize] } else { draw.vec(len as usize) };
+            executable.write((buffer, 0), &values).unwrap();
+        }
+        executable.run().unwrap();
+        let finished = executable.read((buffers[7], 1), 1).unwrap()[0].to_bits();
+        (executable.read((buffers[3], 0), ends[3]).unwrap(), finished == workgroups)
     }
 
     /// What the litmus allows, be it nothing.

@@ -110,7 +110,12 @@ impl Litmus {
             concat!(include_str!("../../shaders/common/grid_barrier.wgsl"), "\n", include_str!("litmus.wgsl"));
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let buffer = |size, usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some("litmus"), size, usage, mapped_at_creation: false })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("litmus"),
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let params = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("litmus"),

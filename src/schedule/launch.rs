@@ -299,7 +299,8 @@ mod tests {
             Capabilities::default(),
             Capabilities { workgroup_threads: 1024, workgroup_bytes: 64 << 10, ..Capabilities::default() },
         );
-        for capabilities in [small, large] {
+        let grids = Capabilities { grid_workgroups: 128, strategy: Some(Strategy::Grid), ..large.clone() };
+        for capabilities in [small, large, grids] {
             for backward in [false, true] {
                 for (hidden, heads) in
                     [(1, 1), (3, 1), (30, 3), (32, 1), (65, 65), (100, 1), (512, 1), (1024, 4), (3001, 1)]
@@ -328,6 +329,7 @@ mod tests {
                                 assert!(16 * launch.memory <= capabilities.workgroup_bytes, "{what:?}: {launch:?}");
                                 let needed = match launch.division {
                                     Division::Step => shares.step_memory(0),
+                                    Division::Grid => shares.grid_memory(),
                                     _ => shares.sequence_memory(),
                                 };
                                 assert!(launch.memory >= needed && launch.steps > 0, "{what:?}: {launch:?}");
@@ -336,6 +338,75 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Grids are for layers in their range, on devices that have them, and never of more workgroups than run side by side.
+    #[test]
+    fn grids_are_candidates_where_they_were_asked_for() {
+        let layer = |hidden, batch| Recurrence {
+            backward: false,
+            cell: "standard",
+            hidden,
+            heads: 1,
+            terms: hidden,
+            input: None,
+            batch,
+            directions: 1,
+            steps: 100,
+            fused: true,
+            plain: true,
+        };
+        let with = |grid_workgroups| Capabilities {
+            workgroup_threads: 1024,
+            workgroup_bytes: 48 << 10,
+            grid_workgroups,
+            ..Capabilities::default()
+        };
+        let grids = |what: &Recurrence, capabilities: &Capabilities| -> Vec<Launch> {
+            let all = Launch::candidates(what, capabilities);
+            all.into_iter().filter(|launch| launch.division == Division::Grid).collect()
+        };
+        for (hidden, batch) in [(256, 1), (512, 16), (1024, 4)] {
+            let what = layer(hidden, batch);
+            assert_eq!(grids(&what, &with(0)), []);
+            let all = grids(&what, &with(128));
+            assert!(!all.is_empty());
+            for launch in &all {
+                assert!(hidden.div_ceil(launch.units) * batch.div_ceil(launch.rows) <= 128, "{launch}");
+            }
+            assert_eq!(Launch::by_model(&what, &with(128)).strategy, Strategy::Grid, "{what}");
+            assert_eq!(grids(&Recurrence { backward: true, ..what }, &with(128)), []);
+            assert_eq!(grids(&Recurrence { plain: false, ..what }, &with(128)), []);
+            assert_eq!(grids(&Recurrence { steps: 1, ..what }, &with(128)), []);
+        }
+        for (hidden, batch) in [(252, 1), (512, 17), (1028, 1), (510, 1)] {
+            assert_eq!(grids(&layer(hidden, batch), &with(128)), []);
+        }
+    }
+
+    /// All loops of a grid's dispatch together, spins included, are fewer iterations than those after which some drivers end them.
+    #[test]
+    fn spins_and_steps_of_a_grid_are_bounded() {
+        for hidden in [256, 512, 1024] {
+            let what = Recurrence {
+                backward: false,
+                cell: "standard",
+                hidden,
+                heads: 1,
+                terms: hidden,
+                input: None,
+                batch: 1,
+                directions: 1,
+                steps: 100_000,
+                fused: true,
+                plain: true,
+            };
+            let capabilities = Capabilities { grid_workgroups: 128, ..Capabilities::default() };
+            for launch in Launch::grids(&what, &capabilities) {
+                let turns = what.shares(launch.rows, launch.units, launch.threads).turns();
+                assert!(launch.steps > 50 && grid_spins(launch.steps) + launch.steps * turns < 60_000, "{launch}");
             }
         }
     }

@@ -315,6 +315,12 @@ pub fn grids(all: &mut Vec<Case>, round: usize, back: bool, [batch, h, direction
     all.push(case(&kernel::GRID_FORWARD, constants, params));
     // Workgroups that should have finished: some, or none, and there is nothing to repair.
     let params = kernel::ScanForward { zoneout_h: 5 * (round % 4 != 3) as u32, ..params };
-    let constants = kernel::ScanForwardConstants { rows: 1, units: h, threads: [8, 64, 256][round % 3], memory: h / 2, ..constants };
+    let constants = kernel::ScanForwardConstants {
+        rows: 1,
+        units: h,
+        threads: [8, 64, 256][round % 3],
+        memory: h / 2,
+        ..constants
+    };
     all.push(case(&kernel::GRID_REPAIR, constants, params));
 }

@@ -82,7 +82,9 @@ impl Gradients {
         let form = builder.step_form(launch.division, true);
         let units = match launch.division {
             Division::Scan => sizes.hidden,
-            Division::Step | Division::Sequence | Division::Grid => sizes.heads * (sizes.hidden / sizes.heads).next_multiple_of(4),
+            Division::Step | Division::Sequence | Division::Grid => {
+                sizes.heads * (sizes.hidden / sizes.heads).next_multiple_of(4)
+            }
         };
         let len = if fused { sizes.r_len() / sizes.hidden as u64 * units as u64 } else { 1 };
         let rt = sizes.scratch(builder, "R transposed", len)?;

@@ -9,6 +9,8 @@ use crate::schedule::builder::Builder;
 use crate::schedule::launch::grid_spins;
 use crate::schedule::strategy::MOST_ITERATIONS;
 
+/// End of the names of barriers.
+pub(super) const BARRIER: &str = ".barrier";
 /// Threads of a workgroup of a repair.
 const REPAIR_THREADS: u32 = 256;
 
@@ -29,7 +31,7 @@ impl Grid {
         let of_chunk = |chunk: usize| (pass.h.chunk_range(chunk).len() as u32).div_ceil(launch.steps);
         let dispatches: u32 = (0..pass.h.chunks.len()).map(of_chunk).sum();
         let len = 1 + u64::from(dispatches) * u64::from(words);
-        let barrier = builder.buffer(format!("{}.barrier", pass.name), len, Role::Scratch)?;
+        let barrier = builder.buffer(format!("{}{BARRIER}", pass.name), len, Role::Scratch)?;
         Ok(Grid { barrier, words, dispatches })
     }
 
@@ -57,7 +59,8 @@ impl Grid {
         let workgroups = sizes.hidden.div_ceil(constants.units) * (self.words - 1);
         let repair = ScanForward { site: grid.site, zoneout_h: workgroups, ..params };
         let memory = repair_memory(sizes.hidden);
-        let constants = ScanForwardConstants { rows: 1, units: sizes.hidden, threads: REPAIR_THREADS, memory, ..constants };
+        let constants =
+            ScanForwardConstants { rows: 1, units: sizes.hidden, threads: REPAIR_THREADS, memory, ..constants };
         let iterations = sizes.hidden.div_ceil(REPAIR_THREADS) * (sizes.hidden / 4 + 4) + 4;
         let most = if builder.capabilities.short_loops { (MOST_ITERATIONS / iterations).max(1) } else { steps };
         for first in (0..steps).step_by(most as usize) {

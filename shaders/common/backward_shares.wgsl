@@ -31,8 +31,8 @@ fn unit_sum(begin: u32, row: u32, unit: u32) -> f32 {
     let at = begin + row * THREADS + unit / 4u;
     let n = unit % 4u;
     var sum = 0.0;
-    for (var share = 0u; share + 8u <= shares; share += 8u) {
-        let first = at + share * lanes();
+    for (var eight = 0u; eight < shares / 8u; eight++) {
+        let first = at + 8u * eight * lanes();
         let s0 = memory[first][n];
         let s1 = memory[first + lanes()][n];
         let s2 = memory[first + 2u * lanes()][n];

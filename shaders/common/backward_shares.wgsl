@@ -53,17 +53,17 @@ fn unit_sum(begin: u32, row: u32, unit: u32) -> f32 {
 fn gathered(begin: u32, thread: u32, sums: Sums) -> f32 {
     let row = thread / UNITS;
     var sum = 0.0;
-    hand_over(begin, thread, sums.rows0);
-    workgroupBarrier();
-    if row < min(ROWS, 4u) {
-        sum = unit_sum(begin, row, thread % UNITS);
-    }
-    if ROWS == 8u {
+    for (var four = 0u; four < (ROWS + 3u) / 4u; four++) {
+        let first = 4u * four;
+        if four == 0u {
+            hand_over(begin, thread, sums.rows0);
+        } else {
+            workgroupBarrier();
+            hand_over(begin, thread, sums.rows1);
+        }
         workgroupBarrier();
-        hand_over(begin, thread, sums.rows1);
-        workgroupBarrier();
-        if row >= 4u && row < 8u {
-            sum = unit_sum(begin, row - 4u, thread % UNITS);
+        if row >= first && row < min(ROWS, first + 4u) {
+            sum = unit_sum(begin, row - first, thread % UNITS);
         }
     }
     return sum;

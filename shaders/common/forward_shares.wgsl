@@ -53,24 +53,23 @@ fn unit_sum(row: u32, lane: u32) -> vec4f {
 
 // The whole sum of a thread's row and unit: thread t has row t / UNITS and unit t % UNITS.
 fn gathered(thread: u32, sums: Sums) -> vec4f {
-    let share = thread / UNITS;
+    let row = thread / UNITS;
     var sum = sums.rows0[0];
     if THREADS == UNITS {
         return sum;
     }
-    hand_over(0u, thread, sums.rows0);
-    workgroupBarrier();
-    add_eights(thread);
-    if share < min(ROWS, 4u) {
-        sum = unit_sum(share, thread % UNITS);
-    }
-    if ROWS == 8u {
-        workgroupBarrier();
-        hand_over(0u, thread, sums.rows1);
+    for (var four = 0u; four < (ROWS + 3u) / 4u; four++) {
+        let first = 4u * four;
+        if four == 0u {
+            hand_over(0u, thread, sums.rows0);
+        } else {
+            workgroupBarrier();
+            hand_over(0u, thread, sums.rows1);
+        }
         workgroupBarrier();
         add_eights(thread);
-        if share >= 4u && share < 8u {
-            sum = unit_sum(share - 4u, thread % UNITS);
+        if row >= first && row < min(ROWS, first + 4u) {
+            sum = unit_sum(row - first, thread % UNITS);
         }
     }
     return sum;

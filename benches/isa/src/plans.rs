@@ -3,6 +3,7 @@
 use crate::index::{self, Pipeline, Use};
 use crate::translate::Shader;
 use anyhow::{Context, Result, bail};
+use naga::back::hlsl::ShaderModel;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -191,7 +192,10 @@ fn pipeline(
     let shader = Shader::new(&source, &values).with_context(|| file.clone())?;
     let written: Vec<bool> = kernel.bindings.iter().map(|binding| binding.access == Access::ReadWrite).collect();
     std::fs::write(options.out.join(format!("{file}.spv")), shader.spirv(options.checked)?)?;
-    std::fs::write(options.out.join(format!("{file}.hlsl")), shader.hlsl(&written, options.checked)?)?;
+    for (extension, model) in [("hlsl", ShaderModel::V6_0), ("fxc.hlsl", ShaderModel::V5_1)] {
+        let text = shader.hlsl(model, &written, options.checked)?;
+        std::fs::write(options.out.join(format!("{file}.{extension}")), text)?;
+    }
     std::fs::write(options.out.join(format!("wgsl/{}.wgsl", file_name(kernel, cell, &[]))), source)?;
     let constants: BTreeMap<String, u32> =
         kernel.constants.iter().zip(constants).map(|(name, &value)| (name.to_string(), value)).collect();

@@ -3,10 +3,11 @@
 mod common;
 
 use common::{Draw, adapter, checked_adapter};
-use wgpu_lstm::kernel::Matmul;
+use wgpu_lstm::kernel::{self, DenseConstants, DenseForward, Matmul, MatmulSkinnyDenseConstants};
+use wgpu_lstm::network::{Batch, Node, Purpose, network};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::{Builder, ProductLaunch, ProductTile};
-use wgpu_lstm::{Capabilities, Device};
+use wgpu_lstm::{Activation, Capabilities, Dense, Device};
 
 /// C = A·B in a given way, from the same numbers each time; with `accumulate`, C += A·B.
 fn product(device: &Device, launch: ProductLaunch, product: Matmul) -> Vec<f32> {
@@ -30,6 +31,43 @@ fn turned(m: u32, n: u32, k: u32) -> Matmul {
     Matmul { a_m_lo: 1, a_k_lo: m as i32, ..Matmul::plain(m, n, k) }
 }
 
+/// A dense layer's product, C = A·Bᵀ.
+fn dense(m: u32, n: u32, k: u32) -> Matmul {
+    Matmul { b_k_lo: 1, b_n: k as i32, ..Matmul::plain(m, n, k) }
+}
+
+/// A dense layer in one dispatch has the bits of its product and its bias and activation in two.
+fn a_dense_layer_is_its_product_with_bias_and_activation(device: &Device) {
+    for (m, n, k, activation) in [(1, 1, 64, 0), (1, 9, 512, 2), (5, 33, 260, 3), (16, 130, 100, 7), (3, 64, 300, 1)] {
+        let product = dense(m, n, k);
+        let common = product.skinny(8).unwrap();
+        let (alpha, beta) = (0.7, 0.2);
+        let run = |whole: bool| {
+            let mut plan = Builder::new("dense", device.capabilities().clone());
+            let lens = [m * k, n * k, n, m * n].map(u64::from);
+            let names = ["a", "b", "bias", "c"].into_iter().zip(lens);
+            let all: Vec<_> = names.map(|(name, len)| plan.buffer(name, len, Role::Input).unwrap()).collect();
+            let [a, b, bias, c] = all[..] else { unreachable!() };
+            if whole {
+                let constants = MatmulSkinnyDenseConstants { common, activation, has_bias: true, alpha, beta };
+                plan.push(&kernel::MATMUL_SKINNY_DENSE, None, &constants, &product, &[a, b, c, bias]);
+            } else {
+                plan.push(&kernel::MATMUL_SKINNY, None, &common, &product, &[a, b, c]);
+                let params = DenseForward { rows: m, features: n, has_bias: 1, y_offset: 0, alpha, beta };
+                plan.push(&kernel::DENSE_FORWARD, None, &DenseConstants { activation }, &params, &[bias, c]);
+            }
+            let executable = device.compile(plan.finish().unwrap()).unwrap();
+            let mut draw = Draw::new(12);
+            for (&buffer, len) in all.iter().zip(lens) {
+                executable.write((buffer, 0), &draw.vec(len as usize)).unwrap();
+            }
+            executable.run().unwrap();
+            executable.read((c, 0), lens[3]).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(run(true), run(false), "{device}: {product:?}, activation {activation}");
+    }
+}
+
 fn every_candidate_computes_the_product(device: &Device) {
     for whole in [
         Matmul::plain(1, 264, 700),
@@ -37,6 +75,8 @@ fn every_candidate_computes_the_product(device: &Device) {
         Matmul::plain(16, 132, 520),
         Matmul { accumulate: 1, ..turned(3, 64, 1001) },
         Matmul::plain(10, 33, 270),
+        dense(9, 33, 272),
+        dense(1, 3, 700),
         Matmul::plain(70, 60, 515),
         Matmul { accumulate: 1, ..turned(140, 150, 1030) },
     ] {
@@ -60,8 +100,18 @@ fn every_candidate_computes_the_product_on_cpu() {
     every_candidate_computes_the_product(&Device::cpu());
 }
 
+#[test]
+fn a_dense_layer_is_its_product_with_bias_and_activation_on_cpu() {
+    a_dense_layer_is_its_product_with_bias_and_activation(&Device::cpu());
+}
+
 mod on_adapter {
     use super::*;
+
+    #[test]
+    fn a_dense_layer_is_its_product_with_bias_and_activation() {
+        super::a_dense_layer_is_its_product_with_bias_and_activation(&adapter());
+    }
 
     #[test]
     fn every_candidate_computes_the_product() {
@@ -91,8 +141,11 @@ fn the_choice_follows_the_shape() {
         assert_eq!((skinny.tile, skinny.parts), (ProductTile::Skinny, 1), "{m} rows");
         // 128 subgroups of 64 threads are 32 workgroups.
         assert!(2048u32.div_ceil(1024 / skinny.shares) >= 32, "{m} rows: {skinny:?}");
-        // Columns that do not come by fours have tiles.
+        // Columns that lie side by side and do not come by fours have tiles; those of a dense layer do not matter.
         assert_ne!(choice(Matmul::plain(m, 2047, 512)).tile, ProductTile::Skinny);
+        for n in [1, 9, 2047] {
+            assert_eq!(choice(dense(m, n, 512)).tile, ProductTile::Skinny, "{m} rows, {n} columns");
+        }
     }
     // A layer of few inputs has a long product of few rows.
     let narrow = choice(turned(3, 512, 16_384));
@@ -130,5 +183,18 @@ fn a_way_that_does_not_fit_the_product_is_refused() {
     ] {
         let error = plan.matmul_by(launch, product, a, b, c).unwrap_err().to_string();
         assert!(error.contains("cannot compute the product"), "{launch:?}: {error}");
+    }
+}
+
+/// A dense layer with a bias is one dispatch for few rows, and for many a product and its bias and activation.
+#[test]
+fn a_dense_layer_of_few_rows_is_one_dispatch() {
+    let layer = [Node::new("dense", 512, Dense::new(9).activation(Activation::Tanh))];
+    for (rows, expected) in
+        [(1, vec!["matmul_skinny_dense"]), (16, vec!["matmul_skinny_dense"]), (17, vec!["matmul", "dense_forward"])]
+    {
+        let plan = network(&layer, Batch::new(rows, 1), Purpose::Predict, &Capabilities::default()).unwrap().plan;
+        let kernels: Vec<_> = plan.commands.iter().map(|command| command.call.kernel.name).collect();
+        assert_eq!(kernels, expected, "{rows} rows");
     }
 }

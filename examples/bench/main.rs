@@ -4,6 +4,7 @@
 //! cargo run --release --example bench
 //! cargo run --release --example bench -- --device gpu --mode train --case T=128,B=32,I=256,H=256 --json rows.json
 //! cargo run --release --example bench -- --device gpu --sweep --mode train --case T=100,B=1,I=64,H=64 --json sweep.json
+//! cargo run --release --example bench -- --device gpu --timeline --mode train --mode forward --case T=24,B=32,I=4,H=32 --json rows.json
 //! cargo run --release --example bench -- --device cpu --variants --case T=96,B=32,I=64,H=64
 //! cargo run --release --example bench -- --device cpu --mode stream --neighbours 1 --callers 2 --case T=1,B=8,I=64,H=64
 //! ```
@@ -21,6 +22,7 @@ mod common;
 mod load;
 mod measure;
 mod sweep;
+mod timeline;
 mod variants;
 
 use anyhow::{Context, Result, ensure};
@@ -59,6 +61,10 @@ struct Arguments {
     /// the backward pass, too
     #[arg(long)]
     sweep: bool,
+    /// Shows for each case instead how long the GPU had nothing to run in the steady state of a fit (mode train) or of a prediction of many
+    /// batches (mode forward), and how far the host was ahead of it
+    #[arg(long, conflicts_with = "sweep")]
+    timeline: bool,
     /// Keeps wgpu's checks of every index and loop in the shaders
     #[arg(long)]
     checked_shaders: bool,
@@ -119,6 +125,9 @@ fn main() -> Result<()> {
     if arguments.sweep {
         return sweep_cases(&arguments, &device);
     }
+    if arguments.timeline {
+        return timelines(&arguments, &device);
+    }
     let rates = measure::rates(&device)?;
     if !arguments.lines {
         say!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
@@ -165,6 +174,27 @@ fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
     for case in cases {
         ensure!(!case.half, "{case}: --sweep is for recurrent weights in f32");
         rows.extend(sweep::case(device, case, &arguments.mode).with_context(|| format!("the launches of {case}"))?);
+    }
+    match &arguments.json {
+        Some(path) => Ok(wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?),
+        None => Ok(()),
+    }
+}
+
+/// Timelines of the cases.
+fn timelines(arguments: &Arguments, device: &Device) -> Result<()> {
+    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case.clone() };
+    let modes: &[Mode] = if arguments.mode.is_empty() { &[Mode::Forward] } else { &arguments.mode };
+    say!("{device}\n{}", timeline::Row::HEAD);
+    let mut rows = Vec::new();
+    for case in cases {
+        ensure!(!case.half && !case.variant.ragged, "{case}: --timeline is for plain f32 without lengths");
+        for &mode in modes {
+            let row = timeline::case(device, mode, case)
+                .with_context(|| format!("the timeline of {} of {case}", mode.name()))?;
+            say!("{row} | {case}");
+            rows.push(row);
+        }
     }
     match &arguments.json {
         Some(path) => Ok(wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?),

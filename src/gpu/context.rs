@@ -5,6 +5,7 @@ use super::guard::{Guarded, guarded, guarded_future, one_line};
 #[cfg(not(target_arch = "wasm32"))]
 use super::poller::Poller;
 use super::staging::Pool;
+use super::timeline::Recording;
 use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
 use crate::lock::lock;
@@ -95,6 +96,15 @@ impl Readback {
         Readback { submitted: Some((Mapping { sender, receiver }, after)), ..self }
     }
 
+    /// Waits for the results as numbers of four bytes.
+    pub async fn numbers<N: bytemuck::AnyBitPattern>(self, context: &Context) -> Result<Vec<N>> {
+        let see = |bytes: &[u8]| {
+            let numbers = bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
+            crate::memory::collect(numbers.len(), numbers, "a copy of a buffer")
+        };
+        self.see(context, see).await?
+    }
+
     /// Waits for the results and shows them.
     pub async fn see<R>(self, context: &Context, see: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let Readback { staging, bytes, submitted } = self;
@@ -140,6 +150,8 @@ pub(crate) struct Context {
     readbacks: Mutex<Pool>,
     /// Nanoseconds for which runs have waited for the device.
     waited: AtomicU64,
+    /// The timeline that goes on.
+    pub(super) timeline: Mutex<Option<Arc<Recording>>>,
     #[cfg(not(target_arch = "wasm32"))]
     poller: Poller,
 }
@@ -259,6 +271,7 @@ impl Context {
             pages: Mutex::default(),
             readbacks: Mutex::default(),
             waited: AtomicU64::new(0),
+            timeline: Mutex::default(),
             #[cfg(not(target_arch = "wasm32"))]
             poller: Poller::default(),
         })
@@ -387,25 +400,19 @@ impl Context {
         })
     }
 
-    /// Reads `len` elements from element `at`, after everything submitted so far.
-    pub async fn read(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<f32>> {
-        self.read_as(buffer, at, len).await
+    /// Reads `len` numbers of four bytes from element `at`, after everything submitted so far.
+    pub async fn read_as<N: bytemuck::AnyBitPattern>(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<N>> {
+        self.begin_read(buffer, at, len)?.numbers(self).await
     }
 
-    /// The same for any numbers of four bytes.
-    pub async fn read_as<N: bytemuck::AnyBitPattern>(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<N>> {
+    /// Has `len` elements from element `at` sent to the host, after everything submitted so far.
+    pub fn begin_read(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Readback> {
         let copies = Readback::new(self, len)?;
-        let readback = self.call(READING, |device, queue| {
+        self.call(READING, |device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(buffer, 4 * at, &copies.staging, 0, 4 * len);
             copies.submitted(queue.submit([encoder.finish()]))
-        })?;
-        readback
-            .see(self, |bytes| {
-                let numbers = bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
-                crate::memory::collect(numbers.len(), numbers, "a copy of a buffer")
-            })
-            .await?
+        })
     }
 
     /// Waits until a buffer is mapped, which comes after a submission.

@@ -88,7 +88,8 @@ pub(crate) use optimiser::HYPER;
 pub use optimiser::{ADAM, Adam, SGD, Sgd};
 pub use pool::{POOL_BACKWARD, POOL_FORWARD, PoolBackward, PoolConstants, PoolForward, PoolKind};
 pub use product::{
-    MATMUL, MATMUL_REGISTERS, MATMUL_SKINNY, Matmul, MatmulConstants, MatmulRegistersConstants, MatmulSkinnyConstants,
+    MATMUL, MATMUL_REGISTERS, MATMUL_SKINNY, MATMUL_SKINNY_DENSE, Matmul, MatmulConstants, MatmulRegistersConstants,
+    MatmulSkinnyConstants, MatmulSkinnyDenseConstants,
 };
 pub use ragged::{CARRY, Carry, TRIM, Trim};
 pub use reduce::{COLUMN_SUM, COLUMN_SUM_FEW, ColumnSum, REDUCE, Reduce};
@@ -247,6 +248,7 @@ pub static KERNELS: &[&Kernel] = &[
     &MATMUL,
     &MATMUL_REGISTERS,
     &MATMUL_SKINNY,
+    &MATMUL_SKINNY_DENSE,
     &BATCH_MATMUL,
     &SCAN_FORWARD,
     &SCAN_BACKWARD,

@@ -1,8 +1,11 @@
 //! Matrix products.
 
 use super::declare::{constants, kernel, params};
-use super::{Region, Touch, split_axis};
-use crate::cpu::matmul;
+use super::dense::add_and_activate;
+use super::{Call, Region, Touch, split_axis};
+use crate::activation::Shape;
+use crate::cpu::{Args, matmul};
+use crate::real::Real;
 
 params! {
     /// C[m, n] (+)= Σ_k A[m, k]·B[k, n]. The axes m and k are split in two (m / m_split, m % m_split), each part with
@@ -105,7 +108,65 @@ kernel! {
         flops: |p| p.flops(),
         touches: |p, c| if p.skinny(c.shares) == Some(c) { p.touches() } else { Vec::new() },
         twin: matmul,
-        parts: ["product", "product_terms"],
+        parts: ["product", "product_terms", "product_sums"],
+    }
+}
+
+constants! {
+    /// Constants of [`MATMUL_SKINNY_DENSE`].
+    MatmulSkinnyDenseConstants like MatmulSkinnyConstants {
+        /// Kind of the activation.
+        activation: u32,
+        /// True if the bias is added.
+        has_bias: bool,
+        /// α of the activation.
+        alpha: f32,
+        /// β of the activation.
+        beta: f32,
+    }
+}
+
+kernel! {
+    /// [`MATMUL_SKINNY`] of a dense layer: C = activation(A·B + bias).
+    MATMUL_SKINNY_DENSE = matmul_skinny_dense(Matmul, MatmulSkinnyDenseConstants) {
+        bindings: [read a, read b, write c, read bias],
+        workgroup: [256, 1, 1],
+        groups: |p, c| p.groups(16, 1024 / c.common.shares.max(1)),
+        flops: |p| p.flops() + 4 * p.m as u64 * p.n as u64,
+        touches: |p, c| {
+            let mut touches = p.touches();
+            touches.push(Touch::reads(Region::span(0, c.has_bias as u32, p.n)));
+            let whole = [p.part, p.accumulate] == [0, 0];
+            if whole && p.skinny(c.common.shares) == Some(c.common) { touches } else { Vec::new() }
+        },
+        file: "matmul_skinny",
+        parts: ["product", "product_terms", "dense_sums"],
+    }
+}
+
+/// Twin of [`MATMUL_SKINNY_DENSE`]: the product, then bias and activation.
+fn matmul_skinny_dense<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Matmul = call.params();
+    let MatmulSkinnyDenseConstants { activation: kind, has_bias, alpha, beta, .. } = call.constants();
+    let product = &mut Args {
+        buffers: &mut args.buffers[..3],
+        bindings: &args.bindings[..3],
+        weights: &args.weights[..3],
+        scratch: args.scratch,
+        lacking: args.lacking,
+        team: args.team,
+    };
+    matmul(call, product);
+    if args.lacking.is_some() {
+        return;
+    }
+    let ([_, _, bias], [c], _) = args.parts(0);
+    let activation = Shape { kind, alpha, beta };
+    for m in 0..p.m {
+        let (hi, lo) = ((m / p.m_split) as i32, (m % p.m_split) as i32);
+        let first = p.c_offset as i64 + hi as i64 * p.c_m_hi as i64 + lo as i64 * p.c_m_lo as i64;
+        let row = &mut c[first as usize..][..p.n as usize];
+        add_and_activate(row, has_bias.then_some(bias), activation);
     }
 }
 
@@ -214,16 +275,17 @@ impl Matmul {
     }
 
     /// Constants with which [`MATMUL_SKINNY`] computes this product, with `shares` threads for the terms of a sum; `None` if it has
-    /// too many rows, or sizes or strides that do not allow loads of four elements of B.
+    /// too many rows, or sizes or strides that do not allow loads of four elements of B: four terms of any number of columns, or
+    /// columns by fours.
     pub fn skinny(&self, shares: u32) -> Option<MatmulSkinnyConstants> {
         let four = |values: &[i64]| values.iter().all(|value| value % 4 == 0);
         let [b_k_hi, b_k_lo, b_n, offset] =
             [self.b_k_hi.into(), self.b_k_lo.into(), self.b_n.into(), self.b_offset.into()];
         let [n, k, inner, part] = [self.n, self.k, self.k_split, self.part].map(i64::from);
         let split = inner < k;
-        let along_n = b_n == 1 && four(&[b_k_lo]);
+        let along_n = b_n == 1 && four(&[b_k_lo, n]);
         let down_k = b_k_lo == 1 && four(&[b_n, k]);
-        let fits = four(&[n, offset, part]) && (!split || four(&[inner, k, b_k_hi])) && (along_n || down_k);
+        let fits = four(&[offset, part]) && (!split || four(&[inner, k, b_k_hi])) && (along_n || down_k);
         let rows = self.m.next_power_of_two();
         let most = rows <= 16 && k >= 4 && [4, 8, 16, 32].contains(&shares) && rows * shares <= 256;
         (fits && most).then_some(MatmulSkinnyConstants { rows, shares, b_along_n: along_n, k_split: split })

@@ -1,8 +1,9 @@
 //! Matrix products: the ways to compute one on a device, the choice among them, and its commands.
 
 use super::Builder;
+use crate::activation::Shape;
 use crate::error::{Error, Result};
-use crate::kernel::{self, Matmul, NoConstants};
+use crate::kernel::{self, Matmul, MatmulSkinnyDenseConstants, NoConstants};
 use crate::plan::{BufferId, Capabilities};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ const PARTS: [u32; 5] = [1, 2, 4, 8, 16];
 
 /// Terms of a part, at least.
 const LEAST_TERMS: u32 = 128;
+
+/// Estimated cycles from the end of a dispatch to the work of the next.
+const DISPATCH: f64 = 10_000.0;
 
 /// The kernel of a product and the block of C that a workgroup computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,7 +132,6 @@ impl ProductLaunch {
         const MEMORY_BYTES: f64 = 8.0; // a cycle and unit
         const BARRIERS: f64 = 400.0; // cycles of a tile's two barriers and first reads, which another workgroup hides
         const LOAD: f64 = 500.0; // cycles of a load that is begun a block ahead
-        const DISPATCH: f64 = 10_000.0; // cycles from the end of a dispatch to the work of the next
         let units = (capabilities.busy_threads / UNIT_THREADS).max(1);
         let terms = self.part(product).map_or(product.k, |part| part.part) as f64;
         let threads = THREADS as f64;
@@ -207,6 +210,33 @@ impl Builder {
                 self.matmul_by(launch, part, a, b, c).expect("a candidate computes the product");
             }
         }
+    }
+
+    /// Adds the product of a dense layer, activation(A·B + bias), in one dispatch; returns false, and adds nothing, where it takes several or
+    /// its kernel does not.
+    pub(crate) fn matmul_dense(
+        &mut self,
+        product: Matmul,
+        [a, b, c]: [BufferId; 3],
+        bias: Option<BufferId>,
+        Shape { kind, alpha, beta }: Shape,
+    ) -> bool {
+        if product.accumulate == 1 || product.k > MOST_TERMS {
+            return false;
+        }
+        let is_whole = |launch: &ProductLaunch| launch.tile == ProductTile::Skinny && launch.parts == 1;
+        // Others take another dispatch.
+        let candidates = ProductLaunch::candidates(&product, &self.capabilities).into_iter();
+        let cost = |launch: &ProductLaunch| {
+            launch.cost(&product, &self.capabilities) + if is_whole(launch) { 0.0 } else { DISPATCH }
+        };
+        let best = candidates.min_by(|a, b| cost(a).total_cmp(&cost(b))).filter(is_whole);
+        let Some(common) = best.and_then(|launch| product.skinny(launch.shares)) else { return false };
+        let has_bias = bias.is_some();
+        let constants = MatmulSkinnyDenseConstants { common, activation: kind, has_bias, alpha, beta };
+        let bias = bias.unwrap_or_else(|| self.unused());
+        self.push(&kernel::MATMUL_SKINNY_DENSE, None, &constants, &product, &[a, b, c, bias]);
+        true
     }
 
     /// Adds a product in a given way, such as one of [`ProductLaunch::candidates`], in one dispatch, or two where it has parts. Parts are

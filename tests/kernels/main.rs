@@ -479,9 +479,9 @@ fn cases() -> Vec<Case> {
 /// Products of up to 16 rows, with n columns or up to three more; of one row, with more terms than workgroup memory holds.
 fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
     let m = [1, 2, 3, 4, 7, 8, 11, 16][round % 8];
-    let n = n.next_multiple_of(4);
     let turn = round / 8; // of all numbers of rows
     let (along_n, back, split) = ((round + turn).is_multiple_of(2), round % 3 == 1, (round / 2 + turn) % 2 == 1);
+    let n = if along_n { n.next_multiple_of(4) } else { n };
     let k = [4, 5, 33, 64, 130, 260, 517, 2100][(7 * round + 3 * turn + 7) % 8];
     // Terms that lie side by side, or that have two levels, come by fours.
     let k: u32 = if along_n && !split { k } else { k.next_multiple_of(4) };
@@ -515,6 +515,16 @@ fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
         let constants = product.skinny(shares).expect("sizes by fours");
         assert_eq!((constants.b_along_n, constants.rows), (along_n, m.next_power_of_two()), "{product:?}");
         all.push(case(&kernel::MATMUL_SKINNY, constants, product));
+        if product.part == 0 {
+            let constants = kernel::MatmulSkinnyDenseConstants {
+                common: constants,
+                activation: round as u32 % 12,
+                has_bias: round % 5 > 0,
+                alpha: 0.3,
+                beta: 0.4,
+            };
+            all.push(case(&kernel::MATMUL_SKINNY_DENSE, constants, kernel::Matmul { accumulate: 0, ..product }));
+        }
     }
 }
 

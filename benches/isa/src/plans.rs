@@ -225,7 +225,7 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             "TERMS" => vec![0, hidden],
             "THREADS" => vec![64],
             "ROWS" if kernel.name == "matmul_registers" => vec![1, 4, 8],
-            "ROWS" if kernel.name == "matmul_skinny" => vec![1, 2, 4, 8, 16],
+            "ROWS" if kernel.name.starts_with("matmul_skinny") => vec![1, 2, 4, 8, 16],
             "ROWS" | "COLUMNS" if kernel.name == "matmul" => vec![64, 128],
             "DEPTH" => vec![16, 8],
             "SHARES" => vec![4, 32],
@@ -254,7 +254,7 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             let [rows, columns, depth] = ["ROWS", "COLUMNS", "DEPTH"].map(|name| of(constants, name));
             rows >= columns && depth == if columns == 128 { 8 } else { 16 }
         }
-        "matmul_skinny" => of(constants, "ROWS") * of(constants, "SHARES") <= 256,
+        "matmul_skinny" | "matmul_skinny_dense" => of(constants, "ROWS") * of(constants, "SHARES") <= 256,
         _ => true,
     };
     all.into_iter().filter(holds).collect()

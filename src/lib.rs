@@ -80,7 +80,7 @@ pub use fit::{
     Callback, CallbackState, Checkpoint, CsvLog, EarlyStopping, EpochEvent, Fit, Flow, History, Reset, StepEvent,
     StopFlag, Stopped, TensorBoard, TimeLimit, Validation,
 };
-pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Software, Submission, Tuning, adapters};
+pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Grid, Software, Submission, Tuning, adapters};
 pub use layer::{
     Add, Attention, AttentionPool, AttentionScore, Average, BatchNorm, Bias, Concat, Conv1d, Dense, Dropout, Embedding,
     Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Padding, Pool, Repeat, Rnn,

@@ -22,11 +22,10 @@ fn sources() -> Vec<(&'static Kernel, Option<&'static CellSpec>, Module, ModuleI
                 .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
             // No capability beyond WebGPU's own: the shaders run in browsers, too. The conversions from f16 are WebGPU's,
             // but not OpenGL's.
-            let own = if kernel.source(cell).contains("2x16float") {
-                Capabilities::SHADER_FLOAT16_IN_FLOAT32
-            } else {
-                Capabilities::empty()
-            };
+            // Grids are for devices that have coherent buffers, which no browser has.
+            let mut own = Capabilities::empty();
+            own.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, source.contains("2x16float"));
+            own.set(Capabilities::MEMORY_DECORATION_COHERENT, kernel.name.starts_with("grid_"));
             let info = Validator::new(ValidationFlags::all(), own)
                 .validate(&module)
                 .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));

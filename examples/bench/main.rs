@@ -33,7 +33,7 @@ use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, StepWeights, Strategy};
+use wgpu_lstm::{Device, GpuOptions, Grid, StepWeights, Strategy};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -98,8 +98,9 @@ struct Arguments {
 }
 
 fn strategy(name: &str) -> Result<Strategy, String> {
-    let known = Strategy::ALL.into_iter().find(|strategy| strategy.name() == name);
-    known.ok_or_else(|| format!("strategies are {}", Strategy::ALL.map(Strategy::name).join(" and ")))
+    let mut all = Strategy::ALL.into_iter().chain([Strategy::Grid]);
+    all.find(|strategy| strategy.name() == name)
+        .ok_or_else(|| "strategies are per-step, whole-sequence and grid".into())
 }
 
 fn main() -> Result<()> {
@@ -117,7 +118,8 @@ fn main() -> Result<()> {
     let budget = arguments.budget;
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
-    let options = |step_weights| GpuOptions { strategy, checked_shaders, step_weights, ..GpuOptions::default() };
+    let grid = if strategy == Some(Strategy::Grid) { Grid::Litmus } else { Grid::Off };
+    let options = |step_weights| GpuOptions { strategy, grid, checked_shaders, step_weights, ..GpuOptions::default() };
     let device = arguments.device.open_with(options(StepWeights::F32))?;
     let mut halved = None; // the same device with recurrent weights in f16
     // Before the measurements, so that they are not lost on a file that cannot be written

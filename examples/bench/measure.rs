@@ -340,9 +340,11 @@ pub fn row(device: &Device, mode: Mode, case: Case, rates: Rates, budget: f64, l
         dtype: case.dtype().into(),
         variant: case.variant.name.into(),
         // As the plan says it: some layers go step by step on every device.
-        strategy: (if plan.strategy.contains("per step") { Strategy::PerStep } else { Strategy::WholeSequence })
-            .name()
-            .into(),
+        strategy: match &plan.strategy {
+            text if text.contains("grid:") => Strategy::Grid.name().into(),
+            text if text.contains("per step") => Strategy::PerStep.name().into(),
+            _ => Strategy::WholeSequence.name().into(),
+        },
         dispatches: plan.commands.len(),
         ms,
         mean_ms: all.iter().sum::<f64>() / all.len() as f64,

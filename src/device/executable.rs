@@ -258,6 +258,11 @@ impl Executable {
         }
     }
 
+    /// True if the device would make another plan by now: grids of this one have failed.
+    pub(crate) fn is_outdated(&self) -> bool {
+        matches!(&self.engine, Engine::Gpu(_, program) if program.has_failed_grids())
+    }
+
     /// Its mark among others while it lives.
     pub(crate) fn mark(&self) -> Weak<()> {
         Arc::downgrade(&self.mark)

@@ -162,6 +162,24 @@ impl Device {
         }
     }
 
+    /// The most workgroups of a grid ([`Strategy::Grid`](crate::Strategy::Grid)), or the reason why layers run without grids: nobody asked
+    /// for them ([`GpuOptions::grid`]), the device has not what they need, too few workgroups run side by side, or one did not come in
+    /// time.
+    ///
+    /// # Errors
+    /// The reason, in words.
+    ///
+    /// ```
+    /// use wgpu_lstm::Device;
+    /// assert!(Device::cpu().grid().is_err());
+    /// ```
+    pub fn grid(&self) -> std::result::Result<u32, String> {
+        match &self.0 {
+            Executor::Cpu(..) => Err("the CPU executor has none".into()),
+            Executor::Gpu(context) => context.grids.workgroups(),
+        }
+    }
+
     /// The adapter, where the device is a GPU.
     pub fn adapter(&self) -> Option<&Adapter> {
         match &self.0 {

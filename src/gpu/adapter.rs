@@ -102,6 +102,41 @@ pub enum Tuning {
     File(PathBuf),
 }
 
+/// Leave to run layers as grids, [`Strategy::Grid`]: one dispatch for many time steps, whose workgroups wait for each other after each
+/// step. It saves the time from dispatch to dispatch, which is most of a step of 256 to 1,024 units and up to 16 rows.
+///
+/// No graphics interface promises what this needs: that workgroups of a dispatch make progress side by side. GPUs do so for as many as are
+/// resident at once, in practice ([Sorensen et al., "Portable inter-workgroup barrier synchronisation for GPUs", OOPSLA
+/// 2016](https://doi.org/10.1145/2983990.2984032); recurrent weights that stay on a chip: [Diamos et al., "Persistent RNNs", ICML
+/// 2016](https://proceedings.mlr.press/v48/diamos16.html)). So it is an option, and nothing depends on it: every wait is bounded, and
+/// behind each grid runs a repair, which computes the steps if a workgroup did not come, so that the results are right. The device then
+/// runs layers without grids from the next plan on; the log and [`Device::grid`](crate::Device::grid) say so. Until then a run can take
+/// some hundred milliseconds more.
+///
+/// Only the forward pass of plain layers is a grid: cells with their default activations, without lengths, zoneout, recurrent dropout or
+/// projection, weights in f32. Vulkan and DX12 have what it takes, Metal and browsers do not.
+///
+/// ```no_run
+/// use wgpu_lstm::{Device, GpuOptions, Grid};
+/// let device = Device::gpu(&GpuOptions { grid: Grid::Litmus, ..GpuOptions::default() })?;
+/// match device.grid() {
+///     Ok(workgroups) => println!("grids of up to {workgroups} workgroups"),
+///     Err(reason) => println!("no grids: {reason}"),
+/// }
+/// # Ok::<(), wgpu_lstm::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Grid {
+    /// No grids.
+    #[default]
+    Off,
+    /// Grids of half as many workgroups as a litmus finds to run side by side when the device is opened, which takes some milliseconds.
+    Litmus,
+    /// Grids of up to so many workgroups, without a litmus; for tests.
+    Assume(u32),
+}
+
 /// Choice of a GPU and of options to open it with.
 ///
 /// ```
@@ -120,6 +155,8 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
     /// Strategy of the recurrence; `None`: chosen by size.
     pub strategy: Option<Strategy>,
+    /// Leave to run many time steps in one dispatch whose workgroups wait for each other.
+    pub grid: Grid,
     /// Plan as for an adapter of this kind, for tests of the kernels for hardware on a software adapter.
     pub schedule_as: Option<AdapterKind>,
     /// Form in which time steps read the recurrent weights: fewer bytes in every step, for less accuracy.

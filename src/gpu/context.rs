@@ -1,6 +1,7 @@
 //! An open device: buffers, pipelines, and what went wrong.
 
-use super::adapter::{self, Adapter, AdapterKind, GpuOptions};
+use super::adapter::{self, Adapter, AdapterKind, GpuOptions, Grid};
+use super::grid::{self, Grids};
 use super::guard::{Guarded, guarded, guarded_future, one_line};
 #[cfg(not(target_arch = "wasm32"))]
 use super::poller::Poller;
@@ -72,24 +73,33 @@ struct Mapping {
 pub(crate) struct Readback {
     pub(super) staging: GpuBuffer,
     bytes: u64,
+    /// Words behind the results that count repairs of grids.
+    repairs: u64,
     submitted: Option<(Mapping, wgpu::SubmissionIndex)>,
 }
 
 impl Readback {
     /// Room for so many elements.
     pub fn new(context: &Context, len: u64) -> Result<Readback> {
-        Ok(Readback { staging: context.readback(4 * len)?, bytes: 4 * len, submitted: None })
+        Readback::with_repairs(context, len, 0)
+    }
+
+    /// The same with as many words behind them that count repairs of grids.
+    pub(super) fn with_repairs(context: &Context, len: u64, repairs: u64) -> Result<Readback> {
+        let staging = context.readback(4 * (len + repairs))?;
+        Ok(Readback { staging, bytes: 4 * len, repairs, submitted: None })
     }
 
     /// Asks for the map after the submission that fills it. Inside the guard.
     pub(super) fn submitted(self, after: wgpu::SubmissionIndex) -> Readback {
-        if self.bytes == 0 {
+        let bytes = self.bytes + 4 * self.repairs;
+        if bytes == 0 {
             return self;
         }
         let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
         let sender = Arc::new(sender);
         let mapped = sender.clone();
-        self.staging.slice(..self.bytes).map_async(wgpu::MapMode::Read, move |result| {
+        self.staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
             // Nobody waits any more if the future was dropped.
             let _ = mapped.send(result.map_err(|error| error.to_string()));
         });
@@ -107,7 +117,8 @@ impl Readback {
 
     /// Waits for the results and shows them.
     pub async fn see<R>(self, context: &Context, see: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        let Readback { staging, bytes, submitted } = self;
+        let Readback { staging, bytes: own, repairs, submitted } = self;
+        let bytes = own + 4 * repairs;
         if bytes == 0 {
             return Ok(see(&[]));
         }
@@ -120,7 +131,9 @@ impl Readback {
             reason: "the results could not be mapped".into(),
             cause: Some(Cause::new(error)),
         })?;
-        let result = see(&view);
+        let (results, counts) = view.split_at(own as usize);
+        counts.chunks_exact(4).for_each(|count| context.grids.repaired(bytemuck::pod_read_unaligned(count)));
+        let result = see(results);
         context.call(READING, |_, _| {
             drop(view);
             staging.unmap();
@@ -138,6 +151,7 @@ pub(crate) struct Context {
     pub adapter: Adapter,
     pub capabilities: Capabilities,
     pub tuner: Tuner,
+    pub grids: Grids,
     pub uniform_alignment: u64,
     /// True if the device has timestamps.
     pub timestamps: bool,
@@ -201,9 +215,13 @@ impl Context {
                 None,
             ));
         }
+        let mut wanted = wgpu::Features::TIMESTAMP_QUERY;
+        if options.grid != Grid::Off {
+            wanted |= grid::feature();
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-lstm"),
-            required_features: features & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: features & wanted,
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
@@ -238,6 +256,7 @@ impl Context {
             std::mem::forget(queue);
             return Err(refused(&format!("its first submission failed: {reason}"), None));
         }
+        let grids = Grids::new(options.grid, &description, descriptor.required_features, &limits, (&device, &queue));
         let max_binding_bytes = adapter::binding_bytes(&limits).min(options.max_binding_bytes.unwrap_or(u64::MAX));
         let hardware = options.schedule_as.unwrap_or(description.kind) != AdapterKind::Software;
         let capabilities = Capabilities {
@@ -250,6 +269,7 @@ impl Context {
             workgroup_threads: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             strategy: options.strategy,
+            grid_workgroups: grids.workgroups().unwrap_or(0),
             step_weights: options.step_weights,
             ..Capabilities::default()
         };
@@ -265,6 +285,7 @@ impl Context {
             adapter: description,
             capabilities,
             tuner,
+            grids,
             pipelines: Mutex::default(),
             layouts: Mutex::default(),
             failure,

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod context;
+mod grid;
 mod guard;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
@@ -11,7 +12,7 @@ mod staging;
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 mod timeline;
 
-pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Software, Tuning, adapters};
+pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Grid, Software, Tuning, adapters};
 pub(crate) use context::{Context, GpuBuffer, Readback};
 pub(crate) use program::{CopyAfter, Program};
 pub(crate) use staging::Destination;

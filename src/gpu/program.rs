@@ -7,7 +7,7 @@ use super::staging::{Destination, Uploads};
 use super::timeline::Slot;
 use crate::cpu::{DEFAULT_THREADS, Team, Threads};
 use crate::error::{Error, Result};
-use crate::kernel::{COPY, StridedCopy};
+use crate::kernel::{COPY, GRID_FORWARD, GRID_REPAIR, StridedCopy};
 use crate::lock::lock;
 use crate::memory;
 use crate::plan::{BufferId, Command, Plan};
@@ -42,6 +42,8 @@ struct Dispatch {
     groups: [u32; 3],
     /// Its copy, if it is one of one piece between two buffers.
     copy: Option<PieceCopy>,
+    /// True for the steps of a grid, which a repair follows.
+    is_grid: bool,
 }
 
 /// A copy of one piece from a buffer of the plan to another; offsets and length in bytes.
@@ -80,6 +82,8 @@ pub(crate) struct Program {
     uploads: Mutex<Uploads>,
     /// Number of submissions.
     submissions: AtomicU64,
+    /// Barriers of grids, whose first words count repairs.
+    barriers: Vec<BufferId>,
 }
 
 impl Program {
@@ -118,6 +122,7 @@ impl Program {
             dispatches,
             uploads: Mutex::default(),
             submissions: AtomicU64::new(0),
+            barriers: barriers(plan),
         })
     }
 
@@ -131,13 +136,15 @@ impl Program {
     /// Submits the commands of a range with copies of `places` (buffer, first element, elements), one after the other, to the host.
     pub fn run_reading(&self, range: Range<usize>, places: &[(BufferId, u64, u64)]) -> Result<Readback> {
         let all = places.iter().map(|&(.., len)| len).sum();
-        let readback = Readback::new(&self.context, all)?;
+        let readback = Readback::with_repairs(&self.context, all, self.barriers.len() as u64)?;
         let mut copies = Vec::with_capacity(places.len());
         let mut at = 0;
         for &(id, from, len) in places {
             copies.push((self.buffer(id), from, (&readback.staging, at), len));
             at += len;
         }
+        let counts = self.barriers.iter().zip(at..);
+        copies.extend(counts.map(|(&barrier, at)| (self.buffer(barrier), 0, (&readback.staging, at), 1)));
         match self.submit(range, None, &copies)? {
             Some(after) => {
                 drop(copies);
@@ -292,7 +299,7 @@ impl Program {
             let (between, behind) = rest.split_at(rest.len() - last);
             self.record_copies(&mut encoder, before);
             if !between.is_empty() {
-                record_pass(&mut encoder, between, times);
+                record_pass(&mut encoder, between, times, self.context.grids.have_failed());
             }
             self.record_copies(&mut encoder, behind);
             for &(from, at, (to, to_at), len) in after {
@@ -318,6 +325,11 @@ impl Program {
     /// Submits what was written.
     pub fn flush(&self) -> Result<()> {
         self.submit(0..0, None, &[]).map(drop)
+    }
+
+    /// True if layers of the plan run as grids, and the device's grids have failed.
+    pub fn has_failed_grids(&self) -> bool {
+        !self.barriers.is_empty() && self.context.grids.have_failed()
     }
 
     /// The device buffer of a plan's buffer.
@@ -357,8 +369,23 @@ fn record_time(encoder: &mut wgpu::CommandEncoder, time: Option<(&wgpu::QuerySet
     encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) });
 }
 
-/// Records dispatches; what a dispatch has in common with the one before is not set again.
-fn record_pass(encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch], times: Option<(&wgpu::QuerySet, u32)>) {
+/// Barriers of a plan's grids.
+fn barriers(plan: &Plan) -> Vec<BufferId> {
+    let repairs = plan.commands.iter().filter(|command| command.call.kernel.name == GRID_REPAIR.name);
+    let mut all: Vec<BufferId> = repairs.filter_map(|command| command.buffers.last().copied()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Records dispatches; what a dispatch has in common with the one before is not set again. Grids that have failed are left to their
+/// repairs.
+fn record_pass(
+    encoder: &mut wgpu::CommandEncoder,
+    dispatches: &[Dispatch],
+    times: Option<(&wgpu::QuerySet, u32)>,
+    without_grids: bool,
+) {
     let timestamp_writes = times.map(|(query_set, index)| wgpu::ComputePassTimestampWrites {
         query_set,
         beginning_of_pass_write_index: Some(2 * index),
@@ -366,7 +393,7 @@ fn record_pass(encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch], time
     });
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
     let mut before: Option<&Dispatch> = None;
-    for dispatch in dispatches {
+    for dispatch in dispatches.iter().filter(|dispatch| !(without_grids && dispatch.is_grid)) {
         let same = before.map_or((false, false), |before| {
             let pipeline = Arc::ptr_eq(&before.pipeline, &dispatch.pipeline);
             let bindings = before.params == dispatch.params && Arc::ptr_eq(&before.bindings, &dispatch.bindings);
@@ -425,6 +452,7 @@ fn dispatches(
             // The plan's check has held them against the device's limit, which is 32-bit.
             groups: call.groups().map(|groups| groups as u32),
             copy: PieceCopy::of(command),
+            is_grid: call.kernel.name == GRID_FORWARD.name,
         });
     }
     Ok(dispatches)

@@ -25,6 +25,7 @@ mod elementwise;
 mod embed;
 mod fused_step;
 mod gather;
+mod grid;
 mod half;
 mod head_product;
 mod int8;
@@ -70,6 +71,8 @@ pub use embed::{EMBED_BACKWARD, EMBED_FORWARD, EmbedBackward, EmbedForward};
 pub(crate) use fused_step::fused_step_memory;
 pub use fused_step::{FUSED_STEP, FUSED_STEP_HALF, FUSED_STEP_INT8, FusedStepConstants};
 pub use gather::{GATHER, Gather};
+pub(crate) use grid::repair_memory;
+pub use grid::{GRID_FORWARD, GRID_REPAIR};
 pub use head_product::{HEAD_PRODUCT, HeadProduct};
 pub use int8::{INT8, Int8};
 pub use loss::{LOSS, Loss, LossConstants, LossKind};
@@ -268,6 +271,8 @@ pub static KERNELS: &[&Kernel] = &[
     &SEQUENCE_FORWARD_INT8,
     &FUSED_STEP_INT8,
     &STACK_STEP,
+    &GRID_FORWARD,
+    &GRID_REPAIR,
     &HEAD_PRODUCT,
     &HALF,
     &INT8,

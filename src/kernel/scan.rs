@@ -2,7 +2,7 @@
 
 use super::declare::{constants, kernel, params};
 use super::shares::Shares;
-use super::{Call, Carries, Kernel, Region, Touch};
+use super::{Call, Carries, GRID_FORWARD, Kernel, Region, Touch};
 use crate::cell::Settings;
 use crate::cpu::{scan_backward, scan_forward};
 use crate::plan::StepWeights;
@@ -23,6 +23,8 @@ pub(crate) enum Division {
     Step,
     /// The same; many steps, and a workgroup has all units.
     Sequence,
+    /// The same; many steps, and workgroups wait for each other after each.
+    Grid,
 }
 
 impl Division {
@@ -45,6 +47,8 @@ impl Division {
             (Division::Sequence, false, Int8) => &SEQUENCE_FORWARD_INT8,
             (Division::Sequence, true, F32 | Int8) => &SEQUENCE_BACKWARD,
             (Division::Sequence, true, F16) => &SEQUENCE_BACKWARD_HALF,
+            // No candidate goes backward by a grid or reads other weights.
+            (Division::Grid, _, _) => &GRID_FORWARD,
         }
     }
 
@@ -55,6 +59,7 @@ impl Division {
             Division::Scan => memory == 0,
             Division::Step => holds && steps == 1 && memory >= shares.step_memory(0),
             Division::Sequence => holds && shares.units == shares.padded() && memory >= shares.sequence_memory(),
+            Division::Grid => holds && memory >= shares.grid_memory(),
         }
     }
 }
@@ -157,7 +162,7 @@ kernel! {
         flops: |p, c| p.flops(&c),
         touches: |p, c, call| p.touches(&c, call, Division::Scan),
         cell: true,
-        parts: ["forward_step", "forward_tensors"],
+        parts: ["forward_step", "forward_tensors", "forward_cell"],
     }
 }
 
@@ -174,7 +179,10 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Step),
         cell: true,
         twin: scan_forward,
-        parts: ["forward_step", "forward_tensors", "shares", "forward_shares", "forward_terms"],
+        parts: [
+            "forward_step", "forward_tensors", "forward_cell", "shares", "forward_shares", "forward_terms",
+            "forward_weights"
+        ],
     }
 }
 
@@ -195,7 +203,10 @@ kernel! {
         touches: |p, c, call| p.touches(&c, call, Division::Sequence),
         cell: true,
         twin: scan_forward,
-        parts: ["forward_step", "forward_tensors", "shares", "forward_shares", "forward_terms"],
+        parts: [
+            "forward_step", "forward_tensors", "forward_cell", "shares", "forward_shares", "forward_terms",
+            "forward_weights"
+        ],
     }
 }
 
@@ -218,7 +229,7 @@ impl ScanForwardConstants {
 impl ScanForward {
     /// Empty (the plan check rejects it) if there are several steps with a projection between them, if units of a thread are in
     /// different heads, or if heads differ in size.
-    fn touches(&self, c: &ScanForwardConstants, call: &Call, division: Division) -> Vec<Touch> {
+    pub(super) fn touches(&self, c: &ScanForwardConstants, call: &Call, division: Division) -> Vec<Touch> {
         let ScanForwardConstants { h, k, train, drop, carries, span, terms, heads, memory, .. } = *c;
         let (d, projected) = (self.directions, h != k);
         let whole = heads > 0 && h.is_multiple_of(heads) && k.is_multiple_of(heads) && (span == 1 || heads == 1);
@@ -250,7 +261,7 @@ impl ScanForward {
         ]
     }
 
-    fn flops(&self, c: &ScanForwardConstants) -> u64 {
+    pub(super) fn flops(&self, c: &ScanForwardConstants) -> u64 {
         let [h, terms] = [c.h, c.terms].map(u64::from);
         self.steps as u64 * self.directions as u64 * self.batch as u64 * h * (8 * terms + 30)
     }

@@ -71,6 +71,11 @@ impl Shares {
         (if self.terms > 0 { turns * turn } else { 0 }).max(self.sums()).max(1)
     }
 
+    /// Elements of workgroup memory that a step of a grid takes: it stages all terms at once.
+    pub fn grid_memory(&self) -> u32 {
+        self.step_memory(u32::MAX)
+    }
+
     /// Elements of workgroup memory that a whole sequence takes in the kernel's `MEMORY`: forward, h has memory of its own.
     pub fn sequence_memory(&self) -> u32 {
         (if self.backward { self.states() + self.sums() } else { self.sums() }).max(1)

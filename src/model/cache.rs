@@ -46,6 +46,7 @@ impl<K: Clone + PartialEq, P> Plans<K, P> {
     /// Takes out an idle executable.
     pub fn take(&self, key: &K) -> Option<Compiled<P>> {
         let mut idle = self.idle();
+        idle.retain(|(_, compiled)| !compiled.executable.is_outdated());
         let at = idle.iter().rposition(|(of, _)| of == key)?;
         Some(idle.remove(at).1)
     }

@@ -93,6 +93,7 @@ impl fmt::Display for Launch {
             Division::Scan => "scan",
             Division::Step => "step",
             Division::Sequence => "sequence",
+            Division::Grid => "grid",
         };
         write!(f, "{} {kernel}, {rows} rows x {units} units, {threads} threads, span {span}", strategy.name())
     }

@@ -49,6 +49,9 @@ pub struct Capabilities {
     pub short_loops: bool,
     /// Strategy of the recurrence; `None`: chosen by size.
     pub strategy: Option<Strategy>,
+    /// Most workgroups that run side by side and may wait for each other ([`Strategy::Grid`]); 0 where none do, or nobody asked
+    /// ([`GpuOptions::grid`](crate::GpuOptions::grid)).
+    pub grid_workgroups: u32,
     /// Form in which time steps read the recurrent weights.
     pub step_weights: StepWeights,
     /// Memory that a plan may use, in bytes; `None` if it is unknown.
@@ -71,6 +74,7 @@ impl Default for Capabilities {
             workgroup_bytes: 16 << 10,
             short_loops: true,
             strategy: None,
+            grid_workgroups: 0,
             step_weights: StepWeights::F32,
             memory_bytes: None,
             choices: Choices::default(),

@@ -20,10 +20,13 @@ pub enum Strategy {
     /// One dispatch a chunk of time: a workgroup carries some batch rows, with all hidden units, through its steps.
     /// Workgroups are independent of each other. For layers whose recurrent weights fit a core's cache.
     WholeSequence,
+    /// One dispatch a chunk of time, whose workgroups divide the hidden units and batch rows, as in a step, and wait for each other at a
+    /// barrier after each step. Only for GPUs that were opened with [`GpuOptions::grid`](crate::GpuOptions::grid) and proved able to.
+    Grid,
 }
 
 impl Strategy {
-    /// All strategies.
+    /// The strategies that every device has.
     pub const ALL: [Strategy; 2] = [Strategy::PerStep, Strategy::WholeSequence];
 
     /// Name in plans and options.
@@ -31,6 +34,7 @@ impl Strategy {
         match self {
             Strategy::PerStep => "per-step",
             Strategy::WholeSequence => "whole-sequence",
+            Strategy::Grid => "grid",
         }
     }
 }

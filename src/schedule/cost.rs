@@ -23,6 +23,8 @@ pub(crate) struct Cost {
 
 /// From a dispatch to the next one that waits for it, in µs.
 const DISPATCH: f64 = 4.0;
+/// A barrier across workgroups, in µs: two loads from the second cache after an atomic operation there.
+const BARRIER: f64 = 1.5;
 /// From a step to the next one inside a workgroup, beside its loads and products: two barriers, the sum of the shares, the cell.
 const STEP: f64 = 0.5;
 /// A load from memory that is not in the first cache, in µs.
@@ -97,12 +99,12 @@ impl Work {
         let inputs = what.input.map_or(0, |terms| Shares { terms, ..shares }.turns());
         let (turns, threads) = match launch.division {
             Division::Scan => (what.terms, 1),
-            Division::Step | Division::Sequence => (shares.turns() + inputs, shares.shares()),
+            Division::Step | Division::Sequence | Division::Grid => (shares.turns() + inputs, shares.shares()),
         };
         let loads = match launch.division {
             Division::Scan => what.terms as f64 * launch.units.min(what.hidden) as f64,
             // Padded terms and units count: the threads compute them.
-            Division::Step | Division::Sequence => 4.0 * turns as f64 * launch.threads as f64,
+            Division::Step | Division::Sequence | Division::Grid => 4.0 * turns as f64 * launch.threads as f64,
         };
         Work { turns, shares: threads, groups, loads, dispatches: what.steps.div_ceil(launch.steps.max(1)) as u64 }
     }
@@ -133,11 +135,22 @@ fn on_hardware(what: &Recurrence, launch: &Launch, work: &Work, capabilities: &C
             let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(turns, launch.rows, 1.0) };
             STEP + sums + multiply.max(load)
         }
+        // All of a workgroup's weights are in registers, or come as in a step of its own; h' comes from the second cache.
+        Division::Grid => {
+            let kept = turns <= 4;
+            let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(turns, launch.rows, 1.0) };
+            BARRIER + STEP + LATENCY + sums + multiply.max(load)
+        }
         Division::Step | Division::Scan => {
             DISPATCH + sums + latency(turns, launch.rows, waves) + multiply.max(load(bytes, a_unit, groups))
         }
     };
-    let dispatches = if launch.division == Division::Sequence { work.dispatches as f64 * DISPATCH } else { 0.0 };
+    let dispatches = match launch.division {
+        Division::Sequence => work.dispatches as f64 * DISPATCH,
+        // Each with a repair that finds nothing to do, and the barrier is cleared before.
+        Division::Grid => (1 + 2 * work.dispatches) as f64 * DISPATCH,
+        Division::Step | Division::Scan => 0.0,
+    };
     what.steps as f64 * of_step + dispatches
 }
 

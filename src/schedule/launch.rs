@@ -2,8 +2,25 @@
 
 use super::cost;
 use super::strategy::MOST_ITERATIONS;
-use crate::kernel::{Division, Shares, fused_step_memory};
-use crate::plan::{Capabilities, Launch, Recurrence, Strategy};
+use crate::kernel::{Division, Shares, fused_step_memory, repair_memory};
+use crate::plan::{Capabilities, Launch, Recurrence, StepWeights, Strategy};
+use std::ops::RangeInclusive;
+
+/// Hidden units of layers for which grids are candidates: smaller ones fit a workgroup, larger ones have work for a device in each step.
+const GRID_UNITS: RangeInclusive<u32> = 256..=1024;
+/// Most batch rows of such a layer.
+const GRID_ROWS: u32 = 16;
+/// Least steps that pay for clearing the barrier and for a repair that is not needed.
+const GRID_STEPS: u32 = 8;
+/// Spins that a workgroup of a grid has for all its barriers, and more of them for each step. A spin takes about as long as a load from
+/// memory, and a barrier a few; all together stay below the 65,535 iterations after which some drivers end loops.
+const GRID_SPINS: u32 = 16_384;
+const GRID_STEP_SPINS: u32 = 64;
+
+/// Spins of a workgroup in a grid's dispatch of so many steps.
+pub(crate) fn grid_spins(steps: u32) -> u32 {
+    GRID_SPINS.saturating_add(GRID_STEP_SPINS.saturating_mul(steps))
+}
 
 impl Launch {
     /// The launch for a pass: the device's own choice, if there is one that it can run, else that of [`Launch::by_model`].
@@ -46,6 +63,14 @@ impl Launch {
         let asked = capabilities.strategy;
         if asked != Some(Strategy::PerStep) && what.steps > 1 && what.fused && what.input.is_none() {
             all.extend(Launch::sequences(what, capabilities));
+        }
+        if asked.is_none_or(|asked| asked == Strategy::Grid) {
+            all.extend(Launch::grids(what, capabilities));
+        }
+        // A layer that cannot run as a grid runs per step.
+        if asked == Some(Strategy::Grid) && all.iter().any(|launch| launch.strategy == Strategy::Grid) {
+            all.retain(|launch| launch.strategy == Strategy::Grid);
+            return all;
         }
         // A layer too large for a workgroup runs per step even if whole sequences are asked for.
         let has_whole = all.iter().any(|launch| launch.strategy == Strategy::WholeSequence);
@@ -109,11 +134,51 @@ impl Launch {
         all
     }
 
+    /// Launches of `grid_forward`: all workgroups run side by side. For layers and batches that a step by itself leaves waiting most of its
+    /// time, or, if grids are asked for, for all that the kernel can compute.
+    fn grids(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
+        let Recurrence { backward, hidden, terms, batch, directions, .. } = *what;
+        let can = what.fused && what.plain && !backward && what.input.is_none() && terms == hidden && hidden % 4 == 0;
+        let asked = capabilities.strategy == Some(Strategy::Grid);
+        let fits = GRID_UNITS.contains(&hidden) && batch <= GRID_ROWS && what.steps >= GRID_STEPS;
+        let repairs = 16 * repair_memory(hidden) < capabilities.workgroup_bytes;
+        let form = capabilities.step_weights == StepWeights::F32;
+        if !can || !form || !repairs || what.steps == 1 || !(asked || fits) || !capabilities.shared_terms {
+            return Vec::new();
+        }
+        let most = capabilities.workgroup_bytes / 16 - 1; // an element for the barrier
+        let mut all = Vec::new();
+        for threads in [128, 256].into_iter().filter(|&threads| threads <= capabilities.workgroup_threads) {
+            for units in [4, 8, 16, 32, 64, 128, 256] {
+                for rows in what.rows() {
+                    let shares = what.shares(rows, units, threads);
+                    let groups = hidden.div_ceil(units) * batch.div_ceil(rows) * directions;
+                    if !shares.holds() || !what.has_work_for(&shares) || groups > capabilities.grid_workgroups {
+                        continue;
+                    }
+                    let memory = shares.grid_memory();
+                    if memory > most {
+                        continue;
+                    }
+                    let iterations = shares.turns() + shares.shares() / 8 + memory / threads + 16;
+                    let steps = match capabilities.short_loops {
+                        true => (MOST_ITERATIONS - GRID_SPINS) / (iterations + GRID_STEP_SPINS),
+                        false => u32::MAX,
+                    };
+                    let (division, strategy, span) = (Division::Grid, Strategy::Grid, 1);
+                    all.push(Launch { division, rows, units, span, threads, memory, steps, strategy });
+                }
+            }
+        }
+        all
+    }
+
     /// Launches of `scan_forward` or `scan_backward`, whose threads have all terms of their units; the first is [`Launch::scan`].
     fn scans(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
         let mut all = vec![Launch::scan(what, capabilities)];
         let whole = what.fused && what.steps > 1;
         let strategies = match capabilities.strategy.filter(|_| what.fused) {
+            Some(Strategy::Grid) => vec![Strategy::PerStep],
             Some(asked) => vec![asked],
             None if whole => Strategy::ALL.to_vec(),
             None => vec![Strategy::PerStep],
@@ -151,7 +216,11 @@ impl Launch {
             true => Strategy::WholeSequence,
             false => Strategy::PerStep,
         };
-        let strategy = if what.fused { capabilities.strategy.unwrap_or(by_size) } else { Strategy::PerStep };
+        let strategy = match capabilities.strategy {
+            Some(Strategy::Grid) => Strategy::PerStep,
+            asked if what.fused => asked.unwrap_or(by_size),
+            _ => Strategy::PerStep,
+        };
         // A whole sequence also needs at least two workgroups.
         let fits = |rows: u64| {
             let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;
@@ -169,7 +238,8 @@ impl Launch {
         let hidden = what.hidden;
         let (division, memory) = (Division::Scan, 0);
         match strategy {
-            Strategy::PerStep => {
+            Strategy::PerStep | Strategy::Grid => {
+                let strategy = Strategy::PerStep;
                 let threads = if capabilities.workgroup_tiles { 64 } else { 8 };
                 Launch { division, rows, units: threads * span, span, threads, memory, steps: 1, strategy }
             }
@@ -229,7 +299,8 @@ mod tests {
             Capabilities::default(),
             Capabilities { workgroup_threads: 1024, workgroup_bytes: 64 << 10, ..Capabilities::default() },
         );
-        for capabilities in [small, large] {
+        let grids = Capabilities { grid_workgroups: 128, strategy: Some(Strategy::Grid), ..large.clone() };
+        for capabilities in [small, large, grids] {
             for backward in [false, true] {
                 for (hidden, heads) in
                     [(1, 1), (3, 1), (30, 3), (32, 1), (65, 65), (100, 1), (512, 1), (1024, 4), (3001, 1)]
@@ -258,6 +329,7 @@ mod tests {
                                 assert!(16 * launch.memory <= capabilities.workgroup_bytes, "{what:?}: {launch:?}");
                                 let needed = match launch.division {
                                     Division::Step => shares.step_memory(0),
+                                    Division::Grid => shares.grid_memory(),
                                     _ => shares.sequence_memory(),
                                 };
                                 assert!(launch.memory >= needed && launch.steps > 0, "{what:?}: {launch:?}");
@@ -266,6 +338,75 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Grids are for layers in their range, on devices that have them, and never of more workgroups than run side by side.
+    #[test]
+    fn grids_are_candidates_where_they_were_asked_for() {
+        let layer = |hidden, batch| Recurrence {
+            backward: false,
+            cell: "standard",
+            hidden,
+            heads: 1,
+            terms: hidden,
+            input: None,
+            batch,
+            directions: 1,
+            steps: 100,
+            fused: true,
+            plain: true,
+        };
+        let with = |grid_workgroups| Capabilities {
+            workgroup_threads: 1024,
+            workgroup_bytes: 48 << 10,
+            grid_workgroups,
+            ..Capabilities::default()
+        };
+        let grids = |what: &Recurrence, capabilities: &Capabilities| -> Vec<Launch> {
+            let all = Launch::candidates(what, capabilities);
+            all.into_iter().filter(|launch| launch.division == Division::Grid).collect()
+        };
+        for (hidden, batch) in [(256, 1), (512, 16), (1024, 4)] {
+            let what = layer(hidden, batch);
+            assert_eq!(grids(&what, &with(0)), []);
+            let all = grids(&what, &with(128));
+            assert!(!all.is_empty());
+            for launch in &all {
+                assert!(hidden.div_ceil(launch.units) * batch.div_ceil(launch.rows) <= 128, "{launch}");
+            }
+            assert_eq!(Launch::by_model(&what, &with(128)).strategy, Strategy::Grid, "{what}");
+            assert_eq!(grids(&Recurrence { backward: true, ..what }, &with(128)), []);
+            assert_eq!(grids(&Recurrence { plain: false, ..what }, &with(128)), []);
+            assert_eq!(grids(&Recurrence { steps: 1, ..what }, &with(128)), []);
+        }
+        for (hidden, batch) in [(252, 1), (512, 17), (1028, 1), (510, 1)] {
+            assert_eq!(grids(&layer(hidden, batch), &with(128)), []);
+        }
+    }
+
+    /// All loops of a grid's dispatch together, spins included, are fewer iterations than those after which some drivers end them.
+    #[test]
+    fn spins_and_steps_of_a_grid_are_bounded() {
+        for hidden in [256, 512, 1024] {
+            let what = Recurrence {
+                backward: false,
+                cell: "standard",
+                hidden,
+                heads: 1,
+                terms: hidden,
+                input: None,
+                batch: 1,
+                directions: 1,
+                steps: 100_000,
+                fused: true,
+                plain: true,
+            };
+            let capabilities = Capabilities { grid_workgroups: 128, ..Capabilities::default() };
+            for launch in Launch::grids(&what, &capabilities) {
+                let turns = what.shares(launch.rows, launch.units, launch.threads).turns();
+                assert!(launch.steps > 50 && grid_spins(launch.steps) + launch.steps * turns < 60_000, "{launch}");
             }
         }
     }

@@ -18,10 +18,15 @@ pub(crate) fn describe(launch: &Launch) -> String {
             "whole sequence: each workgroup carries its batch rows through many time steps in one dispatch, without \
              barriers between workgroups (recurrent product, gates, activations, cell update; both directions in it)"
         }
+        Strategy::Grid => {
+            "grid: many time steps a dispatch, whose workgroups divide the hidden units and wait for each other at a barrier after each \
+             step (recurrent product, gates, activations, cell update; both directions in it); a repair follows that computes the \
+             steps if a workgroup did not come"
+        }
     };
     match launch.division {
         Division::Scan => strategy.into(),
-        Division::Step | Division::Sequence => format!(
+        Division::Step | Division::Sequence | Division::Grid => format!(
             "{strategy}; workgroups of {} rows x {} units, {} threads a unit",
             launch.rows,
             launch.units,

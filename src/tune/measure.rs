@@ -51,7 +51,8 @@ impl Device {
     /// The device's capabilities with its choices of launches.
     pub(crate) fn tuned_capabilities(&self) -> Capabilities {
         let choices = self.tuner().map_or_else(Choices::default, Tuner::choices);
-        Capabilities { choices, ..self.capabilities().clone() }
+        let grid_workgroups = self.grid().unwrap_or(0);
+        Capabilities { choices, grid_workgroups, ..self.capabilities().clone() }
     }
 
     /// The same, which record what plans ask for.

@@ -161,6 +161,7 @@ fn cases() -> Vec<Case> {
         recurrence::scans(&mut all, round, back, [batch, h, directions, steps]);
         recurrence::fused_steps(&mut all, round, [batch, h, directions], odd().min(65));
         recurrence::stack_steps(&mut all, round, [batch, h]);
+        recurrence::grids(&mut all, round, back, [batch, h, directions, steps]);
         let [heads, units] = [odd().min(16), odd().min(7)];
         let head_product = kernel::HeadProduct {
             steps,
@@ -570,6 +571,10 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         // Lengths of up to five steps, after the two words of a key.
         if binding.name.ends_with("words") {
             values.iter_mut().skip(2).for_each(|value| *value = f32::from_bits((value.abs() * 6.0) as u32));
+        }
+        // Counts, which were cleared.
+        if binding.name == "barrier" {
+            values.fill(0.0);
         }
         // A class.
         if kernel.name == "loss" && case.constants == [LossKind::SparseSoftmax.word()] && binding.name == "target_" {

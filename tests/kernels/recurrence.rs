@@ -271,3 +271,56 @@ pub fn stack_steps(all: &mut Vec<Case>, round: usize, [batch, h]: [u32; 2]) {
     let constants = kernel::StackStepConstants { common, layers, steps };
     all.push(case(&kernel::STACK_STEP, constants, params.with_settings(&settings)));
 }
+
+/// Steps of a grid with one workgroup for rows and direction, which waits for none; and their repair. tests/grid.rs has more workgroups.
+pub fn grids(all: &mut Vec<Case>, round: usize, back: bool, [batch, h, directions, steps]: [u32; 4]) {
+    let h = h.next_multiple_of(4).min(64);
+    let (slot, units) = (directions * batch * h, h + 4 * (round as u32 % 2));
+    let items = h / 4;
+    let Some([rows, units, threads, memory]) = shared(round, 2, 1, [1, units, items]) else { return };
+    let settings = settings(round);
+    let constants = kernel::ScanForwardConstants {
+        h,
+        k: h,
+        train: round / 2 % 2 == 1,
+        drop: false,
+        carries: Carries(round as u32 / 4 % 2),
+        kinds: settings.kinds(),
+        rows,
+        units,
+        span: 1,
+        threads,
+        terms: h,
+        heads: 1,
+        memory: memory.max(rows * items.next_multiple_of(threads / units)),
+    };
+    let params = kernel::ScanForward {
+        batch,
+        directions,
+        biases: round as u32 % 3,
+        steps,
+        xw_offset: 4 * slot,
+        h_in: if back { slot } else { 0 },
+        c_in: slot,
+        c_out: 2 * slot,
+        saved_offset: 11,
+        first_step: round as u32 % 2,
+        total_steps: steps + 1,
+        backwards: (round % 9 == 4) as u32,
+        site: 2,            // in the barrier
+        zoneout_c: 100_000, // spins
+        ..bytemuck::Zeroable::zeroed()
+    };
+    let params = params.with_settings(&settings);
+    all.push(case(&kernel::GRID_FORWARD, constants, params));
+    // Workgroups that should have finished: some, or none, and there is nothing to repair.
+    let params = kernel::ScanForward { zoneout_h: 5 * (round % 4 != 3) as u32, ..params };
+    let constants = kernel::ScanForwardConstants {
+        rows: 1,
+        units: h,
+        threads: [8, 64, 256][round % 3],
+        memory: h / 2,
+        ..constants
+    };
+    all.push(case(&kernel::GRID_REPAIR, constants, params));
+}

@@ -22,7 +22,7 @@ pub struct Options {
     /// 64 reach the branches for multiples of 4 and for others): for checking translations
     #[arg(long)]
     every: Vec<u32>,
-    /// Strategy of the recurrence, instead of the choice by size: per-step or whole-sequence
+    /// Strategy of the recurrence, instead of the choice by size: per-step, whole-sequence or grid
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
     /// Recurrent weights in f16
@@ -46,8 +46,8 @@ pub struct Options {
 }
 
 fn strategy(name: &str) -> Result<Strategy, String> {
-    let found = Strategy::ALL.into_iter().find(|strategy| strategy.name() == name);
-    found.ok_or_else(|| "no such strategy; there are per-step and whole-sequence".into())
+    let found = Strategy::ALL.into_iter().chain([Strategy::Grid]).find(|strategy| strategy.name() == name);
+    found.ok_or_else(|| "no such strategy; there are per-step, whole-sequence and grid".into())
 }
 
 /// Sizes of a plain LSTM.
@@ -112,6 +112,8 @@ fn capabilities(options: &Options) -> Capabilities {
         workgroup_threads: options.workgroup_threads,
         workgroup_bytes: options.workgroup_bytes,
         strategy: options.strategy,
+        // As on a card with some 128 compute units
+        grid_workgroups: if options.strategy == Some(Strategy::Grid) { 128 } else { 0 },
         step_weights: if options.half { StepWeights::F16 } else { StepWeights::F32 },
         ..Capabilities::default()
     }
@@ -213,6 +215,7 @@ fn file_name(kernel: &Kernel, cell: Option<&CellSpec>, constants: &[u32]) -> Str
 /// Values of a kernel's constants that reach every branch between them, without a plan: all together, or else one constant at a time.
 fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
     let (step, sequence) = (kernel.name.starts_with("step_"), kernel.name.starts_with("sequence_"));
+    let grid = kernel.name.starts_with("grid_");
     let choices: Vec<Vec<u32>> = kernel
         .constants
         .iter()
@@ -222,7 +225,6 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             "H" | "K" | "UNITS" => vec![hidden],
             "THREADS" if step || sequence => vec![4 * hidden.next_multiple_of(4)],
             "MEMORY" => vec![1024],
-            "TERMS" => vec![0, hidden],
             "THREADS" => vec![64],
             "ROWS" if kernel.name == "matmul_registers" => vec![1, 4, 8],
             "ROWS" if kernel.name.starts_with("matmul_skinny") => vec![1, 2, 4, 8, 16],
@@ -231,6 +233,9 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             "SHARES" => vec![4, 32],
             "ROWS" if sequence => vec![1, 4],
             "ROWS" => vec![1, 8],
+            "TERMS" if grid => vec![hidden],
+            "TERMS" => vec![0, hidden],
+            "SPAN" if grid => vec![1],
             "SPAN" if step || sequence => vec![if kernel.name.contains("backward") { 4 } else { 1 }],
             // The scheduler gives more only to multiples of 4.
             "SPAN" if !hidden.is_multiple_of(4) => vec![1],

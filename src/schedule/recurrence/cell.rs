@@ -5,6 +5,7 @@
 
 use super::backward::BackwardPass;
 use super::forward::ForwardPass;
+use super::grid::Grid;
 use super::sizes::{Drops, Pass};
 use super::stage::{Emit, Stage, Step, StepGradient};
 use crate::error::Result;
@@ -27,6 +28,8 @@ struct Cell {
     r: BufferId,
     /// Factors of h' before the product, [D, B, K], or the unused buffer.
     mask: BufferId,
+    /// The barrier, if a grid computes the steps.
+    grid: Option<Grid>,
     gradients: Option<Gradients>,
 }
 
@@ -63,6 +66,10 @@ impl Cell {
             multiplies,
             r,
             mask: pass.mask.unwrap_or(unused),
+            grid: match launch.division {
+                Division::Grid => Some(Grid::new(builder, pass, &launch)?),
+                _ => None,
+            },
             gradients: pass.in_training(|| Gradients::new(builder, pass))?,
         })
     }
@@ -75,7 +82,9 @@ impl Gradients {
         let form = builder.step_form(launch.division, true);
         let units = match launch.division {
             Division::Scan => sizes.hidden,
-            Division::Step | Division::Sequence => sizes.heads * (sizes.hidden / sizes.heads).next_multiple_of(4),
+            Division::Step | Division::Sequence | Division::Grid => {
+                sizes.heads * (sizes.hidden / sizes.heads).next_multiple_of(4)
+            }
         };
         let len = if fused { sizes.r_len() / sizes.hidden as u64 * units as u64 } else { 1 };
         let rt = sizes.scratch(builder, "R transposed", len)?;
@@ -145,6 +154,12 @@ impl Gradients {
 }
 
 impl Emit for Cell {
+    fn begin_chunk(&self, builder: &mut Builder, _: &ForwardPass, chunk: &Range<u32>) {
+        if let (Some(grid), 0) = (&self.grid, chunk.start) {
+            grid.begin(builder);
+        }
+    }
+
     fn forward(&self, builder: &mut Builder, pass: &ForwardPass, step: &Step) {
         let (sizes, first) = (pass.sizes, step.steps.start);
         let (h, h_in) = pass.h_before(first);
@@ -178,7 +193,10 @@ impl Emit for Cell {
             drop: pass.recurrent_drop.is_some() && self.multiplies,
             ..sizes.forward_constants(&self.launch)
         };
-        builder.push(self.kernel, Some(sizes.cell), &constants, &params, &buffers);
+        match &self.grid {
+            Some(grid) => grid.forward(builder, pass, step, (params, constants), buffers),
+            None => builder.push(self.kernel, Some(sizes.cell), &constants, &params, &buffers),
+        }
     }
 
     /// R transposed, head by head: [D, 4H / heads, units] from [D, H / heads, 4H].

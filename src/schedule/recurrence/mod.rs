@@ -14,6 +14,7 @@ mod carry;
 mod cell;
 pub mod forward;
 mod fused_step;
+mod grid;
 mod output;
 mod output_gradient;
 mod product;

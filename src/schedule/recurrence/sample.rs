@@ -2,11 +2,13 @@
 
 use super::backward::{self, Backward, Upstream};
 use super::forward::{self, Forward, Initial};
+use super::grid::BARRIER;
 use super::sizes::{Drops, G, LstmSizes, Pass};
 use super::weights::{LayerWeights, Norms};
 use super::{CARRY, CELL, PRODUCT, PRODUCT_NORM, PROJECT};
 use crate::cell::{CELLS, Settings};
 use crate::error::{Error, Result};
+use crate::kernel::FILL;
 use crate::plan::{Capabilities, Command, Plan, Recurrence, Role};
 use crate::schedule::builder::Builder;
 
@@ -39,10 +41,13 @@ pub(crate) fn sample(what: &Recurrence, repeats: u32, capabilities: &Capabilitie
         backward::lstm(plan, &sizes, &stack, Upstream::Whole(dy))?;
     }
     let mut plan = builder.finish()?;
-    // Kernels with a cell are those of steps.
+    // Kernels with a cell are those of steps. Barriers of grids are cleared before each run.
+    let clears = |command: &Command| {
+        command.call.kernel.name == FILL.name && plan.buffers[command.buffers[0].0].name.ends_with(BARRIER)
+    };
     let is_step = |command: &&Command| {
         let kernel = command.call.kernel;
-        kernel.takes_cell && kernel.name.contains("_backward") == what.backward
+        kernel.takes_cell && kernel.name.contains("_backward") == what.backward || !what.backward && clears(command)
     };
     let steps: Vec<Command> = plan.commands.iter().filter(is_step).cloned().collect();
     plan.commands = (0..repeats).flat_map(|_| steps.iter().cloned()).collect();
@@ -122,7 +127,8 @@ fn declare(plan: &mut Builder, sizes: &LstmSizes, prefix: &str, role: Role) -> R
 mod tests {
     use super::*;
     use crate::device::Device;
-    use crate::plan::{Launch, StepWeights};
+    use crate::kernel::Division;
+    use crate::plan::{Launch, StepWeights, Strategy};
 
     const PLAIN: Recurrence = Recurrence {
         backward: false,
@@ -163,7 +169,8 @@ mod tests {
     #[test]
     fn a_sample_is_the_steps_by_the_candidate() {
         let software = Capabilities { shared_terms: false, workgroup_tiles: false, ..Capabilities::default() };
-        for capabilities in [Capabilities::default(), software] {
+        let grids = Capabilities { grid_workgroups: 64, strategy: Some(Strategy::Grid), ..Capabilities::default() };
+        for capabilities in [Capabilities::default(), software, grids] {
             let from_input = Recurrence { input: Some(7), steps: 1, ..PLAIN };
             for what in passes().into_iter().chain(capabilities.shared_terms.then_some(from_input)) {
                 let all = Launch::candidates(&what, &capabilities);
@@ -172,12 +179,14 @@ mod tests {
                     let choices = capabilities.choices.with(what, launch);
                     let plan = sample(&what, 2, &Capabilities { choices, ..capabilities.clone() }).unwrap();
                     let steps = 2 * what.steps.div_ceil(launch.steps) as usize;
+                    // A grid's barrier is cleared before its steps, and a repair follows.
+                    let all = if launch.division == Division::Grid { 3 * steps } else { steps };
                     let kernel = match what.input {
                         Some(_) => "fused_step",
                         None => launch.division.kernel(what.backward, StepWeights::F32).name,
                     };
-                    assert_eq!((plan.commands.len(), plan.dispatches_of(kernel)), (steps, steps), "{what}: {launch}");
-                    for command in &plan.commands {
+                    assert_eq!((plan.commands.len(), plan.dispatches_of(kernel)), (all, steps), "{what}: {launch}");
+                    for command in plan.commands.iter().filter(|command| command.call.kernel.name == kernel) {
                         let constant = |name: &str| {
                             let names = command.call.kernel.constants.iter();
                             names

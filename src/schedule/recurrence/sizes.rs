@@ -207,7 +207,12 @@ impl LstmSizes {
 
     /// Launch of the cell's kernel, forward or backward. Steps that are not fused run one at a time.
     pub(crate) fn launch(&self, pass: Pass, capabilities: &Capabilities) -> Launch {
-        Launch::choose(&self.recurrence(pass), capabilities)
+        let what = self.recurrence(pass);
+        if self.drops.recurrent > 0.0 && capabilities.grid_workgroups > 0 {
+            // A grid's kernel has no place for the mask.
+            return Launch::choose(&what, &Capabilities { grid_workgroups: 0, ..capabilities.clone() });
+        }
+        Launch::choose(&what, capabilities)
     }
 
     /// Constants of a step forward in inference by a launch.

@@ -31,7 +31,7 @@ use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, StepWeights, Strategy};
+use wgpu_lstm::{Device, GpuOptions, Matrices, StepWeights, Strategy};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -55,7 +55,10 @@ struct Arguments {
     /// Strategy of the recurrence, instead of the choice by size
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
-    /// Measures all launches of each case's recurrent layers instead, and prints the model of cost beside them; with mode train
+    /// Takes cooperative matrices for large products of forward passes, where the adapter has them
+    #[arg(long)]
+    cooperative: bool,
+    /// Measures all launches of each case's recurrent layers and large products instead, and prints the model of cost beside them; with mode train
     /// the backward pass, too
     #[arg(long)]
     sweep: bool,
@@ -111,7 +114,9 @@ fn main() -> Result<()> {
     let budget = arguments.budget;
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
-    let options = |step_weights| GpuOptions { strategy, checked_shaders, step_weights, ..GpuOptions::default() };
+    let matrices = if arguments.cooperative { Matrices::Cooperative } else { Matrices::Plain };
+    let options =
+        |step_weights| GpuOptions { strategy, checked_shaders, step_weights, matrices, ..GpuOptions::default() };
     let device = arguments.device.open_with(options(StepWeights::F32))?;
     let mut halved = None; // the same device with recurrent weights in f16
     // Before the measurements, so that they are not lost on a file that cannot be written
@@ -125,7 +130,7 @@ fn main() -> Result<()> {
         say!("{}", Row::HEAD);
     }
     let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
-    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case };
     let cases = if arguments.variants { with_variants(&cases, &device) } else { cases };
     let runs: Vec<(Mode, Case)> = modes.iter().flat_map(|&mode| cases.iter().map(move |&case| (mode, case))).collect();
     let mut rows: Vec<Row> = Vec::new();
@@ -160,7 +165,7 @@ fn main() -> Result<()> {
 /// Measures all launches of the cases.
 fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
     say!("{device}");
-    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case.clone() };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
     let mut rows = Vec::new();
     for case in cases {
         ensure!(!case.half, "{case}: --sweep is for recurrent weights in f32");

@@ -261,14 +261,14 @@ macro_rules! access {
 /// - else `groups` and `flops` of the whole call.
 ///
 /// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin. `parts` are files
-/// of `shaders/common/` that stand in front of the shader.
+/// of `shaders/common/` that stand in front of the shader, `enables` the extensions of WGSL that it needs.
 macro_rules! kernel {
     ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
         bindings: [$($access:ident $binding:ident),* $(,)?], workgroup: $workgroup:expr,
         groups: |$($g:ident),*| $groups:expr,
         flops: |$($f:ident),*| $flops:expr,
         touches: |$($t:ident),*| $touches:expr,
-        $(cell: $cell:literal,)? $(twin: $twin:ident,)? $(parts: [$($part:literal),+],)?
+        $(cell: $cell:literal,)? $(twin: $twin:ident,)? $(parts: [$($part:literal),+],)? $(enables: $enables:expr,)?
     }) => {
         $(#[$doc])*
         pub static $id: $crate::kernel::Kernel = $crate::kernel::Kernel {
@@ -278,6 +278,7 @@ macro_rules! kernel {
                 include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
             ),
             takes_cell: false $(|| $cell)?,
+            enables: $crate::kernel::declare::enables!($($enables)?),
             weights: $crate::plan::StepWeights::F32,
             bindings: &[$($crate::kernel::Binding {
                 name: stringify!($binding),
@@ -317,6 +318,15 @@ macro_rules! kernel {
     };
 }
 
+macro_rules! enables {
+    () => {
+        &[]
+    };
+    ($extensions:expr) => {
+        $extensions
+    };
+}
+
 macro_rules! twin {
     ($name:ident) => {
         $crate::kernel::Twin { f32: $name::<f32>, f64: $name::<f64> }
@@ -326,4 +336,4 @@ macro_rules! twin {
     };
 }
 
-pub(super) use {access, constant_name, constants, kernel, kinds, of_call, params, per_group, scalar, twin};
+pub(super) use {access, constant_name, constants, enables, kernel, kinds, of_call, params, per_group, scalar, twin};

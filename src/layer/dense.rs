@@ -144,7 +144,7 @@ impl Operator for Dense {
                 c_m_lo: y.row as i32,
                 ..kernel::Matmul::plain(rows, output, input)
             };
-            plan.matmul(product, from, weights[0], to);
+            plan.rounded_matmul(product, from, weights[0], to);
             let bias = self.bias.then_some(weights[1]);
             apply(plan, self.activation, bias, [rows, output], (to, c_offset));
         }

@@ -96,7 +96,7 @@ pub use model::{
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;
-pub use plan::{Capabilities, Choices, StepWeights, Strategy};
+pub use plan::{Capabilities, Choices, CooperativeMatrices, Matrices, StepWeights, Strategy};
 pub use train::{
     Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
 };

@@ -33,7 +33,7 @@ use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, Grid, StepWeights, Strategy};
+use wgpu_lstm::{Device, GpuOptions, Grid, Matrices, StepWeights, Strategy};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -57,7 +57,10 @@ struct Arguments {
     /// Strategy of the recurrence, instead of the choice by size
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
-    /// Measures all launches of each case's recurrent layers instead, and prints the model of cost beside them; with mode train
+    /// Takes cooperative matrices for large products of forward passes, where the adapter has them
+    #[arg(long)]
+    cooperative: bool,
+    /// Measures all launches of each case's recurrent layers and large products instead, and prints the model of cost beside them; with mode train
     /// the backward pass, too
     #[arg(long)]
     sweep: bool,
@@ -119,7 +122,9 @@ fn main() -> Result<()> {
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
     let grid = if strategy == Some(Strategy::Grid) { Grid::Litmus } else { Grid::Off };
-    let options = |step_weights| GpuOptions { strategy, grid, checked_shaders, step_weights, ..GpuOptions::default() };
+    let matrices = if arguments.cooperative { Matrices::Cooperative } else { Matrices::Plain };
+    let options =
+        |step_weights| GpuOptions { strategy, grid, checked_shaders, step_weights, matrices, ..GpuOptions::default() };
     let device = arguments.device.open_with(options(StepWeights::F32))?;
     let mut halved = None; // the same device with recurrent weights in f16
     // Before the measurements, so that they are not lost on a file that cannot be written
@@ -136,7 +141,7 @@ fn main() -> Result<()> {
         say!("{}", Row::HEAD);
     }
     let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
-    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case };
     let cases = if arguments.variants { with_variants(&cases, &device) } else { cases };
     let runs: Vec<(Mode, Case)> = modes.iter().flat_map(|&mode| cases.iter().map(move |&case| (mode, case))).collect();
     let mut rows: Vec<Row> = Vec::new();
@@ -171,7 +176,7 @@ fn main() -> Result<()> {
 /// Measures all launches of the cases.
 fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
     say!("{device}");
-    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case.clone() };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
     let mut rows = Vec::new();
     for case in cases {
         ensure!(!case.half, "{case}: --sweep is for recurrent weights in f32");

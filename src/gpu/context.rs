@@ -10,7 +10,7 @@ use super::timeline::Recording;
 use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
 use crate::lock::lock;
-use crate::plan::{Capabilities, Plan, StepWeights};
+use crate::plan::{Capabilities, Matrices, Plan, StepWeights};
 use crate::tune::Tuner;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
@@ -219,10 +219,16 @@ impl Context {
         if options.grid != Grid::Off {
             wanted |= grid::feature();
         }
+        let cooperative = description.cooperative.filter(|_| options.matrices == Matrices::Cooperative);
+        if options.matrices == Matrices::Cooperative && cooperative.is_none() {
+            log::warn!("{description} has no cooperative matrices of f16 with sums in f32; products are in f32");
+        }
+        let (matrices, experimental_features) = experimental(cooperative.is_some());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-lstm"),
-            required_features: features & wanted,
+            required_features: features & wanted | matrices,
             required_limits: limits.clone(),
+            experimental_features,
             ..wgpu::DeviceDescriptor::default()
         };
         // The request itself opens the device where there is no browser to ask.
@@ -271,6 +277,7 @@ impl Context {
             strategy: options.strategy,
             grid_workgroups: grids.workgroups().unwrap_or(0),
             step_weights: options.step_weights,
+            cooperative,
             ..Capabilities::default()
         };
         let tuner = Tuner::new(options, &description, &capabilities)?;
@@ -574,6 +581,21 @@ impl Context {
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
     }
+}
+
+/// The features for cooperative matrices, and wgpu's leave to ask for them.
+#[allow(unsafe_code)]
+fn experimental(cooperative: bool) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
+    if !cooperative {
+        return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
+    }
+    // SAFETY: wgpu's terms are that its experimental parts may have bugs that lead to undefined behaviour, and that these are
+    // reported. The user has asked for cooperative matrices, and the option says that they are experimental. What wgpu does not check
+    // of them, we keep: all loads and stores of matrices are in workgroup memory, inside its arrays and at multiples of 16 bytes, for
+    // all values of the constants that `Matmul::cooperative` gives; they stand in control flow that is the same for the whole
+    // workgroup, of four full subgroups or more; sizes and types are among those that the adapter lists. wgpu takes the token for a
+    // device, but no other kernel has such a type, and modules without one are translated as ever.
+    (adapter::COOPERATIVE, unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 
 #[allow(unsafe_code)]

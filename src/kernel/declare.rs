@@ -272,7 +272,7 @@ macro_rules! access {
 /// - else `groups` and `flops` of the whole call.
 ///
 /// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin. So has the shader's file.
-/// `parts` are files of `shaders/common/` that stand in front of the shader.
+/// `parts` are files of `shaders/common/` that stand in front of the shader, `enables` the extensions of WGSL that it needs.
 macro_rules! kernel {
     ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
         bindings: [$($access:ident $binding:ident),* $(,)?], workgroup: $workgroup:expr,
@@ -280,6 +280,7 @@ macro_rules! kernel {
         flops: |$($f:ident),*| $flops:expr,
         touches: |$($t:ident),*| $touches:expr,
         $(cell: $cell:literal,)? $(twin: $twin:ident,)? $(file: $file:literal,)? $(parts: [$($part:literal),+],)?
+        $(enables: $enables:expr,)?
     }) => {
         $(#[$doc])*
         pub static $id: $crate::kernel::Kernel = $crate::kernel::Kernel {
@@ -289,6 +290,7 @@ macro_rules! kernel {
                 include_str!(concat!("../../shaders/", $crate::kernel::declare::file!($name $($file)?), ".wgsl")),
             ),
             takes_cell: false $(|| $cell)?,
+            enables: $crate::kernel::declare::enables!($($enables)?),
             weights: $crate::plan::StepWeights::F32,
             bindings: &[$($crate::kernel::Binding {
                 name: stringify!($binding),
@@ -328,6 +330,15 @@ macro_rules! kernel {
     };
 }
 
+macro_rules! enables {
+    () => {
+        &[]
+    };
+    ($extensions:expr) => {
+        $extensions
+    };
+}
+
 macro_rules! twin {
     ($name:ident) => {
         $crate::kernel::Twin { f32: $name::<f32>, f64: $name::<f64> }
@@ -347,4 +358,6 @@ macro_rules! file {
     };
 }
 
-pub(super) use {access, constant_name, constants, file, kernel, kinds, of_call, params, per_group, scalar, twin};
+pub(super) use {
+    access, constant_name, constants, enables, file, kernel, kinds, of_call, params, per_group, scalar, twin,
+};

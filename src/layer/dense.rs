@@ -148,7 +148,7 @@ impl Operator for Dense {
             if bias.is_some() && plan.matmul_dense(product, [from, weights[0], to], bias, shape) {
                 apply_to_rows(plan, self.activation, [rows, output], (to, c_offset));
             } else {
-                plan.matmul(product, from, weights[0], to);
+                plan.rounded_matmul(product, from, weights[0], to);
                 apply(plan, self.activation, bias, [rows, output], (to, c_offset));
             }
         }

@@ -14,7 +14,7 @@ use wgpu_lstm::cell::{CELLS, Settings, Shape};
 use wgpu_lstm::kernel::{self, Carries, Constant, Constants, KERNELS, Kernel, LossKind, NoConstants, Params};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::Builder;
-use wgpu_lstm::{Device, StepWeights};
+use wgpu_lstm::{CooperativeMatrices, Device, GpuOptions, Matrices, Software, StepWeights};
 
 /// A call: constants, parameters as words, and the buffers' lengths.
 struct Case {
@@ -56,6 +56,14 @@ fn settings(round: usize) -> Settings {
 
 /// Sizes that fill tiles and workgroups, fall short of them and pass them by one.
 const ODD: [u32; 8] = [1, 2, 3, 7, 16, 33, 64, 130];
+
+/// Threads of the largest subgroups for which products by cooperative matrices are compiled, all that an adapter with that side has may be.
+fn subgroups(side: u32) -> Vec<u32> {
+    match side {
+        8 => vec![8, 32],
+        _ => vec![32, 64],
+    }
+}
 
 fn cases() -> Vec<Case> {
     let mut draw = Draw::new(7);
@@ -121,6 +129,21 @@ fn cases() -> Vec<Case> {
             }
         }
         skinny_products(&mut all, round, n);
+        for (kernel, side) in [(&kernel::MATMUL_COOPERATIVE_8, 8), (&kernel::MATMUL_COOPERATIVE_16, 16)] {
+            let part = if k_split < k { k_split } else { 16 } * 4;
+            let parts = kernel::Matmul { part, c_part: (m + split) * (n + 3), ..product };
+            for product in [product, turned, parts] {
+                all.extend(subgroups(side).into_iter().map(|threads| {
+                    let constants = product.cooperative(side, threads).expect("a size that devices have");
+                    let constants = kernel::MatmulCooperativeConstants {
+                        a_along_k: round % 2 == 0,
+                        b_along_n: round / 2 % 2 == 0,
+                        ..constants
+                    };
+                    case(kernel, constants, product)
+                }));
+            }
+        }
         // By fours: rows or terms of A side by side, columns or terms of B.
         let [m4, n4, k4] = [m, n, k].map(|size| 4 * size.div_ceil(4));
         let (a_along_k, b_along_n) = (round % 2 == 0, round % 4 < 2);
@@ -619,6 +642,36 @@ mod on_adapter {
         agree(&adapter(), cases());
     }
 
+    /// The twin rounds operands to f16, too, so that the tolerance is that of sums in another order.
+    #[test]
+    fn products_by_cooperative_matrices_do_what_their_twin_does() {
+        for checked_shaders in [false, true] {
+            let options = GpuOptions {
+                software: Software::Fallback,
+                matrices: Matrices::Cooperative,
+                checked_shaders,
+                ..GpuOptions::default()
+            };
+            let device = Device::gpu(&options).unwrap();
+            let mut all = cases();
+            all.retain(|case| !case.kernel.enables.is_empty() && runs(&device, case));
+            if all.is_empty() {
+                println!("skipped: {device} has no cooperative matrices");
+            }
+            agree(&device, all);
+        }
+    }
+
+    /// False if a kernel needs cooperative matrices that the device does not have. A workgroup has four of its subgroups at least.
+    fn runs(device: &Device, case: &Case) -> bool {
+        let constants = kernel::MatmulCooperativeConstants::of(&case.constants);
+        let side = if case.kernel.name == kernel::MATMUL_COOPERATIVE_8.name { 8 } else { 16 };
+        let fits = |own: CooperativeMatrices| {
+            own.side == side && constants.is_some_and(|constants| constants.threads >= 4 * own.subgroup_threads)
+        };
+        case.kernel.enables.is_empty() || device.capabilities().cooperative.is_some_and(fits)
+    }
+
     /// An index that leaves its buffer reads something else with checks than without.
     #[test]
     fn every_kernel_does_so_with_checks_of_every_index() {
@@ -636,7 +689,7 @@ mod on_adapter {
     }
 
     fn agree(device: &Device, cases: Vec<Case>) {
-        for (index, case) in cases.iter().enumerate() {
+        for (index, case) in cases.iter().enumerate().filter(|(_, case)| runs(device, case)) {
             // A cell or two a case, so that each meets every kernel; compiling all of them would take minutes.
             let count = if case.kernel.takes_cell { CELLS.len() } else { 1 };
             let second = if long() { index / 2 + 2 } else { index };

@@ -136,6 +136,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     for &hidden in &options.every {
         for &kernel in KERNELS {
+            if !kernel.enables.is_empty() {
+                // Not every device has what they enable, and DXC's language does not: `wgsl` compiles them one by one.
+                let path = options.out.join(format!("wgsl/{}.wgsl", kernel.name));
+                std::fs::write(path, kernel.source(None))?;
+                continue;
+            }
             let cells: Vec<Option<&'static CellSpec>> =
                 if kernel.takes_cell { CELLS.iter().map(Some).collect() } else { vec![None] };
             for (index, cell) in cells.into_iter().enumerate() {

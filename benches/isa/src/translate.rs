@@ -20,7 +20,10 @@ impl Shader {
         let allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32
             | Capabilities::MEMORY_DECORATION_COHERENT
             | Capabilities::SUBGROUP
-            | Capabilities::SUBGROUP_BARRIER;
+            | Capabilities::SUBGROUP_BARRIER
+            // The products by cooperative matrices
+            | Capabilities::SHADER_FLOAT16
+            | Capabilities::COOPERATIVE_MATRIX;
         let info = Validator::new(ValidationFlags::all(), allowed)
             .validate(&module)
             .map_err(|error| anyhow!("{}", error.emit_to_string(source)))?;

@@ -292,15 +292,15 @@ fn a_way_that_does_not_fit_the_product_is_refused() {
     }
 }
 
-/// A dense layer with a bias is one dispatch for few rows, and for many a product and its bias and activation.
+/// A dense layer with a bias is one dispatch for few rows; for many, bias and activation come after the product.
 #[test]
 fn a_dense_layer_of_few_rows_is_one_dispatch() {
-    let layer = [Node::new("dense", 512, Dense::new(9).activation(Activation::Tanh))];
-    for (rows, expected) in
-        [(1, vec!["matmul_skinny_dense"]), (16, vec!["matmul_skinny_dense"]), (17, vec!["matmul", "dense_forward"])]
-    {
+    let kernels = |rows: usize| -> Vec<&str> {
+        let layer = [Node::new("dense", 512, Dense::new(9).activation(Activation::Tanh))];
         let plan = network(&layer, Batch::new(rows, 1), Purpose::Predict, &Capabilities::default()).unwrap().plan;
-        let kernels: Vec<_> = plan.commands.iter().map(|command| command.call.kernel.name).collect();
-        assert_eq!(kernels, expected, "{rows} rows");
-    }
+        plan.commands.iter().map(|command| command.call.kernel.name).collect()
+    };
+    assert_eq!(kernels(1), ["matmul_skinny_dense"]);
+    assert_eq!(kernels(16), ["matmul_skinny_dense"]);
+    assert_eq!([kernels(17)[0], kernels(17)[kernels(17).len() - 1]], ["matmul", "dense_forward"]);
 }

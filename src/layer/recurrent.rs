@@ -9,7 +9,7 @@ use super::tensor::{DeviceTensor, Initial, Layout, Parameter};
 use super::{Init, Lstm};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::plan::{BufferId, Capabilities};
+use crate::plan::{BufferId, Capabilities, Strategy};
 use crate::schedule::recurrence::backward::{self, Backward};
 use crate::schedule::recurrence::forward::{self, Forward};
 use crate::schedule::recurrence::{self, Initial as Start, LayerTrace, LayerWeights, LstmSizes, Norms, Pass};
@@ -99,6 +99,7 @@ impl Operator for Lstm {
         let why = match (sizes.unfused(), capabilities.strategy) {
             (Some(reason), _) => reason.to_string(),
             (None, Some(asked)) if asked == launch.strategy => "as asked for".to_string(),
+            (None, Some(Strategy::Grid)) => "no grid of this device computes such a layer".to_string(),
             (None, Some(_)) => format!("H = {} is more than a workgroup of this device holds", sizes.hidden),
             (None, None) if capabilities.choices.has(&what) => "as chosen for this device by measurement".to_string(),
             (None, None) if capabilities.shared_terms => {

@@ -149,15 +149,21 @@ fn tickers_do_not_stand_still(device: &Device) {
     assert!(ticks >= 3, "{ticks} ticks in 3 batches");
 }
 
+/// Polls of a function that waits for a device leave the executor free meanwhile. A machine under load may run the device to its end in a
+/// single turn of this thread, so what counts is the freest of many attempts: polls that block never leave any time.
+const ATTEMPTS: usize = 100;
+
 /// While the device works on one batch, and while its kernels are compiled, the executor is free.
 fn the_device_is_not_waited_for(device: &Device) {
     let layer = Lstm::new(48).layers(2).build(device, 3, 0).unwrap();
     let x = Draw::new(1).array3((32, 100, 3));
-    for _ in 0..2 {
+    let expected = layer.forward(x.view(), None).unwrap();
+    let free = (0..ATTEMPTS).any(|_| {
         let (out, polls, ticks) = beside_a_ticker(layer.forward_async(x.view(), None));
-        assert_eq!(out.unwrap(), layer.forward(x.view(), None).unwrap());
-        assert!(ticks > 20 * polls, "{polls} polls, {ticks} ticks: a poll takes as long as the device");
-    }
+        assert_eq!(out.unwrap(), expected);
+        ticks > 20 * polls
+    });
+    assert!(free, "a poll takes as long as the device");
 }
 
 /// One command of a plan is the most that a poll does on the CPU.
@@ -292,8 +298,11 @@ mod on_adapter_alone {
     #[test]
     fn opening_does_not_block() {
         let options = wgpu_lstm::GpuOptions { software: wgpu_lstm::Software::Fallback, ..Default::default() };
-        let (device, polls, ticks) = super::beside_a_ticker(wgpu_lstm::Device::gpu_async(&options));
-        assert!(device.unwrap().adapter().is_some());
-        assert!(ticks > 20 * polls, "{polls} polls, {ticks} ticks");
+        let free = (0..super::ATTEMPTS).any(|_| {
+            let (device, polls, ticks) = super::beside_a_ticker(wgpu_lstm::Device::gpu_async(&options));
+            assert!(device.unwrap().adapter().is_some());
+            ticks > 20 * polls
+        });
+        assert!(free, "a poll takes as long as opening");
     }
 }

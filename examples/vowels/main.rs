@@ -14,7 +14,7 @@ mod npy;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use data::Utterances;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayD};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -33,9 +33,12 @@ struct Arguments {
     /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: common::DeviceName,
-    /// Form in which the steps of a GPU read recurrent weights
+    /// Form in which the steps of a GPU read recurrent weights when the test part is told
     #[arg(long, value_enum, default_value_t)]
     step_weights: common::Weights,
+    /// Device to train on, if it is another
+    #[arg(long, value_enum)]
+    trained_on: Option<common::DeviceName>,
     /// Number of models to train, with seeds 1, 2, ...
     #[arg(long, default_value_t = 5)]
     seeds: u64,
@@ -60,9 +63,11 @@ fn run(out: &mut impl Write) -> Result<()> {
         .add(Lstm::new(arguments.hidden).bidirectional(true))
         .add(Dropout::new(0.3))
         .add(Dense::new(SPEAKERS));
-    let device = match arguments.step_weights {
-        common::Weights::F32 => arguments.device.open_for_training(&layers, BATCH, train.x.dim().1)?,
-        other => arguments.device.open_with(other.options())?,
+    let trained_on = arguments.trained_on.unwrap_or(arguments.device);
+    let device = trained_on.open_for_training(&layers, BATCH, train.x.dim().1)?;
+    let other = match (arguments.step_weights, arguments.trained_on) {
+        (common::Weights::F32, None) => None,
+        _ => Some(arguments.device.open_with(arguments.step_weights.options())?),
     };
     writeln!(
         out,
@@ -80,7 +85,8 @@ fn run(out: &mut impl Write) -> Result<()> {
         model.compile(Loss::SparseSoftmaxCrossEntropy, update)?;
         let fit = Fit::new().epochs(arguments.epochs).batch_size(BATCH).seed(seed).lengths(train.lengths.clone());
         let history = model.fit(train.x.view(), targets.view(), fit)?;
-        let matrix = judge(&mut model, &test)?;
+        let told = tell(&model, &test)?;
+        let matrix = ConfusionMatrix::new(told.view(), test.speakers.view(), SPEAKERS)?;
         writeln!(
             out,
             "seed {seed}: accuracy {:.4} on the test part, last loss {:.4}, {:.1} s",
@@ -88,6 +94,16 @@ fn run(out: &mut impl Write) -> Result<()> {
             history.loss.last().copied().unwrap_or(f32::NAN),
             start.elapsed().as_secs_f64()
         )?;
+        if let Some(device) = &other {
+            let again = tell(&layers.clone().build_with(device, model.parameters()?)?, &test)?;
+            let otherwise = told.iter().zip(&again).filter(|(a, b)| a != b).count();
+            let matrix = ConfusionMatrix::new(again.view(), test.speakers.view(), SPEAKERS)?;
+            writeln!(
+                out,
+                "        accuracy {:.4} on {device}, {otherwise} utterances told otherwise",
+                matrix.accuracy()
+            )?;
+        }
         results.push(matrix);
     }
     results.sort_by(|a, b| a.accuracy().total_cmp(&b.accuracy()));
@@ -100,8 +116,8 @@ fn run(out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn judge(model: &mut wgpu_lstm::Model, test: &Utterances) -> Result<ConfusionMatrix> {
+/// The speaker of each utterance, by its highest score.
+fn tell(model: &wgpu_lstm::Model, test: &Utterances) -> Result<ArrayD<usize>> {
     let scores = model.predict(Inputs::from(test.x.view()).lengths(&test.lengths))?;
-    let told = classes(scores.view())?;
-    Ok(ConfusionMatrix::new(told.view(), test.speakers.view(), SPEAKERS)?)
+    Ok(classes(scores.view())?)
 }

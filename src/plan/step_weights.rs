@@ -20,8 +20,9 @@ pub enum StepWeights {
     /// (`tests/half.rs`); weights beyond 65,504 would become infinite.
     F16,
     /// In inference, whole numbers from −127 to 127 with a factor for each gate of a unit, the largest of its weights / 127: a quarter of
-    /// the bytes. A weight is off by up to 1/254 of the largest of its gate and unit. Scores of `--example disorder`, from 0 to 1, move by
-    /// up to 0.014; no utterance of `--example vowels` was told otherwise. Training, and devices that do not let threads
+    /// the bytes. A weight is off by up to 1/254 of the largest of its gate and unit. `benches/results/step-weights.txt`, made by
+    /// `scripts/step-weights`, has its effect on models: scores of `disorder`, from 0 to 1, move by up to 0.014, probabilities of speech of
+    /// `vad` by up to 0.015; no frame of it and no utterance of `vowels` is told otherwise. Training, and devices that do not let threads
     /// share terms ([`Capabilities::shared_terms`](super::Capabilities::shared_terms)), read f32.
     Int8,
 }

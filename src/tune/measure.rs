@@ -15,6 +15,9 @@ const RUNS: u32 = 5;
 /// A launch that takes this many times as long as the best is not run again.
 const HOPELESS: f64 = 2.0;
 
+/// Repeats of the first sample, by which the others are made as long as they should be.
+const FIRST_REPEATS: u32 = 8;
+
 /// The launches to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -172,6 +175,7 @@ async fn calibrate(
     spent: &mut Spent,
 ) -> Result<Option<Length>> {
     let first = Length::new(pass, estimated_us)?;
+    let first = Length { repeats: first.repeats.min(FIRST_REPEATS), ..first };
     let executable = first.compile(device, launch).await?;
     let mut us = f64::INFINITY;
     // The first run also prepares what the driver has put off.

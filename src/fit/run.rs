@@ -2,7 +2,7 @@
 
 use super::feed::{Batches, Cutting, Epoch, GivenBatch, Source, StepBatches};
 use super::metric::scores;
-use super::pace::LOOK;
+use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
 use crate::device::TensorReading;
@@ -263,7 +263,10 @@ impl Run<'_> {
         batches: &mut Epoch<'_, '_, '_>,
         partial: &mut PartialEpoch,
     ) -> Result<(Flow, bool)> {
-        let intervals: Vec<usize> = self.fit.callbacks.iter().map(|callback| callback.interval().max(1)).collect();
+        let mut intervals: Vec<usize> = self.fit.callbacks.iter().map(|callback| callback.interval().max(1)).collect();
+        if !intervals.is_empty() {
+            intervals.push(MOST_STEPS);
+        }
         // Sequences of the steps whose losses are not read yet.
         let mut queued: Vec<f64> = Vec::new();
         let (mut looked, mut waited) = (Instant::now(), Instant::now());

@@ -543,7 +543,7 @@ fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
             let constants = kernel::MatmulSkinnyDenseConstants {
                 common: constants,
                 activation: round as u32 % 12,
-                has_bias: round % 5 > 0,
+                has_bias: !round.is_multiple_of(5),
                 alpha: 0.3,
                 beta: 0.4,
             };

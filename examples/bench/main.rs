@@ -33,7 +33,7 @@ use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, Grid, Matrices, StepWeights, Strategy};
+use wgpu_lstm::{Device, GpuOptions, Matrices, StepWeights, Strategy};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -121,7 +121,7 @@ fn main() -> Result<()> {
     let budget = arguments.budget;
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
-    let grid = if strategy == Some(Strategy::Grid) { Grid::Litmus } else { Grid::Off };
+    let grid = if strategy == Some(Strategy::Grid) { wgpu_lstm::Grid::Litmus } else { wgpu_lstm::Grid::Off };
     let matrices = if arguments.cooperative { Matrices::Cooperative } else { Matrices::Plain };
     let options =
         |step_weights| GpuOptions { strategy, grid, checked_shaders, step_weights, matrices, ..GpuOptions::default() };
@@ -190,7 +190,7 @@ fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
 
 /// Timelines of the cases.
 fn timelines(arguments: &Arguments, device: &Device) -> Result<()> {
-    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case.clone() };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
     let modes: &[Mode] = if arguments.mode.is_empty() { &[Mode::Forward] } else { &arguments.mode };
     say!("{device}\n{}", timeline::Row::HEAD);
     let mut rows = Vec::new();

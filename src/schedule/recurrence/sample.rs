@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::device::Device;
     use crate::kernel::Division;
-    use crate::plan::{Launch, StepWeights, Tunable, TunedLaunch};
+    use crate::plan::{Launch, StepWeights, Strategy, Tunable, TunedLaunch};
 
     const PLAIN: Recurrence = Recurrence {
         backward: false,

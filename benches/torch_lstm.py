@@ -10,28 +10,18 @@ the work, on a CPU by the wall clock."""
 
 import argparse
 import json
+import pathlib
 import statistics
 import time
 
 import torch
 
-# T, B, I, H, L; the grids of examples/bench/cases.rs
-SMALL = [
-    (1, 1, 128, 128, 1),
-    (24, 32, 4, 32, 1),
-    (96, 32, 8, 64, 2),
-    (128, 32, 256, 256, 1),
-    (50, 64, 512, 512, 1),
-    (25, 32, 1024, 1024, 1),
-    (100, 1, 512, 512, 1),
-]
-PUBLISHED = [
-    *((t, b, h, h, 1) for h, t in ((256, 150), (512, 25), (1024, 25), (1536, 50), (2048, 25)) for b in (1, 2, 4)),
-    *((25, b, h, h, 1) for h in (512, 1024) for b in (16, 32, 64, 128)),
-    (1024, 16, 768, 768, 1),
-    (100, 64, 512, 512, 4),
-]
-GRIDS = {"small": SMALL, "published": PUBLISHED}
+# The grids of the bench example: of each case T, B, I, H, L
+FILE = pathlib.Path(__file__).parent.parent / "examples/bench/grids.json"
+GRIDS = {
+    name: [tuple(case[size] for size in "TBIHL") for case in cases]
+    for name, cases in json.loads(FILE.read_text(encoding="utf-8")).items()
+}
 
 
 def timed(work, cuda, budget):

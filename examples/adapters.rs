@@ -34,7 +34,10 @@ fn main() -> Result<()> {
         say!("   binding   up to {} MiB", adapter.max_binding_bytes >> 20);
         say!("   buffers   {} a kernel", adapter.max_storage_buffers);
         say!("   workgroup {} threads, {} bytes", adapter.max_workgroup_threads, adapter.max_workgroup_bytes);
-        say!("   features  none beyond WebGPU's own are used");
+        match adapter.cooperative {
+            Some(own) => say!("   features  cooperative matrices of {0} x {0}, by option", own.side),
+            None => say!("   features  none beyond WebGPU's own are used"),
+        }
         match &adapter.refused {
             Some(reason) => say!("   refused   {reason}"),
             None => say!("   usable    yes"),

@@ -40,15 +40,23 @@ fn counted(block: vec4f, k: u32, end: u32) -> vec4f {
     return select(vec4f(), block, first_of(k, end) + vec4u(0, 1, 2, 3) >= vec4u(k));
 }
 
+// First elements of four columns of B, in elements of four. Columns past the last are the last again, and their results discarded.
+fn b_begin(column: u32) -> vec4i {
+    if B_ALONG_N == 1u {
+        return vec4i((i32(p.b_offset) + i32(min(column, p.n - 4u))) >> 2u);
+    }
+    return (i32(p.b_offset) + vec4i(min(column + vec4u(0, 1, 2, 3), vec4u(p.n - 1u))) * p.b_n) >> vec4u(2u);
+}
+
 // The same terms of four columns of B: columns are terms, their elements columns of B. Offsets count elements of four.
-fn b_block(begin: i32, k: u32, end: u32) -> mat4x4f {
+fn b_block(begin: vec4i, k: u32, end: u32) -> mat4x4f {
     let first = first_of(k, end);
     if B_ALONG_N == 1u {
         let lo = p.b_k_lo >> 2u;
         let at = begin + along_k(first, p.b_k_hi >> 2u, lo) + vec4i(0, 1, 2, 3) * lo;
         return mat4x4f(b[at.x], b[at.y], b[at.z], b[at.w]);
     }
-    let at = begin + (along_k(first, p.b_k_hi, 1) >> 2u) + vec4i(0, 1, 2, 3) * (p.b_n >> 2u);
+    let at = begin + (along_k(first, p.b_k_hi, 1) >> 2u);
     return transpose(mat4x4f(b[at.x], b[at.y], b[at.z], b[at.w]));
 }
 
@@ -79,14 +87,23 @@ fn store(group: vec3u, thread: u32, to: u32, row: u32, sums: vec4f, next: vec4f)
         for (var share = 1u; share < SHARES; share++) {
             total += staged[begin + share * lanes];
         }
-        let at = i32(p.c_offset + group.z * p.c_part + n) + split(m, p.m_split, p.c_m_hi, p.c_m_lo);
+        let row_at = i32(p.c_offset + group.z * p.c_part) + split(m, p.m_split, p.c_m_hi, p.c_m_lo);
+        let columns = min(n + vec4u(0, 1, 2, 3), vec4u(p.n - 1u));
+        let at = row_at + vec4i(columns);
         if p.accumulate == 1u {
-            total += vec4f(c[at], c[at + 1], c[at + 2], c[at + 3]);
+            total += vec4f(c[at.x], c[at.y], c[at.z], c[at.w]);
         }
-        c[at] = total.x;
-        c[at + 1] = total.y;
-        c[at + 2] = total.z;
-        c[at + 3] = total.w;
+        let values = finished(total, columns);
+        c[at.x] = values.x;
+        if n + 1u < p.n {
+            c[at.y] = values.y;
+        }
+        if n + 2u < p.n {
+            c[at.z] = values.z;
+        }
+        if n + 3u < p.n {
+            c[at.w] = values.w;
+        }
     }
 }
 
@@ -98,8 +115,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let share = select(thread % SHARES, thread / lanes, B_ALONG_N == 1u);
     let first_k = group.z * p.part;
     let end = select(min(p.k, first_k + p.part), p.k, p.part == 0u);
-    let column = min((group.x * lanes + lane) * 4u, p.n - 4u);
-    let begin = (i32(p.b_offset) + i32(column) * p.b_n) >> 2u;
+    let begin = b_begin((group.x * lanes + lane) * 4u);
 
     // Each thread loads two elements of `staged`.
     let width = STAGED / ROWS;

@@ -80,7 +80,7 @@ pub use fit::{
     Callback, CallbackState, Checkpoint, CsvLog, EarlyStopping, EpochEvent, Fit, Flow, History, Reset, StepEvent,
     StopFlag, Stopped, TensorBoard, TimeLimit, Validation,
 };
-pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Grid, Software, Tuning, adapters};
+pub use gpu::{Adapter, AdapterKind, Backend, GpuOptions, Grid, Software, Submission, Tuning, adapters};
 pub use layer::{
     Add, Attention, AttentionPool, AttentionScore, Average, BatchNorm, Bias, Concat, Conv1d, Dense, Dropout, Embedding,
     Gru, IndRnn, Init, Layer, LayerNorm, Lstm, Masking, Maximum, Merge, MinLstm, Multiply, Padding, Pool, Repeat, Rnn,
@@ -96,7 +96,7 @@ pub use model::{
 /// The crate of the arrays that functions here take and return. A program that has another version of it can use these types
 /// by this path.
 pub use ndarray;
-pub use plan::{Capabilities, Choices, StepWeights, Strategy};
+pub use plan::{Capabilities, Choices, CooperativeMatrices, Matrices, StepWeights, Strategy};
 pub use train::{
     Clip, Curve, Loss, Losses, Optimiser, Regulariser, Rule, Schedule, TimeCheckpoints, Update, WeightDecay,
 };

@@ -366,7 +366,7 @@ mod simulated {
             let seed = draw.below(1000);
             met += grid(workgroups, steps, spins, |workgroup, step| match (seed + workgroup * 13 + step * 7) % 50 {
                 0 => Trouble::Late(Duration::from_micros(50)),
-                1 if seed % 5 == 0 => Trouble::Gone,
+                1 if seed.is_multiple_of(5) => Trouble::Gone,
                 _ => Trouble::None,
             }) as u32;
         }

@@ -5,7 +5,10 @@ mod common;
 
 use common::{Draw, close};
 use half::f16;
-use wgpu_lstm::{Capabilities, Cell, Device, GpuOptions, Lstm, LstmLayer, LstmState, Software, StepWeights, Strategy};
+use wgpu_lstm::{
+    Capabilities, Cell, Dense, Device, Fit, GpuOptions, Loss, Lstm, LstmLayer, LstmState, Optimiser, Sequential,
+    Software, StepWeights, Strategy,
+};
 
 /// Both executors by every strategy.
 fn on_cpu() -> [Device; 2] {
@@ -116,6 +119,26 @@ fn rounding_is_that_of_ieee(devices: [Device; 2]) {
     }
 }
 
+/// A step of several batches converts the weights once, and adds up the gradients of all.
+fn steps_of_several_batches_are_those_of_one(devices: [Device; 2]) {
+    let (x, y) = (Draw::new(7).array3((8, 5, 6)), Draw::new(8).array3((8, 5, 2)));
+    for device in devices {
+        let [large, small] = [(4, 1), (2, 2)].map(|(batch, count)| {
+            let layers = Sequential::new(6).add(Lstm::new(12).return_sequences(true)).add(Dense::new(2));
+            let mut model = layers.build(&device, 3).unwrap();
+            model.compile(Loss::MeanSquaredError, Optimiser::sgd(0.1, 0.0)).unwrap();
+            let fit = Fit::new().epochs(3).batch_size(batch).shuffle(false);
+            let history = model.fit(x.view(), y.view(), if count > 1 { fit.accumulate(count) } else { fit }).unwrap();
+            (history.loss, model.parameters().unwrap())
+        });
+        // Sums in another order
+        close(&format!("{device}: losses"), &small.0, &large.0, 1e-5, 1e-5);
+        for (name, values) in &small.1 {
+            close(&format!("{device}: {name}"), values, &large.1[name], 1e-5, 1e-5);
+        }
+    }
+}
+
 macro_rules! tests {
     ($($name:ident),*) => {
         mod cpu { $(#[test] fn $name() { super::$name(super::on_cpu()); })* }
@@ -123,4 +146,9 @@ macro_rules! tests {
     };
 }
 
-tests!(weights_that_f16_holds_give_the_numbers_of_f32, other_weights_are_as_close_as_said, rounding_is_that_of_ieee);
+tests!(
+    weights_that_f16_holds_give_the_numbers_of_f32,
+    other_weights_are_as_close_as_said,
+    rounding_is_that_of_ieee,
+    steps_of_several_batches_are_those_of_one
+);

@@ -21,11 +21,13 @@ fn sources() -> Vec<(&'static Kernel, Option<&'static CellSpec>, Module, ModuleI
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
             // No capability beyond WebGPU's own: the shaders run in browsers, too. The conversions from f16 are WebGPU's,
-            // but not OpenGL's.
-            // Grids are for devices that have coherent buffers, which no browser has.
+            // but not OpenGL's. Kernels that enable extensions, and grids, are for devices that have what they need.
             let mut own = Capabilities::empty();
             own.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, source.contains("2x16float"));
             own.set(Capabilities::MEMORY_DECORATION_COHERENT, kernel.name.starts_with("grid_"));
+            if !kernel.enables.is_empty() {
+                own |= Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP;
+            }
             let info = Validator::new(ValidationFlags::all(), own)
                 .validate(&module)
                 .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
@@ -133,8 +135,8 @@ fn every_shader_file_is_in_the_table() {
         names.sort();
         names
     };
-    // variants with f16 weights are the same file
-    let own = KERNELS.iter().filter(|kernel| kernel.weights == StepWeights::F32);
+    // variants with f16 weights, and products of dense layers, are the same file
+    let own = KERNELS.iter().filter(|kernel| kernel.weights == StepWeights::F32 && !kernel.name.ends_with("_dense"));
     assert_eq!(stems(&folder), sorted(own.map(|kernel| kernel.name.to_string()).collect()));
     // with peepholes or without, normalised or not, the general cell is one file; some share what they leave open
     let own = CELLS.iter().filter(|cell| !["peephole", "normed", "normed_peephole"].contains(&cell.name));
@@ -147,7 +149,8 @@ fn every_shader_file_is_in_the_table() {
 #[test]
 fn shaders_keep_the_default_limits() {
     let stage = naga::ShaderStage::Compute;
-    for (kernel, _, module, info) in sources() {
+    // Devices with cooperative matrices have more than that.
+    for (kernel, _, module, info) in sources().into_iter().filter(|(kernel, ..)| kernel.enables.is_empty()) {
         let size = |name: &str| if name == "MEMORY" { 1024.0 } else { 1.0 };
         let constants = kernel.constants.iter().map(|name| (name.to_string(), size(name))).collect();
         let (module, info) =
@@ -181,9 +184,18 @@ fn shaders_translate_to_spirv_msl_and_hlsl() {
             back::pipeline_constants::process_overrides(&module, &info, Some((stage, "main")), &constants).unwrap();
         let name = format!("{} {:?}", kernel.name, cell.map(|cell| cell.name));
 
+        let cooperative = !kernel.enables.is_empty();
+        let (lang_version, more) = match cooperative {
+            // Vulkan 1.2 and its extension
+            true => ((1, 5), {
+                use spv::Capability::{CooperativeMatrixKHR, Float16, GroupNonUniform, VulkanMemoryModel};
+                vec![CooperativeMatrixKHR, Float16, GroupNonUniform, VulkanMemoryModel]
+            }),
+            false => ((1, 0), Vec::new()),
+        };
         let options = spv::Options {
-            lang_version: (1, 0),
-            capabilities: Some([spv::Capability::Shader, spv::Capability::Matrix].into_iter().collect()),
+            lang_version,
+            capabilities: Some([spv::Capability::Shader, spv::Capability::Matrix].into_iter().chain(more).collect()),
             bounds_check_policies: BoundsCheckPolicies {
                 index: BoundsCheckPolicy::Restrict,
                 buffer: BoundsCheckPolicy::Restrict,
@@ -210,7 +222,7 @@ fn shaders_translate_to_spirv_msl_and_hlsl() {
             registers.insert(key, hlsl::BindTarget { register: index, ..Default::default() });
         }
         let options = msl::Options {
-            lang_version: (2, 0),
+            lang_version: if cooperative { (2, 3) } else { (2, 0) },
             per_entry_point_map: [("main".to_string(), resources)].into(),
             fake_missing_bindings: false,
             bounds_check_policies: BoundsCheckPolicies {
@@ -228,6 +240,10 @@ fn shaders_translate_to_spirv_msl_and_hlsl() {
         translated.entry_point_names[0].as_ref().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(text.contains("kernel void"), "{name}:\n{text}");
 
+        // naga has no cooperative matrices in HLSL, nor in MSL those of 16 x 16; adapters there do not offer them.
+        if cooperative {
+            continue;
+        }
         let options = hlsl::Options {
             shader_model: hlsl::ShaderModel::V6_0,
             binding_map: registers,

@@ -272,6 +272,54 @@ mod on_adapter {
         assert!(launches.into_iter().all(|launch| !launch.contains(" scan,")));
     }
 
+    /// Products of a layer: W·x, and its gradients by W and x. Choices of a file are followed, whatever they are.
+    #[test]
+    fn large_products_are_tuned_kept_and_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("choices.json");
+        let hardware = GpuOptions { schedule_as: Some(AdapterKind::Discrete), ..options(folder.path()) };
+        let wide = |device: &Device| {
+            let below = Lstm::new(32).return_sequences(true);
+            let layers = Sequential::new(96).add(below).add(Lstm::new(32)).add(Dense::new(1));
+            let mut model = layers.build(device, 1).unwrap();
+            model.compile(Loss::MeanSquaredError, Optimiser::adam(1e-2)).unwrap();
+            model
+        };
+        let device = open(&hardware);
+        let mut tuned = wide(&device);
+        let report = tuned.tune(12, 10).unwrap();
+        check(&report);
+        let products: Vec<_> = report.passes().iter().filter(|pass| pass.is_product()).collect();
+        let names: Vec<String> = products.iter().map(|pass| pass.pass()).collect();
+        assert_eq!(names, ["product M=128 N=128 K=128 A·B", "product M=128 N=128 K=128 Aᵀ·B"]);
+        assert!(products.iter().all(|pass| pass.measured().len() >= 3 && pass.sample_steps() == 1));
+        device.save_tuning(&path).unwrap();
+        // Tiles are a choice that shows in a plan.
+        let mut file = json(&path);
+        for pass in file["passes"].as_array_mut().unwrap().iter_mut().filter(|pass| pass["pass"]["columns"].is_u64()) {
+            let measured = pass["measured"].as_array().unwrap();
+            let other = measured.iter().find(|time| time["launch"]["tile"] == "128x64").unwrap();
+            pass["choice"] = other["launch"].clone();
+        }
+        std::fs::write(&path, file.to_string()).unwrap();
+        let repeats = GpuOptions { tuning: Tuning::File(path), ..hardware };
+        let [one, other] = [open(&repeats), open(&repeats)].map(|device| wide(&device));
+        let rows = |model: &Model| {
+            let plan = model.training_plan(12, 10).unwrap();
+            let products = plan.commands.iter().filter(|command| command.call.kernel.name == "matmul");
+            products.map(|command| command.call.constants[..2].to_vec()).collect::<Vec<_>>()
+        };
+        assert!(rows(&one).contains(&vec![128, 64]), "{:?}", rows(&one));
+        assert!(!rows(&wide(&open(&options(folder.path())))).contains(&vec![128, 64]));
+        let bits = |mut model: Model| {
+            let x = Draw::new(7).array3((12, 10, 96));
+            let y = ndarray::Array2::from_elem((12, 1), 0.5);
+            model.fit(x.view(), y.view(), Fit::new().epochs(2).batch_size(12)).unwrap();
+            model.predict(x.view()).unwrap().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(one), bits(other));
+    }
+
     #[test]
     fn a_file_that_the_user_names_must_be_one() {
         let folder = tempfile::tempdir().unwrap();

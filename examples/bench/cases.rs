@@ -1,6 +1,9 @@
 //! Sizes to time.
 
 use crate::variants::{PLAIN, Variant};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use wgpu_lstm::Lstm;
@@ -29,29 +32,40 @@ pub enum Grid {
     Published,
 }
 
+/// The grids by name: of each case T, B, I, H, L. `benches/torch_lstm.py` reads the same file.
+const GRIDS: &str = include_str!("grids.json");
+
 impl Grid {
-    pub fn cases(self) -> Vec<Case> {
-        let case = |(t, b, i, h, l)| Case { t, b, i, h, l, d: 1, half: false, variant: PLAIN };
+    /// The grid's name in the file.
+    fn name(self) -> &'static str {
         match self {
-            Grid::Small => [
-                (1, 1, 128, 128, 1),
-                (24, 32, 4, 32, 1),
-                (96, 32, 8, 64, 2),
-                (128, 32, 256, 256, 1),
-                (50, 64, 512, 512, 1),
-                (25, 32, 1024, 1024, 1),
-                (100, 1, 512, 512, 1),
-            ]
-            .map(case)
-            .to_vec(),
-            Grid::Published => {
-                let inference = [(256, 150), (512, 25), (1024, 25), (1536, 50), (2048, 25)];
-                let inference = inference.iter().flat_map(|&(h, t)| [1, 2, 4].map(|b| (t, b, h, h, 1)));
-                let training = [512, 1024].into_iter().flat_map(|h| [16, 32, 64, 128].map(|b| (25, b, h, h, 1)));
-                let others = [(1024, 16, 768, 768, 1), (100, 64, 512, 512, 4)];
-                inference.chain(training).chain(others).map(case).collect()
-            }
+            Grid::Small => "small",
+            Grid::Published => "published",
         }
+    }
+
+    pub fn cases(self) -> Result<Vec<Case>> {
+        let grids: BTreeMap<String, Vec<Sizes>> = serde_json::from_str(GRIDS).context("grids.json")?;
+        let sizes = grids.get(self.name()).with_context(|| format!("grids.json has no {}", self.name()))?;
+        Ok(sizes.iter().map(Sizes::case).collect())
+    }
+}
+
+/// Sizes of a case in the file.
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE", deny_unknown_fields)]
+struct Sizes {
+    t: usize,
+    b: usize,
+    i: usize,
+    h: usize,
+    l: usize,
+}
+
+impl Sizes {
+    fn case(&self) -> Case {
+        let Sizes { t, b, i, h, l } = *self;
+        Case { t, b, i, h, l, d: 1, half: false, variant: PLAIN }
     }
 }
 
@@ -76,7 +90,7 @@ impl fmt::Display for Case {
 impl FromStr for Case {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Case, String> {
+    fn from_str(text: &str) -> std::result::Result<Case, String> {
         let mut case = Case { t: 0, b: 0, i: 0, h: 0, l: 1, d: 1, half: false, variant: PLAIN };
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("{part}: expected NAME=NUMBER"))?;
@@ -113,5 +127,16 @@ impl FromStr for Case {
             }
         }
         if case.d == 1 || case.d == 2 { Ok(case) } else { Err("D is 1 or 2".into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_are_in_their_file() {
+        let counts = [Grid::Small, Grid::Published].map(|grid| grid.cases().unwrap().len());
+        assert_eq!(counts, [7, 25]);
     }
 }

@@ -4,6 +4,7 @@
 //! cargo run --release --example bench
 //! cargo run --release --example bench -- --device gpu --mode train --case T=128,B=32,I=256,H=256 --json rows.json
 //! cargo run --release --example bench -- --device gpu --sweep --mode train --case T=100,B=1,I=64,H=64 --json sweep.json
+//! cargo run --release --example bench -- --device gpu --timeline --mode train --mode forward --case T=24,B=32,I=4,H=32 --json rows.json
 //! cargo run --release --example bench -- --device cpu --variants --case T=96,B=32,I=64,H=64
 //! cargo run --release --example bench -- --device cpu --mode stream --neighbours 1 --callers 2 --case T=1,B=8,I=64,H=64
 //! ```
@@ -21,6 +22,7 @@ mod common;
 mod load;
 mod measure;
 mod sweep;
+mod timeline;
 mod variants;
 
 use anyhow::{Context, Result, ensure};
@@ -31,7 +33,7 @@ use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, Grid, StepWeights, Strategy};
+use wgpu_lstm::{Device, GpuOptions, Matrices, StepWeights, Strategy};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -55,10 +57,17 @@ struct Arguments {
     /// Strategy of the recurrence, instead of the choice by size
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
-    /// Measures all launches of each case's recurrent layers instead, and prints the model of cost beside them; with mode train
+    /// Takes cooperative matrices for large products of forward passes, where the adapter has them
+    #[arg(long)]
+    cooperative: bool,
+    /// Measures all launches of each case's recurrent layers and large products instead, and prints the model of cost beside them; with mode train
     /// the backward pass, too
     #[arg(long)]
     sweep: bool,
+    /// Shows for each case instead how long the GPU had nothing to run in the steady state of a fit (mode train) or of a prediction of many
+    /// batches (mode forward), and how far the host was ahead of it
+    #[arg(long, conflicts_with = "sweep")]
+    timeline: bool,
     /// Keeps wgpu's checks of every index and loop in the shaders
     #[arg(long)]
     checked_shaders: bool,
@@ -112,8 +121,10 @@ fn main() -> Result<()> {
     let budget = arguments.budget;
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
-    let grid = if strategy == Some(Strategy::Grid) { Grid::Litmus } else { Grid::Off };
-    let options = |step_weights| GpuOptions { strategy, grid, checked_shaders, step_weights, ..GpuOptions::default() };
+    let grid = if strategy == Some(Strategy::Grid) { wgpu_lstm::Grid::Litmus } else { wgpu_lstm::Grid::Off };
+    let matrices = if arguments.cooperative { Matrices::Cooperative } else { Matrices::Plain };
+    let options =
+        |step_weights| GpuOptions { strategy, grid, checked_shaders, step_weights, matrices, ..GpuOptions::default() };
     let device = arguments.device.open_with(options(StepWeights::F32))?;
     let mut halved = None; // the same device with recurrent weights in f16
     // Before the measurements, so that they are not lost on a file that cannot be written
@@ -121,13 +132,16 @@ fn main() -> Result<()> {
     if arguments.sweep {
         return sweep_cases(&arguments, &device);
     }
+    if arguments.timeline {
+        return timelines(&arguments, &device);
+    }
     let rates = measure::rates(&device)?;
     if !arguments.lines {
         say!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
         say!("{}", Row::HEAD);
     }
     let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
-    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case };
     let cases = if arguments.variants { with_variants(&cases, &device) } else { cases };
     let runs: Vec<(Mode, Case)> = modes.iter().flat_map(|&mode| cases.iter().map(move |&case| (mode, case))).collect();
     let mut rows: Vec<Row> = Vec::new();
@@ -162,11 +176,32 @@ fn main() -> Result<()> {
 /// Measures all launches of the cases.
 fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
     say!("{device}");
-    let cases = if arguments.case.is_empty() { arguments.grid.cases() } else { arguments.case.clone() };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
     let mut rows = Vec::new();
     for case in cases {
         ensure!(!case.half, "{case}: --sweep is for recurrent weights in f32");
         rows.extend(sweep::case(device, case, &arguments.mode).with_context(|| format!("the launches of {case}"))?);
+    }
+    match &arguments.json {
+        Some(path) => Ok(wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?),
+        None => Ok(()),
+    }
+}
+
+/// Timelines of the cases.
+fn timelines(arguments: &Arguments, device: &Device) -> Result<()> {
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
+    let modes: &[Mode] = if arguments.mode.is_empty() { &[Mode::Forward] } else { &arguments.mode };
+    say!("{device}\n{}", timeline::Row::HEAD);
+    let mut rows = Vec::new();
+    for case in cases {
+        ensure!(!case.half && !case.variant.ragged, "{case}: --timeline is for plain f32 without lengths");
+        for &mode in modes {
+            let row = timeline::case(device, mode, case)
+                .with_context(|| format!("the timeline of {} of {case}", mode.name()))?;
+            say!("{row} | {case}");
+            rows.push(row);
+        }
     }
     match &arguments.json {
         Some(path) => Ok(wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?),

@@ -183,7 +183,7 @@ fn clock<R>(device: &Device, work: impl FnOnce() -> wgpu_lstm::Result<R>) -> Res
 }
 
 /// Numbers in their order.
-fn sorted(all: impl Iterator<Item = f64>) -> Vec<f64> {
+pub fn sorted(all: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut all: Vec<f64> = all.collect();
     all.sort_by(f64::total_cmp);
     all

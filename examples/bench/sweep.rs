@@ -1,4 +1,4 @@
-//! All launches of a case's recurrent layers: the model of cost beside measurements.
+//! All launches of a case's recurrent layers and large products: the model of cost beside measurements.
 
 use crate::cases::Case;
 use crate::common::say;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use wgpu_lstm::tune::{LaunchTime, PassTuning};
 use wgpu_lstm::{Device, Loss, Optimiser, Sequential};
 
-/// A pass, and how well the model of cost orders its launches.
+/// A pass or a product, and how well the model of cost orders its launches.
 #[derive(Serialize)]
 pub struct Row {
     version: &'static str,
@@ -58,7 +58,7 @@ fn print(row: &Row) {
         pass.measured().len(),
         row.regret
     );
-    say!(" µs a step: model  measured | launch");
+    say!("{:>10}: model  measured | launch", if pass.is_product() { "µs" } else { "µs a step" });
     let mut sorted: Vec<&LaunchTime> = pass.measured().iter().collect();
     sorted.sort_by(|a, b| a.measured_us.total_cmp(&b.measured_us));
     let steps = f64::from(pass.sample_steps());

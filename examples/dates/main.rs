@@ -14,6 +14,7 @@ mod translator;
 
 use anyhow::{Context, Result};
 use arguments::Arguments;
+use common::DeviceName;
 use data::Pairs;
 use serde_json::json;
 use std::io::Write;
@@ -32,7 +33,10 @@ fn run(out: &mut impl Write) -> Result<()> {
     let arguments: Arguments = common::arguments();
     arguments.check()?;
     let Pairs { train, held_out } = Pairs::new(arguments.pairs, arguments.held_out, arguments.seed)?;
-    let device = arguments.device.open()?;
+    let device = match (arguments.device, &arguments.load) {
+        (DeviceName::Auto, None) => translator::fastest(&arguments, &train)?,
+        (name, _) => name.open()?,
+    };
     // Before the training, so that it is not lost on a folder that cannot be written
     let folder = &arguments.out;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder \"{}\"", folder.display()))?;

@@ -6,8 +6,8 @@ use anyhow::{Result, bail, ensure};
 use ndarray::{Array2, Axis};
 use std::path::Path;
 use wgpu_lstm::{
-    Activation, Attention, Clip, Concat, Decode, Dense, Device, Embedding, Fit, Inputs, Loss, Losses, Lstm, Model,
-    Network, Optimiser, Schedule, Targets, Update,
+    Activation, Attention, Clip, Concat, Decode, Dense, Device, Embedding, Fit, History, Inputs, Loss, Losses, Lstm,
+    Model, Network, Optimiser, Schedule, Targets, Update,
 };
 
 /// Highest learning rate; it rises over the first steps and falls along half a cosine.
@@ -15,6 +15,31 @@ const RATE: f64 = 5e-3;
 
 /// Pairs that are translated at once.
 const AT_ONCE: usize = 500;
+
+/// The faster device for training, by a batch of pairs.
+pub fn fastest(arguments: &Arguments, pairs: &[Pair]) -> Result<Device> {
+    let batch = Lesson::new(&pairs[..arguments.batch.min(pairs.len())]);
+    Device::fastest_by("a training step", |device| {
+        let mut translator = Translator::new(arguments, device)?;
+        translator.compile()?;
+        let batch = &batch;
+        Ok(move || translator.fit(batch, Fit::new().batch_size(arguments.batch)).map(drop))
+    })
+}
+
+/// Pairs to train on: written dates, and ISO dates as they are read and written.
+struct Lesson {
+    written: Written,
+    read: Array2<u32>,
+    next: Array2<u32>,
+}
+
+impl Lesson {
+    fn new(pairs: &[Pair]) -> Lesson {
+        let [read, next] = iso_steps(pairs.iter().map(|pair| &pair.iso[..]));
+        Lesson { written: Written::new(pairs.iter().map(|pair| &pair.written[..])), read, next }
+    }
+}
 
 /// A network from written dates to ISO dates.
 pub struct Translator {
@@ -111,10 +136,8 @@ impl Translator {
         mut report: impl FnMut(&Translator, usize, f32, f64) -> Result<()>,
     ) -> Result<()> {
         let Arguments { epochs, batch, seed, .. } = *arguments;
-        let written = Written::new(pairs.iter().map(|pair| &pair.written[..]));
-        let [read, next] = iso_steps(pairs.iter().map(|pair| &pair.iso[..]));
-        let losses = Losses::new().output("iso", Loss::SparseSoftmaxCrossEntropy);
-        self.model.compile(losses, Update::new(Optimiser::adam(RATE)).clip(Clip::Norm(1.0)))?;
+        let lesson = Lesson::new(pairs);
+        self.compile()?;
         let all = (epochs as u64).saturating_mul(pairs.len().div_ceil(batch) as u64);
         for epoch in 1..=epochs {
             let fit = Fit::new().batch_size(batch).seed(seed);
@@ -122,11 +145,20 @@ impl Translator {
                 1 => fit.schedule(Schedule::cosine(all).warmup((all / 20).max(1), 0.1).per_step()),
                 _ => fit.epochs(epoch).resume(true),
             };
-            let inputs = written.inputs().tokens("previous", read.view());
-            let history = self.model.fit(inputs, Targets::new().tokens("iso", next.view()), fit)?;
+            let history = self.fit(&lesson, fit)?;
             report(self, epoch, history.loss.last().copied().unwrap_or(f32::NAN), history.seconds)?;
         }
         Ok(())
+    }
+
+    fn compile(&mut self) -> Result<()> {
+        let losses = Losses::new().output("iso", Loss::SparseSoftmaxCrossEntropy);
+        Ok(self.model.compile(losses, Update::new(Optimiser::adam(RATE)).clip(Clip::Norm(1.0)))?)
+    }
+
+    fn fit(&mut self, Lesson { written, read, next }: &Lesson, fit: Fit) -> Result<History> {
+        let inputs = written.inputs().tokens("previous", read.view());
+        Ok(self.model.fit(inputs, Targets::new().tokens("iso", next.view()), fit)?)
     }
 
     /// The ISO date of each written one, character by character; by a beam of this width, if it is above 1.

@@ -31,8 +31,8 @@ fn unit_sum(begin: u32, row: u32, unit: u32) -> f32 {
     let at = begin + row * THREADS + unit / 4u;
     let n = unit % 4u;
     var sum = 0.0;
-    for (var share = 0u; share + 8u <= shares; share += 8u) {
-        let first = at + share * lanes();
+    for (var eight = 0u; eight < shares / 8u; eight++) {
+        let first = at + 8u * eight * lanes();
         let s0 = memory[first][n];
         let s1 = memory[first + lanes()][n];
         let s2 = memory[first + 2u * lanes()][n];
@@ -53,17 +53,17 @@ fn unit_sum(begin: u32, row: u32, unit: u32) -> f32 {
 fn gathered(begin: u32, thread: u32, sums: Sums) -> f32 {
     let row = thread / UNITS;
     var sum = 0.0;
-    hand_over(begin, thread, sums.rows0);
-    workgroupBarrier();
-    if row < min(ROWS, 4u) {
-        sum = unit_sum(begin, row, thread % UNITS);
-    }
-    if ROWS == 8u {
+    for (var four = 0u; four < (ROWS + 3u) / 4u; four++) {
+        let first = 4u * four;
+        if four == 0u {
+            hand_over(begin, thread, sums.rows0);
+        } else {
+            workgroupBarrier();
+            hand_over(begin, thread, sums.rows1);
+        }
         workgroupBarrier();
-        hand_over(begin, thread, sums.rows1);
-        workgroupBarrier();
-        if row >= 4u && row < 8u {
-            sum = unit_sum(begin, row - 4u, thread % UNITS);
+        if row >= first && row < min(ROWS, first + 4u) {
+            sum = unit_sum(begin, row - first, thread % UNITS);
         }
     }
     return sum;

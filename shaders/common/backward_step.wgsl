@@ -101,8 +101,20 @@ fn given(step: u32, d: u32, row: u32, unit: u32) -> Given {
     let slot = slot_size();
     let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
     var old: Given;
-    for (var q = 0u; q < SAVED; q++) {
-        old.kept[q] = saved[p.saved_offset + step * p.saved_step + q * slot + at];
+    // At constant indices: around a store at a variable one, FXC would unroll the loop over time steps, and fails.
+    let kept_at = p.saved_offset + step * p.saved_step + at;
+    old.kept[0] = saved[kept_at];
+    if SAVED >= 2u {
+        old.kept[min(1u, SAVED - 1u)] = saved[kept_at + slot];
+    }
+    if SAVED >= 3u {
+        old.kept[min(2u, SAVED - 1u)] = saved[kept_at + 2u * slot];
+    }
+    if SAVED >= 4u {
+        old.kept[min(3u, SAVED - 1u)] = saved[kept_at + 3u * slot];
+    }
+    if SAVED >= 5u {
+        old.kept[min(4u, SAVED - 1u)] = saved[kept_at + 4u * slot];
     }
     let c_in = p.c_in + step * STATES * slot + at;
     for (var s = 0u; s < STATES; s++) {

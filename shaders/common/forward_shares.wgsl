@@ -1,22 +1,49 @@
 // Division of a forward step's product among threads that share terms: a thread has one unit and every SHARES-th four of its terms,
 // SHARES = THREADS / UNITS, which is at least ROWS; SPAN is 1.
 
-// The sum of all shares of a row (of those handed over) and unit. Eight loads are under way at once.
+// Shares from which on adding them up by eights is worth a barrier.
+const MANY_SHARES = 32u;
+
+// The sum of eight shares, the first of which is at `at` in `memory`. All loads are under way at once.
+fn eight_shares(at: u32) -> vec4f {
+    let s0 = memory[at];
+    let s1 = memory[at + UNITS];
+    let s2 = memory[at + 2u * UNITS];
+    let s3 = memory[at + 3u * UNITS];
+    let s4 = memory[at + 4u * UNITS];
+    let s5 = memory[at + 5u * UNITS];
+    let s6 = memory[at + 6u * UNITS];
+    let s7 = memory[at + 7u * UNITS];
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
+}
+
+// Adds up many shares by eights, each by a thread of its own, which leaves the sum in the place of the first of the eight. The thread of a
+// row and unit then has few left to add, in the same order.
+fn add_eights(thread: u32) {
+    let shares = THREADS / UNITS;
+    let of_row = max(shares / 8u, 1u) * UNITS; // threads
+    if shares >= MANY_SHARES {
+        if thread < min(ROWS, 4u) * of_row {
+            let eight = thread % of_row / UNITS;
+            let at = thread / of_row * THREADS + 8u * eight * UNITS + thread % UNITS;
+            memory[at] = eight_shares(at);
+        }
+        workgroupBarrier();
+    }
+}
+
+// The sum of all shares of a row (of those handed over) and unit.
 fn unit_sum(row: u32, lane: u32) -> vec4f {
     let shares = THREADS / UNITS;
     let at = row * THREADS + lane;
     var sum = vec4f();
-    for (var share = 0u; share + 8u <= shares; share += 8u) {
-        let first = at + share * UNITS;
-        let s0 = memory[first];
-        let s1 = memory[first + UNITS];
-        let s2 = memory[first + 2u * UNITS];
-        let s3 = memory[first + 3u * UNITS];
-        let s4 = memory[first + 4u * UNITS];
-        let s5 = memory[first + 5u * UNITS];
-        let s6 = memory[first + 6u * UNITS];
-        let s7 = memory[first + 7u * UNITS];
-        sum += ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
+    for (var eight = 0u; eight < shares / 8u; eight++) {
+        let first = at + 8u * eight * UNITS;
+        if shares < MANY_SHARES {
+            sum += eight_shares(first);
+        } else {
+            sum += memory[first];
+        }
     }
     for (var share = shares / 8u * 8u; share < shares; share++) {
         sum += memory[at + share * UNITS];
@@ -26,22 +53,23 @@ fn unit_sum(row: u32, lane: u32) -> vec4f {
 
 // The whole sum of a thread's row and unit: thread t has row t / UNITS and unit t % UNITS.
 fn gathered(thread: u32, sums: Sums) -> vec4f {
-    let share = thread / UNITS;
+    let row = thread / UNITS;
     var sum = sums.rows0[0];
     if THREADS == UNITS {
         return sum;
     }
-    hand_over(0u, thread, sums.rows0);
-    workgroupBarrier();
-    if share < min(ROWS, 4u) {
-        sum = unit_sum(share, thread % UNITS);
-    }
-    if ROWS == 8u {
+    for (var four = 0u; four < (ROWS + 3u) / 4u; four++) {
+        let first = 4u * four;
+        if four == 0u {
+            hand_over(0u, thread, sums.rows0);
+        } else {
+            workgroupBarrier();
+            hand_over(0u, thread, sums.rows1);
+        }
         workgroupBarrier();
-        hand_over(0u, thread, sums.rows1);
-        workgroupBarrier();
-        if share >= 4u && share < 8u {
-            sum = unit_sum(share - 4u, thread % UNITS);
+        add_eights(thread);
+        if row >= first && row < min(ROWS, first + 4u) {
+            sum = unit_sum(row - first, thread % UNITS);
         }
     }
     return sum;

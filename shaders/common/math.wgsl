@@ -63,7 +63,9 @@ fn sigmoid_activated(x: f32) -> Activated {
 fn sigmoid_restored(saved: f32) -> Restored {
     let small = abs(saved);
     let large = 1.0 - small;
-    return Restored(select(small, large, saved < 0.0), select(large, small, saved < 0.0), small * large);
+    // Both at once: FXC makes invalid code of two opposite choices between an absolute value and another.
+    let sides = select(vec2f(small, large), vec2f(large, small), saved < 0.0);
+    return Restored(sides.x, sides.y, small * large);
 }
 
 fn tanh_activated(x: f32) -> Activated {

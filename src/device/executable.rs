@@ -5,10 +5,11 @@ use super::tensor::{Storage, Tensor};
 use crate::cpu::{self, Threads};
 use crate::error::{Error, Result};
 use crate::gpu::{self, CopyAfter, Destination};
-use crate::kernel::{Access, HALF, INT8};
+use crate::kernel::Access;
 use crate::memory;
 use crate::plan::{BufferId, Command, Plan, Role};
 use crate::wait;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -24,8 +25,10 @@ pub struct Executable {
     engine: Engine,
     /// See [`Executable::traceless`].
     traceless: OnceLock<usize>,
-    /// Version of the weights for which [`Executable::converted`] commands ran last, plus 1.
-    converted_for: AtomicU64,
+    /// See [`Executable::prepares`].
+    prepares: OnceLock<usize>,
+    /// Version of the weights for which the commands that prepare them ran last, plus 1.
+    prepared_for: AtomicU64,
     /// Tells it from others.
     mark: Arc<()>,
 }
@@ -39,8 +42,8 @@ pub(super) enum Engine {
 impl Executable {
     /// A plan on an engine that has its buffers.
     pub(super) fn new(plan: Arc<Plan>, engine: Engine) -> Executable {
-        let (traceless, converted_for) = (OnceLock::new(), AtomicU64::new(0));
-        Executable { plan, engine, traceless, converted_for, mark: Arc::default() }
+        let (traceless, prepares) = (OnceLock::new(), OnceLock::new());
+        Executable { plan, engine, traceless, prepares, prepared_for: AtomicU64::new(0), mark: Arc::default() }
     }
 
     /// The plan.
@@ -142,45 +145,61 @@ impl Executable {
         Ok(done)
     }
 
-    /// Runs what a run does not have to do at its end, letting an executor's other tasks run in between, and gives the first command that is
-    /// left: a GPU's last ones go with what is then to be read, since another submission may have to wait for the one before.
-    pub(crate) async fn run_beginning(&self) -> Result<usize> {
+    /// Runs what a run from command `first` does not have to do at its end, letting an executor's other tasks run in between, and gives the
+    /// first command that is left: a GPU's last ones go with what is then to be read, since another submission may have to wait for the
+    /// one before.
+    pub(crate) async fn run_beginning(&self, first: usize) -> Result<usize> {
         let all = self.plan.commands.len();
         let left = match self.engine {
             Engine::Cpu(_) => 0,
-            Engine::Gpu(..) => SLICE.1.min(all),
+            Engine::Gpu(..) => SLICE.1.min(all - first),
         };
-        self.run_slices(0..all - left).await
+        self.run_slices(first..all - left).await
     }
 
     /// Commands before the first that changes what is kept from run to run: weights, the optimiser's memory, carried states. A
     /// run that ends before it has left no trace.
     pub(crate) fn traceless(&self) -> usize {
-        let kept = |id: &BufferId| matches!(self.plan.buffers[id.0].role, Role::Weight | Role::Optimiser | Role::State);
-        let changes = |command: &Command| {
-            let bindings = command.buffers.iter().zip(command.call.kernel.bindings);
-            bindings.into_iter().any(|(id, binding)| binding.access != Access::Read && kept(id))
-        };
+        let kept = |id: BufferId| matches!(self.plan.buffers[id.0].role, Role::Weight | Role::Optimiser | Role::State);
+        let changes = |command: &Command| bound(command).any(|(id, access)| access != Access::Read && kept(id));
         *self.traceless.get_or_init(|| self.plan.commands.iter().position(changes).unwrap_or(self.plan.commands.len()))
     }
 
-    /// The first command that a run must run with this version of the weights: those before it convert weights, and have done so in the
-    /// last run.
+    /// The first command that a run must run with this version of the weights: what those before it make of weights alone is there since
+    /// the last run.
     pub(crate) fn first_for(&self, weights: u64) -> usize {
-        if self.converted_for.load(Ordering::Relaxed) == weights.wrapping_add(1) { self.converted() } else { 0 }
+        if self.prepared_for.load(Ordering::Relaxed) == weights.wrapping_add(1) { self.prepares() } else { 0 }
     }
 
     /// Notes that a run began with its first command, or with [`Executable::first_for`] this version of the weights.
     pub(crate) fn ran_for(&self, weights: u64) {
-        self.converted_for.store(weights.wrapping_add(1), Ordering::Relaxed);
+        self.prepared_for.store(weights.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Commands in front that convert weights of the model alone.
-    fn converted(&self) -> usize {
-        let weight = |command: &Command| self.plan.buffers[command.buffers[0].0].role == Role::Weight;
-        let converts =
-            |command: &&Command| [HALF.name, INT8.name].contains(&command.call.kernel.name) && weight(command);
-        self.plan.commands.iter().take_while(converts).count()
+    /// Number of commands in front that make something of weights alone: another form, copies side by side. What they read and write is
+    /// written by no other command.
+    fn prepares(&self) -> usize {
+        let commands = &self.plan.commands;
+        let prepares = |command: &&Command| {
+            let role = |id: BufferId| self.plan.buffers[id.0].role;
+            let reads = || bound(command).filter(|&(_, access)| access == Access::Read);
+            let mut writes = bound(command).filter(|&(_, access)| access != Access::Read);
+            reads().next().is_some()
+                && reads().all(|(id, _)| role(id) == Role::Weight)
+                && writes.all(|(id, _)| role(id) == Role::Scratch)
+        };
+        *self.prepares.get_or_init(|| {
+            let mut count = commands.iter().take_while(prepares).count();
+            loop {
+                let others = commands[count..].iter().flat_map(bound).filter(|&(_, access)| access != Access::Read);
+                let written: HashSet<BufferId> = others.map(|(id, _)| id).collect();
+                let changes = |command: &Command| bound(command).any(|(id, _)| written.contains(&id));
+                match commands[..count].iter().position(changes) {
+                    Some(first) => count = first,
+                    None => return count,
+                }
+            }
+        })
     }
 
     /// Runs everything and gives the milliseconds that the GPU took by its own clock, copies to and from it left out;
@@ -323,6 +342,11 @@ impl Executable {
     }
 }
 
+/// The buffers that a command binds, and its access to them.
+fn bound(command: &Command) -> impl Iterator<Item = (BufferId, Access)> {
+    command.buffers.iter().copied().zip(command.call.kernel.bindings.iter().map(|binding| binding.access))
+}
+
 /// A moment between two submissions of an executable.
 #[derive(Clone, Debug)]
 pub(crate) struct Unsubmitted {
@@ -342,6 +366,11 @@ pub(crate) struct Reading<'e> {
 }
 
 impl Reading<'_> {
+    /// True if the elements come to a place of their own, so that the plan may run again before they are seen.
+    pub fn is_on_its_way(&self) -> bool {
+        self.readback.is_some()
+    }
+
     /// Waits for the elements and shows those of each place, by its index, with the threads that may be used.
     pub async fn see(self, mut see: impl FnMut(usize, &[f32], Threads)) -> Result<()> {
         match (&self.executable.engine, self.readback) {

@@ -8,14 +8,14 @@ pub(crate) use crate::gpu::Destination;
 pub use executable::Executable;
 pub(crate) use executable::{Place, Reading, Unsubmitted};
 pub use machine::Machine;
-pub(crate) use tensor::Tensor;
+pub(crate) use tensor::{Tensor, TensorReading};
 
 use executable::Engine;
 use tensor::Storage;
 
 use crate::cpu::{self, Threads};
 use crate::error::{Error, Result, Unit};
-use crate::gpu::{self, Adapter, AdapterKind, GpuOptions};
+use crate::gpu::{self, Adapter, AdapterKind, GpuOptions, Submission};
 use crate::memory;
 use crate::plan::{Capabilities, Plan};
 use crate::tune::Tuner;
@@ -207,6 +207,39 @@ impl Device {
         match &self.0 {
             Executor::Cpu(..) => Duration::ZERO,
             Executor::Gpu(context) => context.waited(),
+        }
+    }
+
+    /// Begins a timeline of at most `most` submissions (2,048 at most) by all models of this device, which [`Device::end_timeline`]
+    /// returns. False where there is none: on the CPU executor, and on GPUs without timestamps.
+    ///
+    /// # Errors
+    /// A device that failed.
+    ///
+    /// ```
+    /// use wgpu_lstm::Device;
+    /// let device = Device::cpu();
+    /// assert!(!device.begin_timeline(100)?);
+    /// assert!(device.end_timeline()?.is_empty());
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn begin_timeline(&self, most: usize) -> Result<bool> {
+        match &self.0 {
+            Executor::Cpu(..) => Ok(false),
+            Executor::Gpu(context) => context.begin_timeline(most),
+        }
+    }
+
+    /// Waits for the GPU, ends the timeline and returns it, in the order in which the host submitted.
+    ///
+    /// # Errors
+    /// A device that failed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn end_timeline(&self) -> Result<Vec<Submission>> {
+        match &self.0 {
+            Executor::Cpu(..) => Ok(Vec::new()),
+            Executor::Gpu(context) => wait::block_on(context.end_timeline()),
         }
     }
 

@@ -61,16 +61,43 @@ impl Tensor {
 
     /// Reads elements of a range.
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<f32>> {
-        match &self.storage {
+        self.begin_read(range)?.numbers().await
+    }
+
+    /// Has elements of a range read as they are after everything that was run so far, to be waited for later.
+    pub fn begin_read(&self, range: Range<u64>) -> Result<TensorReading> {
+        Ok(TensorReading(match &self.storage {
             Storage::Cpu(tensor) => {
-                memory::copy(&read(tensor)[range.start as usize..range.end as usize], "a copy of a tensor")
+                let values = &read(tensor)[range.start as usize..range.end as usize];
+                Numbers::Here(memory::copy(values, "a copy of a tensor")?)
             }
-            Storage::Gpu(context, buffer) => context.read(buffer, range.start, range.end - range.start).await,
-        }
+            Storage::Gpu(context, buffer) => {
+                Numbers::Coming(context.clone(), context.begin_read(buffer, range.start, range.end - range.start)?)
+            }
+        }))
     }
 
     /// Reads everything.
     pub async fn read_all(&self) -> Result<Vec<f32>> {
         self.read(0..self.len).await
+    }
+}
+
+/// Elements of a tensor that are read.
+#[must_use]
+pub(crate) struct TensorReading(Numbers);
+
+enum Numbers {
+    Here(Vec<f32>),
+    Coming(Arc<gpu::Context>, gpu::Readback),
+}
+
+impl TensorReading {
+    /// Waits for them.
+    pub async fn numbers(self) -> Result<Vec<f32>> {
+        match self.0 {
+            Numbers::Here(values) => Ok(values),
+            Numbers::Coming(context, readback) => readback.numbers(&context).await,
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Most steps that are queued before the host waits; the device keeps the losses of as many.
 pub(crate) const MOST_STEPS: usize = 32;
 
-/// Time for which steps are queued, and after which callbacks are called at the next wait: they are then at most a second apart, or
-/// a step where that takes longer.
+/// Time for which steps are queued, in two groups: the host waits for one while the device has the other. After it, callbacks are called
+/// at the next wait: they are then about a second apart at most, or two steps where those take longer.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// Number of steps to queue, adapted to the measured time of a step. A model keeps it from fit to fit.
@@ -33,7 +33,7 @@ impl Pace {
         self.size = size;
     }
 
-    /// Steps to queue next.
+    /// Steps of a group, to queue next.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -41,7 +41,7 @@ impl Pace {
     /// Takes in that some steps took this time. The number falls at once and doubles at most: the first steps of a plan also
     /// compile it.
     pub fn measured(&mut self, steps: usize, time: Duration) {
-        let room = LOOK.as_secs_f64() * steps as f64 / time.as_secs_f64().max(1e-9);
+        let room = LOOK.as_secs_f64() / 2.0 * steps as f64 / time.as_secs_f64().max(1e-9);
         // A float beyond usize becomes its largest value.
         self.stride = (room as usize).clamp(1, (2 * self.stride).min(MOST_STEPS));
     }

@@ -5,6 +5,7 @@ use super::metric::scores;
 use super::pace::{LOOK, MOST_STEPS};
 use super::progress::{Fingerprint, PartialEpoch, Progress, states};
 use super::{Callback, CallbackState, EpochEvent, Fit, Flow, History, Reset, StepEvent, Stopped, Validation};
+use crate::device::TensorReading;
 use crate::error::{Error, Result};
 use crate::model::{Data, Evaluate, Inputs, MicroBatch, Model, Resident, Targets, batches, check_divides};
 use crate::train::Schedule;
@@ -130,6 +131,16 @@ fn put_back(model: &mut Model, (progress, rate): (Progress, f64)) -> Result<()> 
     model.set_learning_rate(rate)
 }
 
+/// Steps whose losses are read.
+struct AskedLosses {
+    epoch: usize,
+    /// Number of the first step.
+    first: usize,
+    /// Sequences of each.
+    sequences: Vec<f64>,
+    losses: TensorReading,
+}
+
 /// A fit that runs.
 struct Run<'f> {
     fit: Fit<'f>,
@@ -253,11 +264,15 @@ impl Run<'_> {
         partial: &mut PartialEpoch,
     ) -> Result<(Flow, bool)> {
         let mut intervals: Vec<usize> = self.fit.callbacks.iter().map(|callback| callback.interval().max(1)).collect();
-        intervals.push(MOST_STEPS);
+        if !intervals.is_empty() {
+            intervals.push(MOST_STEPS);
+        }
         // Sequences of the steps whose losses are not read yet.
         let mut queued: Vec<f64> = Vec::new();
         let (mut looked, mut waited) = (Instant::now(), Instant::now());
         let mut step = partial.step;
+        // Those before them, whose losses are on their way: the device has these steps to run while the host waits for those.
+        let mut asked: Option<AskedLosses> = None;
         // A step whose data are staged already.
         let mut ahead: Option<StepBatches<'_>> = None;
         loop {
@@ -281,6 +296,8 @@ impl Run<'_> {
             if !due && queued.len() < model.pace()?.stride() && looked.elapsed() < LOOK {
                 continue;
             }
+            let (first, losses) = (step - queued.len() + 1, model.begin_losses(queued.len())?);
+            let before = asked.replace(AskedLosses { epoch, first, sequences: std::mem::take(&mut queued), losses });
             // While the device runs; an iterator's batches may change the plan.
             if batches.arrays().is_some() {
                 ahead = batches.step(model, self.fit.accumulate).await?;
@@ -290,28 +307,47 @@ impl Run<'_> {
                     model.upload_ahead(&mut first.data, self.carries())?;
                 }
             }
-            let losses = model.step_losses(queued.len()).await?;
-            model.pace()?.measured(queued.len(), waited.elapsed());
-            let first = step - queued.len() + 1;
-            for (sequences, (step, loss)) in queued.drain(..).zip((first..).zip(losses)) {
-                if !loss.is_finite() {
-                    return Err(Error::Diverged { epoch, step, loss });
-                }
-                partial.sum += loss as f64 * sequences;
-                partial.seen += sequences;
-                self.last = Some((epoch, step, loss));
-                self.history.steps += 1;
+            if let Some(before) = before {
+                self.take_losses(model, before, partial, &mut waited).await?;
             }
-            partial.step = step;
             if due || looked.elapsed() >= LOOK {
+                if let Some(last) = asked.take() {
+                    self.take_losses(model, last, partial, &mut waited).await?;
+                }
                 if self.look(model, epoch, partial, batch.last)? == Flow::Stop {
                     return Ok((Flow::Stop, batch.last));
                 }
-                looked = Instant::now();
+                (looked, waited) = (Instant::now(), Instant::now());
             }
-            waited = Instant::now();
+        }
+        if let Some(last) = asked {
+            self.take_losses(model, last, partial, &mut waited).await?;
         }
         Ok((Flow::Continue, true))
+    }
+
+    /// Waits for the losses of some steps, and counts these as done.
+    async fn take_losses(
+        &mut self,
+        model: &mut Model,
+        AskedLosses { epoch, first, sequences, losses }: AskedLosses,
+        partial: &mut PartialEpoch,
+        waited: &mut Instant,
+    ) -> Result<()> {
+        let losses = losses.numbers().await?;
+        model.pace()?.measured(losses.len(), waited.elapsed());
+        *waited = Instant::now();
+        for (sequences, (step, loss)) in sequences.into_iter().zip((first..).zip(losses)) {
+            if !loss.is_finite() {
+                return Err(Error::Diverged { epoch, step, loss });
+            }
+            partial.sum += loss as f64 * sequences;
+            partial.seen += sequences;
+            partial.step = step;
+            self.last = Some((epoch, step, loss));
+            self.history.steps += 1;
+        }
+        Ok(())
     }
 
     /// Tells callbacks of the steps that are done.

@@ -2,7 +2,8 @@
 
 use super::guard::{Guarded, guarded_future};
 use crate::error::{Error, Result};
-use crate::plan::{StepWeights, Strategy};
+use crate::kernel::Matmul;
+use crate::plan::{CooperativeMatrices, Matrices, StepWeights, Strategy};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,8 +77,9 @@ pub enum Software {
     Only,
 }
 
-/// Choice of launches of recurrent layers: workgroups, threads and dispatches of their steps. All compute the same layer; sums
-/// are in another order, so that the last bits may differ between choices. The same choices give the same bits.
+/// Choice of launches of recurrent layers (workgroups, threads and dispatches of their steps) and of large products (tiles, workgroups that
+/// share sums). All compute the same; sums are in another order, so that the last bits may differ between choices. The same choices
+/// give the same bits.
 ///
 /// ```no_run
 /// use wgpu_lstm::{Device, GpuOptions, Tuning};
@@ -161,13 +163,15 @@ pub struct GpuOptions {
     pub schedule_as: Option<AdapterKind>,
     /// Form in which time steps read the recurrent weights: fewer bytes in every step, for less accuracy.
     pub step_weights: StepWeights,
+    /// Use of matrix units for large products of forward passes: less time, for less accuracy.
+    pub matrices: Matrices,
     /// Compile kernels with wgpu's checks of every index and loop, which cost time. Without them nothing is left unproven:
     /// a plan's commands are held against its buffers before it runs. For work on a kernel. Plans that the scheduler did not
     /// make always run with these checks ([`Plan::is_trusted`](crate::plan::Plan::is_trusted)).
     pub checked_shaders: bool,
-    /// Choice of launches of recurrent layers.
+    /// Choice of launches of recurrent layers and of large products.
     pub tuning: Tuning,
-    /// Time for measuring a pass of a layer, forward or backward; 2 seconds by default. The launch that is being measured when it ends is
+    /// Time for measuring a pass of a layer, forward or backward, or a product; 2 seconds by default. The launch that is being measured when it ends is
     /// the last; the model's choice is always measured.
     pub tuning_budget: Option<Duration>,
     /// Folder of the files that keep what was measured, one for each adapter, driver and version; by default `tuning` in this
@@ -195,6 +199,8 @@ pub struct Adapter {
     pub max_workgroup_threads: u32,
     /// Memory of a workgroup, in bytes.
     pub max_workgroup_bytes: u32,
+    /// Cooperative matrices that [`Matrices::Cooperative`] can use, if it has some.
+    pub cooperative: Option<CooperativeMatrices>,
     /// Why the crate cannot use it, if so.
     pub refused: Option<String>,
 }
@@ -254,8 +260,32 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        cooperative: cooperative(adapter, info.subgroup_max_size, &limits),
         refused: refusal(&limits),
     }
+}
+
+/// Features of wgpu for cooperative matrices of f16: `coop_mat` itself, f16, and the number of a thread's subgroup.
+pub(super) const COOPERATIVE: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16).union(wgpu::Features::SUBGROUP);
+
+/// The cooperative matrices that the kernels can use, the larger ones if there are two sizes.
+fn cooperative(adapter: &wgpu::Adapter, subgroup_threads: u32, limits: &wgpu::Limits) -> Option<CooperativeMatrices> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    if !adapter.features().contains(COOPERATIVE) {
+        return None;
+    }
+    let all = adapter.cooperative_matrix_properties();
+    let has = |side: u32| {
+        let square = |of: &wgpu::CooperativeMatrixProperties| [of.m_size, of.n_size, of.k_size] == [side; 3];
+        all.iter().any(|of| square(of) && (of.ab_type, of.cr_type) == (F16, F32))
+    };
+    let side = [16, 8].into_iter().find(|&side| has(side))?;
+    // A workgroup is four subgroups, with two tiles of f16 and a matrix of each of up to eight subgroups.
+    let fits = Matmul::plain(1, 1, 1).cooperative(side, subgroup_threads)?.threads
+        <= limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
+        && 2 * 2 * 5120 + 8 * side * side * 4 <= limits.max_compute_workgroup_storage_size;
+    fits.then_some(CooperativeMatrices { side, subgroup_threads })
 }
 
 pub(super) fn binding_bytes(limits: &wgpu::Limits) -> u64 {
@@ -371,6 +401,7 @@ mod tests {
             max_storage_buffers: 8,
             max_workgroup_threads: 256,
             max_workgroup_bytes: 16384,
+            cooperative: None,
             refused: None,
         }
     }

@@ -6,10 +6,11 @@ use super::guard::{Guarded, guarded, guarded_future, one_line};
 #[cfg(not(target_arch = "wasm32"))]
 use super::poller::Poller;
 use super::staging::Pool;
+use super::timeline::Recording;
 use crate::error::{Cause, Error, Result, Unit};
 use crate::kernel::{Access, Call};
 use crate::lock::lock;
-use crate::plan::{Capabilities, Plan, StepWeights};
+use crate::plan::{Capabilities, Matrices, Plan, StepWeights};
 use crate::tune::Tuner;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::wait;
@@ -105,6 +106,15 @@ impl Readback {
         Readback { submitted: Some((Mapping { sender, receiver }, after)), ..self }
     }
 
+    /// Waits for the results as numbers of four bytes.
+    pub async fn numbers<N: bytemuck::AnyBitPattern>(self, context: &Context) -> Result<Vec<N>> {
+        let see = |bytes: &[u8]| {
+            let numbers = bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
+            crate::memory::collect(numbers.len(), numbers, "a copy of a buffer")
+        };
+        self.see(context, see).await?
+    }
+
     /// Waits for the results and shows them.
     pub async fn see<R>(self, context: &Context, see: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let Readback { staging, bytes: own, repairs, submitted } = self;
@@ -154,6 +164,8 @@ pub(crate) struct Context {
     readbacks: Mutex<Pool>,
     /// Nanoseconds for which runs have waited for the device.
     waited: AtomicU64,
+    /// The timeline that goes on.
+    pub(super) timeline: Mutex<Option<Arc<Recording>>>,
     #[cfg(not(target_arch = "wasm32"))]
     poller: Poller,
 }
@@ -207,10 +219,16 @@ impl Context {
         if options.grid != Grid::Off {
             wanted |= grid::feature();
         }
+        let cooperative = description.cooperative.filter(|_| options.matrices == Matrices::Cooperative);
+        if options.matrices == Matrices::Cooperative && cooperative.is_none() {
+            log::warn!("{description} has no cooperative matrices of f16 with sums in f32; products are in f32");
+        }
+        let (matrices, experimental_features) = experimental(cooperative.is_some());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-lstm"),
-            required_features: features & wanted,
+            required_features: features & wanted | matrices,
             required_limits: limits.clone(),
+            experimental_features,
             ..wgpu::DeviceDescriptor::default()
         };
         // The request itself opens the device where there is no browser to ask.
@@ -259,6 +277,7 @@ impl Context {
             strategy: options.strategy,
             grid_workgroups: grids.workgroups().unwrap_or(0),
             step_weights: options.step_weights,
+            cooperative,
             ..Capabilities::default()
         };
         let tuner = Tuner::new(options, &description, &capabilities)?;
@@ -280,6 +299,7 @@ impl Context {
             pages: Mutex::default(),
             readbacks: Mutex::default(),
             waited: AtomicU64::new(0),
+            timeline: Mutex::default(),
             #[cfg(not(target_arch = "wasm32"))]
             poller: Poller::default(),
         })
@@ -408,25 +428,19 @@ impl Context {
         })
     }
 
-    /// Reads `len` elements from element `at`, after everything submitted so far.
-    pub async fn read(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<f32>> {
-        self.read_as(buffer, at, len).await
+    /// Reads `len` numbers of four bytes from element `at`, after everything submitted so far.
+    pub async fn read_as<N: bytemuck::AnyBitPattern>(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<N>> {
+        self.begin_read(buffer, at, len)?.numbers(self).await
     }
 
-    /// The same for any numbers of four bytes.
-    pub async fn read_as<N: bytemuck::AnyBitPattern>(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Vec<N>> {
+    /// Has `len` elements from element `at` sent to the host, after everything submitted so far.
+    pub fn begin_read(&self, buffer: &GpuBuffer, at: u64, len: u64) -> Result<Readback> {
         let copies = Readback::new(self, len)?;
-        let readback = self.call(READING, |device, queue| {
+        self.call(READING, |device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(buffer, 4 * at, &copies.staging, 0, 4 * len);
             copies.submitted(queue.submit([encoder.finish()]))
-        })?;
-        readback
-            .see(self, |bytes| {
-                let numbers = bytes.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned);
-                crate::memory::collect(numbers.len(), numbers, "a copy of a buffer")
-            })
-            .await?
+        })
     }
 
     /// Waits until a buffer is mapped, which comes after a submission.
@@ -567,6 +581,21 @@ impl Context {
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
     }
+}
+
+/// The features for cooperative matrices, and wgpu's leave to ask for them.
+#[allow(unsafe_code)]
+fn experimental(cooperative: bool) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
+    if !cooperative {
+        return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
+    }
+    // SAFETY: wgpu's terms are that its experimental parts may have bugs that lead to undefined behaviour, and that these are
+    // reported. The user has asked for cooperative matrices, and the option says that they are experimental. What wgpu does not check
+    // of them, we keep: all loads and stores of matrices are in workgroup memory, inside its arrays and at multiples of 16 bytes, for
+    // all values of the constants that `Matmul::cooperative` gives; they stand in control flow that is the same for the whole
+    // workgroup, of four full subgroups or more; sizes and types are among those that the adapter lists. wgpu takes the token for a
+    // device, but no other kernel has such a type, and modules without one are translated as ever.
+    (adapter::COOPERATIVE, unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 
 #[allow(unsafe_code)]

@@ -4,6 +4,7 @@ use super::adapter::AdapterKind;
 use super::context::{Context, GpuBuffer, Pipeline, Readback, cause};
 use super::guard::Guarded;
 use super::staging::{Destination, Uploads};
+use super::timeline::Slot;
 use crate::cpu::{DEFAULT_THREADS, Team, Threads};
 use crate::error::{Error, Result};
 use crate::kernel::{COPY, GRID_FORWARD, GRID_REPAIR, StridedCopy};
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Dispatches of one submission. A driver's watchdog looks at submissions, so a long sequence is sent in several.
 const DISPATCHES_A_SUBMIT: usize = 4096;
@@ -217,9 +219,11 @@ impl Program {
         }
         self.submissions.fetch_add(1, Ordering::Relaxed);
         let team = Team::new(Threads::AtMost(*DEFAULT_THREADS));
+        let slot = || if queries.is_none() { self.context.timeline_slot() } else { None };
         let (mut done, mut index, mut last) = (0, 0, None);
         while last.is_none() || done < dispatches.len() {
             let rest = dispatches.len() - done;
+            let slot = slot();
             // A software adapter runs a submission in the call that submits the next one.
             let apart = queries.is_none() && self.context.adapter.kind != AdapterKind::Software;
             let first = done == 0 && apart && rest > 2 * FIRST_DISPATCHES;
@@ -233,7 +237,16 @@ impl Program {
             let (mut uploads, times) = (Some(&mut *uploads), queries.map(|queries| (queries, index)));
             for (dispatches, recorded) in slices.into_iter().zip(&mut recorded) {
                 // The first submission has taken all writes.
-                parts.push(Part { dispatches, uploads: uploads.take(), times, after: &[], recorded });
+                let uploads = uploads.take();
+                parts.push(Part { dispatches, uploads, times, starts: None, ends: None, after: &[], recorded });
+            }
+            if let Some((queries, first)) = slot.as_ref().map(Slot::queries) {
+                if let Some(part) = parts.first_mut() {
+                    part.starts = Some((queries, first));
+                }
+                if let Some(part) = parts.last_mut() {
+                    part.ends = Some((queries, first + 1));
+                }
             }
             if let Some(part) = parts.last_mut().filter(|_| done + count == dispatches.len()) {
                 part.after = after;
@@ -246,12 +259,16 @@ impl Program {
             for part in recorded {
                 all.extend(part?);
             }
+            let recorded = slot.as_ref().map(|_| Instant::now());
             last = Some(self.context.call(RUNNING, |_, queue| {
                 let pages: Vec<GpuBuffer> = all.iter_mut().flat_map(|part| std::mem::take(&mut part.pages)).collect();
                 let submission = queue.submit(all.into_iter().map(|part| part.commands.into_inner()));
                 self.context.return_pages(pages);
                 submission
             })?);
+            if let (Some(slot), Some(recorded)) = (slot, recorded) {
+                slot.submitted(count, recorded);
+            }
             (done, index) = (done + count, index + 1);
         }
         Ok(last)
@@ -269,9 +286,10 @@ impl Program {
     }
 
     /// Records a part of a submission.
-    fn record(&self, Part { dispatches, uploads, times, after, recorded }: Part<'_>) {
+    fn record(&self, Part { dispatches, uploads, times, starts, ends, after, recorded }: Part<'_>) {
         *recorded = self.context.call(RUNNING, |device, _| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            record_time(&mut encoder, starts.map(|(set, index)| (set, Some(index), None)));
             let pages = uploads.map_or_else(Vec::new, |uploads| uploads.record(&mut encoder));
             // Copies at both ends, of states for example, cost a driver less than dispatches. Times are taken of dispatches.
             let is_copy = |dispatch: &&Dispatch| dispatch.copy.is_some() && times.is_none();
@@ -287,6 +305,7 @@ impl Program {
             for &(from, at, (to, to_at), len) in after {
                 encoder.copy_buffer_to_buffer(from, 4 * at, to, 4 * to_at, 4 * len);
             }
+            record_time(&mut encoder, ends.map(|(set, index)| (set, None, Some(index))));
             Some(Recorded { commands: Guarded::new(encoder.finish()), pages })
         });
     }
@@ -330,6 +349,9 @@ struct Part<'a> {
     uploads: Option<&'a mut Uploads>,
     /// Times of its pass: a set and the number of the pass.
     times: Option<(&'a wgpu::QuerySet, u32)>,
+    /// Timestamps of a timeline before everything and after everything: a set and an index.
+    starts: Option<(&'a wgpu::QuerySet, u32)>,
+    ends: Option<(&'a wgpu::QuerySet, u32)>,
     after: &'a [DeviceCopy<'a>],
     recorded: &'a mut Result<Option<Recorded>>,
 }
@@ -338,6 +360,13 @@ struct Part<'a> {
 struct Recorded {
     commands: Guarded<wgpu::CommandBuffer>,
     pages: Vec<GpuBuffer>,
+}
+
+/// Records a timestamp of this place by the beginning or the end of a pass without dispatches.
+fn record_time(encoder: &mut wgpu::CommandEncoder, time: Option<(&wgpu::QuerySet, Option<u32>, Option<u32>)>) {
+    let Some((query_set, beginning_of_pass_write_index, end_of_pass_write_index)) = time else { return };
+    let writes = wgpu::ComputePassTimestampWrites { query_set, beginning_of_pass_write_index, end_of_pass_write_index };
+    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) });
 }
 
 /// Barriers of a plan's grids.

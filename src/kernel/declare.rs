@@ -56,6 +56,17 @@ impl Constant for u32 {
     }
 }
 
+/// Its bits.
+impl Constant for f32 {
+    fn word(self) -> u32 {
+        self.to_bits()
+    }
+
+    fn of_word(word: u32) -> Option<Self> {
+        Some(f32::from_bits(word))
+    }
+}
+
 impl Constant for bool {
     fn word(self) -> u32 {
         self as u32
@@ -260,24 +271,26 @@ macro_rules! access {
 /// - `rowwise`: the same with a workgroup for every row;
 /// - else `groups` and `flops` of the whole call.
 ///
-/// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin. `parts` are files
-/// of `shaders/common/` that stand in front of the shader.
+/// The twin has the kernel's name, unless the row names another's: a faster variant of a kernel shares its twin. So has the shader's file.
+/// `parts` are files of `shaders/common/` that stand in front of the shader, `enables` the extensions of WGSL that it needs.
 macro_rules! kernel {
     ($(#[$doc:meta])* $id:ident = $name:ident($params:ty, $constants:ty) {
         bindings: [$($access:ident $binding:ident),* $(,)?], workgroup: $workgroup:expr,
         groups: |$($g:ident),*| $groups:expr,
         flops: |$($f:ident),*| $flops:expr,
         touches: |$($t:ident),*| $touches:expr,
-        $(cell: $cell:literal,)? $(twin: $twin:ident,)? $(parts: [$($part:literal),+],)?
+        $(cell: $cell:literal,)? $(twin: $twin:ident,)? $(file: $file:literal,)? $(parts: [$($part:literal),+],)?
+        $(enables: $enables:expr,)?
     }) => {
         $(#[$doc])*
         pub static $id: $crate::kernel::Kernel = $crate::kernel::Kernel {
             name: stringify!($name),
             shader: concat!(
                 $($(include_str!(concat!("../../shaders/common/", $part, ".wgsl")), "\n",)+)?
-                include_str!(concat!("../../shaders/", stringify!($name), ".wgsl")),
+                include_str!(concat!("../../shaders/", $crate::kernel::declare::file!($name $($file)?), ".wgsl")),
             ),
             takes_cell: false $(|| $cell)?,
+            enables: $crate::kernel::declare::enables!($($enables)?),
             weights: $crate::plan::StepWeights::F32,
             bindings: &[$($crate::kernel::Binding {
                 name: stringify!($binding),
@@ -317,6 +330,15 @@ macro_rules! kernel {
     };
 }
 
+macro_rules! enables {
+    () => {
+        &[]
+    };
+    ($extensions:expr) => {
+        $extensions
+    };
+}
+
 macro_rules! twin {
     ($name:ident) => {
         $crate::kernel::Twin { f32: $name::<f32>, f64: $name::<f64> }
@@ -326,4 +348,16 @@ macro_rules! twin {
     };
 }
 
-pub(super) use {access, constant_name, constants, kernel, kinds, of_call, params, per_group, scalar, twin};
+/// The name of a shader's file.
+macro_rules! file {
+    ($name:ident) => {
+        stringify!($name)
+    };
+    ($name:ident $file:literal) => {
+        $file
+    };
+}
+
+pub(super) use {
+    access, constant_name, constants, enables, file, kernel, kinds, of_call, params, per_group, scalar, twin,
+};

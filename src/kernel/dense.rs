@@ -53,10 +53,15 @@ fn dense_forward<F: Real>(call: &Call, args: &mut Args<F>) {
     let ([bias], [y], _) = args.parts(0);
     let (rows, features) = (p.rows as usize, p.features as usize);
     for row in y[p.y_offset as usize..][..rows * features].chunks_exact_mut(features) {
-        for (f, value) in row.iter_mut().enumerate() {
-            let z = if p.has_bias == 1 { *value + bias[f] } else { *value };
-            *value = activation.of(z);
-        }
+        add_and_activate(row, (p.has_bias == 1).then_some(bias), activation);
+    }
+}
+
+/// activation(row + bias), in place.
+pub(super) fn add_and_activate<F: Real>(row: &mut [F], bias: Option<&[F]>, activation: Shape) {
+    match bias {
+        Some(bias) => row.iter_mut().zip(bias).for_each(|(value, &bias)| *value = activation.of(*value + bias)),
+        None => row.iter_mut().for_each(|value| *value = activation.of(*value)),
     }
 }
 

@@ -91,7 +91,9 @@ pub(crate) use optimiser::HYPER;
 pub use optimiser::{ADAM, Adam, SGD, Sgd};
 pub use pool::{POOL_BACKWARD, POOL_FORWARD, PoolBackward, PoolConstants, PoolForward, PoolKind};
 pub use product::{
-    MATMUL, MATMUL_REGISTERS, MATMUL_SKINNY, Matmul, MatmulConstants, MatmulRegistersConstants, MatmulSkinnyConstants,
+    MATMUL, MATMUL_COOPERATIVE_8, MATMUL_COOPERATIVE_16, MATMUL_REGISTERS, MATMUL_SKINNY, MATMUL_SKINNY_DENSE, Matmul,
+    MatmulConstants, MatmulCooperativeConstants, MatmulRegistersConstants, MatmulSkinnyConstants,
+    MatmulSkinnyDenseConstants,
 };
 pub use ragged::{CARRY, Carry, TRIM, Trim};
 pub use reduce::{COLUMN_SUM, COLUMN_SUM_FEW, ColumnSum, REDUCE, Reduce};
@@ -171,6 +173,9 @@ pub struct Kernel {
     pub shader: &'static str,
     /// True if a cell's source is put in front of the shader.
     pub takes_cell: bool,
+    /// Extensions of WGSL that the shader needs; the scheduler takes such a kernel where [`Capabilities`](crate::Capabilities) have what
+    /// they stand for.
+    pub enables: &'static [&'static str],
     /// Form of the recurrent weights, as [`HALF`] and [`INT8`] make them.
     pub weights: StepWeights,
     /// Storage buffers in binding order (1, 2, ...).
@@ -198,10 +203,12 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// The complete WGSL: common functions, the cell if the kernel takes one, and the kernel.
+    /// The complete WGSL: extensions, common functions, the cell if the kernel takes one, and the kernel.
     pub fn source(&self, cell: Option<&CellSpec>) -> String {
         let cell = cell.filter(|_| self.takes_cell).map(CellSpec::source).unwrap_or_default();
+        let enables: String = self.enables.iter().map(|extension| format!("enable {extension};\n")).collect();
         [
+            enables.as_str(),
             include_str!("../../shaders/common/math.wgsl"),
             include_str!("../../shaders/common/activation.wgsl"),
             include_str!("../../shaders/common/indexing.wgsl"),
@@ -250,6 +257,9 @@ pub static KERNELS: &[&Kernel] = &[
     &MATMUL,
     &MATMUL_REGISTERS,
     &MATMUL_SKINNY,
+    &MATMUL_SKINNY_DENSE,
+    &MATMUL_COOPERATIVE_8,
+    &MATMUL_COOPERATIVE_16,
     &BATCH_MATMUL,
     &SCAN_FORWARD,
     &SCAN_BACKWARD,

@@ -1,8 +1,12 @@
 //! Matrix products.
 
 use super::declare::{constants, kernel, params};
-use super::{Region, Touch, split_axis};
-use crate::cpu::matmul;
+use super::dense::add_and_activate;
+use super::{Call, Region, Touch, split_axis};
+use crate::activation::Shape;
+use crate::cpu::{Args, matmul};
+use crate::real::Real;
+use half::f16;
 
 params! {
     /// C[m, n] (+)= Σ_k A[m, k]·B[k, n]. The axes m and k are split in two (m / m_split, m % m_split), each part with
@@ -105,7 +109,65 @@ kernel! {
         flops: |p| p.flops(),
         touches: |p, c| if p.skinny(c.shares) == Some(c) { p.touches() } else { Vec::new() },
         twin: matmul,
-        parts: ["product", "product_terms"],
+        parts: ["product", "product_terms", "product_sums"],
+    }
+}
+
+constants! {
+    /// Constants of [`MATMUL_SKINNY_DENSE`].
+    MatmulSkinnyDenseConstants like MatmulSkinnyConstants {
+        /// Kind of the activation.
+        activation: u32,
+        /// True if the bias is added.
+        has_bias: bool,
+        /// α of the activation.
+        alpha: f32,
+        /// β of the activation.
+        beta: f32,
+    }
+}
+
+kernel! {
+    /// [`MATMUL_SKINNY`] of a dense layer: C = activation(A·B + bias).
+    MATMUL_SKINNY_DENSE = matmul_skinny_dense(Matmul, MatmulSkinnyDenseConstants) {
+        bindings: [read a, read b, write c, read bias],
+        workgroup: [256, 1, 1],
+        groups: |p, c| p.groups(16, 1024 / c.common.shares.max(1)),
+        flops: |p| p.flops() + 4 * p.m as u64 * p.n as u64,
+        touches: |p, c| {
+            let mut touches = p.touches();
+            touches.push(Touch::reads(Region::span(0, c.has_bias as u32, p.n)));
+            let whole = [p.part, p.accumulate] == [0, 0];
+            if whole && p.skinny(c.common.shares) == Some(c.common) { touches } else { Vec::new() }
+        },
+        file: "matmul_skinny",
+        parts: ["product", "product_terms", "dense_sums"],
+    }
+}
+
+/// Twin of [`MATMUL_SKINNY_DENSE`]: the product, then bias and activation.
+fn matmul_skinny_dense<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Matmul = call.params();
+    let MatmulSkinnyDenseConstants { activation: kind, has_bias, alpha, beta, .. } = call.constants();
+    let product = &mut Args {
+        buffers: &mut args.buffers[..3],
+        bindings: &args.bindings[..3],
+        weights: &args.weights[..3],
+        scratch: args.scratch,
+        lacking: args.lacking,
+        team: args.team,
+    };
+    matmul(call, product);
+    if args.lacking.is_some() {
+        return;
+    }
+    let ([_, _, bias], [c], _) = args.parts(0);
+    let activation = Shape { kind, alpha, beta };
+    for m in 0..p.m {
+        let (hi, lo) = ((m / p.m_split) as i32, (m % p.m_split) as i32);
+        let first = p.c_offset as i64 + hi as i64 * p.c_m_hi as i64 + lo as i64 * p.c_m_lo as i64;
+        let row = &mut c[first as usize..][..p.n as usize];
+        add_and_activate(row, has_bias.then_some(bias), activation);
     }
 }
 
@@ -133,6 +195,57 @@ kernel! {
         parts: ["product"],
     }
 }
+
+constants! {
+    /// Constants of [`MATMUL_COOPERATIVE_8`] and [`MATMUL_COOPERATIVE_16`].
+    MatmulCooperativeConstants {
+        /// Threads of a workgroup: four of the device's largest subgroups.
+        threads: u32,
+        /// Terms that pass through workgroup memory at once: as many as make 16 elements a thread.
+        depth: u32,
+        /// True if neighbouring threads load neighbouring terms of a row of A, false if rows of a term.
+        a_along_k: bool,
+        /// True if neighbouring threads load neighbouring columns of a term of B, false if terms of a column.
+        b_along_n: bool,
+        /// True if k has two levels; false only where `k_split` is at least `k`.
+        k_split: bool,
+    }
+}
+
+/// Extensions of WGSL for products by cooperative matrices.
+const COOPERATIVE: &[&str] = &["f16", "wgpu_cooperative_matrix"];
+
+kernel! {
+    /// The same product with operands rounded to f16, by cooperative matrices of 8 × 8: a workgroup has 64 × 64 elements of C.
+    MATMUL_COOPERATIVE_8 = matmul_cooperative_8(Matmul, MatmulCooperativeConstants) {
+        bindings: [read a, read b, write c],
+        workgroup: [0, 1, 1],
+        groups: |p, c| p.groups(64, 64),
+        flops: |p| p.flops(),
+        touches: |p, c| if p.takes_cooperative(8, c) { p.touches() } else { Vec::new() },
+        twin: matmul_rounded,
+        parts: ["product", "product_terms", "cooperative"],
+        enables: COOPERATIVE,
+    }
+}
+
+kernel! {
+    /// The same by cooperative matrices of 16 × 16: a workgroup has 128 × 128 elements of C.
+    MATMUL_COOPERATIVE_16 = matmul_cooperative_16(Matmul, MatmulCooperativeConstants) {
+        bindings: [read a, read b, write c],
+        workgroup: [0, 1, 1],
+        groups: |p, c| p.groups(128, 128),
+        flops: |p| p.flops(),
+        touches: |p, c| if p.takes_cooperative(16, c) { p.touches() } else { Vec::new() },
+        twin: matmul_rounded,
+        parts: ["product", "product_terms", "cooperative"],
+        enables: COOPERATIVE,
+    }
+}
+
+/// Terms that a workgroup of the products by cooperative matrices sums at most. Some drivers end a shader's loops after 65,535
+/// iterations, counted over nested loops together, and these take up to 58 iterations for 8 terms.
+const MOST_COOPERATIVE_TERMS: u32 = 1 << 13;
 
 impl Matmul {
     /// C = A·B, all three row-major.
@@ -214,19 +327,51 @@ impl Matmul {
     }
 
     /// Constants with which [`MATMUL_SKINNY`] computes this product, with `shares` threads for the terms of a sum; `None` if it has
-    /// too many rows, or sizes or strides that do not allow loads of four elements of B.
+    /// too many rows, or sizes or strides that do not allow loads of four elements of B: four terms of any number of columns, or
+    /// columns by fours.
     pub fn skinny(&self, shares: u32) -> Option<MatmulSkinnyConstants> {
         let four = |values: &[i64]| values.iter().all(|value| value % 4 == 0);
         let [b_k_hi, b_k_lo, b_n, offset] =
             [self.b_k_hi.into(), self.b_k_lo.into(), self.b_n.into(), self.b_offset.into()];
         let [n, k, inner, part] = [self.n, self.k, self.k_split, self.part].map(i64::from);
         let split = inner < k;
-        let along_n = b_n == 1 && four(&[b_k_lo]);
+        let along_n = b_n == 1 && four(&[b_k_lo, n]);
         let down_k = b_k_lo == 1 && four(&[b_n, k]);
-        let fits = four(&[n, offset, part]) && (!split || four(&[inner, k, b_k_hi])) && (along_n || down_k);
+        let fits = four(&[offset, part]) && (!split || four(&[inner, k, b_k_hi])) && (along_n || down_k);
         let rows = self.m.next_power_of_two();
         let most = rows <= 16 && k >= 4 && [4, 8, 16, 32].contains(&shares) && rows * shares <= 256;
         (fits && most).then_some(MatmulSkinnyConstants { rows, shares, b_along_n: along_n, k_split: split })
+    }
+
+    /// Constants with which [`MATMUL_COOPERATIVE_8`] or [`MATMUL_COOPERATIVE_16`] (`side` 8 or 16) computes this product on a device
+    /// whose largest subgroups have so many threads; `None` if a workgroup would have too many terms, or tiles that do not fit.
+    pub fn cooperative(&self, side: u32, subgroup: u32) -> Option<MatmulCooperativeConstants> {
+        let sizes = match side {
+            8 => [8, 16, 32, 64].contains(&subgroup),
+            16 => [32, 64].contains(&subgroup),
+            _ => false,
+        };
+        let terms = if self.part == 0 { self.k } else { self.part };
+        let constants = MatmulCooperativeConstants {
+            threads: 4 * subgroup,
+            depth: 16 * 4 * subgroup / (8 * side.max(1)),
+            a_along_k: self.a_k_lo.unsigned_abs() <= self.a_m_lo.unsigned_abs(),
+            b_along_n: self.b_n.unsigned_abs() <= self.b_k_lo.unsigned_abs(),
+            k_split: self.k_split < self.k,
+        };
+        (sizes && terms <= MOST_COOPERATIVE_TERMS).then_some(constants)
+    }
+
+    /// True if the kernel for that side computes this product with those constants. Along which axis threads load is a matter of speed.
+    fn takes_cooperative(&self, side: u32, c: MatmulCooperativeConstants) -> bool {
+        let own = self.cooperative(side, c.threads / 4);
+        own.is_some_and(|own| [own.threads, own.depth] == [c.threads, c.depth]) && (c.k_split || self.k_split >= self.k)
+    }
+
+    /// True if C is contiguous.
+    pub(crate) fn has_contiguous_result(&self) -> bool {
+        let joined = self.m <= self.m_split || self.c_m_hi as i64 == self.c_m_lo as i64 * self.m_split as i64;
+        self.m == 1 || self.c_m_lo == self.n as i32 && joined
     }
 
     /// Number of parts that share the terms of each sum.
@@ -254,5 +399,31 @@ impl Matmul {
             Touch::reads(Region::strided(self.b_offset, b)),
             Touch::updates(Region::strided(self.c_offset, c), self.accumulate == 1),
         ]
+    }
+}
+
+/// Twin of `shaders/common/cooperative.wgsl`: every operand rounded to f16. Only tests run it.
+fn matmul_rounded<F: Real>(call: &Call, args: &mut Args<F>) {
+    let p: Matmul = call.params();
+    let split = |at: u32, size: u32, hi: i32, lo: i32| (at / size) as i64 * hi as i64 + (at % size) as i64 * lo as i64;
+    let rounded = |value: F| F::of(f16::from_f64(value.to_f64().unwrap_or(f64::NAN)).to_f32());
+    let ([a, b], [c], _) = args.parts(0);
+    for part in 0..p.parts() {
+        let terms = if p.part == 0 { 0..p.k } else { part * p.part..p.k.min((part + 1) * p.part) };
+        for m in 0..p.m {
+            for n in 0..p.n {
+                let term = |k| {
+                    let at_a = p.a_offset as i64
+                        + split(m, p.m_split, p.a_m_hi, p.a_m_lo)
+                        + split(k, p.k_split, p.a_k_hi, p.a_k_lo);
+                    let at_b = p.b_offset as i64 + split(k, p.k_split, p.b_k_hi, p.b_k_lo) + n as i64 * p.b_n as i64;
+                    rounded(a[at_a as usize]) * rounded(b[at_b as usize])
+                };
+                let sum = terms.clone().map(term).fold(F::of(0.0), |sum, value| sum + value);
+                let at = p.c_offset as i64 + part as i64 * p.c_part as i64 + split(m, p.m_split, p.c_m_hi, p.c_m_lo);
+                let c = &mut c[(at + n as i64) as usize];
+                *c = if p.accumulate == 1 { *c + sum } else { sum };
+            }
+        }
     }
 }

@@ -76,6 +76,16 @@ pub(crate) fn apply(
         let bias = bias.unwrap_or_else(|| builder.unused());
         builder.push(&kernel::DENSE_FORWARD, None, &DenseConstants { activation: kind }, &params, &[bias, y]);
     }
+    apply_to_rows(builder, activation, [rows, features], (y, y_offset));
+}
+
+/// The part of [`apply`] that takes whole rows.
+pub(super) fn apply_to_rows(
+    builder: &mut Builder,
+    activation: Activation,
+    [rows, features]: [u32; 2],
+    (y, y_offset): (BufferId, u32),
+) {
     if activation.is_of_rows() {
         let params = kernel::SoftmaxForward { rows, features, y_offset };
         builder.push(

@@ -1,7 +1,7 @@
 //! The dense layer: y = activation(x·Wᵀ + b) on every step.
 
 use super::Init;
-use super::activation::{apply, apply_backward};
+use super::activation::{apply, apply_backward, apply_to_rows};
 use super::operator::{Inputs, Operator, Output, Site, Trace, Upstream};
 use super::tensor::{DeviceTensor, Initial};
 use crate::activation::Activation;
@@ -144,9 +144,13 @@ impl Operator for Dense {
                 c_m_lo: y.row as i32,
                 ..kernel::Matmul::plain(rows, output, input)
             };
-            plan.matmul(product, from, weights[0], to);
-            let bias = self.bias.then_some(weights[1]);
-            apply(plan, self.activation, bias, [rows, output], (to, c_offset));
+            let (bias, shape) = (self.bias.then_some(weights[1]), self.activation.shape());
+            if bias.is_some() && plan.matmul_dense(product, [from, weights[0], to], bias, shape) {
+                apply_to_rows(plan, self.activation, [rows, output], (to, c_offset));
+            } else {
+                plan.rounded_matmul(product, from, weights[0], to);
+                apply(plan, self.activation, bias, [rows, output], (to, c_offset));
+            }
         }
         Ok(Output::new(y.clone(), DenseTrace { layer: self.clone(), x: x.clone(), y }))
     }

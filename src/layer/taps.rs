@@ -120,7 +120,7 @@ impl Taps {
                 c_m_lo: self.output as i32,
                 ..Matmul::plain(x.steps * self.batch, output, input)
             };
-            plan.matmul(product, x.buffer, weight, y.0);
+            plan.rounded_matmul(product, x.buffer, weight, y.0);
         }
     }
 

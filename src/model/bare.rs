@@ -502,15 +502,23 @@ impl LstmLayer {
             return self.run_at_once(executable, places).map(Some);
         }
         let before = self.parameters.version();
-        let done = executable.run_beginning().await?;
+        let done = executable.run_beginning(executable.first_for(before.numbers)).await?;
         let reading = executable.run_reading(done..executable.plan().commands.len(), places)?;
-        Ok((self.parameters.version() == before).then_some(reading))
+        let unchanged = self.parameters.version() == before;
+        if unchanged {
+            executable.ran_for(before.numbers);
+        }
+        Ok(unchanged.then_some(reading))
     }
 
     /// [`LstmLayer::run`] with the parameters locked.
     fn run_at_once<'e>(&self, executable: &'e Executable, places: Vec<Place>) -> Result<Reading<'e>> {
-        let _unchanged = self.parameters.read();
-        executable.run_reading(0..executable.plan().commands.len(), places)
+        let unchanged = self.parameters.read();
+        let weights = unchanged.version.numbers;
+        let all = executable.plan().commands.len();
+        let reading = executable.run_reading(executable.first_for(weights)..all, places)?;
+        executable.ran_for(weights);
+        Ok(reading)
     }
 
     /// The caller's array, [B, T, ·] or [T, B, ·], as [T, B, ·].

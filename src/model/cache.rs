@@ -103,12 +103,6 @@ pub(crate) struct Lease<'a, K: Clone + PartialEq, P> {
     compiled: Option<Compiled<P>>,
 }
 
-impl<K: Clone + PartialEq, P> Lease<'_, K, P> {
-    pub fn key(&self) -> &K {
-        &self.key
-    }
-}
-
 impl<K: Clone + PartialEq, P> Deref for Lease<'_, K, P> {
     type Target = Compiled<P>;
 

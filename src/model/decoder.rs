@@ -3,7 +3,7 @@
 use super::Model;
 use super::data::InputData;
 use super::given::Inputs;
-use super::parameters::SharedParameters;
+use super::parameters::{Parameters, SharedParameters};
 use super::plans::write_words;
 use super::tensors::{all_outputs, read_sequence};
 use crate::device::{Device, Executable};
@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::network::{Batch, Crossing, Cut, Graph, NetworkPlan, Node, Purpose, cut, graph_plan};
 use crate::plan::{BufferId, Capabilities};
-use crate::transfer::{Rows, finite, upload};
+use crate::transfer::{Downloads, Order, Rows, finite, upload};
 use crate::wait;
 use ndarray::{Array2, Array3, ArrayView2, Axis};
+use std::sync::Arc;
 
 /// Step-by-step inference of a network: what does not depend on one of its inputs (an encoder) is computed once, and each step feeds that
 /// input one step, from the states that the step before left. A step costs the same however long the prefix is. Made by
@@ -79,9 +80,14 @@ pub struct Decoding {
     graph: Graph,
     plan: NetworkPlan,
     executable: Executable,
+    /// Held so that they do not change while it goes on.
+    _parameters: Arc<Parameters>,
     output: usize,
     rows: usize,
 }
+
+/// The version of parameters that do not change.
+const UNCHANGED: u64 = 0;
 
 impl Model {
     /// A decoder that feeds an input step by step and returns an output of each step, both by name.
@@ -145,7 +151,8 @@ impl Decoder {
     async fn begin_copies(&self, inputs: Inputs<'_>, copies: usize) -> Result<Decoding> {
         let others = self.graph.input_data("", inputs, Some(self.input), self.device.host_threads())?;
         let rows = others.first().map_or(1, |input| input.x.dim().0) * copies;
-        let computed = self.compute_once(&others).await?;
+        let parameters = self.parameters.now();
+        let computed = self.compute_once(&parameters, &others).await?;
         let array = |crossing: Crossing| match crossing {
             Crossing::Input(k) => others[k].x.to_owned(),
             Crossing::Output(k) => computed[k].clone(),
@@ -158,7 +165,7 @@ impl Decoder {
         let sizes = Batch::of(rows, steps).ragged(ragged);
         let make = |capabilities: &Capabilities| graph_plan(&self.cut.step, &sizes, Purpose::Stream, capabilities);
         let plan = self.device.plan(make).await?;
-        let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+        let executable = self.device.compile_with(plan.plan.clone(), |name| parameters.tensor(name)).await?;
         for (sequence, context) in plan.inputs[1..].iter().zip(&contexts) {
             upload(&executable, sequence, Rows::all(context.view()))?;
         }
@@ -168,7 +175,8 @@ impl Decoder {
                 |own: &Vec<usize>| own.iter().flat_map(|&length| std::iter::repeat_n(length, copies)).collect();
             (lengths[k].as_ref().map(repeated), contexts[k].dim().1)
         })?;
-        let decoding = Decoding { graph: self.cut.step.clone(), plan, executable, output: self.output, rows };
+        let (graph, output) = (self.cut.step.clone(), self.output);
+        let decoding = Decoding { graph, plan, executable, _parameters: parameters, output, rows };
         for &(node, value, crossing) in &self.cut.starts {
             decoding.start(node, value, &repeated(array(crossing), copies))?;
         }
@@ -176,7 +184,7 @@ impl Decoder {
     }
 
     /// Runs what steps read.
-    async fn compute_once(&self, others: &[InputData<'_>]) -> Result<Vec<Array3<f32>>> {
+    async fn compute_once(&self, parameters: &Parameters, others: &[InputData<'_>]) -> Result<Vec<Array3<f32>>> {
         let Some(graph) = &self.cut.once else { return Ok(Vec::new()) };
         let rows = others.first().map_or(1, |input| input.x.dim().0);
         let steps: Vec<usize> = others.iter().map(|input| input.x.dim().1).collect();
@@ -184,17 +192,17 @@ impl Decoder {
         let sizes = Batch::of(rows, steps.clone()).ragged(ragged);
         let make = |capabilities: &Capabilities| graph_plan(graph, &sizes, Purpose::Predict, capabilities);
         let plan = self.device.plan(make).await?;
-        let executable = self.device.compile_with(plan.plan.clone(), |name| self.parameters.tensor(name)).await?;
+        let executable = self.device.compile_with(plan.plan.clone(), |name| parameters.tensor(name)).await?;
         for (sequence, input) in plan.inputs.iter().zip(others) {
             upload(&executable, sequence, Rows::all(input.x.view()))?;
         }
         let steps = graph.steps(&steps)?;
         let given: Vec<Option<&[usize]>> = others.iter().map(|input| input.lengths.as_deref()).collect();
         write_words(&executable, &plan, [0; 2], rows, |axis| (graph.lengths(axis, &given), steps[axis]))?;
-        executable.run_async().await?;
         let mut outputs = vec![Array3::default((0, 0, 0)); plan.outputs.len()];
         let downloads = all_outputs(&plan, rows, &mut outputs)?;
-        let reading = executable.run_reading(0..0, downloads.places())?;
+        let done = executable.run_beginning(0).await?;
+        let reading = executable.run_reading(done..executable.plan().commands.len(), downloads.places())?;
         downloads.fill(reading).await?;
         Ok(outputs)
     }
@@ -398,8 +406,15 @@ impl Decoding {
         let x = x.insert_axis(Axis(0)); // [1, B, I]
         self.graph.check_indices(0, "the decoding's input", &x.permuted_axes([1, 0, 2]))?;
         upload(&self.executable, &self.plan.inputs[0], Rows::by_time(x))?;
-        self.executable.run_async().await?;
-        Ok(self.read(self.output).await?.index_axis_move(Axis(1), 0))
+        let Decoding { executable, plan, output, rows, .. } = self;
+        let mut y = Array3::default((0, 0, 0));
+        let mut downloads = Downloads::new();
+        downloads.add(&plan.outputs[*output].y, *rows, Order::Batch, &mut y)?;
+        let done = executable.run_slices(executable.first_for(UNCHANGED)..executable.traceless()).await?;
+        let reading = executable.run_reading(done..executable.plan().commands.len(), downloads.places())?;
+        executable.ran_for(UNCHANGED);
+        downloads.fill(reading).await?;
+        Ok(y.index_axis_move(Axis(1), 0))
     }
 
     /// Another output of the last step, [B, T, F]; T is 1, or that of what the step read.

@@ -231,7 +231,8 @@ impl SharedParameters {
         self.change().parameters.import(given)
     }
 
-    fn now(&self) -> Arc<Parameters> {
+    /// The parameters as they are; while this lives, changes make new tensors.
+    pub fn now(&self) -> Arc<Parameters> {
         self.read().parameters.clone()
     }
 }

@@ -118,8 +118,10 @@ impl Model {
         }
         let tape = tape(plan)?;
         self.write_states(executable, tape, options, data.count())?;
-        let done = executable.run_slices(0..plan.phases.backward).await?;
+        let weights = self.parameters.version().numbers;
+        let done = executable.run_slices(executable.first_for(weights)..plan.phases.backward).await?;
         executable.run_range(done..plan.phases.backward)?;
+        executable.ran_for(weights);
         let (batch, lengths) = (data.count(), self.output_lengths(&data));
         Ok(Pass { model: self, lease, batch, lengths })
     }

@@ -54,8 +54,11 @@ impl Model {
     ) -> Result<Reading<'c>> {
         self.hand_over(compiled, data, 0).await?;
         let executable = &compiled.executable;
-        let done = executable.run_beginning().await?;
-        executable.run_reading(done..executable.plan().commands.len(), places)
+        let weights = self.parameters.version().numbers;
+        let done = executable.run_beginning(executable.first_for(weights)).await?;
+        let reading = executable.run_reading(done..executable.plan().commands.len(), places)?;
+        executable.ran_for(weights);
+        Ok(reading)
     }
 
     /// Uploads a batch to a plan's buffers; `step` is the training step.

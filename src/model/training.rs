@@ -6,7 +6,7 @@ use super::data::Data;
 use super::given::{Inputs, Targets};
 use super::plans::{Key, PlanPurpose};
 use crate::activation::Activation;
-use crate::device::{Device, Tensor};
+use crate::device::{Device, Tensor, TensorReading};
 use crate::error::{Error, Result};
 use crate::fit::{self, Fit, History, Progress};
 use crate::network::{Batch, GraphOutput, NetworkPlan, Node, check_carried, check_segments, graph_plan};
@@ -467,9 +467,9 @@ impl Model {
         Ok(())
     }
 
-    /// The first losses of the log.
-    pub(crate) async fn step_losses(&self, count: usize) -> Result<Vec<f32>> {
-        self.training.as_ref().ok_or_else(not_compiled)?.log.read(0..count as u64).await
+    /// Has the first losses of the log read, as they are after the steps so far.
+    pub(crate) fn begin_losses(&self, count: usize) -> Result<TensorReading> {
+        self.training.as_ref().ok_or_else(not_compiled)?.log.begin_read(0..count as u64)
     }
 }
 

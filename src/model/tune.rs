@@ -1,4 +1,4 @@
-//! Tuning of a model's recurrent layers on its device.
+//! Tuning of a model's recurrent layers and products on its device.
 
 use super::Model;
 use super::plans::{Key, PlanPurpose};
@@ -8,13 +8,13 @@ use crate::tune::{TuningReport, Which};
 use crate::wait;
 
 impl Model {
-    /// Measures launches of the recurrent layers for batches of B sequences of T steps: for predictions, and for training if the model
+    /// Measures launches of the recurrent layers and the large products for batches of B sequences of T steps: for predictions, and for training if the model
     /// was compiled. The model's plans follow the fastest from now on, and so do plans that other models on the same
     /// [`Device`](crate::Device) make later. What is known from earlier is not measured again. On the CPU executor there is nothing to
     /// choose.
     ///
-    /// The choices hold for this B and for T up to a power of two (65 to 128, and all above, are one shape), without lengths of
-    /// sequences unless the model masks its input; see [`Tuning::Measure`](crate::Tuning::Measure) for all that comes.
+    /// The choices hold for this B and for T up to a power of two (65 to 128, and all above, are one shape), those of products for T·B up to a
+    /// power of two; without lengths of sequences unless the model masks its input. See [`Tuning::Measure`](crate::Tuning::Measure) for all that comes.
     ///
     /// # Errors
     /// Sizes that are 0 or that the device cannot hold; a device that failed.

@@ -145,7 +145,8 @@ pub(crate) fn graph_plan(
     };
     let losses = losses_of(graph, purpose)?;
     let accumulated = if *accumulate { Some(clear_gradients(plan, &placed)?) } else { None };
-    let forward_part = plan.count();
+    // Counted without the commands that come first in the end, since later ones are put among them.
+    let forward_part = plan.count() - plan.early();
     let mut backward_part = forward_part;
     let weighted = matches!(purpose, Purpose::Train { weighted: true, .. } | Purpose::Evaluate { weighted: true, .. });
     let mut tape = None;
@@ -175,7 +176,7 @@ pub(crate) fn graph_plan(
                 Purpose::Pass | Purpose::Step { .. } => {
                     let update = if let Purpose::Step { update } = purpose { Some(update) } else { None };
                     let initial = if update.is_none() { &states[..] } else { &[] };
-                    backward_part = plan.count();
+                    backward_part = plan.count() - plan.early();
                     let forwarded = Forwarded { graph, placed: &placed, passed: &passed, states: initial, batch };
                     let (taped, trained) = forwarded.tape(plan, update)?;
                     tape = Some(taped);
@@ -189,7 +190,8 @@ pub(crate) fn graph_plan(
     if let (Some(accumulated), Some(loss)) = (accumulated, loss) {
         plan.add_run(1, (loss, 0), (accumulated, 0));
     }
-    let phases = Phases { forward: forward_part, backward: backward_part, update: plan.count() };
+    let early = plan.early();
+    let phases = Phases { forward: early + forward_part, backward: early + backward_part, update: plan.count() };
     let loss = loss.map(|loss| accumulated.unwrap_or(loss));
     let hyper = match purpose {
         Purpose::Train { update, .. } | Purpose::Step { update } => update::update(plan, update, &trained)?,

@@ -15,12 +15,16 @@ mod check;
 mod choices;
 mod display;
 mod launch;
+mod matrices;
+pub(crate) mod product;
 mod step_weights;
 mod strategy;
 
 use crate::kernel::Call;
 pub use choices::Choices;
+pub(crate) use choices::{Tunable, TunedLaunch};
 pub(crate) use launch::{Launch, Recurrence};
+pub use matrices::{CooperativeMatrices, Matrices};
 use std::ops::{Deref, DerefMut};
 pub use step_weights::StepWeights;
 pub use strategy::Strategy;
@@ -54,6 +58,8 @@ pub struct Capabilities {
     pub grid_workgroups: u32,
     /// Form in which time steps read the recurrent weights.
     pub step_weights: StepWeights,
+    /// Cooperative matrices for large products of forward passes; `None`: all products are in f32.
+    pub cooperative: Option<CooperativeMatrices>,
     /// Memory that a plan may use, in bytes; `None` if it is unknown.
     pub memory_bytes: Option<u64>,
     /// Launches that were measured; without one, the scheduler chooses by its model of cost.
@@ -76,6 +82,7 @@ impl Default for Capabilities {
             strategy: None,
             grid_workgroups: 0,
             step_weights: StepWeights::F32,
+            cooperative: None,
             memory_bytes: None,
             choices: Choices::default(),
         }

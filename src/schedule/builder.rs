@@ -152,6 +152,11 @@ impl Builder {
         self.plan.commands.len()
     }
 
+    /// Number of commands of [`Builder::push_early`], by which the others move back.
+    pub(crate) fn early(&self) -> usize {
+        self.early
+    }
+
     /// The first step of the segment.
     pub(crate) fn first_step(&self) -> u32 {
         self.segment.map_or(0, |segment| segment.first)
@@ -324,6 +329,12 @@ impl Builder {
         self.copy([1, 1, 1, n], src, [0, 0, 0, 1], dst, [0, 0, 0, 1], false);
     }
 
+    /// [`Builder::copy_run`] in front of all other commands but those that come first, if it copies weights of the model.
+    pub(super) fn copy_run_early(&mut self, n: u32, src: (BufferId, u32), dst: (BufferId, u32)) {
+        let params = strided_copy([1, 1, 1, n], src.1, [0, 0, 0, 1], dst.1, [0, 0, 0, 1], false);
+        self.push_early(&kernel::COPY, &NoConstants, &params, &[src.0, dst.0]);
+    }
+
     /// Adds `n` elements to others in another buffer.
     pub(crate) fn add_run(&mut self, n: u32, src: (BufferId, u32), dst: (BufferId, u32)) {
         self.copy([1, 1, 1, n], src, [0, 0, 0, 1], dst, [0, 0, 0, 1], true);
@@ -339,23 +350,7 @@ impl Builder {
         dst_strides: [i32; 4],
         add: bool,
     ) {
-        let params = kernel::StridedCopy {
-            n0: size[0],
-            n1: size[1],
-            n2: size[2],
-            n3: size[3],
-            src_offset: src.1,
-            src_0: src_strides[0],
-            src_1: src_strides[1],
-            src_2: src_strides[2],
-            src_3: src_strides[3],
-            dst_offset: dst.1,
-            dst_0: dst_strides[0],
-            dst_1: dst_strides[1],
-            dst_2: dst_strides[2],
-            dst_3: dst_strides[3],
-            add: add as u32,
-        };
+        let params = strided_copy(size, src.1, src_strides, dst.1, dst_strides, add);
         self.push(&kernel::COPY, None, &NoConstants, &params, &[src.0, dst.0]);
     }
 
@@ -480,6 +475,34 @@ impl Builder {
     /// The buffer of that name.
     pub fn find(&self, name: &str) -> Option<BufferId> {
         self.plan.find(name)
+    }
+}
+
+/// Parameters of a copy, or addition, of a block.
+fn strided_copy(
+    size: [u32; 4],
+    src_offset: u32,
+    src: [i32; 4],
+    dst_offset: u32,
+    dst: [i32; 4],
+    add: bool,
+) -> kernel::StridedCopy {
+    kernel::StridedCopy {
+        n0: size[0],
+        n1: size[1],
+        n2: size[2],
+        n3: size[3],
+        src_offset,
+        src_0: src[0],
+        src_1: src[1],
+        src_2: src[2],
+        src_3: src[3],
+        dst_offset,
+        dst_0: dst[0],
+        dst_1: dst[1],
+        dst_2: dst[2],
+        dst_3: dst[3],
+        add: add as u32,
     }
 }
 

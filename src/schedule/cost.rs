@@ -31,8 +31,9 @@ const STEP: f64 = 0.5;
 const LATENCY: f64 = 0.5;
 /// Loads of 16 bytes that a thread has under way; twice as many where it has few rows.
 const LOADS_AT_ONCE: f64 = 8.0;
-/// Bytes of a line of the first cache, which neighbouring threads had better read whole.
-const LINE: f64 = 128.0;
+/// Bytes that come at once from the second cache, which neighbouring threads had better read whole: 32 on NVIDIA's GPUs, 64 on Intel's and
+/// AMD's GCN, 128 on RDNA.
+const LINE: f64 = 64.0;
 /// Threads that a compute unit holds.
 const UNIT_THREADS: f64 = 1024.0;
 /// Multiply-adds of a compute unit in a µs, at the share of its peak that these kernels reach.

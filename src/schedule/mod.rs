@@ -15,10 +15,10 @@ mod size;
 mod step_weights;
 mod strategy;
 
+pub use crate::plan::product::{ProductLaunch, ProductTile};
 pub(crate) use attention::Scores;
 pub use builder::Builder;
 pub(crate) use builder::{DropoutMask, Segment, words_name};
-pub use product::{ProductLaunch, ProductTile};
 pub use sequence::{Direction, Sequence};
 pub(crate) use size::size;
 pub(crate) use strategy::describe as describe_strategy;

@@ -1,10 +1,12 @@
 //! Matrix products: the ways to compute one on a device, the choice among them, and its commands.
 
 use super::Builder;
+use super::cost::Cost;
+use crate::activation::Shape;
 use crate::error::{Error, Result};
-use crate::kernel::{self, Matmul, NoConstants};
-use crate::plan::{BufferId, Capabilities};
-use serde::{Deserialize, Serialize};
+use crate::kernel::{self, Matmul, MatmulSkinnyDenseConstants, NoConstants};
+use crate::plan::product::{ProductLaunch, ProductShape, ProductTile};
+use crate::plan::{BufferId, Capabilities, Plan, Role};
 
 /// Terms that one dispatch of a product may sum. Some drivers end a shader's loops after 65,535 iterations, counted over
 /// nested loops together, and the shaders take up to 17 iterations for 16 terms.
@@ -19,61 +21,11 @@ const PARTS: [u32; 5] = [1, 2, 4, 8, 16];
 /// Terms of a part, at least.
 const LEAST_TERMS: u32 = 128;
 
-/// The kernel of a product and the block of C that a workgroup computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ProductTile {
-    /// [`kernel::MATMUL_REGISTERS`]: no workgroup memory; sizes and strides are multiples of 4.
-    Registers,
-    /// [`kernel::MATMUL_SKINNY`]: up to 16 rows.
-    Skinny,
-    /// [`kernel::MATMUL`] with 64 × 64 elements of C, 4 × 4 a thread.
-    #[serde(rename = "64x64")]
-    Tile64x64,
-    /// [`kernel::MATMUL`] with 128 × 64 elements of C, 8 × 4 a thread.
-    #[serde(rename = "128x64")]
-    Tile128x64,
-    /// [`kernel::MATMUL`] with 128 × 128 elements of C, 8 × 8 a thread.
-    #[serde(rename = "128x128")]
-    Tile128x128,
-}
+/// Estimated cycles from the end of a dispatch to the work of the next.
+const DISPATCH: f64 = 10_000.0;
 
-impl ProductTile {
-    /// Rows and columns of C that a workgroup of [`kernel::MATMUL`] computes; `None` for other kernels.
-    fn size(self) -> Option<(u32, u32)> {
-        match self {
-            ProductTile::Registers | ProductTile::Skinny => None,
-            ProductTile::Tile64x64 => Some((64, 64)),
-            ProductTile::Tile128x64 => Some((128, 64)),
-            ProductTile::Tile128x128 => Some((128, 128)),
-        }
-    }
-}
-
-/// A way to compute a product: its kernel, and the workgroups and threads that share a sum. Plain data, for tables of what was
-/// measured.
-///
-/// ```
-/// use wgpu_lstm::Capabilities;
-/// use wgpu_lstm::kernel::Matmul;
-/// use wgpu_lstm::schedule::{ProductLaunch, ProductTile};
-/// let (product, gpu) = (Matmul::plain(4096, 2048, 512), Capabilities::default());
-/// let chosen = ProductLaunch::choose(&product, &gpu);
-/// assert!(ProductLaunch::candidates(&product, &gpu).contains(&chosen));
-/// assert_eq!(chosen, ProductLaunch { tile: ProductTile::Tile128x128, shares: 1, parts: 1 });
-/// assert_eq!(serde_json::to_string(&chosen)?, r#"{"tile":"128x128","shares":1,"parts":1}"#);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ProductLaunch {
-    /// Kernel, and block of C.
-    pub tile: ProductTile,
-    /// Threads of a workgroup that share the terms of a sum; 1 unless the kernel is [`ProductTile::Skinny`].
-    pub shares: u32,
-    /// Workgroups that share the terms of a sum; another dispatch adds up their parts. 1: none.
-    pub parts: u32,
-}
+/// Rows and columns from which on a product is worth cooperative matrices, of which it would leave most of a tile empty.
+const LEAST_COOPERATIVE: u32 = 32;
 
 impl ProductLaunch {
     /// The ways to compute a product on a device, at least one. Adapters without fast workgroup memory, software that is, have one.
@@ -90,6 +42,16 @@ impl ProductLaunch {
         if product.m > 64 && product.n > 64 {
             whole.push(one(ProductTile::Tile128x128));
         }
+        if let Some(matrices) = capabilities.cooperative
+            && product.m > LEAST_COOPERATIVE
+            && product.n > LEAST_COOPERATIVE
+        {
+            let tile = match matrices.side {
+                16 => ProductTile::Cooperative128x128,
+                _ => ProductTile::Cooperative64x64,
+            };
+            whole.push(one(tile));
+        }
         for shares in [4, 8, 16, 32] {
             // More threads than blocks of four terms would be idle.
             if product.skinny(shares).is_some() && (shares == 4 || 4 * shares <= product.k) {
@@ -102,7 +64,9 @@ impl ProductLaunch {
             for parts in PARTS {
                 let launch = ProductLaunch { parts, ..launch };
                 let fits = product.k / parts >= LEAST_TERMS && launch.groups(product) <= fill;
-                if parts == 1 || fits && launch.part(product).is_some_and(|part| part.parts() == parts) {
+                let part = launch.part(product).filter(|part| fits && part.parts() == parts);
+                let whole = part.or((parts == 1).then_some(*product));
+                if whole.is_some_and(|whole| launch.has_matrices(&whole, capabilities)) {
                     all.push(launch);
                 }
             }
@@ -110,12 +74,44 @@ impl ProductLaunch {
         all
     }
 
+    /// The ways to compute a product whose operands may be rounded to f16 or not.
+    pub(crate) fn ways(product: &Matmul, rounds: bool, capabilities: &Capabilities) -> Vec<ProductLaunch> {
+        let mut all = ProductLaunch::candidates(product, capabilities);
+        all.retain(|launch| rounds || launch.tile.cooperative().is_none());
+        all
+    }
+
     /// The candidate of least estimated time.
     pub fn choose(product: &Matmul, capabilities: &Capabilities) -> ProductLaunch {
-        let candidates = ProductLaunch::candidates(product, capabilities).into_iter();
-        let least =
-            candidates.map(|launch| (launch.cost(product, capabilities), launch)).min_by(|a, b| a.0.total_cmp(&b.0));
-        least.expect("there is always a candidate").1
+        ProductLaunch::by_model(product, true, capabilities)
+    }
+
+    /// The same where operands may be rounded or not.
+    pub(crate) fn by_model(product: &Matmul, rounds: bool, capabilities: &Capabilities) -> ProductLaunch {
+        ProductLaunch::least(&ProductLaunch::ways(product, rounds, capabilities), product, capabilities)
+    }
+
+    /// The device's own choice for products of this shape if it is a way to compute this one, else the model's.
+    fn chosen(product: &Matmul, rounds: bool, capabilities: &Capabilities) -> ProductLaunch {
+        let ways = ProductLaunch::ways(product, rounds, capabilities);
+        let shape = ProductShape::of(product, rounds && capabilities.cooperative.is_some());
+        // A product without a choice is not asked for, so that nobody measures it.
+        let own = if ways.len() > 1 { capabilities.choices.product(shape) } else { None };
+        own.filter(|launch| ways.contains(launch)).unwrap_or_else(|| ProductLaunch::least(&ways, product, capabilities))
+    }
+
+    /// The first of least estimated time.
+    fn least(ways: &[ProductLaunch], product: &Matmul, capabilities: &Capabilities) -> ProductLaunch {
+        let timed = ways.iter().map(|launch| (launch.cost(product, capabilities), launch));
+        *timed.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there is always a candidate").1
+    }
+
+    /// True if the kernel takes no cooperative matrices, or the device has them in this way.
+    fn has_matrices(&self, product: &Matmul, capabilities: &Capabilities) -> bool {
+        let Some(side) = self.tile.cooperative() else { return true };
+        capabilities
+            .cooperative
+            .is_some_and(|own| own.side == side && product.cooperative(side, own.subgroup_threads).is_some())
     }
 
     /// Estimated time in cycles of a compute unit of 64 lanes, for comparing candidates: the steps of the workgroups that a unit has, one
@@ -128,14 +124,15 @@ impl ProductLaunch {
         const MEMORY_BYTES: f64 = 8.0; // a cycle and unit
         const BARRIERS: f64 = 400.0; // cycles of a tile's two barriers and first reads, which another workgroup hides
         const LOAD: f64 = 500.0; // cycles of a load that is begun a block ahead
-        const DISPATCH: f64 = 10_000.0; // cycles from the end of a dispatch to the work of the next
         let units = (capabilities.busy_threads / UNIT_THREADS).max(1);
         let terms = self.part(product).map_or(product.k, |part| part.part) as f64;
         let threads = THREADS as f64;
         let (steps, work, waits, last) = match self.tile.size() {
             Some((rows, columns)) => {
                 let depth = Matmul::depth(columns) as f64;
-                let share = if columns == 128 {
+                let share = if self.tile.cooperative().is_some() {
+                    2.0 // more multiply-adds than lanes
+                } else if columns == 128 {
                     0.80
                 } else if rows == 128 {
                     0.74
@@ -161,19 +158,40 @@ impl ProductLaunch {
         whole + if self.parts > 1 { DISPATCH + (2.0 * self.parts as f64 + 1.0) * sums } else { 0.0 }
     }
 
+    /// Work of the product: dispatches, bytes that workgroups load of A and B, multiply-adds with those of padding, threads. Without a time.
+    pub(crate) fn work(&self, product: &Matmul, capabilities: &Capabilities) -> Cost {
+        let groups = self.groups(product);
+        let (rows, columns) = self.block();
+        let threads = match (self.tile, capabilities.cooperative) {
+            (ProductTile::Registers, _) => 64,
+            (tile, Some(matrices)) if tile.cooperative().is_some() => 4 * matrices.subgroup_threads as u64,
+            _ => THREADS,
+        };
+        let terms = product.k as f64 / self.parts.max(1) as f64;
+        Cost {
+            us: f64::NAN,
+            dispatches: 1 + (self.parts > 1) as u64,
+            bytes: 4.0 * groups as f64 * (rows + columns) as f64 * terms,
+            fmas: groups as f64 * rows as f64 * columns as f64 * terms,
+            threads: groups * threads,
+        }
+    }
+
+    /// Rows and columns of C that a workgroup computes.
+    fn block(&self) -> (u32, u32) {
+        self.tile.size().unwrap_or((16, 4 * THREADS as u32 / self.shares.max(1)))
+    }
+
     /// Workgroups of the product's own dispatch.
     fn groups(&self, product: &Matmul) -> u64 {
-        let (rows, columns) = self.tile.size().unwrap_or((16, 4 * THREADS as u32 / self.shares.max(1)));
+        let (rows, columns) = self.block();
         product.m.div_ceil(rows) as u64 * product.n.div_ceil(columns) as u64 * self.parts as u64
     }
 
     /// The product with parts for workgroups, if there are several and C is contiguous.
     fn part(&self, product: &Matmul) -> Option<Matmul> {
-        let joined =
-            product.m <= product.m_split || product.c_m_hi as i64 == product.c_m_lo as i64 * product.m_split as i64;
-        let contiguous = product.m == 1 || product.c_m_lo == product.n as i32 && joined;
         let elements = product.m as u64 * product.n as u64 * self.parts as u64;
-        if self.parts <= 1 || !contiguous || elements > i32::MAX as u64 {
+        if self.parts <= 1 || !product.has_contiguous_result() || elements > i32::MAX as u64 {
             return None;
         }
         let multiple = if product.k_split < product.k { product.k_split } else { 16 };
@@ -186,6 +204,16 @@ impl Builder {
     /// Adds a matrix product; see [`kernel::Matmul`]. Products that are too large for one dispatch are split: rows by the number
     /// of workgroups, terms by the iterations of a shader's loops.
     pub fn matmul(&mut self, whole: Matmul, a: BufferId, b: BufferId, c: BufferId) {
+        self.products(whole, false, [a, b, c]);
+    }
+
+    /// The same for activations and weights of a forward pass, which [`Matrices::Cooperative`](crate::Matrices) allows to be rounded to
+    /// f16. Gradients would lose what is below f16's range.
+    pub(crate) fn rounded_matmul(&mut self, whole: Matmul, a: BufferId, b: BufferId, c: BufferId) {
+        self.products(whole, true, [a, b, c]);
+    }
+
+    fn products(&mut self, whole: Matmul, rounds: bool, [a, b, c]: [BufferId; 3]) {
         let rows = self.capabilities.max_groups.min(65_535) as u32 * 16;
         let (k_split, [a_k_hi, b_k_hi], [a_k_lo, b_k_lo]) =
             joined(whole.k, whole.k_split, [whole.a_k_hi, whole.b_k_hi], [whole.a_k_lo, whole.b_k_lo]);
@@ -203,10 +231,37 @@ impl Builder {
                     c_offset: m.moved(whole.c_offset, whole.c_m_hi, whole.c_m_lo),
                     ..whole
                 };
-                let launch = ProductLaunch::choose(&part, &self.capabilities);
+                let launch = ProductLaunch::chosen(&part, rounds, &self.capabilities);
                 self.matmul_by(launch, part, a, b, c).expect("a candidate computes the product");
             }
         }
+    }
+
+    /// Adds the product of a dense layer, activation(A·B + bias), in one dispatch; returns false, and adds nothing, where it takes several or
+    /// its kernel does not.
+    pub(crate) fn matmul_dense(
+        &mut self,
+        product: Matmul,
+        [a, b, c]: [BufferId; 3],
+        bias: Option<BufferId>,
+        Shape { kind, alpha, beta }: Shape,
+    ) -> bool {
+        if product.accumulate == 1 || product.k > MOST_TERMS {
+            return false;
+        }
+        let is_whole = |launch: &ProductLaunch| launch.tile == ProductTile::Skinny && launch.parts == 1;
+        // Others take another dispatch.
+        let candidates = ProductLaunch::candidates(&product, &self.capabilities).into_iter();
+        let cost = |launch: &ProductLaunch| {
+            launch.cost(&product, &self.capabilities) + if is_whole(launch) { 0.0 } else { DISPATCH }
+        };
+        let best = candidates.min_by(|a, b| cost(a).total_cmp(&cost(b))).filter(is_whole);
+        let Some(common) = best.and_then(|launch| product.skinny(launch.shares)) else { return false };
+        let has_bias = bias.is_some();
+        let constants = MatmulSkinnyDenseConstants { common, activation: kind, has_bias, alpha, beta };
+        let bias = bias.unwrap_or_else(|| self.unused());
+        self.push(&kernel::MATMUL_SKINNY_DENSE, None, &constants, &product, &[a, b, c, bias]);
+        true
     }
 
     /// Adds a product in a given way, such as one of [`ProductLaunch::candidates`], in one dispatch, or two where it has parts. Parts are
@@ -257,6 +312,15 @@ impl Builder {
                 let constants = shared.skinny(launch.shares).ok_or_else(refused)?;
                 self.push(&kernel::MATMUL_SKINNY, None, &constants, &shared, &[a, b, sums]);
             }
+            ProductTile::Cooperative64x64 | ProductTile::Cooperative128x128 => {
+                let matrices = self.capabilities.cooperative.filter(|own| Some(own.side) == launch.tile.cooperative());
+                let constants = matrices.and_then(|own| shared.cooperative(own.side, own.subgroup_threads));
+                let kernel = match launch.tile {
+                    ProductTile::Cooperative64x64 => &kernel::MATMUL_COOPERATIVE_8,
+                    _ => &kernel::MATMUL_COOPERATIVE_16,
+                };
+                self.push(kernel, None, &constants.ok_or_else(refused)?, &shared, &[a, b, sums]);
+            }
             tile => {
                 let (rows, columns) = tile.size().ok_or_else(refused)?;
                 self.push(&kernel::MATMUL, None, &shared.tiles(rows, columns), &shared, &[a, b, sums]);
@@ -274,6 +338,32 @@ impl Builder {
             self.push(&kernel::COLUMN_SUM_FEW, None, &NoConstants, &params, &[sums, c]);
         }
         Ok(())
+    }
+}
+
+/// Elements of a sample's largest matrix.
+const MOST_ELEMENTS: u64 = 16 << 20;
+
+impl ProductShape {
+    /// The product that stands for the shape in measurements and estimates.
+    pub fn sample(&self) -> Matmul {
+        self.product(MOST_ELEMENTS)
+    }
+
+    /// Plan of the product in a given way, `repeats` times.
+    pub fn sample_plan(&self, launch: ProductLaunch, repeats: u32, capabilities: &Capabilities) -> Result<Plan> {
+        let product = self.sample();
+        let mut plan = Builder::trusted(format!("{self}, {repeats} times"), capabilities.clone());
+        // Strides may leave an element between rows.
+        let len = |one: u32, other: u32| (one as u64 + 1) * (other as u64 + 1);
+        let [a, b, c] =
+            [("a", len(product.m, product.k)), ("b", len(product.k, product.n)), ("c", len(product.m, product.n))]
+                .map(|(name, len)| plan.buffer(name, len, Role::Input));
+        let [a, b, c] = [a?, b?, c?];
+        for _ in 0..repeats {
+            plan.matmul_by(launch, product, a, b, c)?;
+        }
+        plan.finish()
     }
 }
 

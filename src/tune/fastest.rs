@@ -8,6 +8,7 @@ use crate::lock::lock;
 use crate::model::Sequential;
 use crate::train::{Loss, Optimiser};
 use ndarray::{Array3, ArrayD};
+use std::fmt::Display;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,37 @@ impl Device {
         fastest(config, [batch, steps], Work::Train)
     }
 
+    /// [`Device::fastest`] for other work: `prepare` makes it ready on a device, a model of a [`Network`](crate::Network) with a batch for
+    /// example, and returns what is then run a few times. `what` names it in the log; the result is not kept.
+    ///
+    /// # Errors
+    /// Those of the work on the CPU.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{Concat, Dense, Device, Inputs, Lstm, Network};
+    /// let mut net = Network::new();
+    /// let (x, price) = (net.input("x", 3), net.input("price", 1));
+    /// let hidden = net.layer(Lstm::new(8).return_sequences(true)).of(x);
+    /// let both = net.layer(Concat::new(2)).of([hidden, price]);
+    /// let next = net.layer(Dense::new(1)).of(both);
+    /// let net = net.output("next", next);
+    /// let (x, price) = (Array3::zeros((1, 30, 3)), Array3::zeros((1, 30, 1)));
+    /// let device = Device::fastest_by("a prediction", |device| {
+    ///     let model = net.clone().build(device, 0)?;
+    ///     let (x, price) = (&x, &price);
+    ///     Ok(move || model.predict(Inputs::new().add("x", x.view()).add("price", price.view())).map(drop))
+    /// })?;
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn fastest_by<W, E>(what: &str, mut prepare: impl FnMut(&Device) -> Result<W, E>) -> Result<Device, E>
+    where
+        W: FnMut() -> Result<(), E>,
+        E: Display,
+    {
+        faster(what, |device| least(prepare(device)?)).map(|(device, _)| device)
+    }
+
     /// The least time of a few runs of a model on this device, copies to and from it included.
     ///
     /// # Errors
@@ -92,56 +124,71 @@ impl Device {
                 })
             }
         };
-        let (start, mut least) = (Instant::now(), Duration::MAX);
-        for run in 0..WARM_UP + RUNS {
-            let begun = Instant::now();
-            once()?;
-            let is_late = start.elapsed() > BUDGET;
-            if run >= WARM_UP || is_late {
-                least = least.min(begun.elapsed());
-            }
-            if is_late {
-                break;
-            }
-        }
-        Ok(least)
+        least(&mut once)
     }
+}
+
+/// The least time of a few runs.
+fn least<E>(mut once: impl FnMut() -> Result<(), E>) -> Result<Duration, E> {
+    let (start, mut least) = (Instant::now(), Duration::MAX);
+    for run in 0..WARM_UP + RUNS {
+        let begun = Instant::now();
+        once()?;
+        let is_late = start.elapsed() > BUDGET;
+        if run >= WARM_UP || is_late {
+            least = least.min(begun.elapsed());
+        }
+        if is_late {
+            break;
+        }
+    }
+    Ok(least)
 }
 
 fn fastest(config: &Sequential, [batch, steps]: [usize; 2], work: Work) -> Result<Device> {
     let key = Key { config: config.clone(), batch, steps, work };
     let known = lock(&FOUND).iter().find(|(known, _)| *known == key).map(|(_, gpu)| *gpu);
-    let cpu = Device::cpu();
-    if known == Some(false) {
-        return Ok(cpu);
+    match known {
+        Some(true) => return Ok(Device::auto()),
+        Some(false) => return Ok(Device::cpu()),
+        None => {}
     }
-    let gpu = match Device::gpu(&GpuOptions::default()) {
-        Ok(gpu) => gpu,
-        Err(reason) => {
-            log::info!("using the CPU executor: {reason}");
-            return Ok(cpu);
-        }
-    };
-    if known == Some(true) {
-        return Ok(gpu);
-    }
-    let on_cpu = cpu.time_of(config, batch, steps, work)?;
-    let on_gpu = match gpu.time_of(config, batch, steps, work) {
-        Ok(time) => time,
-        Err(reason) => {
-            log::warn!("using the CPU executor: {gpu} did not run the model: {reason}");
-            return Ok(cpu);
-        }
-    };
     let what = match work {
         Work::Predict => "a prediction",
         Work::Train => "a training step",
     };
+    let what = format!("{what} of B = {batch}, T = {steps}");
+    let (device, found) = faster(&what, |device| device.time_of(config, batch, steps, work))?;
+    if let Some(gpu) = found {
+        lock(&FOUND).push((key, gpu));
+    }
+    Ok(device)
+}
+
+/// The faster of the best hardware GPU and the CPU executor by the time of some work on each, and true if it was the GPU; `None` where only
+/// one of them ran.
+fn faster<E: Display>(
+    what: &str,
+    mut time: impl FnMut(&Device) -> Result<Duration, E>,
+) -> Result<(Device, Option<bool>), E> {
+    let cpu = Device::cpu();
+    let gpu = match Device::gpu(&GpuOptions::default()) {
+        Ok(gpu) => gpu,
+        Err(reason) => {
+            log::info!("using the CPU executor: {reason}");
+            return Ok((cpu, None));
+        }
+    };
+    let on_cpu = time(&cpu)?;
+    let on_gpu = match time(&gpu) {
+        Ok(time) => time,
+        Err(reason) => {
+            log::warn!("using the CPU executor: {gpu} did not run the model: {reason}");
+            return Ok((cpu, None));
+        }
+    };
     let faster = on_gpu < on_cpu;
     let chosen = if faster { "the GPU" } else { "the CPU executor" };
-    log::info!(
-        "using {chosen}: {what} of B = {batch}, T = {steps} takes {on_cpu:.1?} on the CPU, {on_gpu:.1?} on {gpu}"
-    );
-    lock(&FOUND).push((key, faster));
-    Ok(if faster { gpu } else { cpu })
+    log::info!("using {chosen}: {what} takes {on_cpu:.1?} on the CPU, {on_gpu:.1?} on {gpu}");
+    Ok((if faster { gpu } else { cpu }, Some(faster)))
 }

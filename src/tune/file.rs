@@ -22,6 +22,9 @@ pub(super) struct Subject {
     version: String,
     /// Form of the recurrent weights.
     step_weights: StepWeights,
+    /// True if products may be by cooperative matrices.
+    #[serde(default)]
+    cooperative: bool,
     /// True if plans are those for hardware.
     hardware: bool,
     /// The strategy that was asked for.
@@ -36,6 +39,7 @@ impl Subject {
             driver: adapter.driver.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             step_weights: capabilities.step_weights,
+            cooperative: capabilities.cooperative.is_some(),
             hardware: capabilities.shared_terms,
             strategy: capabilities.strategy,
         }
@@ -53,13 +57,14 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Subject { adapter, backend, driver, version, step_weights, hardware, strategy } = self;
+        let Subject { adapter, backend, driver, version, step_weights, cooperative, hardware, strategy } = self;
         write!(f, "{adapter} ({backend}, driver {driver}) by version {version}")?;
         f.write_str(match step_weights {
             StepWeights::F32 => "",
             StepWeights::F16 => ", weights in f16",
             StepWeights::Int8 => ", weights as whole numbers",
         })?;
+        f.write_str(if *cooperative { ", cooperative matrices" } else { "" })?;
         f.write_str(if *hardware { "" } else { ", as software" })?;
         strategy.map_or(Ok(()), |strategy| write!(f, ", {} as asked for", strategy.name()))
     }

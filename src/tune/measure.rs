@@ -5,16 +5,18 @@ use super::sample::Length;
 use super::tuner::Tuner;
 use crate::device::{Device, Executable};
 use crate::error::{Error, Result};
-use crate::plan::{Capabilities, Choices, Launch, Recurrence};
-use crate::schedule::cost;
+use crate::plan::{Capabilities, Choices, Tunable, TunedLaunch};
 use std::time::Duration;
 
-/// Launches that are measured, beside the best by the model of each strategy and kernel.
+/// Launches that are measured, beside the best by the model of each strategy, kernel or tile.
 const MOST: usize = 8;
 /// Runs of a launch.
 const RUNS: u32 = 5;
 /// A launch that takes this many times as long as the best is not run again.
 const HOPELESS: f64 = 2.0;
+
+/// Repeats of the first sample, by which the others are made as long as they should be.
+const FIRST_REPEATS: u32 = 8;
 
 /// The launches to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ impl Device {
             tuner.load(self.capabilities());
             let recording = self.recording_capabilities();
             let plan = make(&recording)?;
-            let known = |pass: &Recurrence| tuner.find(pass).is_some();
+            let known = |pass: &Tunable| tuner.find(pass).is_some();
             if recording.choices.asked().iter().all(known) {
                 return Ok(plan);
             }
@@ -103,8 +105,8 @@ impl Device {
     }
 }
 
-/// The known tuning of a pass, else the result of measuring it; `None` if it cannot be measured.
-async fn known_or_measured(device: &Device, tuner: &Tuner, pass: &Recurrence) -> Result<Option<PassTuning>> {
+/// The known tuning of a pass or a product, else the result of measuring it; `None` if it cannot be measured.
+async fn known_or_measured(device: &Device, tuner: &Tuner, pass: &Tunable) -> Result<Option<PassTuning>> {
     tuner.load(device.capabilities());
     let find = || tuner.find(pass);
     if let Some(known) = find() {
@@ -124,20 +126,20 @@ async fn known_or_measured(device: &Device, tuner: &Tuner, pass: &Recurrence) ->
     Ok(measured)
 }
 
-/// Measures launches of a pass, the model's choice first, and takes the fastest; `None` if the device has no clock. Launches that are
+/// Measures launches of a pass or a product, the model's choice first, and takes the fastest; `None` if the device has no clock. Launches that are
 /// refused or do not fit into memory are left out.
 async fn measure(
     device: &Device,
-    pass: &Recurrence,
+    pass: &Tunable,
     which: Which,
     budget: Option<Duration>,
 ) -> Result<Option<PassTuning>> {
     let capabilities = device.capabilities();
-    if Launch::candidates(pass, capabilities).is_empty() {
+    if pass.candidates(capabilities).is_empty() {
         return Ok(None);
     }
-    let by_model = Launch::by_model(pass, capabilities);
-    let us = cost::of_launch(pass, &by_model, capabilities).us / pass.steps as f64;
+    let by_model = pass.by_model(capabilities);
+    let us = pass.cost(&by_model, capabilities).us / pass.steps() as f64;
     let mut spent = Spent::new(budget);
     let Some(length) = calibrate(device, pass, us, by_model, &mut spent).await? else {
         log::info!("{pass} is not measured: the device has no clock");
@@ -161,18 +163,19 @@ async fn measure(
     }
     let fastest = measured.iter().min_by(|a, b| a.measured_us.total_cmp(&b.measured_us));
     let Some(choice) = fastest.map(|time| time.launch) else { return refused.map_or(Ok(None), Err) };
-    Ok(Some(PassTuning { pass: *pass, choice, by_model, sample_steps: length.pass.steps, measured }))
+    Ok(Some(PassTuning { pass: *pass, choice, by_model, sample_steps: length.what.steps(), measured }))
 }
 
 /// A length of samples that takes about the time that it should, since the model's estimate may be far off.
 async fn calibrate(
     device: &Device,
-    pass: &Recurrence,
+    pass: &Tunable,
     estimated_us: f64,
-    launch: Launch,
+    launch: TunedLaunch,
     spent: &mut Spent,
 ) -> Result<Option<Length>> {
     let first = Length::new(pass, estimated_us)?;
+    let first = Length { repeats: first.repeats.min(FIRST_REPEATS), ..first };
     let executable = first.compile(device, launch).await?;
     let mut us = f64::INFINITY;
     // The first run also prepares what the driver has put off.
@@ -181,22 +184,17 @@ async fn calibrate(
         spent.add(now * first.repeats as f64);
         us = us.min(now);
     }
-    Length::new(pass, us / first.pass.steps as f64).map(Some)
+    Length::new(pass, us / first.what.steps() as f64).map(Some)
 }
 
 /// The launches to measure, the model's choice first.
-fn launches(pass: &Recurrence, by_model: Launch, which: Which, capabilities: &Capabilities) -> Vec<Launch> {
-    let cost = |launch: &Launch| cost::of_launch(pass, launch, capabilities).us;
-    let mut sorted = Launch::candidates(pass, capabilities);
+fn launches(pass: &Tunable, by_model: TunedLaunch, which: Which, capabilities: &Capabilities) -> Vec<TunedLaunch> {
+    let cost = |launch: &TunedLaunch| pass.cost(launch, capabilities).us;
+    let mut sorted = pass.candidates(capabilities);
     sorted.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     let mut chosen = vec![by_model];
-    let kind = |launch: &Launch| (launch.division, launch.strategy);
-    let mut seen = Vec::new();
     for (rank, launch) in sorted.iter().enumerate() {
-        let first = !seen.contains(&kind(launch));
-        if first {
-            seen.push(kind(launch));
-        }
+        let first = !sorted[..rank].iter().any(|better| better.is_like(launch));
         if *launch != by_model && (which == Which::All || rank < MOST || first) {
             chosen.push(*launch);
         }
@@ -208,7 +206,7 @@ fn launches(pass: &Recurrence, by_model: Launch, which: Which, capabilities: &Ca
 async fn time(
     device: &Device,
     length: &Length,
-    launch: Launch,
+    launch: TunedLaunch,
     best: f64,
     spent: &mut Spent,
 ) -> Result<Option<LaunchTime>> {
@@ -225,7 +223,7 @@ async fn time(
             break;
         }
     }
-    let cost = length.cost(&launch, device.capabilities());
+    let cost = length.what.cost(&launch, device.capabilities());
     Ok(Some(LaunchTime {
         launch,
         model_us: cost.us,

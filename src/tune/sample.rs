@@ -1,10 +1,9 @@
-//! Samples of a pass on a device: how long they are, and the time of one.
+//! Samples on a device: how long they are, and the time of one.
 
 use crate::device::{Device, Executable};
 use crate::error::Result;
-use crate::plan::{Capabilities, Launch, Recurrence};
-use crate::schedule::cost::{self, Cost};
-use crate::schedule::recurrence::{most_steps, sample};
+use crate::plan::{Recurrence, Tunable, TunedLaunch};
+use crate::schedule::recurrence::most_steps;
 
 /// Bytes of a sample's largest tensor.
 const MOST_BYTES: u64 = 32 << 20;
@@ -15,36 +14,34 @@ const MOST_DISPATCHES: u32 = 4096;
 /// Time of a sample in ms, as far as its steps can be chosen so.
 const TARGET_MS: f64 = 4.0;
 
-/// The length of samples, the same for all launches of a pass.
+/// The length of samples, the same for all launches of a shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Length {
-    /// The pass, with T of the sample.
-    pub pass: Recurrence,
+    /// The shape; a pass has T of the sample.
+    pub what: Tunable,
     /// Number of runs, one after the other.
     pub repeats: u32,
 }
 
 impl Length {
-    /// The length for a step of `us`.
-    pub fn new(pass: &Recurrence, us: f64) -> Result<Length> {
+    /// The length for a step, or a product, of `us`.
+    pub fn new(what: &Tunable, us: f64) -> Result<Length> {
         let us = if us.is_finite() { us.max(0.1) } else { 1e3 };
         let wanted = (TARGET_MS * 1e3 / us).clamp(1.0, MOST_DISPATCHES as f64) as u32;
+        let Tunable::Recurrence(pass) = what else {
+            // A product may be two dispatches.
+            return Ok(Length { what: *what, repeats: wanted.div_ceil(2) });
+        };
         // A pass of many steps has other launches than one of a single step.
         let least = pass.steps.min(2);
         let steps = wanted.min(MOST_STEPS).min(most_steps(pass, MOST_BYTES)?).clamp(least, pass.steps);
-        Ok(Length { pass: Recurrence { steps, ..*pass }, repeats: (wanted / steps).max(1) })
+        let what = Tunable::Recurrence(Recurrence { steps, ..*pass });
+        Ok(Length { what, repeats: (wanted / steps).max(1) })
     }
 
     /// A sample by a launch, ready to run.
-    pub async fn compile(&self, device: &Device, launch: Launch) -> Result<Executable> {
-        let base = device.capabilities();
-        let capabilities = Capabilities { choices: base.choices.with(self.pass, launch), ..base.clone() };
-        device.compile_with(sample(&self.pass, self.repeats, &capabilities)?, |_| None).await
-    }
-
-    /// Cost of one of the repeats by the model.
-    pub fn cost(&self, launch: &Launch, capabilities: &Capabilities) -> Cost {
-        cost::of_launch(&self.pass, launch, capabilities)
+    pub async fn compile(&self, device: &Device, launch: TunedLaunch) -> Result<Executable> {
+        device.compile_with(self.what.sample(launch, self.repeats, device.capabilities())?, |_| None).await
     }
 
     /// Runs a sample and gives the µs of one of the repeats: by the GPU's clock, where it has one, else by the host's. `None` in
@@ -92,8 +89,8 @@ mod tests {
             plain: true,
         };
         let length = |us: f64, steps| {
-            let length = Length::new(&Recurrence { steps, ..pass }, us).unwrap();
-            (length.pass.steps, length.repeats)
+            let length = Length::new(&Tunable::Recurrence(Recurrence { steps, ..pass }), us).unwrap();
+            (length.what.steps(), length.repeats)
         };
         assert_eq!(length(10.0, 1000), (128, 3), "4 ms are 400 steps");
         assert_eq!(length(400.0, 1000), (10, 1));

@@ -5,7 +5,7 @@ use super::report::PassTuning;
 use crate::error::Result;
 use crate::gpu::{Adapter, GpuOptions, Tuning};
 use crate::lock::lock;
-use crate::plan::{Capabilities, Choices, Launch, Recurrence};
+use crate::plan::{Capabilities, Choices, Tunable};
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -66,7 +66,7 @@ impl Tuner {
             }
             let mut state = lock(&tuner.state);
             for pass in file.passes {
-                match Launch::candidates(&pass.pass, capabilities).contains(&pass.choice) {
+                match pass.pass.candidates(capabilities).contains(&pass.choice) {
                     true => state.add(pass),
                     false => log::warn!("{}: this device cannot run \"{pass}\"; left out", path.display()),
                 }
@@ -86,7 +86,7 @@ impl Tuner {
     }
 
     /// The known tuning of a pass.
-    pub(super) fn find(&self, pass: &Recurrence) -> Option<PassTuning> {
+    pub(super) fn find(&self, pass: &Tunable) -> Option<PassTuning> {
         lock(&self.state).passes.iter().find(|known| known.pass == *pass).cloned()
     }
 
@@ -100,7 +100,7 @@ impl Tuner {
         for pass in self.path.as_deref().map_or_else(Vec::new, |path| kept(path, &self.subject)) {
             // A file that the user named has precedence.
             let known = state.passes.iter().any(|known| known.pass == pass.pass);
-            if !known && Launch::candidates(&pass.pass, capabilities).contains(&pass.choice) {
+            if !known && pass.pass.candidates(capabilities).contains(&pass.choice) {
                 state.add(pass);
             }
         }

@@ -14,7 +14,7 @@ use wgpu_lstm::cell::{CELLS, Settings, Shape};
 use wgpu_lstm::kernel::{self, Carries, Constant, Constants, KERNELS, Kernel, LossKind, NoConstants, Params};
 use wgpu_lstm::plan::Role;
 use wgpu_lstm::schedule::Builder;
-use wgpu_lstm::{Device, GpuOptions, Grid, Software, StepWeights};
+use wgpu_lstm::{CooperativeMatrices, Device, GpuOptions, Grid, Matrices, Software, StepWeights};
 
 /// A call: constants, parameters as words, and the buffers' lengths.
 struct Case {
@@ -56,6 +56,14 @@ fn settings(round: usize) -> Settings {
 
 /// Sizes that fill tiles and workgroups, fall short of them and pass them by one.
 const ODD: [u32; 8] = [1, 2, 3, 7, 16, 33, 64, 130];
+
+/// Threads of the largest subgroups for which products by cooperative matrices are compiled, all that an adapter with that side has may be.
+fn subgroups(side: u32) -> Vec<u32> {
+    match side {
+        8 => vec![8, 32],
+        _ => vec![32, 64],
+    }
+}
 
 fn cases() -> Vec<Case> {
     let mut draw = Draw::new(7);
@@ -121,6 +129,21 @@ fn cases() -> Vec<Case> {
             }
         }
         skinny_products(&mut all, round, n);
+        for (kernel, side) in [(&kernel::MATMUL_COOPERATIVE_8, 8), (&kernel::MATMUL_COOPERATIVE_16, 16)] {
+            let part = if k_split < k { k_split } else { 16 } * 4;
+            let parts = kernel::Matmul { part, c_part: (m + split) * (n + 3), ..product };
+            for product in [product, turned, parts] {
+                all.extend(subgroups(side).into_iter().map(|threads| {
+                    let constants = product.cooperative(side, threads).expect("a size that devices have");
+                    let constants = kernel::MatmulCooperativeConstants {
+                        a_along_k: round % 2 == 0,
+                        b_along_n: round / 2 % 2 == 0,
+                        ..constants
+                    };
+                    case(kernel, constants, product)
+                }));
+            }
+        }
         // By fours: rows or terms of A side by side, columns or terms of B.
         let [m4, n4, k4] = [m, n, k].map(|size| 4 * size.div_ceil(4));
         let (a_along_k, b_along_n) = (round % 2 == 0, round % 4 < 2);
@@ -480,9 +503,9 @@ fn cases() -> Vec<Case> {
 /// Products of up to 16 rows, with n columns or up to three more; of one row, with more terms than workgroup memory holds.
 fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
     let m = [1, 2, 3, 4, 7, 8, 11, 16][round % 8];
-    let n = n.next_multiple_of(4);
     let turn = round / 8; // of all numbers of rows
     let (along_n, back, split) = ((round + turn).is_multiple_of(2), round % 3 == 1, (round / 2 + turn) % 2 == 1);
+    let n = if along_n { n.next_multiple_of(4) } else { n };
     let k = [4, 5, 33, 64, 130, 260, 517, 2100][(7 * round + 3 * turn + 7) % 8];
     // Terms that lie side by side, or that have two levels, come by fours.
     let k: u32 = if along_n && !split { k } else { k.next_multiple_of(4) };
@@ -516,6 +539,16 @@ fn skinny_products(all: &mut Vec<Case>, round: usize, n: u32) {
         let constants = product.skinny(shares).expect("sizes by fours");
         assert_eq!((constants.b_along_n, constants.rows), (along_n, m.next_power_of_two()), "{product:?}");
         all.push(case(&kernel::MATMUL_SKINNY, constants, product));
+        if product.part == 0 {
+            let constants = kernel::MatmulSkinnyDenseConstants {
+                common: constants,
+                activation: round as u32 % 12,
+                has_bias: !round.is_multiple_of(5),
+                alpha: 0.3,
+                beta: 0.4,
+            };
+            all.push(case(&kernel::MATMUL_SKINNY_DENSE, constants, kernel::Matmul { accumulate: 0, ..product }));
+        }
     }
 }
 
@@ -582,6 +615,10 @@ fn run(device: &Device, case: &Case, cell: usize) -> Vec<Vec<f32>> {
         if kernel.name == "maximum_backward" {
             values.iter_mut().for_each(|value| *value = (*value * 2.0).floor());
         }
+        // Numbers that f16 holds: of two that are as near, Vulkan lets a device choose either. tests/products.rs has others.
+        if !kernel.enables.is_empty() {
+            values.iter_mut().for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+        }
         // Two numbers to an element; or four bytes, and small factors, which the bits of small numbers are.
         if ["r", "rt", "w"].contains(&binding.name) {
             match kernel.weights {
@@ -607,6 +644,36 @@ mod on_adapter {
     #[test]
     fn every_kernel_does_what_its_twin_does() {
         agree(false, cases());
+    }
+
+    /// Operands are numbers that f16 holds, so that the tolerance is that of sums in another order.
+    #[test]
+    fn products_by_cooperative_matrices_do_what_their_twin_does() {
+        for checked_shaders in [false, true] {
+            let options = GpuOptions {
+                software: Software::Fallback,
+                matrices: Matrices::Cooperative,
+                checked_shaders,
+                ..GpuOptions::default()
+            };
+            let device = Device::gpu(&options).unwrap();
+            let mut all = cases();
+            all.retain(|case| !case.kernel.enables.is_empty() && runs(&device, case));
+            if all.is_empty() {
+                println!("skipped: {device} has no cooperative matrices");
+            }
+            agree(&device, all);
+        }
+    }
+
+    /// False if a kernel needs cooperative matrices that the device does not have. A workgroup has four of its subgroups at least.
+    fn runs(device: &Device, case: &Case) -> bool {
+        let constants = kernel::MatmulCooperativeConstants::of(&case.constants);
+        let side = if case.kernel.name == kernel::MATMUL_COOPERATIVE_8.name { 8 } else { 16 };
+        let fits = |own: CooperativeMatrices| {
+            own.side == side && constants.is_some_and(|constants| constants.threads >= 4 * own.subgroup_threads)
+        };
+        case.kernel.enables.is_empty() || device.capabilities().cooperative.is_some_and(fits)
     }
 
     /// An index that leaves its buffer reads something else with checks than without.
@@ -643,6 +710,7 @@ mod on_adapter {
             println!("without the kernels of grids: {reason}");
             cases.retain(|case| !case.kernel.name.starts_with("grid_"));
         }
+        cases.retain(|case| runs(device, case));
         for (index, case) in cases.iter().enumerate() {
             // A cell or two a case, so that each meets every kernel; compiling all of them would take minutes.
             let count = if case.kernel.takes_cell { CELLS.len() } else { 1 };

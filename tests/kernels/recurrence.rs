@@ -142,8 +142,8 @@ pub fn scans(all: &mut Vec<Case>, round: usize, back: bool, [batch, h, direction
 fn shared(round: usize, steps: u32, span: u32, [heads, head, items]: [u32; 3]) -> Option<[u32; 4]> {
     let units = if steps == 1 { span * [1, 2, 8, 16][round % 4] } else { heads * head };
     let lanes = units / span;
-    // A thread for the cell of each row and unit
-    let shares = [1, 2, 5, 16, 64][round % 5].min(256 / lanes).max(span);
+    // A thread for the cell of each row and unit. From 32 shares on they are added up by eights, and 67 leave a rest.
+    let shares = [1, 2, 5, 16, 67][round % 5].min(256 / lanes).max(span);
     let threads = shares * lanes;
     let here = if heads == 1 { 1 } else { heads.min((units - 1) / head + 2) };
     let memory = |rows: u32| {

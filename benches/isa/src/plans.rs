@@ -3,6 +3,7 @@
 use crate::index::{self, Pipeline, Use};
 use crate::translate::Shader;
 use anyhow::{Context, Result, bail};
+use naga::back::hlsl::ShaderModel;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -135,6 +136,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     for &hidden in &options.every {
         for &kernel in KERNELS {
+            if !kernel.enables.is_empty() {
+                // Not every device has what they enable, and DXC's language does not: `wgsl` compiles them one by one.
+                let path = options.out.join(format!("wgsl/{}.wgsl", kernel.name));
+                std::fs::write(path, kernel.source(None))?;
+                continue;
+            }
             let cells: Vec<Option<&'static CellSpec>> =
                 if kernel.takes_cell { CELLS.iter().map(Some).collect() } else { vec![None] };
             for (index, cell) in cells.into_iter().enumerate() {
@@ -193,7 +200,10 @@ fn pipeline(
     let shader = Shader::new(&source, &values).with_context(|| file.clone())?;
     let written: Vec<bool> = kernel.bindings.iter().map(|binding| binding.access == Access::ReadWrite).collect();
     std::fs::write(options.out.join(format!("{file}.spv")), shader.spirv(options.checked)?)?;
-    std::fs::write(options.out.join(format!("{file}.hlsl")), shader.hlsl(&written, options.checked)?)?;
+    for (extension, model) in [("hlsl", ShaderModel::V6_0), ("fxc.hlsl", ShaderModel::V5_1)] {
+        let text = shader.hlsl(model, &written, options.checked)?;
+        std::fs::write(options.out.join(format!("{file}.{extension}")), text)?;
+    }
     std::fs::write(options.out.join(format!("wgsl/{}.wgsl", file_name(kernel, cell, &[]))), source)?;
     let constants: BTreeMap<String, u32> =
         kernel.constants.iter().zip(constants).map(|(name, &value)| (name.to_string(), value)).collect();
@@ -223,7 +233,7 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             "MEMORY" => vec![1024],
             "THREADS" => vec![64],
             "ROWS" if kernel.name == "matmul_registers" => vec![1, 4, 8],
-            "ROWS" if kernel.name == "matmul_skinny" => vec![1, 2, 4, 8, 16],
+            "ROWS" if kernel.name.starts_with("matmul_skinny") => vec![1, 2, 4, 8, 16],
             "ROWS" | "COLUMNS" if kernel.name == "matmul" => vec![64, 128],
             "DEPTH" => vec![16, 8],
             "SHARES" => vec![4, 32],
@@ -255,7 +265,7 @@ fn variants(kernel: &Kernel, hidden: u32, together: bool) -> Vec<Vec<u32>> {
             let [rows, columns, depth] = ["ROWS", "COLUMNS", "DEPTH"].map(|name| of(constants, name));
             rows >= columns && depth == if columns == 128 { 8 } else { 16 }
         }
-        "matmul_skinny" => of(constants, "ROWS") * of(constants, "SHARES") <= 256,
+        "matmul_skinny" | "matmul_skinny_dense" => of(constants, "ROWS") * of(constants, "SHARES") <= 256,
         _ => true,
     };
     all.into_iter().filter(holds).collect()

@@ -20,7 +20,10 @@ impl Shader {
         let allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32
             | Capabilities::MEMORY_DECORATION_COHERENT
             | Capabilities::SUBGROUP
-            | Capabilities::SUBGROUP_BARRIER;
+            | Capabilities::SUBGROUP_BARRIER
+            // The products by cooperative matrices
+            | Capabilities::SHADER_FLOAT16
+            | Capabilities::COOPERATIVE_MATRIX;
         let info = Validator::new(ValidationFlags::all(), allowed)
             .validate(&module)
             .map_err(|error| anyhow!("{}", error.emit_to_string(source)))?;
@@ -57,8 +60,8 @@ impl Shader {
         Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
     }
 
-    /// HLSL for DXC at shader model 6.0. `written` says of each storage buffer whether it is written.
-    pub fn hlsl(&self, written: &[bool], checked: bool) -> Result<String> {
+    /// HLSL at a shader model: 6.0 for DXC, 5.1 for FXC. `written` says of each storage buffer whether it is written.
+    pub fn hlsl(&self, shader_model: hlsl::ShaderModel, written: &[bool], checked: bool) -> Result<String> {
         let mut registers = hlsl::BindingMap::default();
         let uniform = naga::ResourceBinding { group: 0, binding: 0 };
         registers.insert(uniform, hlsl::BindTarget::default());
@@ -70,7 +73,7 @@ impl Shader {
             *count += 1;
         }
         let options = hlsl::Options {
-            shader_model: hlsl::ShaderModel::V6_0,
+            shader_model,
             binding_map: registers,
             fake_missing_bindings: false,
             special_constants_binding: Some(hlsl::BindTarget { space: 1, ..Default::default() }),

@@ -350,5 +350,5 @@ pub(super) fn input_product(
         c_m_hi: (sizes.directions * sizes.batch * columns) as i32,
         ..kernel::Matmul::plain(rows, columns, input)
     };
-    builder.matmul(product, x_buffer, w, to);
+    builder.rounded_matmul(product, x_buffer, w, to);
 }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::device::Device;
     use crate::kernel::Division;
-    use crate::plan::{Launch, StepWeights, Strategy};
+    use crate::plan::{Launch, StepWeights, Strategy, Tunable, TunedLaunch};
 
     const PLAIN: Recurrence = Recurrence {
         backward: false,
@@ -176,7 +176,7 @@ mod tests {
                 let all = Launch::candidates(&what, &capabilities);
                 assert!(all.contains(&Launch::by_model(&what, &capabilities)), "{what}");
                 for launch in all {
-                    let choices = capabilities.choices.with(what, launch);
+                    let choices = capabilities.choices.with(Tunable::Recurrence(what), TunedLaunch::Recurrence(launch));
                     let plan = sample(&what, 2, &Capabilities { choices, ..capabilities.clone() }).unwrap();
                     let steps = 2 * what.steps.div_ceil(launch.steps) as usize;
                     // A grid's barrier is cleared before its steps, and a repair follows.

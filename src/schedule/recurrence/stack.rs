@@ -41,7 +41,7 @@ impl LstmSizes {
     }
 }
 
-/// A tensor of every layer, one after the other, copied together.
+/// A tensor of every layer, one after the other, copied together; runs with the same weights leave the copies out.
 fn together(
     builder: &mut Builder,
     name: String,
@@ -50,7 +50,7 @@ fn together(
 ) -> Result<BufferId> {
     let all = builder.buffer(name, layers.len() as u64 * len as u64, Role::Scratch)?;
     for (layer, from) in layers.enumerate() {
-        builder.copy_run(len, from, (all, layer as u32 * len));
+        builder.copy_run_early(len, from, (all, layer as u32 * len));
     }
     Ok(all)
 }

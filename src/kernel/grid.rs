@@ -11,7 +11,7 @@ kernel! {
     /// [`GRID_REPAIR`], which must follow, computes them.
     ///
     /// Its parameters are those of a forward step, of which some have a meaning of their own: `site` is the first of the dispatch's words
-    /// in `barrier` ([`ScanForward::barrier_words`] of them, 0 before the dispatch), `zoneout_c` the number of spins of a workgroup.
+    /// in `barrier` (1 + D · groups of rows of them, 0 before the dispatch), `zoneout_c` the number of spins of a workgroup.
     GRID_FORWARD = grid_forward(ScanForward, ScanForwardConstants) {
         bindings: [read xw, read r, read bias, write h, write c, write saved, read words, write barrier],
         workgroup: [0, 1, 1],

@@ -92,6 +92,9 @@ struct Arguments {
     /// Does nothing but keep a processor busy
     #[arg(long, hide = true)]
     busy: bool,
+    /// Times the cases with recurrent weights in f16
+    #[arg(long)]
+    half: bool,
     /// Prints the rows as lines of JSON instead of a table
     #[arg(long)]
     lines: bool,
@@ -143,6 +146,7 @@ fn main() -> Result<()> {
     let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
     let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case };
     let cases = if arguments.variants { with_variants(&cases, &device) } else { cases };
+    let cases = cases.into_iter().map(|case| Case { half: case.half || arguments.half, ..case }).collect::<Vec<_>>();
     let runs: Vec<(Mode, Case)> = modes.iter().flat_map(|&mode| cases.iter().map(move |&case| (mode, case))).collect();
     let mut rows: Vec<Row> = Vec::new();
     for round in 0..arguments.rounds.max(1) {
@@ -175,12 +179,17 @@ fn main() -> Result<()> {
 
 /// Measures all launches of the cases.
 fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
-    say!("{device}");
+    if !arguments.lines {
+        say!("{device}");
+    }
     let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
     let mut rows = Vec::new();
     for case in cases {
-        ensure!(!case.half, "{case}: --sweep is for recurrent weights in f32");
-        rows.extend(sweep::case(device, case, &arguments.mode).with_context(|| format!("the launches of {case}"))?);
+        ensure!(!case.half && !arguments.half, "{case}: --sweep is for recurrent weights in f32");
+        rows.extend(
+            sweep::case(device, case, &arguments.mode, arguments.lines)
+                .with_context(|| format!("the launches of {case}"))?,
+        );
     }
     match &arguments.json {
         Some(path) => Ok(wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?),
@@ -195,7 +204,10 @@ fn timelines(arguments: &Arguments, device: &Device) -> Result<()> {
     say!("{device}\n{}", timeline::Row::HEAD);
     let mut rows = Vec::new();
     for case in cases {
-        ensure!(!case.half && !case.variant.ragged, "{case}: --timeline is for plain f32 without lengths");
+        ensure!(
+            !case.half && !arguments.half && !case.variant.ragged,
+            "{case}: --timeline is for plain f32 without lengths"
+        );
         for &mode in modes {
             let row = timeline::case(device, mode, case)
                 .with_context(|| format!("the timeline of {} of {case}", mode.name()))?;

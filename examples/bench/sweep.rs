@@ -22,8 +22,8 @@ pub struct Row {
     tuning: PassTuning,
 }
 
-/// Measures all launches of a case and prints them, fastest first.
-pub fn case(device: &Device, case: Case, modes: &[Mode]) -> Result<Vec<Row>> {
+/// Measures all launches of a case and prints them, fastest first, or each pass as a line of JSON.
+pub fn case(device: &Device, case: Case, modes: &[Mode], lines: bool) -> Result<Vec<Row>> {
     ensure!(device.adapter().is_some(), "--sweep is for GPUs; the CPU executor has no launches to choose from");
     let mut model = Sequential::new(case.i).add(case.lstm()).build(device, 1)?;
     if modes.contains(&Mode::Train) {
@@ -31,7 +31,9 @@ pub fn case(device: &Device, case: Case, modes: &[Mode]) -> Result<Vec<Row>> {
     }
     let report = model.sweep(case.b, case.t)?;
     let rows = report.passes().iter().map(|pass| row(device, case, pass)).collect::<Result<Vec<Row>>>()?;
-    rows.iter().for_each(print);
+    for row in &rows {
+        if lines { say!("{}", serde_json::to_string(row)?) } else { print(row) }
+    }
     Ok(rows)
 }
 

@@ -82,23 +82,15 @@ fn turns(terms: u32) -> u32 {
 @compute @workgroup_size(THREADS, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let shares = THREADS / UNITS;
-    let lane = local.x % UNITS;
-    let share = local.x / UNITS;
+    let place = place_of(group, local.x);
     let d = group.z;
-    let first = group.y * ROWS; // b
-    let first_unit = group.x * UNITS;
-    // Units and rows past the last compute with those of the last; their results are discarded.
-    let unit = min(first_unit + lane, H - 1u);
-    let last = p.batch - 1u;
-    let finishes = share < ROWS && first + share <= last && first_unit + lane < H;
-    let row = min(first + share, last);
     let slot = slot_size();
-    let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
+    let at = (d * p.batch + place.row) * H + place.unit; // in a slot [D, B, H]
     // In time before the sums are there.
     var own: Own;
     var old: Given;
-    if finishes {
-        own = own_parameters(d, unit);
+    if place.finishes {
+        own = own_parameters(d, place.unit);
         for (var s = 0u; s < STATES; s++) {
             old.c = with_plane(old.c, s, c[p.c_in + s * slot + at]);
         }
@@ -107,7 +99,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     let inputs = turns(INPUT) * shares; // fours, with zeros past the last
     let stride = inputs + turns(TERMS) * shares;
     for (var k = local.x; k < ROWS * stride; k += THREADS) {
-        let b = min(first + k / stride, last);
+        let b = min(place.first_row + k / stride, place.last_row);
         let four = k % stride;
         if four < inputs {
             memory[k] = four_inputs(b, 4u * four);
@@ -119,31 +111,31 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     var sums: Sums;
     // Neighbouring shares take neighbouring fours.
     for (var turn = 0u; turn < turns(INPUT); turn++) {
-        let four = turn * shares + share;
-        sums = add_four(sums, input_weights(d, unit, four), four, stride);
+        let four = turn * shares + place.share;
+        sums = add_four(sums, input_weights(d, place.unit, four), four, stride);
     }
     var inputs_alone: Sums;
     if PACKED {
-        inputs_alone = with_factors(sums, factors(w[(p.directions * ((INPUT + 3u) / 4u) + d) * H + unit]));
+        inputs_alone = with_factors(sums, factors(w[(p.directions * ((INPUT + 3u) / 4u) + d) * H + place.unit]));
         sums = Sums();
     }
     for (var turn = 0u; turn < turns(TERMS); turn++) {
-        let four = turn * shares + share;
-        sums = add_four(sums, state_weights(d, unit, four), inputs + four, stride);
+        let four = turn * shares + place.share;
+        sums = add_four(sums, state_weights(d, place.unit, four), inputs + four, stride);
     }
     if PACKED {
         if TERMS > 0u {
-            sums = with_factors(sums, factors(r[(p.directions * ((TERMS + 3u) / 4u) + d) * H + unit]));
+            sums = with_factors(sums, factors(r[(p.directions * ((TERMS + 3u) / 4u) + d) * H + place.unit]));
         }
         sums.rows0 += inputs_alone.rows0;
         sums.rows1 += inputs_alone.rows1;
     }
     workgroupBarrier();
     let sum = gathered(local.x, sums);
-    if finishes {
+    if place.finishes {
         // Where a gate keeps W·x apart from R·h', R has no third column and W no fourth.
         old.xw = select(vec4f(0.0, 0.0, sum.z, 0.0), sum, TERMS == 0u);
-        let made = advance(0u, d, row, unit, own, old, select(vec4f(sum.xy, 0.0, sum.w), vec4f(), TERMS == 0u));
+        let made = advance(0u, d, place.row, place.unit, own, old, select(vec4f(sum.xy, 0.0, sum.w), vec4f(), TERMS == 0u));
         h[at] = made.h;
         for (var s = 0u; s < STATES; s++) {
             c[p.c_in + s * slot + at] = plane(made.c, s);

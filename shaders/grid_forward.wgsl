@@ -24,20 +24,12 @@ fn main(
     @builtin(num_workgroups) groups: vec3u,
 ) {
     let shares = THREADS / UNITS;
-    let lane = local.x % UNITS;
-    let share = local.x / UNITS;
+    let place = place_of(group, local.x);
     let d = group.z;
-    let first = group.y * ROWS; // b
-    let first_unit = group.x * UNITS;
-    // Units and rows past the last compute with those of the last; their results are discarded.
-    let unit = min(first_unit + lane, H - 1u);
-    let last = p.batch - 1u;
-    let finishes = share < ROWS && first + share <= last && first_unit + lane < H;
-    let row = min(first + share, last);
     let slot = slot_size();
-    let at = (d * p.batch + row) * H + unit; // in a slot [D, B, H]
-    let own = own_parameters(d, unit);
-    var old = given(0u, d, row, unit);
+    let at = (d * p.batch + place.row) * H + place.unit; // in a slot [D, B, H]
+    let own = own_parameters(d, place.unit);
+    var old = given(0u, d, place.row, place.unit);
     let fours = turns() * shares; // of a row in `memory`, with zeros past the last
     let all = TERMS == 4u * fours;
     var kept0: Kept;
@@ -45,10 +37,10 @@ fn main(
     var kept2: Kept;
     var kept3: Kept;
     if turns() <= MOST_KEPT {
-        kept0 = kept(d, unit, share, all);
-        kept1 = kept(d, unit, share + shares, all);
-        kept2 = kept(d, unit, share + 2u * shares, all);
-        kept3 = kept(d, unit, share + 3u * shares, all);
+        kept0 = kept(d, place.unit, place.share, all);
+        kept1 = kept(d, place.unit, place.share + shares, all);
+        kept2 = kept(d, place.unit, place.share + 2u * shares, all);
+        kept3 = kept(d, place.unit, place.share + 3u * shares, all);
     }
     let arrivals = p.site + 1u + d * groups.y + group.y;
     var spins = p.zoneout_c;
@@ -58,7 +50,7 @@ fn main(
         // In time for the next step.
         let next_xw = xw[p.xw_offset / 4u + min(step + 1u, p.steps - 1u) * slot + at];
         for (var k = local.x; k < ROWS * fours; k += THREADS) {
-            let b = min(first + k / fours, last);
+            let b = min(place.first_row + k / fours, place.last_row);
             let term = min(4u * (k % fours), max(TERMS, 4u) - 4u);
             let four = h[(p.h_in + step * slot + (d * p.batch + b) * H + term) / 4u];
             memory[k] = select(vec4f(), four, 4u * (k % fours) < TERMS);
@@ -66,26 +58,26 @@ fn main(
         workgroupBarrier();
         var sums: Sums;
         if turns() <= MOST_KEPT {
-            sums = add_four(sums, widened(kept0), share, fours);
+            sums = add_four(sums, widened(kept0), place.share, fours);
             if turns() >= 2u {
-                sums = add_four(sums, widened(kept1), share + shares, fours);
+                sums = add_four(sums, widened(kept1), place.share + shares, fours);
             }
             if turns() >= 3u {
-                sums = add_four(sums, widened(kept2), share + 2u * shares, fours);
+                sums = add_four(sums, widened(kept2), place.share + 2u * shares, fours);
             }
             if turns() >= 4u {
-                sums = add_four(sums, widened(kept3), share + 3u * shares, fours);
+                sums = add_four(sums, widened(kept3), place.share + 3u * shares, fours);
             }
         } else {
             for (var turn = 0u; turn < turns(); turn++) {
-                let four = turn * shares + share;
-                sums = add_four(sums, widened(kept(d, unit, four, all)), four, fours);
+                let four = turn * shares + place.share;
+                sums = add_four(sums, widened(kept(d, place.unit, four, all)), four, fours);
             }
         }
         workgroupBarrier();
         let rh = gathered(local.x, sums);
-        if finishes {
-            let made = cell_step(step, d, row, unit, own, old, product_of(d, unit, rh));
+        if place.finishes {
+            let made = cell_step(step, d, place.row, place.unit, own, old, product_of(d, place.unit, rh));
             old = Given(next_xw, made.c, made.h);
         }
         // Right behind the stores of h: RADV of Mesa 22 forgets to wait for them at a barrier beyond the loop's end.

@@ -38,26 +38,18 @@ fn weights_at(layer: u32, unit: u32, k: u32) -> vec4u {
 @compute @workgroup_size(THREADS, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
     let shares = THREADS / UNITS;
-    let lane = local.x % UNITS;
-    let share = local.x / UNITS;
+    let place = place_of(group, local.x);
     let layer = p.site + group.z; // the first layer of the dispatch
     let step = p.first_step - layer;
-    let first = group.y * ROWS; // b
-    let first_unit = group.x * UNITS;
-    // Units and rows past the last compute with those of the last; their results are discarded.
-    let unit = min(first_unit + lane, H - 1u);
-    let last = p.batch - 1u;
-    let finishes = share < ROWS && first + share <= last && first_unit + lane < H;
-    let row = min(first + share, last);
     let slot = p.batch * H;
-    let at = row * H + unit; // in a slot [B, H]
+    let at = place.row * H + place.unit; // in a slot [B, H]
     let own_slot = (layer * (1u + STEPS) + step) * slot; // of h'
     let below = (max(layer, 1u) - 1u) * (1u + STEPS) * slot + (step + 1u) * slot;
     // In time before the sums are there.
     var own: Own;
     var old: Given;
-    if finishes {
-        own = own_parameters(layer, unit);
+    if place.finishes {
+        own = own_parameters(layer, place.unit);
         for (var s = 0u; s < STATES; s++) {
             old.c = with_plane(old.c, s, c[(layer * STATES + s) * slot + at]);
         }
@@ -69,7 +61,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     let turns = ((H + 3u) / 4u + shares - 1u) / shares; // fours of a thread
     let fours = turns * shares;                         // with zeros past the last
     for (var k = local.x; k < ROWS * 2u * fours; k += THREADS) {
-        let b = min(first + k / (2u * fours), last);
+        let b = min(place.first_row + k / (2u * fours), place.last_row);
         let four = k % (2u * fours);
         if four >= fours {
             memory[k] = four_states(own_slot, b, 4u * (four - fours));
@@ -82,25 +74,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     // Neighbouring shares take neighbouring fours.
     if layer > 0u {
         for (var turn = 0u; turn < turns; turn++) {
-            let four = turn * shares + share;
-            let k = weights_at(layer - 1u, unit, 4u * four);
+            let four = turn * shares + place.share;
+            let k = weights_at(layer - 1u, place.unit, 4u * four);
             sums = add_four(sums, four_weights(w[k.x], w[k.y], w[k.z], w[k.w]), four, 2u * fours);
         }
     }
     for (var turn = 0u; turn < turns; turn++) {
-        let four = turn * shares + share;
-        let k = weights_at(layer, unit, 4u * four);
+        let four = turn * shares + place.share;
+        let k = weights_at(layer, place.unit, 4u * four);
         sums = add_four(sums, four_weights(r[k.x], r[k.y], r[k.z], r[k.w]), fours + four, 2u * fours);
     }
     workgroupBarrier();
     var sum = gathered(local.x, sums);
-    if finishes {
+    if place.finishes {
         if layer > 0u {
             // Where a gate keeps W·x apart from R·h', R has no third column and W no fourth.
             old.xw = vec4f(0.0, 0.0, sum.z, 0.0);
             sum.z = 0.0;
         }
-        let made = advance(0u, 0u, row, unit, own, old, sum);
+        let made = advance(0u, 0u, place.row, place.unit, own, old, sum);
         h[own_slot + slot + at] = made.h;
         for (var s = 0u; s < STATES; s++) {
             c[(layer * STATES + s) * slot + at] = plane(made.c, s);

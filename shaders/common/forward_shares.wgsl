@@ -1,6 +1,29 @@
 // Division of a forward step's product among threads that share terms: a thread has one unit and every SHARES-th four of its terms,
 // SHARES = THREADS / UNITS, which is at least ROWS; SPAN is 1.
 
+// What a thread of a workgroup [groups of units, groups of rows, ...] computes: a share of a unit's terms, and, if it finishes, a row of it.
+struct Place {
+    unit: u32,
+    share: u32,
+    row: u32,        // b
+    finishes: bool,
+    first_unit: u32, // of the workgroup
+    first_row: u32,  // of the workgroup
+    last_row: u32,   // of the batch
+}
+
+// Units and rows past the last compute with those of the last; their results are discarded.
+fn place_of(group: vec3u, thread: u32) -> Place {
+    let share = thread / UNITS;
+    let first_unit = group.x * UNITS;
+    let first_row = group.y * ROWS;
+    let own_unit = first_unit + thread % UNITS;
+    let own_row = first_row + share;
+    let last_row = p.batch - 1u;
+    let finishes = share < ROWS && own_row <= last_row && own_unit < H;
+    return Place(min(own_unit, H - 1u), share, min(own_row, last_row), finishes, first_unit, first_row, last_row);
+}
+
 // Shares from which on adding them up by eights is worth a barrier.
 const MANY_SHARES = 32u;
 

@@ -90,7 +90,7 @@ impl Grids {
     }
 }
 
-/// What grids need of a device.
+/// The feature of a device that grids need.
 pub(super) fn feature() -> wgpu::Features {
     wgpu::Features::MEMORY_DECORATION_COHERENT
 }

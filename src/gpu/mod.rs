@@ -11,6 +11,7 @@ mod staging;
 // Browsers have no such clock.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 mod timeline;
+mod timestamps;
 
 pub use adapter::{Adapter, AdapterKind, Backend, GpuOptions, Grid, Software, Tuning, adapters};
 pub(crate) use context::{Context, GpuBuffer, Readback};

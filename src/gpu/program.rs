@@ -174,33 +174,16 @@ impl Program {
 
     /// Runs everything and gives the milliseconds that the device took, where it can tell.
     pub async fn milliseconds(&self) -> Result<Option<f64>> {
-        use wgpu::BufferUsages as Use;
-        const DURING: &str = "taking the time of a plan";
         let context = &self.context;
         if !context.timestamps || self.dispatches.is_empty() {
             return Ok(None);
         }
         let passes = self.dispatches.len().div_ceil(DISPATCHES_A_SUBMIT) as u32;
-        let queries = context.call(DURING, |device, _| {
-            Guarded::new(device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("time"),
-                ty: wgpu::QueryType::Timestamp,
-                count: 2 * passes,
-            }))
-        })?;
+        let queries = context.timestamp_set(2 * passes)?;
         self.submit(0..self.dispatches.len(), Some(&queries), &[])?;
-        let bytes = 16 * passes as u64;
-        let ticks = context.allocate("time", bytes, Use::QUERY_RESOLVE | Use::COPY_SRC).await?;
-        let period = context.call(DURING, |device, queue| {
-            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.resolve_query_set(&queries, 0..2 * passes, &ticks, 0);
-            queue.submit([encoder.finish()]);
-            queue.get_timestamp_period()
-        })?;
-        let words: Vec<u32> = context.read_as(&ticks, 0, bytes / 4).await?;
-        let ticks: Vec<u64> = words.chunks_exact(2).map(|pair| pair[0] as u64 | (pair[1] as u64) << 32).collect();
+        let (ticks, period) = context.ticks(&queries, 2 * passes).await?;
         let (first, last) = (ticks[0], ticks[ticks.len() - 1]);
-        Ok(Some(last.saturating_sub(first) as f64 * period as f64 / 1e6))
+        Ok(Some(last.saturating_sub(first) as f64 * period / 1e6))
     }
 
     /// Submits what was written, the commands of a range, in passes that write their times where `queries` are given, and copies

@@ -58,7 +58,7 @@ pub(super) struct Recording {
     noted: Mutex<Vec<Noted>>,
 }
 
-/// What the host knows of a submission.
+/// A submission as the host knows it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Noted {
     dispatches: usize,
@@ -101,13 +101,7 @@ impl Context {
         }
         // A set of timestamps holds 4,096.
         let most = most.clamp(1, 2048) as u32;
-        let queries = self.call("beginning a timeline", |device, _| {
-            Guarded::new(device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("timeline"),
-                ty: wgpu::QueryType::Timestamp,
-                count: 2 * most,
-            }))
-        })?;
+        let queries = self.timestamp_set(2 * most)?;
         let (queries, noted) = (Arc::new(queries), Mutex::default());
         *lock(&self.timeline) = Some(Arc::new(Recording { begun: Instant::now(), queries, most, noted }));
         Ok(true)
@@ -126,7 +120,6 @@ impl Context {
 
     /// Ends the timeline, after everything that was submitted.
     pub async fn end_timeline(&self) -> Result<Vec<Submission>> {
-        use wgpu::BufferUsages as Use;
         let Some(recording) = lock(&self.timeline).take() else { return Ok(Vec::new()) };
         let mut noted = lock(&recording.noted).clone();
         noted.truncate(recording.most as usize);
@@ -134,16 +127,7 @@ impl Context {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let bytes = 8 * count as u64;
-        let ticks = self.allocate("timeline", bytes, Use::QUERY_RESOLVE | Use::COPY_SRC).await?;
-        let period = self.call("ending a timeline", |device, queue| {
-            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.resolve_query_set(&recording.queries, 0..count, &ticks, 0);
-            queue.submit([encoder.finish()]);
-            queue.get_timestamp_period() as f64
-        })?;
-        let words: Vec<u32> = self.read_as(&ticks, 0, bytes / 4).await?;
-        let ticks: Vec<u64> = words.chunks_exact(2).map(|pair| pair[0] as u64 | (pair[1] as u64) << 32).collect();
+        let (ticks, period) = self.ticks(&recording.queries, count).await?;
         let first = ticks[0];
         // Nanoseconds of the device after its first timestamp.
         let device = |tick: u64| (tick.wrapping_sub(first) as i64 as f64 * period) as i64;

@@ -192,7 +192,7 @@ mod on_adapter {
         (executable.read((buffers[3], 0), ends[3]).unwrap(), finished == workgroups)
     }
 
-    /// What the litmus allows, be it nothing.
+    /// As many workgroups as the litmus allows, be it none.
     #[test]
     fn grids_by_the_litmus() {
         let device = device(Grid::Litmus, None);
@@ -249,7 +249,7 @@ mod simulated {
         (all..GAVE_UP).contains(&count)
     }
 
-    /// What a workgroup does before a step.
+    /// Trouble that a workgroup has before a step.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Trouble {
         None,

@@ -1,4 +1,4 @@
-//! What plans make of weights alone (f16, int8, layers side by side) is made anew when the weights change, and only then.
+//! Plans make other forms of weights (f16, int8, layers side by side) anew when the weights change, and only then.
 
 mod common;
 
@@ -41,7 +41,7 @@ fn model(device: &Device, seed: u64) -> Model {
     model
 }
 
-/// What a model computes in all ways, twice each, are the numbers of a model that never had other weights.
+/// A model computes, in all ways and twice each, the numbers of a model that never had other weights.
 fn is_fresh(what: &str, model: &Model) {
     let mut fresh = self::model(model.device(), 9);
     fresh.set_parameters(model.parameters().unwrap()).unwrap();

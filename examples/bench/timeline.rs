@@ -18,7 +18,7 @@ const BATCHES: usize = 16;
 /// Share of the submissions at the beginning and at the end that are left out: the device's work comes and goes there.
 const EDGE: f64 = 0.1;
 
-/// What a timeline shows; times in milliseconds.
+/// A timeline in numbers; times in milliseconds.
 #[derive(Serialize)]
 pub struct Row {
     version: &'static str,

@@ -41,18 +41,18 @@ kernel! {
     }
 }
 
-impl ScanForward {
-    /// Words of a grid's dispatch in `barrier`: workgroups that have finished, then arrivals of each direction and group of rows.
-    pub(crate) fn barrier_words(&self, rows: u32) -> u32 {
-        1 + self.directions * self.batch.div_ceil(rows)
-    }
+/// Words of a grid's dispatch in `barrier`: workgroups that have finished, then arrivals of each direction and group of rows.
+pub(crate) fn barrier_words(directions: u32, batch: u32, rows: u32) -> u32 {
+    1 + directions * batch.div_ceil(rows)
+}
 
+impl ScanForward {
     /// Empty (the plan check rejects it) if the layer is not one that a grid computes.
     fn grid_touches(&self, c: &ScanForwardConstants, call: &Call) -> Vec<Touch> {
         if !c.is_for_grids() || !self.h_in.is_multiple_of(4) {
             return Vec::new();
         }
-        let block = Region::span(self.site, 1, self.barrier_words(c.rows));
+        let block = Region::span(self.site, 1, barrier_words(self.directions, self.batch, c.rows));
         with_barrier(self.touches(c, call, Division::Grid), Touch::updates(block, true))
     }
 
@@ -68,7 +68,7 @@ impl ScanForward {
     }
 }
 
-/// What a scan reads and writes, with the barrier in place of the mask.
+/// A scan's touches with the barrier's in place of the mask's.
 fn with_barrier(mut touches: Vec<Touch>, barrier: Touch) -> Vec<Touch> {
     if let Some(mask) = touches.last_mut() {
         *mask = barrier;
@@ -106,7 +106,8 @@ fn grid_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let (p, c): (ScanForward, ScanForwardConstants) = (call.params(), call.constants());
     let [across, rows, directions] = call.groups().map(|groups| groups as u32);
     let ([_, _, _, _], [_, _, _, barrier], _) = args.parts::<4, 4>(0);
-    let block = &mut barrier[p.site as usize..][..p.barrier_words(c.rows) as usize];
+    let words = barrier_words(p.directions, p.batch, c.rows) as usize;
+    let block = &mut barrier[p.site as usize..][..words];
     block.fill(F::of_word((p.steps - 1) * across));
     block[0] = F::of_word(across * rows * directions);
 }

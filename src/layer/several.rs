@@ -1,4 +1,4 @@
-//! What layers that take several tensors of one shape share: checks, the sum, and a gradient for each input.
+//! Shared by layers that take several tensors of one shape: checks, the sum, and a gradient for each input.
 
 use super::operator::Site;
 use crate::error::{Error, Result};

@@ -124,21 +124,17 @@ impl Model {
             let outputs = compiled.plan.outputs.iter().enumerate();
             let with_loss: Vec<_> = outputs.filter_map(|(k, output)| Some((k, output, output.loss?))).collect();
             let places: Vec<Place> = with_loss.iter().map(|&(.., loss)| (loss, 0, 1)).collect();
-            // A GPU runs a batch while the host hands over the next one.
             let mut before: Option<(Data<'_, '_>, Reading<'_>)> = None;
             for at in 0..=same.len() {
                 let now = match same.get(at) {
-                    None => before.take(),
+                    None => None,
                     Some(range) => {
                         let part = data.rows(range.clone());
                         let reading = self.run_reading(&compiled, &part, places.clone()).await?;
-                        match reading.is_on_its_way() {
-                            true => before.replace((part, reading)),
-                            false => Some((part, reading)),
-                        }
+                        Some((part, reading))
                     }
                 };
-                let Some((part, reading)) = now else { continue };
+                let Some((part, reading)) = one_behind(&mut before, now) else { continue };
                 let add = |place: usize, mean: &[f32], _| {
                     let (k, output, _) = with_loss[place];
                     let counted = part.counted(&self.graph, k, output.y.steps as usize);
@@ -208,11 +204,10 @@ impl Model {
         for same in ranges.chunk_by(|a, b| a.len() == b.len()) {
             let compiled = self.compiled(PlanPurpose::Predict, &data.rows(same[0].clone()), false).await?;
             let tensors = of(&compiled.plan);
-            // A GPU runs a batch while the host takes the outputs of the one before.
             let mut before: Option<(Downloads<'_>, Reading<'_>)> = None;
             for at in 0..=same.len() {
                 let now = match all.next_if(|_| at < same.len()) {
-                    None => before.take(),
+                    None => None,
                     Some((range, arrays)) => {
                         let part = data.rows(range);
                         let mut downloads = Downloads::new();
@@ -220,13 +215,10 @@ impl Model {
                             downloads.add(tensor, part.count(), Order::Batch, into)?;
                         }
                         let reading = self.run_reading(&compiled, &part, downloads.places()).await?;
-                        match reading.is_on_its_way() {
-                            true => before.replace((downloads, reading)),
-                            false => Some((downloads, reading)),
-                        }
+                        Some((downloads, reading))
                     }
                 };
-                if let Some((downloads, reading)) = now {
+                if let Some((downloads, reading)) = one_behind(&mut before, now) {
                     downloads.fill(reading).await?;
                 }
             }
@@ -262,6 +254,16 @@ fn joined(parts: &[Array3<f32>]) -> Result<Array3<f32>> {
 /// Batch size of a pass without training: large, but of bounded memory.
 fn batch_size(steps: usize) -> usize {
     (65_536 / steps).clamp(1, 256)
+}
+
+/// The batch whose results are to be waited for after `now` was handed over, or after the last: a GPU runs one while the host takes the
+/// results of the one before.
+fn one_behind<'e, T>(before: &mut Option<(T, Reading<'e>)>, now: Option<(T, Reading<'e>)>) -> Option<(T, Reading<'e>)> {
+    match now {
+        None => before.take(),
+        Some((of, reading)) if reading.is_on_its_way() => before.replace((of, reading)),
+        now => now,
+    }
 }
 
 /// Ranges of `size` of `count` sequences; the last holds the rest.

@@ -22,6 +22,11 @@ pub(crate) fn grid_spins(steps: u32) -> u32 {
     GRID_SPINS.saturating_add(GRID_STEP_SPINS.saturating_mul(steps))
 }
 
+/// The strategy that was asked for, of those that the scan has: a layer that cannot run as a grid runs per step.
+fn asked_of_scans(capabilities: &Capabilities) -> Option<Strategy> {
+    capabilities.strategy.map(|asked| if asked == Strategy::Grid { Strategy::PerStep } else { asked })
+}
+
 impl Launch {
     /// The launch for a pass: the device's own choice, if there is one that it can run, else that of [`Launch::by_model`].
     pub fn choose(what: &Recurrence, capabilities: &Capabilities) -> Launch {
@@ -177,8 +182,7 @@ impl Launch {
     fn scans(what: &Recurrence, capabilities: &Capabilities) -> Vec<Launch> {
         let mut all = vec![Launch::scan(what, capabilities)];
         let whole = what.fused && what.steps > 1;
-        let strategies = match capabilities.strategy.filter(|_| what.fused) {
-            Some(Strategy::Grid) => vec![Strategy::PerStep],
+        let strategies = match asked_of_scans(capabilities).filter(|_| what.fused) {
             Some(asked) => vec![asked],
             None if whole => Strategy::ALL.to_vec(),
             None => vec![Strategy::PerStep],
@@ -216,11 +220,8 @@ impl Launch {
             true => Strategy::WholeSequence,
             false => Strategy::PerStep,
         };
-        let strategy = match capabilities.strategy {
-            Some(Strategy::Grid) => Strategy::PerStep,
-            asked if what.fused => asked.unwrap_or(by_size),
-            _ => Strategy::PerStep,
-        };
+        let asked = asked_of_scans(capabilities).unwrap_or(by_size);
+        let strategy = if what.fused { asked } else { Strategy::PerStep };
         // A whole sequence also needs at least two workgroups.
         let fits = |rows: u64| {
             let groups = strategy == Strategy::PerStep || all_rows >= 2 * rows;
@@ -239,9 +240,9 @@ impl Launch {
         let (division, memory) = (Division::Scan, 0);
         match strategy {
             Strategy::PerStep | Strategy::Grid => {
-                let strategy = Strategy::PerStep;
                 let threads = if capabilities.workgroup_tiles { 64 } else { 8 };
-                Launch { division, rows, units: threads * span, span, threads, memory, steps: 1, strategy }
+                let (units, strategy) = (threads * span, Strategy::PerStep);
+                Launch { division, rows, units, span, threads, memory, steps: 1, strategy }
             }
             Strategy::WholeSequence => {
                 let threads = hidden.div_ceil(span).next_multiple_of(if capabilities.workgroup_tiles { 64 } else { 8 });
@@ -342,10 +343,9 @@ mod tests {
         }
     }
 
-    /// Grids are for layers in their range, on devices that have them, and never of more workgroups than run side by side.
-    #[test]
-    fn grids_are_candidates_where_they_were_asked_for() {
-        let layer = |hidden, batch| Recurrence {
+    /// The forward pass of a plain layer.
+    fn layer(hidden: u32, batch: u32) -> Recurrence {
+        Recurrence {
             backward: false,
             cell: "standard",
             hidden,
@@ -357,7 +357,12 @@ mod tests {
             steps: 100,
             fused: true,
             plain: true,
-        };
+        }
+    }
+
+    /// Grids are for layers in their range, on devices that have them, and never of more workgroups than run side by side.
+    #[test]
+    fn grids_are_candidates_where_they_were_asked_for() {
         let with = |grid_workgroups| Capabilities {
             workgroup_threads: 1024,
             workgroup_bytes: 48 << 10,
@@ -390,19 +395,7 @@ mod tests {
     #[test]
     fn spins_and_steps_of_a_grid_are_bounded() {
         for hidden in [256, 512, 1024] {
-            let what = Recurrence {
-                backward: false,
-                cell: "standard",
-                hidden,
-                heads: 1,
-                terms: hidden,
-                input: None,
-                batch: 1,
-                directions: 1,
-                steps: 100_000,
-                fused: true,
-                plain: true,
-            };
+            let what = Recurrence { steps: 100_000, ..layer(hidden, 1) };
             let capabilities = Capabilities { grid_workgroups: 128, ..Capabilities::default() };
             for launch in Launch::grids(&what, &capabilities) {
                 let turns = what.shares(launch.rows, launch.units, launch.threads).turns();

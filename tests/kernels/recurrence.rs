@@ -190,6 +190,25 @@ fn backward_shares(
     Some(kernel::ScanBackwardConstants { rows, units, span: 4, threads, memory, ..scan })
 }
 
+/// Constants of an inference step of a layer with one head and without a mask, lengths or zoneout.
+fn plain(h: u32, kinds: u32, [rows, units, threads, memory]: [u32; 4]) -> kernel::ScanForwardConstants {
+    kernel::ScanForwardConstants {
+        h,
+        k: h,
+        train: false,
+        drop: false,
+        carries: Carries(0),
+        kinds,
+        rows,
+        units,
+        span: 1,
+        threads,
+        terms: h,
+        heads: 1,
+        memory,
+    }
+}
+
 /// Steps of streams, from their input.
 pub fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u32; 3], input: u32) {
     let slot = directions * batch * h;
@@ -217,19 +236,9 @@ pub fn fused_steps(all: &mut Vec<Case>, round: usize, [batch, h, directions]: [u
         let shares = threads / units;
         let staged = input.div_ceil(4).next_multiple_of(shares) + terms.div_ceil(4).next_multiple_of(shares);
         let common = kernel::ScanForwardConstants {
-            h,
-            k: h,
-            train: false,
-            drop: false,
             carries: Carries([0, 1, 0, 2, 0, 3][round % 6]),
-            kinds: settings.kinds(),
-            rows,
-            units,
-            span: 1,
-            threads,
             terms,
-            heads: 1,
-            memory: memory.max(rows * staged),
+            ..plain(h, settings.kinds(), [rows, units, threads, memory.max(rows * staged)])
         };
         let constants = kernel::FusedStepConstants { common, input };
         all.push(case(kernel, constants, params.with_settings(&settings)));
@@ -253,21 +262,8 @@ pub fn stack_steps(all: &mut Vec<Case>, round: usize, [batch, h]: [u32; 2]) {
         ..bytemuck::Zeroable::zeroed()
     };
     let Some([rows, units, threads, memory]) = shared(round + 2, 1, 1, [1, h, 2 * h.div_ceil(4)]) else { return };
-    let common = kernel::ScanForwardConstants {
-        h,
-        k: h,
-        train: false,
-        drop: false,
-        carries: Carries(0),
-        kinds: settings.kinds(),
-        rows,
-        units,
-        span: 1,
-        threads,
-        terms: h,
-        heads: 1,
-        memory: memory.max(2 * rows * h.div_ceil(4).next_multiple_of(threads / units)),
-    };
+    let memory = memory.max(2 * rows * h.div_ceil(4).next_multiple_of(threads / units));
+    let common = plain(h, settings.kinds(), [rows, units, threads, memory]);
     let constants = kernel::StackStepConstants { common, layers, steps };
     all.push(case(&kernel::STACK_STEP, constants, params.with_settings(&settings)));
 }
@@ -279,20 +275,11 @@ pub fn grids(all: &mut Vec<Case>, round: usize, back: bool, [batch, h, direction
     let items = h / 4;
     let Some([rows, units, threads, memory]) = shared(round, 2, 1, [1, units, items]) else { return };
     let settings = settings(round);
+    let memory = memory.max(rows * items.next_multiple_of(threads / units));
     let constants = kernel::ScanForwardConstants {
-        h,
-        k: h,
         train: round / 2 % 2 == 1,
-        drop: false,
         carries: Carries(round as u32 / 4 % 2),
-        kinds: settings.kinds(),
-        rows,
-        units,
-        span: 1,
-        threads,
-        terms: h,
-        heads: 1,
-        memory: memory.max(rows * items.next_multiple_of(threads / units)),
+        ..plain(h, settings.kinds(), [rows, units, threads, memory])
     };
     let params = kernel::ScanForward {
         batch,

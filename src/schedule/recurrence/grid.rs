@@ -3,7 +3,7 @@
 use super::forward::ForwardPass;
 use super::stage::Step;
 use crate::error::Result;
-use crate::kernel::{GRID_FORWARD, GRID_REPAIR, ScanForward, ScanForwardConstants, repair_memory};
+use crate::kernel::{GRID_FORWARD, GRID_REPAIR, ScanForward, ScanForwardConstants, barrier_words, repair_memory};
 use crate::plan::{BufferId, Launch, Role};
 use crate::schedule::builder::Builder;
 use crate::schedule::launch::grid_spins;
@@ -27,7 +27,7 @@ pub(super) struct Grid {
 impl Grid {
     pub fn new(builder: &mut Builder, pass: &ForwardPass, launch: &Launch) -> Result<Grid> {
         let sizes = pass.sizes;
-        let words = 1 + sizes.directions * sizes.batch.div_ceil(launch.rows);
+        let words = barrier_words(sizes.directions, sizes.batch, launch.rows);
         let of_chunk = |chunk: usize| (pass.h.chunk_range(chunk).len() as u32).div_ceil(launch.steps);
         let dispatches: u32 = (0..pass.h.chunks.len()).map(of_chunk).sum();
         let len = 1 + u64::from(dispatches) * u64::from(words);

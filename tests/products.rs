@@ -73,7 +73,13 @@ fn a_dense_layer_is_its_product_with_bias_and_activation(device: &Device) {
             executable.run().unwrap();
             executable.read((c, 0), lens[3]).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
-        assert_eq!(run(true), run(false), "{device}: {product:?}, activation {activation}");
+        // Hardware's compilers fuse operations of the two modules as they like: one rounding apart.
+        let software = device.adapter().is_none_or(|adapter| adapter.kind == AdapterKind::Software);
+        let most = if software { 0 } else { 2 };
+        for (at, (one, two)) in run(true).into_iter().zip(run(false)).enumerate() {
+            let apart = one.abs_diff(two);
+            assert!(apart <= most, "{device}: C[{at}] of {product:?}, activation {activation}: {apart} units apart");
+        }
     }
 }
 
@@ -218,7 +224,7 @@ mod on_adapter_with_cooperative_matrices {
 /// Devices with cooperative matrices take them for large products of forward passes, and never for few rows.
 #[test]
 fn cooperative_matrices_are_for_large_products() {
-    for (side, tile) in [(8, ProductTile::Cooperative64x64), (16, ProductTile::Cooperative128x128)] {
+    for (side, tile) in [(8, ProductTile::Cooperative8), (16, ProductTile::Cooperative16)] {
         let cooperative = Some(CooperativeMatrices { side, subgroup_threads: 32 });
         let gpu = Capabilities { cooperative, ..Capabilities::default() };
         let choice = |product| ProductLaunch::choose(&product, &gpu).tile;
@@ -238,7 +244,7 @@ fn the_choice_follows_the_shape() {
     let gpu = Capabilities::default();
     let choice = |product| ProductLaunch::choose(&product, &gpu);
     let large = choice(Matmul::plain(4096, 4096, 1024));
-    assert_eq!((large.tile, large.parts), (ProductTile::Tile128x128, 1));
+    assert_eq!((large.tile, large.parts), (ProductTile::Tile128x64, 1));
     let small = choice(Matmul::plain(128, 256, 512));
     assert_eq!(small.tile, ProductTile::Tile64x64);
     let long = choice(turned(96, 256, 8192));

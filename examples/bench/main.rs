@@ -33,7 +33,7 @@ use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, Matrices, StepWeights, Strategy};
+use wgpu_lstm::{Device, GpuOptions, Matrices, StepWeights, Strategy, Tuning};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -57,6 +57,12 @@ struct Arguments {
     /// Strategy of the recurrence, instead of the choice by size
     #[arg(long, value_parser = strategy)]
     strategy: Option<Strategy>,
+    /// Lets layers run as grids, whose workgroups wait for each other, where the device holds enough of them side by side
+    #[arg(long)]
+    grids: bool,
+    /// Measures launches before each case and takes the fastest, instead of the choice by the model of cost
+    #[arg(long)]
+    tuned: bool,
     /// Takes cooperative matrices for large products of forward passes, where the adapter has them
     #[arg(long)]
     cooperative: bool,
@@ -124,10 +130,12 @@ fn main() -> Result<()> {
     let budget = arguments.budget;
     ensure!(budget > 0.0 && budget.is_finite(), "--budget is {budget}; it must be finite and above 0");
     let (strategy, checked_shaders) = (arguments.strategy, arguments.checked_shaders);
-    let grid = if strategy == Some(Strategy::Grid) { wgpu_lstm::Grid::Litmus } else { wgpu_lstm::Grid::Off };
+    let grids = arguments.grids || strategy == Some(Strategy::Grid);
+    let grid = if grids { wgpu_lstm::Grid::Litmus } else { wgpu_lstm::Grid::Off };
+    let tuning = if arguments.tuned { Tuning::Measure } else { Tuning::Model };
     let matrices = if arguments.cooperative { Matrices::Cooperative } else { Matrices::Plain };
-    let options =
-        |step_weights| GpuOptions { strategy, grid, checked_shaders, step_weights, matrices, ..GpuOptions::default() };
+    let all = GpuOptions { strategy, grid, tuning, checked_shaders, matrices, ..GpuOptions::default() };
+    let options = |step_weights| GpuOptions { step_weights, ..all.clone() };
     let device = arguments.device.open_with(options(StepWeights::F32))?;
     let mut halved = None; // the same device with recurrent weights in f16
     // Before the measurements, so that they are not lost on a file that cannot be written

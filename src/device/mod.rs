@@ -154,7 +154,7 @@ impl Device {
     }
 
     /// Limits that plans for this device must keep to. Choices of launches that were measured are not among them: plans that are made
-    /// by these capabilities follow the model of cost.
+    /// by these capabilities follow the model of cost. [`Device::tuned_capabilities`] has them.
     pub fn capabilities(&self) -> &Capabilities {
         match &self.0 {
             Executor::Cpu(capabilities, _) => capabilities,

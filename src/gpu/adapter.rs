@@ -281,10 +281,14 @@ fn cooperative(adapter: &wgpu::Adapter, subgroup_threads: u32, limits: &wgpu::Li
         all.iter().any(|of| square(of) && (of.ab_type, of.cr_type) == (F16, F32))
     };
     let side = [16, 8].into_iter().find(|&side| has(side))?;
-    // A workgroup is four subgroups, with two tiles of f16 and a matrix of each of up to eight subgroups.
-    let fits = Matmul::plain(1, 1, 1).cooperative(side, subgroup_threads)?.threads
-        <= limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
-        && 2 * 2 * 5120 + 8 * side * side * 4 <= limits.max_compute_workgroup_storage_size;
+    // A workgroup is four subgroups, with two tiles of f16 and a matrix of each of four, or of up to eight.
+    let any = Matmul::plain(4, 4, 4);
+    let (threads, bytes) = match side {
+        16 => (any.cooperative_16(subgroup_threads)?.threads, 2 * 2 * 2560 + 4 * 4 * side * side),
+        _ => (any.cooperative_8(subgroup_threads)?.threads, 2 * 2 * 5120 + 8 * 4 * side * side),
+    };
+    let fits = threads <= limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
+        && bytes <= limits.max_compute_workgroup_storage_size;
     fits.then_some(CooperativeMatrices { side, subgroup_threads })
 }
 

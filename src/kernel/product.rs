@@ -197,8 +197,8 @@ kernel! {
 }
 
 constants! {
-    /// Constants of [`MATMUL_COOPERATIVE_8`] and [`MATMUL_COOPERATIVE_16`].
-    MatmulCooperativeConstants {
+    /// Constants of [`MATMUL_COOPERATIVE_8`].
+    MatmulCooperative8Constants {
         /// Threads of a workgroup: four of the device's largest subgroups.
         threads: u32,
         /// Terms that pass through workgroup memory at once: as many as make 16 elements a thread.
@@ -212,33 +212,45 @@ constants! {
     }
 }
 
+constants! {
+    /// Constants of [`MATMUL_COOPERATIVE_16`].
+    MatmulCooperative16Constants {
+        /// Threads of a workgroup: four of the device's largest subgroups, 128 or 256.
+        threads: u32,
+        /// True if four columns of a term of B lie side by side, false if four terms of a column do.
+        b_along_n: bool,
+        /// True if k has two levels, the inner one a multiple of 4; false only where `k_split` is at least `k`.
+        k_split: bool,
+    }
+}
+
 /// Extensions of WGSL for products by cooperative matrices.
 const COOPERATIVE: &[&str] = &["f16", "wgpu_cooperative_matrix"];
 
 kernel! {
     /// The same product with operands rounded to f16, by cooperative matrices of 8 × 8: a workgroup has 64 × 64 elements of C.
-    MATMUL_COOPERATIVE_8 = matmul_cooperative_8(Matmul, MatmulCooperativeConstants) {
+    MATMUL_COOPERATIVE_8 = matmul_cooperative_8(Matmul, MatmulCooperative8Constants) {
         bindings: [read a, read b, write c],
         workgroup: [0, 1, 1],
         groups: |p, c| p.groups(64, 64),
         flops: |p| p.flops(),
-        touches: |p, c| if p.takes_cooperative(8, c) { p.touches() } else { Vec::new() },
+        touches: |p, c| if p.takes_cooperative_8(c) { p.touches() } else { Vec::new() },
         twin: matmul_rounded,
-        parts: ["product", "product_terms", "cooperative"],
+        parts: ["product", "product_terms"],
         enables: COOPERATIVE,
     }
 }
 
 kernel! {
-    /// The same by cooperative matrices of 16 × 16: a workgroup has 128 × 128 elements of C.
-    MATMUL_COOPERATIVE_16 = matmul_cooperative_16(Matmul, MatmulCooperativeConstants) {
+    /// The same by cooperative matrices of 16 × 16, where operands come by fours.
+    MATMUL_COOPERATIVE_16 = matmul_cooperative_16(Matmul, MatmulCooperative16Constants) {
         bindings: [read a, read b, write c],
         workgroup: [0, 1, 1],
-        groups: |p, c| p.groups(128, 128),
+        groups: |p, c| p.groups(64, 64),
         flops: |p| p.flops(),
-        touches: |p, c| if p.takes_cooperative(16, c) { p.touches() } else { Vec::new() },
+        touches: |p, c| if p.takes_cooperative_16(c) { p.touches() } else { Vec::new() },
         twin: matmul_rounded,
-        parts: ["product", "product_terms", "cooperative"],
+        parts: ["product", "product_terms"],
         enables: COOPERATIVE,
     }
 }
@@ -343,29 +355,42 @@ impl Matmul {
         (fits && most).then_some(MatmulSkinnyConstants { rows, shares, b_along_n: along_n, k_split: split })
     }
 
-    /// Constants with which [`MATMUL_COOPERATIVE_8`] or [`MATMUL_COOPERATIVE_16`] (`side` 8 or 16) computes this product on a device
-    /// whose largest subgroups have so many threads; `None` if a workgroup would have too many terms, or tiles that do not fit.
-    pub fn cooperative(&self, side: u32, subgroup: u32) -> Option<MatmulCooperativeConstants> {
-        let sizes = match side {
-            8 => [8, 16, 32, 64].contains(&subgroup),
-            16 => [32, 64].contains(&subgroup),
-            _ => false,
-        };
-        let terms = if self.part == 0 { self.k } else { self.part };
-        let constants = MatmulCooperativeConstants {
+    /// Constants with which [`MATMUL_COOPERATIVE_8`] computes this product on a device whose largest subgroups have so many threads;
+    /// `None` if a workgroup would have too many terms, or tiles that do not fit.
+    pub fn cooperative_8(&self, subgroup: u32) -> Option<MatmulCooperative8Constants> {
+        let fits = [8, 16, 32, 64].contains(&subgroup) && self.terms_of_a_part() <= MOST_COOPERATIVE_TERMS;
+        fits.then_some(MatmulCooperative8Constants {
             threads: 4 * subgroup,
-            depth: 16 * 4 * subgroup / (8 * side.max(1)),
+            depth: subgroup,
             a_along_k: self.a_k_lo.unsigned_abs() <= self.a_m_lo.unsigned_abs(),
             b_along_n: self.b_n.unsigned_abs() <= self.b_k_lo.unsigned_abs(),
             k_split: self.k_split < self.k,
-        };
-        (sizes && terms <= MOST_COOPERATIVE_TERMS).then_some(constants)
+        })
     }
 
-    /// True if the kernel for that side computes this product with those constants. Along which axis threads load is a matter of speed.
-    fn takes_cooperative(&self, side: u32, c: MatmulCooperativeConstants) -> bool {
-        let own = self.cooperative(side, c.threads / 4);
+    /// The same for [`MATMUL_COOPERATIVE_16`], which also wants four terms of A side by side, and of B, or four columns of B.
+    pub fn cooperative_16(&self, subgroup: u32) -> Option<MatmulCooperative16Constants> {
+        let fits = [32, 64].contains(&subgroup) && self.terms_of_a_part() <= MOST_COOPERATIVE_TERMS;
+        let fours = self.fours().filter(|fours| fours.a_along_k && fits && self.part.is_multiple_of(4))?;
+        let k_split = self.k_split < self.k;
+        Some(MatmulCooperative16Constants { threads: 4 * subgroup, b_along_n: fours.b_along_n, k_split })
+    }
+
+    /// Terms of a workgroup's sums, at most.
+    fn terms_of_a_part(&self) -> u32 {
+        if self.part == 0 { self.k } else { self.part }
+    }
+
+    /// True if [`MATMUL_COOPERATIVE_8`] computes this product with those constants. Along which axis threads load is a matter of speed.
+    fn takes_cooperative_8(&self, c: MatmulCooperative8Constants) -> bool {
+        let own = self.cooperative_8(c.threads / 4);
         own.is_some_and(|own| [own.threads, own.depth] == [c.threads, c.depth]) && (c.k_split || self.k_split >= self.k)
+    }
+
+    /// True if [`MATMUL_COOPERATIVE_16`] does.
+    fn takes_cooperative_16(&self, c: MatmulCooperative16Constants) -> bool {
+        let own = self.cooperative_16(c.threads / 4);
+        own.is_some_and(|own| own.b_along_n == c.b_along_n) && (c.k_split || self.k_split >= self.k)
     }
 
     /// True if C is contiguous.
@@ -402,7 +427,7 @@ impl Matmul {
     }
 }
 
-/// Twin of `shaders/common/cooperative.wgsl`: every operand rounded to f16. Only tests run it.
+/// Twin of `shaders/matmul_cooperative_8.wgsl` and `shaders/matmul_cooperative_16.wgsl`: every operand rounded to f16. Only tests run it.
 fn matmul_rounded<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Matmul = call.params();
     let split = |at: u32, size: u32, hi: i32, lo: i32| (at / size) as i64 * hi as i64 + (at % size) as i64 * lo as i64;

@@ -23,11 +23,11 @@ pub enum ProductTile {
     #[serde(rename = "128x128")]
     Tile128x128,
     /// [`kernel::MATMUL_COOPERATIVE_8`](crate::kernel::MATMUL_COOPERATIVE_8) with 64 × 64 elements of C: operands are rounded to f16.
-    #[serde(rename = "cooperative_64x64")]
-    Cooperative64x64,
-    /// [`kernel::MATMUL_COOPERATIVE_16`](crate::kernel::MATMUL_COOPERATIVE_16) with 128 × 128 elements of C: operands are rounded to f16.
-    #[serde(rename = "cooperative_128x128")]
-    Cooperative128x128,
+    #[serde(rename = "cooperative_8")]
+    Cooperative8,
+    /// [`kernel::MATMUL_COOPERATIVE_16`](crate::kernel::MATMUL_COOPERATIVE_16), likewise.
+    #[serde(rename = "cooperative_16")]
+    Cooperative16,
 }
 
 impl ProductTile {
@@ -35,17 +35,17 @@ impl ProductTile {
     pub(crate) fn size(self) -> Option<(u32, u32)> {
         match self {
             ProductTile::Registers | ProductTile::Skinny => None,
-            ProductTile::Tile64x64 | ProductTile::Cooperative64x64 => Some((64, 64)),
+            ProductTile::Tile64x64 | ProductTile::Cooperative8 | ProductTile::Cooperative16 => Some((64, 64)),
             ProductTile::Tile128x64 => Some((128, 64)),
-            ProductTile::Tile128x128 | ProductTile::Cooperative128x128 => Some((128, 128)),
+            ProductTile::Tile128x128 => Some((128, 128)),
         }
     }
 
     /// Rows of a cooperative matrix, if the kernel multiplies by them and so rounds its operands to f16.
     pub(crate) fn cooperative(self) -> Option<u32> {
         match self {
-            ProductTile::Cooperative64x64 => Some(8),
-            ProductTile::Cooperative128x128 => Some(16),
+            ProductTile::Cooperative8 => Some(8),
+            ProductTile::Cooperative16 => Some(16),
             _ => None,
         }
     }
@@ -59,8 +59,8 @@ impl fmt::Display for ProductTile {
             ProductTile::Tile64x64 => "tiles of 64x64",
             ProductTile::Tile128x64 => "tiles of 128x64",
             ProductTile::Tile128x128 => "tiles of 128x128",
-            ProductTile::Cooperative64x64 => "cooperative matrices, tiles of 64x64",
-            ProductTile::Cooperative128x128 => "cooperative matrices, tiles of 128x128",
+            ProductTile::Cooperative8 => "cooperative matrices of 8x8",
+            ProductTile::Cooperative16 => "cooperative matrices of 16x16",
         })
     }
 }
@@ -75,8 +75,8 @@ impl fmt::Display for ProductTile {
 /// let (product, gpu) = (Matmul::plain(4096, 2048, 512), Capabilities::default());
 /// let chosen = ProductLaunch::choose(&product, &gpu);
 /// assert!(ProductLaunch::candidates(&product, &gpu).contains(&chosen));
-/// assert_eq!(chosen, ProductLaunch { tile: ProductTile::Tile128x128, shares: 1, parts: 1 });
-/// assert_eq!(serde_json::to_string(&chosen)?, r#"{"tile":"128x128","shares":1,"parts":1}"#);
+/// assert_eq!(chosen, ProductLaunch { tile: ProductTile::Tile128x64, shares: 1, parts: 1 });
+/// assert_eq!(serde_json::to_string(&chosen)?, r#"{"tile":"128x64","shares":1,"parts":1}"#);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

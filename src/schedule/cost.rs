@@ -1,7 +1,7 @@
 //! A model of what a launch of the recurrence costs, by which the scheduler chooses where it may not measure.
 //!
-//! The rates of a GPU are those of a card in the middle of the range. Only their proportions matter: which of a device's limits a
-//! launch meets first. All times are estimates. `examples/bench --sweep` prints them beside measurements.
+//! The rates of a GPU are those of a card in the middle of the range, those that were measured on the largest card left as they are:
+//! dispatches and barriers (benches/results/). Only their proportions matter: which of a device's limits a launch meets first. All times are estimates. `examples/bench --sweep` prints them beside measurements.
 
 use crate::kernel::{Division, Shares};
 use crate::plan::{Capabilities, Launch, Recurrence, StepWeights, Strategy};
@@ -22,9 +22,9 @@ pub(crate) struct Cost {
 }
 
 /// From a dispatch to the next one that waits for it, in µs.
-const DISPATCH: f64 = 4.0;
+const DISPATCH: f64 = 2.0;
 /// A barrier across workgroups, in µs: two loads from the second cache after an atomic operation there.
-const BARRIER: f64 = 1.5;
+const BARRIER: f64 = 1.0;
 /// From a step to the next one inside a workgroup, beside its loads and products: two barriers, the sum of the shares, the cell.
 const STEP: f64 = 0.5;
 /// A load from memory that is not in the first cache, in µs.
@@ -37,11 +37,11 @@ const LINE: f64 = 64.0;
 /// Threads that a compute unit holds.
 const UNIT_THREADS: f64 = 1024.0;
 /// Multiply-adds of a compute unit in a µs, at the share of its peak that these kernels reach.
-const UNIT_FMAS: f64 = 100e3;
+const UNIT_FMAS: f64 = 60e3;
 /// Bytes that a compute unit loads from the second cache in a µs.
 const UNIT_BYTES: f64 = 60e3;
 /// Bytes that all compute units together load from the second cache in a µs.
-const ALL_BYTES: f64 = 1.5e6;
+const ALL_BYTES: f64 = 3e6;
 
 /// Rates of a software adapter, in µs; see [`on_software`].
 struct Software {
@@ -128,6 +128,7 @@ fn on_hardware(what: &Recurrence, launch: &Launch, work: &Work, capabilities: &C
     let a_unit = (groups / units).ceil().max(1.0);
     let waves = (a_unit * launch.threads as f64 / UNIT_THREADS).ceil();
     let bytes = lines(launch, loads, bytes_of_a_load(capabilities));
+    let staged = 16.0 * launch.rows as f64 * what.shares(launch.rows, launch.units, launch.threads).items() as f64;
     let multiply = a_unit * 4.0 * loads * launch.rows as f64 / UNIT_FMAS;
     let sums = 0.005 * work.shares as f64;
     let of_step = match launch.division {
@@ -140,10 +141,11 @@ fn on_hardware(what: &Recurrence, launch: &Launch, work: &Work, capabilities: &C
         Division::Grid => {
             let kept = turns <= 4;
             let load = if kept { 0.0 } else { load(bytes, a_unit, groups) + latency(turns, launch.rows, 1.0) };
-            BARRIER + STEP + LATENCY + sums + multiply.max(load)
+            let staged = self::load(staged, a_unit, groups);
+            BARRIER + STEP + LATENCY + staged + sums + multiply.max(load)
         }
         Division::Step | Division::Scan => {
-            DISPATCH + sums + latency(turns, launch.rows, waves) + multiply.max(load(bytes, a_unit, groups))
+            DISPATCH + sums + latency(turns, launch.rows, waves) + multiply.max(load(bytes + staged, a_unit, groups))
         }
     };
     let dispatches = match launch.division {

@@ -373,7 +373,7 @@ mod tests {
             let all = Launch::candidates(what, capabilities);
             all.into_iter().filter(|launch| launch.division == Division::Grid).collect()
         };
-        for (hidden, batch) in [(256, 1), (512, 16), (1024, 4)] {
+        for (hidden, batch) in [(256, 1), (512, 8), (1024, 4)] {
             let what = layer(hidden, batch);
             assert_eq!(grids(&what, &with(0)), []);
             let all = grids(&what, &with(128));

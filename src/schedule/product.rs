@@ -47,8 +47,8 @@ impl ProductLaunch {
             && product.n > LEAST_COOPERATIVE
         {
             let tile = match matrices.side {
-                16 => ProductTile::Cooperative128x128,
-                _ => ProductTile::Cooperative64x64,
+                16 => ProductTile::Cooperative16,
+                _ => ProductTile::Cooperative8,
             };
             whole.push(one(tile));
         }
@@ -109,14 +109,15 @@ impl ProductLaunch {
     /// True if the kernel takes no cooperative matrices, or the device has them in this way.
     fn has_matrices(&self, product: &Matmul, capabilities: &Capabilities) -> bool {
         let Some(side) = self.tile.cooperative() else { return true };
-        capabilities
-            .cooperative
-            .is_some_and(|own| own.side == side && product.cooperative(side, own.subgroup_threads).is_some())
+        capabilities.cooperative.filter(|own| own.side == side).is_some_and(|own| match side {
+            16 => product.cooperative_16(own.subgroup_threads).is_some(),
+            _ => product.cooperative_8(own.subgroup_threads).is_some(),
+        })
     }
 
     /// Estimated time in cycles of a compute unit of 64 lanes, for comparing candidates: the steps of the workgroups that a unit has, one
     /// after another, each as long as its arithmetic or as what it waits for, and another dispatch where parts are added up. The
-    /// constants are round numbers for desktop GPUs; shares of multiply-adds are those of compiled code (docs/kernels.md).
+    /// constants are round numbers for desktop GPUs; the tiles' shares of multiply-adds stand to each other as their speeds on an H100.
     pub fn cost(&self, product: &Matmul, capabilities: &Capabilities) -> f64 {
         const UNIT_THREADS: u64 = 1024; // that keep a unit busy
         const LANES: f64 = 64.0;
@@ -133,11 +134,11 @@ impl ProductLaunch {
                 let share = if self.tile.cooperative().is_some() {
                     2.0 // more multiply-adds than lanes
                 } else if columns == 128 {
-                    0.80
+                    0.69
                 } else if rows == 128 {
-                    0.74
+                    0.80
                 } else {
-                    0.68
+                    0.65
                 };
                 ((terms / depth).ceil(), rows as f64 * columns as f64 * depth / LANES / share, BARRIERS, 0.0)
             }
@@ -312,14 +313,16 @@ impl Builder {
                 let constants = shared.skinny(launch.shares).ok_or_else(refused)?;
                 self.push(&kernel::MATMUL_SKINNY, None, &constants, &shared, &[a, b, sums]);
             }
-            ProductTile::Cooperative64x64 | ProductTile::Cooperative128x128 => {
+            ProductTile::Cooperative8 | ProductTile::Cooperative16 => {
                 let matrices = self.capabilities.cooperative.filter(|own| Some(own.side) == launch.tile.cooperative());
-                let constants = matrices.and_then(|own| shared.cooperative(own.side, own.subgroup_threads));
-                let kernel = match launch.tile {
-                    ProductTile::Cooperative64x64 => &kernel::MATMUL_COOPERATIVE_8,
-                    _ => &kernel::MATMUL_COOPERATIVE_16,
-                };
-                self.push(kernel, None, &constants.ok_or_else(refused)?, &shared, &[a, b, sums]);
+                let subgroup = matrices.ok_or_else(refused)?.subgroup_threads;
+                if launch.tile == ProductTile::Cooperative8 {
+                    let constants = shared.cooperative_8(subgroup).ok_or_else(refused)?;
+                    self.push(&kernel::MATMUL_COOPERATIVE_8, None, &constants, &shared, &[a, b, sums]);
+                } else {
+                    let constants = shared.cooperative_16(subgroup).ok_or_else(refused)?;
+                    self.push(&kernel::MATMUL_COOPERATIVE_16, None, &constants, &shared, &[a, b, sums]);
+                }
             }
             tile => {
                 let (rows, columns) = tile.size().ok_or_else(refused)?;

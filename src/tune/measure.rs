@@ -50,8 +50,17 @@ impl Device {
         make(&self.tuned_capabilities())
     }
 
-    /// The device's capabilities with its choices of launches.
-    pub(crate) fn tuned_capabilities(&self) -> Capabilities {
+    /// The device's capabilities with its choices of launches, those that were measured or came from a file: a plan by them is the one that
+    /// models on this device run.
+    ///
+    /// ```
+    /// use wgpu_lstm::{Device, Lstm};
+    /// let device = Device::cpu(); // which has no choices
+    /// let plan = Lstm::new(8).plan(3, 4, 10, &device.tuned_capabilities())?; // I = 3, B = 4, T = 10
+    /// assert_eq!(plan.flops(), Lstm::new(8).plan(3, 4, 10, device.capabilities())?.flops());
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn tuned_capabilities(&self) -> Capabilities {
         let choices = self.tuner().map_or_else(Choices::default, Tuner::choices);
         let grid_workgroups = self.grid().unwrap_or(0);
         Capabilities { choices, grid_workgroups, ..self.capabilities().clone() }

@@ -47,18 +47,24 @@ class OutOfTime(BaseException):
     """The limit is over. No Exception, which engines would catch."""
 
 
-def grid(name):
-    """Cases of a grid of the bench example, as (T, B, I, H, L)."""
+def grids():
+    """The grids of the bench example by name: of each case T, B, I, H, L."""
     with open(os.path.join(HERE, "..", "..", "examples", "bench", "grids.json"), encoding="utf-8") as file:
-        return [tuple(case[size] for size in "TBIHL") for case in json.load(file)[name]]
+        return {name: [tuple(case[size] for size in "TBIHL") for case in cases] for name, cases in json.load(file).items()}
+
+
+def count(text):
+    """A number that is at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
+    return int(text)
 
 
 def parse_case(text):
-    case = dict(T=0, B=0, I=0, H=0, L=1)
-    for part in text.split(","):
-        name, value = part.split("=")
-        case[name] = int(value)
-    return tuple(case[name] for name in "TBIHL")
+    sizes = dict(part.partition("=")[::2] for part in text.split(","))
+    if not set("TBIH") <= set(sizes) <= set("TBIHL"):
+        raise argparse.ArgumentTypeError(f"{text}: expected sizes such as T=24,B=32,I=4,H=32,L=1 (without L: 1)")
+    return tuple(count(sizes.get(name, "1")) for name in "TBIHL")
 
 
 def processor():
@@ -410,8 +416,8 @@ def main():
     parser.add_argument("--engine", action="append", choices=list(ENGINES), help="default: all")
     parser.add_argument("--mode", action="append", choices=["forward", "train"], help="default: both")
     parser.add_argument("--case", action="append", type=parse_case, help="such as T=24,B=32,I=4,H=32,L=1")
-    parser.add_argument("--grid", default="small", help="the cases, where --case is not given")
-    parser.add_argument("--threads", action="append", type=int, help="default: 1 and 2")
+    parser.add_argument("--grid", default="small", choices=list(grids()), help="the cases, where --case is not given")
+    parser.add_argument("--threads", action="append", type=count, help="default: 1 and 2")
     parser.add_argument("--isa", choices=["avx2"], help="limit engines to it, on a processor that has more")
     parser.add_argument("--budget", type=float, default=0.2, help="seconds for each row")
     parser.add_argument("--limit", type=float, help="seconds after which the run ends")
@@ -419,7 +425,7 @@ def main():
     parser.add_argument("--export", metavar="DIR", help="write the ONNX files of the cases to this folder, and stop")
     parser.add_argument("--json", help="file for the rows")
     args = parser.parse_args()
-    args.case, args.threads = args.case or grid(args.grid), args.threads or [1, 2]
+    args.case, args.threads = args.case or grids()[args.grid], args.threads or [1, 2]
     args.mode = args.mode or ["forward", "train"]
     if args.export:
         for case in args.case:

@@ -20,7 +20,7 @@ import python_peers
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
-SMALL = python_peers.grid("small")
+SMALL = python_peers.grids()["small"]
 # In f32; int8 engines have columns of their own
 CPU_PEERS = ["pytorch", "torch-compile", "torch-compile-step", "onnxruntime", "openvino", "tract", "candle", "burn-flex",
              "burn-ndarray"]
@@ -184,7 +184,7 @@ def main():
     parser.add_argument("--mode", action="append", choices=["forward", "train"])
     parser.add_argument("--device", action="append", choices=["cpu", "gpu", "software"])
     parser.add_argument("--case", action="append", help="only these, such as T=24,B=32,I=4,H=32,L=1")
-    parser.add_argument("--threads", action="append", type=int, help="of the CPU; several may be given (default: all)")
+    parser.add_argument("--threads", action="append", type=python_peers.count, help="of the CPU; several may be given (default: all)")
     parser.add_argument("--isa", choices=["avx2"], help="limit ours and the Python peers to it, where they can be")
     parser.add_argument("--budget", type=float, default=1.0, help="seconds for each row")
     parser.add_argument("--rounds", type=int, default=2)

@@ -10,6 +10,7 @@ and inputs. README.md tells what each engine is.
 """
 import argparse
 import collections
+import functools
 import json
 import os
 import shutil
@@ -181,13 +182,13 @@ def inductor(threads):
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
 
-    torch.set_num_threads(threads)
-    torch._dynamo.reset()  # inductor writes the number of threads into its code
+    torch.set_num_threads(threads)  # of which compiled code is a function: Dynamo compiles again for another number
     return torch
 
 
 def torch_compile(case, mode, threads, folder):
     torch = inductor(threads)
+    torch._dynamo.reset()  # nothing is kept for other cases, whose number is limited
     # Traces nn.LSTM to oneDNN's layer, which returns; in training PyTorch 2.15 stops at that layer's workspace, which is
     # no tensor, so there nn.LSTM stays out of the graph, as is the default.
     torch._dynamo.config.allow_rnn = mode == "forward"
@@ -196,24 +197,35 @@ def torch_compile(case, mode, threads, folder):
     return torch_peer(torch, module, lambda x: compiled(x)[0], case, mode)
 
 
-def torch_compile_step(case, mode, threads, folder):
-    torch = inductor(threads)
-    _, module = torch_module(case)
+@functools.cache
+def compiled_step():
+    """One step of an LSTM: hidden and cell state (B, H), W·x + b (B, 4H), R (4H, H) to the next two states."""
+    import torch
+    from torch.fx.experimental import _config
+
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.force_parameter_static_shapes = False  # R is a parameter
+    _config.use_duck_shape = False  # B = H in one case is no rule for the others
 
     def step(h, c, projected, r):
         i, f, g, o = (projected + h @ r.t()).chunk(4, 1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
-    # as fast as with fixed sizes, and the cache has the code of all cases after a few
-    compiled = torch.compile(step, dynamic=True)
+    # As fast as with fixed sizes, and what is compiled for one case serves others.
+    return torch.compile(step, dynamic=True)
+
+
+def torch_compile_step(case, mode, threads, folder):
+    torch, module = inductor(threads), torch_module(case)[1]
+    compiled = compiled_step()
 
     def output(x):
         for layer in range(module.num_layers):
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             w, r, *biases = (getattr(module, f"{name}_l{layer}") for name in names)
             projected = torch.addmm(sum(biases), x.flatten(0, 1), w.t()).unflatten(0, x.shape[:2])
-            h, c = x.new_zeros(2, x.shape[1], r.shape[1]).unbind(0)
+            h, c = (x.new_zeros(x.shape[1], r.shape[1]) for _ in range(2))
             ys = []
             for row in projected.unbind(0):
                 h, c = compiled(h, c, row, r)
@@ -367,7 +379,7 @@ def row_of(name, case, mode, threads, args):
 def plan(args):
     """What to time, in order: engines of a case one after the other, those that compile after all others."""
     names = args.engine or list(ENGINES)
-    for part in ([name for name in names if name not in COMPILE], [name for name in names if name in COMPILE]):
+    for part in ([name for name in names if name not in COMPILE], *([name] for name in names if name in COMPILE)):
         for mode in args.mode:
             for case in args.case:
                 for threads in args.threads:

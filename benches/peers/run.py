@@ -118,7 +118,7 @@ def heading(results, device):
     versions = ", ".join(f"{name} {results['versions'][name]}" for name in engines if name in results["versions"])
     on = results["devices"].get(engines[0])
     rounds = "" if results["rounds"] == 1 else f" The better of {results['rounds']} rounds."
-    return (f"{results['cpu']}, {results['threads']} threads, {results['date']}" + (f"; {on}" if on and on != "CPU" else "")
+    return (f"{results['cpu']}, {results['threads']} threads, {results['date']}" + (f"; {on}" if on else "")
             + f"; {versions}. Milliseconds, medians.{rounds}\n\n")
 
 

@@ -49,8 +49,8 @@ impl Instructions {
     pub fn used() -> Instructions {
         static USED: LazyLock<Instructions> = LazyLock::new(|| {
             let best = |most| {
-                let available = Instructions::ALL.into_iter().filter(|&set| set <= most && set.is_available());
-                available.last().unwrap_or(Instructions::Base) // which is always there
+                let mut available = Instructions::ALL.into_iter().filter(|&set| set <= most && set.is_available());
+                available.next_back().unwrap_or(Instructions::Base) // which is always there
             };
             let Some(text) = std::env::var_os("WGPU_LSTM_SIMD") else { return best(Instructions::Avx512) };
             match set_of(&text.to_string_lossy()) {

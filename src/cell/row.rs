@@ -216,8 +216,7 @@ impl<C: CellMath> Work for RowStep<C, ForwardRow<'_, '_, f32>> {
 /// Runs all units of a row that fill registers forward. KEEPS: values for backward are saved.
 #[inline(always)]
 fn forward_whole<C: CellMath, S: Isa, const KEEPS: bool>(simd: S, row: &mut ForwardRow<f32>) {
-    let (wx, rh, bias): (&[Quarters<S>], &[Quarters<S>], &[Quarters<S>]) =
-        (chunks(row.wx), chunks(row.rh), chunks(row.bias));
+    let [wx, rh, bias] = [row.wx, row.rh, row.bias].map(chunks::<Quarters<S>>);
     let n = row.h.len();
     let mut planes: [&mut [S::Floats]; MAX_STATES] = Default::default();
     for (to, plane) in planes.iter_mut().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {

@@ -91,8 +91,8 @@ impl<'a, F: Real> Operand<F> for Packed<'a, F> {
     #[inline(always)]
     fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P> {
         let mut panels: Self::Strip<P> = [&[]; P];
-        for p in 0..P {
-            panels[p] = &self.data[(first + p) * self.panel..].as_chunks().0[..terms];
+        for (p, panel) in panels.iter_mut().enumerate() {
+            *panel = &self.data[(first + p) * self.panel..].as_chunks().0[..terms];
         }
         panels
     }

@@ -24,30 +24,33 @@ const TILE: usize = ROWS_A_PASS * 2 * COLUMNS;
 /// Rows up to which packing the other matrix does not pay, and in multiples of which threads share rows.
 const FEW_ROWS: usize = 6;
 
+/// True if a register holds a panel's row. f64, which only tests use, has the smaller blocks everywhere.
+const fn wide<S: Isa, F>() -> bool {
+    S::WIDE && size_of::<F>() == size_of::<f32>()
+}
+
 /// Most rows that are computed at once. 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers, 12 × 32 sums
 /// twenty-four of AVX-512's thirty-two.
-const fn most_rows<S: Isa>() -> usize {
-    if S::WIDE { 12 } else { 6 }
+const fn most_rows<S: Isa, F>() -> usize {
+    if wide::<S, F>() { 12 } else { 6 }
 }
 
 /// Panels that are multiplied side by side for groups of `rows` rows: each sum waits for its last term, so that fewer than eight
 /// registers of sums leave the processor half idle.
 const fn panels_at_once<S: Isa, F>(rows: usize) -> usize {
-    let panels = match rows {
-        1 if S::WIDE => 8,
-        1 => return 4,
-        2..=6 if S::WIDE => 4,
-        _ if S::WIDE => 2,
-        _ => return 1,
-    };
-    // A number of f64 takes twice the room.
-    panels * size_of::<f32>() / size_of::<F>()
+    match rows {
+        1 if wide::<S, F>() => 8,
+        1 => 4,
+        2..=6 if wide::<S, F>() => 4,
+        _ if wide::<S, F>() => 2,
+        _ => 1,
+    }
 }
 
 /// Cuts rows into groups of about the same size, at most [`most_rows`].
 #[inline(always)]
-fn groups<S: Isa>(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = rows.div_ceil(most_rows::<S>()).max(1);
+fn groups<S: Isa, F>(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.div_ceil(most_rows::<S, F>()).max(1);
     let (size, larger) = (rows / count, rows % count);
     (0..count).map(move |group| {
         let first = group * size + group.min(larger);
@@ -59,7 +62,7 @@ fn groups<S: Isa>(rows: usize) -> impl Iterator<Item = Range<usize>> {
 /// stride of the rows; rows with a stride of a power of two would fall into one cache set.
 #[inline(always)]
 pub(super) fn group<'a, S: Isa, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
-    for own in self::groups::<S>(rows) {
+    for own in self::groups::<S, F>(rows) {
         let (group, count) = (&mut groups[own.start * terms..own.end * terms], own.len());
         for m in 0..count {
             let row = &row(own.start + m)[..terms];
@@ -73,7 +76,7 @@ pub(super) fn group<'a, S: Isa, F: Real>(rows: usize, terms: usize, row: impl Fn
 /// Ranges of `panels` panels that are multiplied at once by `rows` rows.
 #[inline(always)]
 pub(super) fn strips<S: Isa, F>(rows: usize, panels: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = panels_at_once::<S, F>(rows.div_ceil(rows.div_ceil(most_rows::<S>()).max(1)));
+    let most = panels_at_once::<S, F>(rows.div_ceil(rows.div_ceil(most_rows::<S, F>()).max(1)));
     let mut at = 0;
     std::iter::from_fn(move || {
         let width = most.min(1 << (panels - at).checked_ilog2()?);
@@ -94,11 +97,11 @@ fn block<const M: usize, const P: usize, S: Isa, F: Real>(
 ) {
     let a = &a.as_chunks::<M>().0[..terms];
     let mut sums = [[F::zeros(simd); P]; M];
-    for k in 0..terms {
+    for (k, factors) in a.iter().enumerate() {
         let row = b.term(simd, k);
         for m in 0..M {
             for p in 0..P {
-                sums[m][p] = F::multiply_add(simd, a[k][m], row[p], sums[m][p]);
+                sums[m][p] = F::multiply_add(simd, factors[m], row[p], sums[m][p]);
             }
         }
     }
@@ -124,7 +127,7 @@ pub(super) fn multiply<S: Isa, F: Real>(
 ) {
     let first = strip.start;
     match strip.len() {
-        8 if const { S::WIDE } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
+        8 if const { wide::<S, F>() } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
         4 => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
         2 => multiply_strip::<2, S, F>(simd, a, terms, b, first, out, out_stride),
         1 => multiply_strip::<1, S, F>(simd, a, terms, b, first, out, out_stride),
@@ -147,7 +150,7 @@ fn multiply_strip<const P: usize, S: Isa, F: Real>(
         ($own:expr, $($rows:literal)*) => {
             match $own.len() {
                 // Only what the set of instructions uses is compiled.
-                $($rows if const { $rows <= most_rows::<S>() && P <= panels_at_once::<S, F>($rows) } => {
+                $($rows if const { $rows <= most_rows::<S, F>() && P <= panels_at_once::<S, F>($rows) } => {
                     let (a, out) = (&a[$own.start * terms..$own.end * terms], &mut out[$own.start * out_stride..]);
                     block::<$rows, P, S, F>(simd, a, terms, b.strip(first, terms), out, out_stride);
                 })*
@@ -155,7 +158,7 @@ fn multiply_strip<const P: usize, S: Isa, F: Real>(
             }
         };
     }
-    for own in groups::<S>(a.len() / terms) {
+    for own in groups::<S, F>(a.len() / terms) {
         block_of!(own, 1 2 3 4 5 6 7 8 9 10 11 12);
     }
 }
@@ -206,7 +209,7 @@ pub(super) fn single_packed<S: Isa, F: Real>(simd: S, a: &[F], panels: Packed<F>
     for strip in strips::<S, F>(1, whole) {
         let (first, out) = (strip.start, &mut out[strip.start * COLUMNS..]);
         match strip.len() {
-            8 if const { S::WIDE } => block::<1, 8, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
+            8 if const { wide::<S, F>() } => block::<1, 8, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             4 => block::<1, 4, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             2 => block::<1, 2, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             1 => block::<1, 1, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
@@ -251,7 +254,7 @@ impl<F: Real> ProductShare<'_, F> {
         if a_k.stride(p.k as usize) == Some(1) {
             return group::<S, F>(rows.len(), terms, |m| &self.a[at(m, 0)..], groups);
         }
-        for own in self::groups::<S>(rows.len()) {
+        for own in self::groups::<S, F>(rows.len()) {
             let (begin, count) = (own.start, own.len());
             for (k, to) in groups[begin * terms..own.end * terms].chunks_exact_mut(count).enumerate() {
                 if a_m.stride(p.m as usize) == Some(1) {
@@ -533,16 +536,17 @@ mod tests {
 
     #[test]
     fn groups_cover_the_rows_and_are_about_equal() {
-        fn check<S: Isa>() {
+        fn check<S: Isa, F>() {
             for rows in 0..200 {
-                let all: Vec<_> = groups::<S>(rows).collect();
+                let all: Vec<_> = groups::<S, F>(rows).collect();
                 let sizes: Vec<usize> = all.iter().map(Range::len).collect();
                 assert_eq!(all.into_iter().flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
                 let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
-                assert!(most - least <= 1 && *most <= most_rows::<S>(), "{sizes:?}");
+                assert!(most - least <= 1 && *most <= most_rows::<S, F>(), "{sizes:?}");
             }
         }
-        check::<pulp::Scalar256b>();
-        check::<pulp::Scalar512b>();
+        check::<pulp::Scalar256b, f32>();
+        check::<pulp::Scalar512b, f32>();
+        check::<pulp::Scalar512b, f64>();
     }
 }

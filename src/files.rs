@@ -4,10 +4,9 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
-use fs4::{FileExt, TryLockError};
 use same_file::Handle;
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -245,7 +244,7 @@ impl Temporary {
         let start = Instant::now();
         loop {
             match make(&path, private) {
-                Ok(file) => match FileExt::try_lock(&file) {
+                Ok(file) => match file.try_lock() {
                     Ok(()) if leads_to(&path, &file) => return Ok(Temporary { path, file, renamed: false }),
                     // Another process took it for one that was left, before it was locked.
                     Ok(()) | Err(TryLockError::WouldBlock) => {}
@@ -322,7 +321,7 @@ fn left(path: &Path) -> io::Result<Left> {
         Err(error) if gone(&error) => return Ok(Left::Removed),
         Err(_) => return Ok(Left::Unknown),
     };
-    match FileExt::try_lock(&file) {
+    match file.try_lock() {
         // Between opening and locking it may have been renamed, and another made.
         Ok(()) if !leads_to(path, &file) => Ok(Left::Removed),
         Ok(()) => std::fs::remove_file(path).map(|()| Left::Removed),

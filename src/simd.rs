@@ -1,100 +1,321 @@
-//! Runs loops with the vector instructions that the processor has, found at run time.
+//! Vector instructions of the CPU, found at run time.
 //!
-//! The compiler's own vectorising of loops is left out of this: whether it keeps sums in registers hangs on small things,
+//! The compiler's own vectorising of loops is left out of this: whether it keeps sums in registers depends on small details,
 //! and a product is ten times slower where it does not. Products take [`Vectors`], sixteen numbers at a time; cells take
 //! `cell/lanes.rs`, a register that behaves as a number. What is to be compiled for the instructions found must be inlined all
 //! the way: `#[inline(always)]`.
 
-use pulp::{Simd, WithSimd};
+use pulp::{NullaryFnOnce, Scalar256b, Simd};
+use std::fmt;
+use std::sync::LazyLock;
 
 /// Numbers of a [`Vectors::Wide`].
 pub const WIDTH: usize = 16;
 
+/// Sets of vector instructions, each with all that those before it have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Instructions {
+    /// What every processor of the architecture has.
+    Base,
+    /// AVX2 and FMA: `x86-64-v3`.
+    Avx2,
+    /// The shapes of AVX-512 in AVX2's instructions, for tests on processors without it.
+    #[cfg(test)]
+    WideAvx2,
+    /// AVX-512: `x86-64-v4`.
+    Avx512,
+}
+
+impl Instructions {
+    /// All that can be chosen, the best last.
+    const ALL: [Instructions; 3] = [Instructions::Base, Instructions::Avx2, Instructions::Avx512];
+
+    /// True if the processor has the set.
+    fn is_available(self) -> bool {
+        match self {
+            Instructions::Base => true,
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Instructions::Avx2 => pulp::x86::V3::is_available(),
+            #[cfg(all(test, any(target_arch = "x86", target_arch = "x86_64")))]
+            Instructions::WideAvx2 => pulp::x86::V3::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => pulp::x86::V4::is_available(),
+            #[allow(unreachable_patterns)] // sets of other architectures
+            _ => false,
+        }
+    }
+
+    /// The set that products and cells use: the best that the processor has, at most `WGPU_LSTM_SIMD`.
+    pub fn used() -> Instructions {
+        static USED: LazyLock<Instructions> = LazyLock::new(|| {
+            let best = |most| {
+                let mut available = Instructions::ALL.into_iter().filter(|&set| set <= most && set.is_available());
+                available.next_back().unwrap_or(Instructions::Base) // which is always there
+            };
+            let Some(text) = std::env::var_os("WGPU_LSTM_SIMD") else { return best(Instructions::Avx512) };
+            match set_of(&text.to_string_lossy()) {
+                Ok(set) if set.is_available() => set,
+                Ok(set) => {
+                    log::warn!(
+                        "WGPU_LSTM_SIMD is \"{}\", which this processor does not have; using {}",
+                        set.name(),
+                        best(set)
+                    );
+                    best(set)
+                }
+                Err(reason) => {
+                    let best = best(Instructions::Avx512);
+                    log::warn!("{reason}; using {best}");
+                    best
+                }
+            }
+        });
+        #[cfg(test)]
+        if let Some(set) = tests::OF_THREAD.get() {
+            return set;
+        }
+        *USED
+    }
+
+    /// Name in `WGPU_LSTM_SIMD`.
+    fn name(self) -> &'static str {
+        match self {
+            Instructions::Base => "scalar",
+            Instructions::Avx2 => "avx2",
+            #[cfg(test)]
+            Instructions::WideAvx2 => "avx2 as avx512",
+            Instructions::Avx512 => "avx512",
+        }
+    }
+
+    /// Name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Instructions::Base if cfg!(target_arch = "aarch64") => "NEON",
+            Instructions::Avx2 => "AVX2",
+            Instructions::Avx512 => "AVX-512",
+            _ => self.name(),
+        }
+    }
+}
+
+impl fmt::Display for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.title())
+    }
+}
+
+/// Parses `WGPU_LSTM_SIMD`.
+fn set_of(text: &str) -> Result<Instructions, String> {
+    let found = Instructions::ALL.into_iter().find(|set| set.name().eq_ignore_ascii_case(text.trim()));
+    found.ok_or_else(|| format!("WGPU_LSTM_SIMD is \"{text}\", expected avx512, avx2 or scalar"))
+}
+
+/// A set of instructions with what depends on its registers.
+pub trait Isa: Simd {
+    /// True if it has a fused multiply-add. Without, it would be a library call.
+    const FUSES: bool;
+    /// True if the processor has 32 registers, one of which holds a [`Vectors::Wide`] of f32.
+    const WIDE: bool;
+    /// The numbers of an f32 register as an array.
+    type Floats: bytemuck::Pod + AsRef<[f32]> + AsMut<[f32]>;
+    /// Registers for [`WIDTH`] numbers.
+    type WideF32: Registers<Self::f32s>;
+    /// Registers for [`WIDTH`] numbers.
+    type WideF64: Registers<Self::f64s>;
+}
+
+impl Isa for Scalar256b {
+    const FUSES: bool = cfg!(target_arch = "aarch64");
+    const WIDE: bool = false;
+    type Floats = [f32; 8];
+    type WideF32 = [Self::f32s; 2];
+    type WideF64 = [Self::f64s; 4];
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl Isa for pulp::x86::V3 {
+    const FUSES: bool = true;
+    const WIDE: bool = false;
+    type Floats = [f32; 8];
+    type WideF32 = [Self::f32s; 2];
+    type WideF64 = [Self::f64s; 4];
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for pulp::x86::V4 {
+    const FUSES: bool = true;
+    const WIDE: bool = true;
+    type Floats = [f32; 16];
+    type WideF32 = [Self::f32s; 1];
+    type WideF64 = [Self::f64s; 2];
+}
+
+#[cfg(test)]
+impl Isa for pulp::Scalar512b {
+    const FUSES: bool = true;
+    const WIDE: bool = true;
+    type Floats = [f32; 16];
+    type WideF32 = [Self::f32s; 1];
+    type WideF64 = [Self::f64s; 2];
+}
+
+/// Some vector registers. Products go through them in loops, since closures are not always inlined.
+pub trait Registers<R>: Copy + AsRef<[R]> + AsMut<[R]> {
+    /// All the same.
+    fn all(register: R) -> Self;
+}
+
+impl<R: Copy, const N: usize> Registers<R> for [R; N] {
+    #[inline(always)]
+    fn all(register: R) -> Self {
+        [register; N]
+    }
+}
+
 /// Work to be compiled once for every instruction set.
 pub(crate) trait Work {
     /// Does it.
-    fn run<S: Simd>(self, simd: S);
+    fn run<S: Isa>(self, simd: S);
 }
 
-/// Runs work with the best instructions there are.
+/// Runs work with [`Instructions::used`].
 #[inline]
 pub(crate) fn dispatch<W: Work>(work: W) {
-    struct With<W>(W);
-    impl<W: Work> WithSimd for With<W> {
+    struct With<W, S>(W, S);
+    impl<W: Work, S: Isa> NullaryFnOnce for With<W, S> {
         type Output = ();
         #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            self.0.run(simd);
+        fn call(self) {
+            self.0.run(self.1);
         }
     }
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    if let Some(v3) = pulp::x86::V3::try_new() {
-        return Simd::vectorize(v3, With(work));
+    let set = Instructions::used();
+    #[cfg(target_arch = "x86_64")]
+    if let (Instructions::Avx512, Some(v4)) = (set, pulp::x86::V4::try_new()) {
+        return v4.vectorize(With(work, v4));
     }
-    Simd::vectorize(pulp::Scalar256b, With(work));
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    if set >= Instructions::Avx2
+        && let Some(v3) = pulp::x86::V3::try_new()
+    {
+        #[cfg(test)]
+        if set == Instructions::WideAvx2 {
+            return v3.vectorize(With(work, pulp::Scalar512b));
+        }
+        return v3.vectorize(With(work, v3));
+    }
+    let _ = set;
+    With(work, Scalar256b).call();
 }
 
 /// Sixteen numbers in vector registers.
 pub trait Vectors: Copy + 'static {
     /// The sixteen.
-    type Wide<S: Simd>: Copy;
+    type Wide<S: Isa>: Copy;
     /// All zero.
-    fn zeros<S: Simd>(simd: S) -> Self::Wide<S>;
+    fn zeros<S: Isa>(simd: S) -> Self::Wide<S>;
     /// From memory; `values` has sixteen.
-    fn load<S: Simd>(simd: S, values: &[Self]) -> Self::Wide<S>;
+    fn load<S: Isa>(simd: S, values: &[Self]) -> Self::Wide<S>;
     /// To memory; `values` has sixteen.
-    fn store<S: Simd>(simd: S, wide: Self::Wide<S>, values: &mut [Self]);
+    fn store<S: Isa>(simd: S, wide: Self::Wide<S>, values: &mut [Self]);
     /// factor·wide + sum.
-    fn multiply_add<S: Simd>(simd: S, factor: Self, wide: Self::Wide<S>, sum: Self::Wide<S>) -> Self::Wide<S>;
+    fn multiply_add<S: Isa>(simd: S, factor: Self, wide: Self::Wide<S>, sum: Self::Wide<S>) -> Self::Wide<S>;
     /// Sum.
-    fn plus<S: Simd>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S>;
-}
-
-/// True if the instructions have a fused multiply-add. Without, it would be a library call.
-#[inline(always)]
-pub(crate) fn fuses<S: Simd>() -> bool {
-    cfg!(target_arch = "aarch64") || std::any::TypeId::of::<S>() != std::any::TypeId::of::<pulp::Scalar256b>()
+    fn plus<S: Isa>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S>;
 }
 
 macro_rules! vectors {
-    ($number:ty, $vector:ident, $count:literal, $load:ident, $store:ident, $splat:ident, $fma:ident, $mul:ident, $add:ident) => {
+    ($number:ty, $wide:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, $mul:ident, $add:ident) => {
         impl Vectors for $number {
-            type Wide<S: Simd> = [S::$vector; $count];
+            type Wide<S: Isa> = S::$wide;
 
             #[inline(always)]
-            fn zeros<S: Simd>(simd: S) -> Self::Wide<S> {
-                [simd.$splat(0.0); $count]
+            fn zeros<S: Isa>(simd: S) -> Self::Wide<S> {
+                S::$wide::all(simd.$splat(0.0))
             }
 
             #[inline(always)]
-            fn load<S: Simd>(_: S, values: &[Self]) -> Self::Wide<S> {
+            fn load<S: Isa>(simd: S, values: &[Self]) -> Self::Wide<S> {
                 let (vectors, _) = S::$load(&values[..WIDTH]);
-                std::array::from_fn(|k| vectors[k])
+                let mut wide = Self::zeros(simd);
+                wide.as_mut().copy_from_slice(vectors);
+                wide
             }
 
             #[inline(always)]
-            fn store<S: Simd>(_: S, wide: Self::Wide<S>, values: &mut [Self]) {
+            fn store<S: Isa>(_: S, wide: Self::Wide<S>, values: &mut [Self]) {
                 let (vectors, _) = S::$store(&mut values[..WIDTH]);
-                vectors.copy_from_slice(&wide);
+                vectors.copy_from_slice(wide.as_ref());
             }
 
             #[inline(always)]
-            fn multiply_add<S: Simd>(simd: S, factor: Self, wide: Self::Wide<S>, sum: Self::Wide<S>) -> Self::Wide<S> {
-                let factor = simd.$splat(factor);
-                if fuses::<S>() {
-                    std::array::from_fn(|k| simd.$fma(factor, wide[k], sum[k]))
-                } else {
-                    std::array::from_fn(|k| simd.$add(simd.$mul(factor, wide[k]), sum[k]))
+            fn multiply_add<S: Isa>(simd: S, factor: Self, wide: Self::Wide<S>, sum: Self::Wide<S>) -> Self::Wide<S> {
+                let (factor, mut sum) = (simd.$splat(factor), sum);
+                for (sum, &wide) in sum.as_mut().iter_mut().zip(wide.as_ref()) {
+                    *sum =
+                        if S::FUSES { simd.$fma(factor, wide, *sum) } else { simd.$add(simd.$mul(factor, wide), *sum) };
                 }
+                sum
             }
 
             #[inline(always)]
-            fn plus<S: Simd>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S> {
-                std::array::from_fn(|k| simd.$add(one[k], other[k]))
+            fn plus<S: Isa>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S> {
+                let mut sum = one;
+                for (sum, &other) in sum.as_mut().iter_mut().zip(other.as_ref()) {
+                    *sum = simd.$add(*sum, other);
+                }
+                sum
             }
         }
     };
 }
 
-vectors!(f32, f32s, 2, as_simd_f32s, as_mut_simd_f32s, splat_f32s, mul_add_e_f32s, mul_f32s, add_f32s);
-vectors!(f64, f64s, 4, as_simd_f64s, as_mut_simd_f64s, splat_f64s, mul_add_e_f64s, mul_f64s, add_f64s);
+vectors!(f32, WideF32, as_simd_f32s, as_mut_simd_f32s, splat_f32s, mul_add_e_f32s, mul_f32s, add_f32s);
+vectors!(f64, WideF64, as_simd_f64s, as_mut_simd_f64s, splat_f64s, mul_add_e_f64s, mul_f64s, add_f64s);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// The set that this thread uses instead of the best.
+        pub static OF_THREAD: Cell<Option<Instructions>> = const { Cell::new(None) };
+    }
+
+    /// Runs work of this thread with each set that the processor has, and says which it has not.
+    pub fn with_each<R>(mut work: impl FnMut() -> R) -> Vec<(Instructions, R)> {
+        let [base, avx2, avx512] = Instructions::ALL;
+        let mut all = Vec::new();
+        for set in [base, avx2, Instructions::WideAvx2, avx512] {
+            if set.is_available() {
+                OF_THREAD.set(Some(set));
+                all.push((set, work()));
+            } else {
+                eprintln!("left out: {set}, which this processor does not have");
+            }
+        }
+        OF_THREAD.set(None);
+        all
+    }
+
+    #[test]
+    fn names_of_sets_are_parsed() {
+        for (text, set) in
+            [("avx512", Instructions::Avx512), (" AVX2 ", Instructions::Avx2), ("scalar", Instructions::Base)]
+        {
+            assert_eq!(set_of(text), Ok(set));
+        }
+        let reason = set_of("sse9").unwrap_err();
+        assert_eq!(reason, "WGPU_LSTM_SIMD is \"sse9\", expected avx512, avx2 or scalar");
+    }
+
+    #[test]
+    fn every_set_in_use_is_one_that_the_processor_has() {
+        for (set, used) in with_each(Instructions::used) {
+            assert_eq!(used, set);
+        }
+        assert!(Instructions::used().is_available());
+    }
+}

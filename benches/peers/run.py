@@ -136,7 +136,7 @@ def heading(results, device, threads):
     rounds = "" if results["rounds"] == 1 else f" The better of {results['rounds']} rounds."
     limit = f" limited to {results['isa_limit']}" if results.get("isa_limit") else ""
     threads = f"{threads} thread" + "s" * (threads != 1)
-    return (f"{results['cpu']}{limit}, {threads}, {results['date']}" + (f"; {on}" if on and on != "CPU" else "")
+    return (f"{results['cpu']}{limit}, {threads}, {results['date']}" + (f"; {on}" if on else "")
             + f"; {versions}. Milliseconds, medians.{rounds}\n\n")
 
 

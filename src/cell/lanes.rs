@@ -3,35 +3,45 @@
 use super::GATES;
 use crate::real::Number;
 use crate::real::saturating::{self, Arithmetic};
-use crate::simd::fuses;
-use pulp::Simd;
+use crate::simd::Isa;
 
 /// A vector register of f32 numbers as a [`Number`]: a cell's equations run on all of them at once.
 #[derive(Clone, Copy)]
-pub(crate) struct Lanes<S: Simd> {
+pub(crate) struct Lanes<S: Isa> {
     simd: S,
     values: S::f32s,
 }
 
 /// Numbers of [`Lanes`].
-pub(crate) const LANES: usize = 8;
+#[inline(always)]
+pub(crate) const fn lanes<S: Isa>() -> usize {
+    size_of::<S::Floats>() / size_of::<f32>()
+}
 
-impl<S: Simd> Lanes<S> {
+impl<S: Isa> Lanes<S> {
     #[inline(always)]
-    pub fn of(simd: S, values: [f32; LANES]) -> Self {
+    pub fn of(simd: S, values: S::Floats) -> Self {
         Lanes { simd, values: bytemuck::cast(values) }
     }
 
     #[inline(always)]
-    pub fn array(self) -> [f32; LANES] {
+    pub fn array(self) -> S::Floats {
         bytemuck::cast(self.values)
     }
 
-    /// Transposes the four gates of units 0 and 1, of 2 and 3, of 4 and 5, of 6 and 7 to each gate of all units.
+    /// A function of each number.
     #[inline(always)]
-    pub fn by_gate(simd: S, pairs: [Self; GATES]) -> [Self; GATES] {
-        let pairs: [_; GATES] = std::array::from_fn(|k| pairs[k].values);
-        named::by_gate(simd, pairs).map(|values| Lanes { simd, values })
+    fn each(self, function: impl Fn(f32) -> f32) -> Self {
+        let mut values = self.array();
+        values.as_mut().iter_mut().for_each(|value| *value = function(*value));
+        Lanes::of(self.simd, values)
+    }
+
+    /// Transposes registers with all gates of neighbouring units, a quarter of the units each, to one for each gate of all units.
+    #[inline(always)]
+    pub fn by_gate(simd: S, quarters: [Self; GATES]) -> [Self; GATES] {
+        let quarters: [_; GATES] = std::array::from_fn(|k| quarters[k].values);
+        named::by_gate(simd, quarters).map(|values| Lanes { simd, values })
     }
 
     /// The reverse of [`Lanes::by_gate`].
@@ -42,49 +52,78 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
-/// Operations that are faster with named instructions, on processors that have them: transposes of 8 × 4 (the compiler moves single
-/// numbers, which takes a third of a cell's time) and operations on signs and bits.
+/// Operations that are faster with named instructions, on processors that have them: transposes of units and gates (the compiler
+/// moves single numbers, which takes a third of a cell's time) and operations on signs and bits.
 mod named {
-    use super::{GATES, LANES};
-    use pulp::Simd;
+    use super::{GATES, lanes};
+    use crate::simd::Isa;
+    #[cfg(target_arch = "x86_64")]
+    use pulp::x86::V4;
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    use x86::{four_by_four, halves, known};
+    use {
+        pulp::x86::V3,
+        x86::{four_by_four, halves, known},
+    };
 
     #[inline(always)]
-    pub fn by_gate<S: Simd>(simd: S, pairs: [S::f32s; GATES]) -> [S::f32s; GATES] {
+    pub fn by_gate<S: Isa>(simd: S, quarters: [S::f32s; GATES]) -> [S::f32s; GATES] {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v4) = known::<S, V4>(simd) {
+            return x86::by_gate(v4, quarters.map(bytemuck::cast)).map(bytemuck::cast);
+        }
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        if let Some(v3) = known(simd) {
+        if let Some(v3) = known::<S, V3>(simd) {
             // units 0 and 4, 1 and 5, 2 and 6, 3 and 7, then each gate
-            let [p, q, r, s] = pairs.map(bytemuck::cast);
+            let [p, q, r, s] = quarters.map(bytemuck::cast);
             let ([a, b], [c, d]) = (halves(v3, p, r), halves(v3, q, s));
             return four_by_four(v3, [a, b, c, d]).map(bytemuck::cast);
         }
         let _ = simd;
-        let pairs: [[f32; LANES]; GATES] = pairs.map(bytemuck::cast);
-        let gate = |gate: usize| std::array::from_fn::<f32, LANES, _>(|u| pairs[u / 2][u % 2 * GATES + gate]);
-        std::array::from_fn(|k| bytemuck::cast(gate(k)))
+        let quarters: [S::Floats; GATES] = quarters.map(bytemuck::cast);
+        let all: &[f32] = bytemuck::cast_slice(&quarters);
+        std::array::from_fn(|gate| {
+            let mut values: S::Floats = bytemuck::Zeroable::zeroed();
+            values.as_mut().iter_mut().enumerate().for_each(|(unit, value)| *value = all[unit * GATES + gate]);
+            bytemuck::cast(values)
+        })
     }
 
     #[inline(always)]
-    pub fn by_unit<S: Simd>(simd: S, gates: [S::f32s; GATES]) -> [S::f32s; GATES] {
+    pub fn by_unit<S: Isa>(simd: S, gates: [S::f32s; GATES]) -> [S::f32s; GATES] {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v4) = known::<S, V4>(simd) {
+            return x86::by_unit(v4, gates.map(bytemuck::cast)).map(bytemuck::cast);
+        }
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        if let Some(v3) = known(simd) {
+        if let Some(v3) = known::<S, V3>(simd) {
             // units 0 and 4, 1 and 5, 2 and 6, 3 and 7, then neighbours
             let [a, b, c, d] = four_by_four(v3, gates.map(bytemuck::cast));
             let ([p, r], [q, s]) = (halves(v3, a, b), halves(v3, c, d));
             return [p, q, r, s].map(bytemuck::cast);
         }
         let _ = simd;
-        let gates: [[f32; LANES]; GATES] = gates.map(bytemuck::cast);
-        let pair = |p: usize| std::array::from_fn::<f32, LANES, _>(|k| gates[k % GATES][2 * p + k / GATES]);
-        std::array::from_fn(|k| bytemuck::cast(pair(k)))
+        let gates: [S::Floats; GATES] = gates.map(bytemuck::cast);
+        std::array::from_fn(|quarter| {
+            let mut values: S::Floats = bytemuck::Zeroable::zeroed();
+            let first = quarter * lanes::<S>() / GATES;
+            for (k, value) in values.as_mut().iter_mut().enumerate() {
+                *value = gates[k % GATES].as_ref()[first + k / GATES];
+            }
+            bytemuck::cast(values)
+        })
     }
 
     /// `negative` where a number's sign bit is set, else `positive`.
     #[inline(always)]
-    pub fn by_sign<S: Simd>(simd: S, x: S::f32s, negative: S::f32s, positive: S::f32s) -> S::f32s {
+    pub fn by_sign<S: Isa>(simd: S, x: S::f32s, negative: S::f32s, positive: S::f32s) -> S::f32s {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v4) = known::<S, V4>(simd) {
+            let (negative, positive) = (bytemuck::cast(negative), bytemuck::cast(positive));
+            let signs = v4.avx512dq._mm512_movepi32_mask(bytemuck::cast(x));
+            return bytemuck::cast(v4.avx512f._mm512_mask_blend_ps(signs, positive, negative));
+        }
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        if let Some(v3) = known(simd) {
+        if let Some(v3) = known::<S, V3>(simd) {
             let (x, negative, positive) = (bytemuck::cast(x), bytemuck::cast(negative), bytemuck::cast(positive));
             return bytemuck::cast(v3.avx._mm256_blendv_ps(positive, negative, x));
         }
@@ -93,9 +132,13 @@ mod named {
 
     /// A number of at least 0 with the sign bit of another.
     #[inline(always)]
-    pub fn with_sign_of<S: Simd>(simd: S, size: S::f32s, other: S::f32s) -> S::f32s {
+    pub fn with_sign_of<S: Isa>(simd: S, size: S::f32s, other: S::f32s) -> S::f32s {
+        #[cfg(target_arch = "x86_64")]
+        if known::<S, V4>(simd).is_some() {
+            return simd.or_f32s(size, simd.and_f32s(other, simd.splat_f32s(-0.0)));
+        }
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        if let Some(v3) = known(simd) {
+        if let Some(v3) = known::<S, V3>(simd) {
             let (size, other) = (bytemuck::cast(size), bytemuck::cast(other));
             let sign = v3.avx._mm256_and_ps(other, v3.avx._mm256_set1_ps(-0.0));
             return bytemuck::cast(v3.avx._mm256_or_ps(size, sign));
@@ -105,10 +148,14 @@ mod named {
 
     /// The smaller of two; x if x is NaN.
     #[inline(always)]
-    pub fn at_most<S: Simd>(simd: S, x: S::f32s, limit: S::f32s) -> S::f32s {
+    pub fn at_most<S: Isa>(simd: S, x: S::f32s, limit: S::f32s) -> S::f32s {
+        // The instruction returns its second operand if one is NaN.
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v4) = known::<S, V4>(simd) {
+            return bytemuck::cast(v4.avx512f._mm512_min_ps(bytemuck::cast(limit), bytemuck::cast(x)));
+        }
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        if let Some(v3) = known(simd) {
-            // The instruction returns its second operand if one is NaN.
+        if let Some(v3) = known::<S, V3>(simd) {
             return bytemuck::cast(v3.avx._mm256_min_ps(bytemuck::cast(limit), bytemuck::cast(x)));
         }
         simd.select_f32s(simd.less_than_f32s(limit, x), limit, x)
@@ -116,15 +163,20 @@ mod named {
 
     /// Moves the lowest bits to the place of an f32's exponent.
     #[inline(always)]
-    pub fn shift_to_exponent<S: Simd>(simd: S, values: S::f32s) -> S::f32s {
+    pub fn shift_to_exponent<S: Isa>(simd: S, values: S::f32s) -> S::f32s {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v4) = known::<S, V4>(simd) {
+            return bytemuck::cast(v4.avx512f._mm512_slli_epi32::<23>(bytemuck::cast(values)));
+        }
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        if let Some(v3) = known(simd) {
+        if let Some(v3) = known::<S, V3>(simd) {
             let shifted = v3.avx2._mm256_slli_epi32::<23>(bytemuck::cast(values));
             return bytemuck::cast(shifted);
         }
         let _ = simd;
-        let values: [u32; LANES] = bytemuck::cast(values);
-        bytemuck::cast(values.map(|bits| bits << 23))
+        let mut values: S::Floats = bytemuck::cast(values);
+        values.as_mut().iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits() << 23));
+        bytemuck::cast(values)
     }
 
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -135,12 +187,15 @@ mod named {
         #[cfg(target_arch = "x86")]
         use std::arch::x86::__m256;
         #[cfg(target_arch = "x86_64")]
-        use std::arch::x86_64::__m256;
+        use {
+            pulp::x86::V4,
+            std::arch::x86_64::{__m256, __m512},
+        };
 
-        /// The AVX2 instructions, if the processor has them.
+        /// A set of instructions, if it is the one in use.
         #[inline(always)]
-        pub fn known<S: Simd>(simd: S) -> Option<V3> {
-            (&simd as &dyn Any).downcast_ref::<V3>().copied()
+        pub fn known<S: Simd, T: Copy + 'static>(simd: S) -> Option<T> {
+            (&simd as &dyn Any).downcast_ref::<T>().copied()
         }
 
         /// Combines the lower halves of two registers, and their upper halves.
@@ -162,12 +217,49 @@ mod named {
                 avx._mm256_shuffle_ps::<0xee>(ab_high, cd_high),
             ]
         }
+
+        /// Chooses sixteen numbers of two registers: below 16 of the first, from 16 on of the second.
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        fn choose(v4: V4, x: __m512, y: __m512, indices: [u32; 16]) -> __m512 {
+            v4.avx512f._mm512_permutex2var_ps(x, bytemuck::cast(indices), y)
+        }
+
+        /// Combines the lower halves of two registers, and their upper halves.
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        fn wide_halves(v4: V4, x: __m512, y: __m512) -> [__m512; 2] {
+            [v4.avx512f._mm512_shuffle_f32x4::<0x44>(x, y), v4.avx512f._mm512_shuffle_f32x4::<0xee>(x, y)]
+        }
+
+        /// Transposes units 0 to 3, 4 to 7, 8 to 11 and 12 to 15 to each gate of all units.
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        pub fn by_gate(v4: V4, [p, q, r, s]: [__m512; GATES]) -> [__m512; GATES] {
+            // Two gates of eight units, one after the other.
+            const GATES_0_1: [u32; 16] = [0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29];
+            const GATES_2_3: [u32; 16] = [2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31];
+            let [i, f] = wide_halves(v4, choose(v4, p, q, GATES_0_1), choose(v4, r, s, GATES_0_1));
+            let [g, o] = wide_halves(v4, choose(v4, p, q, GATES_2_3), choose(v4, r, s, GATES_2_3));
+            [i, f, g, o]
+        }
+
+        /// The reverse of [`by_gate`].
+        #[cfg(target_arch = "x86_64")]
+        #[inline(always)]
+        pub fn by_unit(v4: V4, [i, f, g, o]: [__m512; GATES]) -> [__m512; GATES] {
+            // All gates of four of eight units, whose gates 0 and 1 are in the first register, 2 and 3 in the second.
+            const LOWER: [u32; 16] = [0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27];
+            const UPPER: [u32; 16] = [4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31];
+            let ([a, b], [c, d]) = (wide_halves(v4, i, f), wide_halves(v4, g, o));
+            [choose(v4, a, c, LOWER), choose(v4, a, c, UPPER), choose(v4, b, d, LOWER), choose(v4, b, d, UPPER)]
+        }
     }
 }
 
 macro_rules! operator {
     ($trait:ident, $method:ident, $on_f32s:ident) => {
-        impl<S: Simd> std::ops::$trait for Lanes<S> {
+        impl<S: Isa> std::ops::$trait for Lanes<S> {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
@@ -182,10 +274,10 @@ operator!(Sub, sub, sub_f32s);
 operator!(Mul, mul, mul_f32s);
 operator!(Div, div, div_f32s);
 
-impl<S: Simd> Arithmetic for Lanes<S> {
+impl<S: Isa> Arithmetic for Lanes<S> {
     #[inline(always)]
     fn multiply_add(self, factor: Self, sum: Self) -> Self {
-        if fuses::<S>() {
+        if S::FUSES {
             Lanes { values: self.simd.mul_add_e_f32s(self.values, factor.values, sum.values), ..self }
         } else {
             self * factor + sum
@@ -194,7 +286,7 @@ impl<S: Simd> Arithmetic for Lanes<S> {
 
     #[inline(always)]
     fn less_logarithms(self, k: Self) -> Self {
-        if fuses::<S>() {
+        if S::FUSES {
             // ln 2 in f32 is off by 1.9e-9: 2.4e-7 at the largest k, 126.
             k.multiply_add(self.constant(-std::f32::consts::LN_2), self)
         } else {
@@ -208,7 +300,7 @@ impl<S: Simd> Arithmetic for Lanes<S> {
     }
 }
 
-impl<S: Simd> Number for Lanes<S> {
+impl<S: Isa> Number for Lanes<S> {
     #[inline(always)]
     fn constant(self, value: f32) -> Self {
         Lanes { values: self.simd.splat_f32s(value), ..self }
@@ -222,7 +314,8 @@ impl<S: Simd> Number for Lanes<S> {
 
     #[inline(always)]
     fn magnitude(self) -> Self {
-        Lanes { values: self.simd.abs_f32s(self.values), ..self }
+        let all_but_sign = self.simd.splat_f32s(f32::from_bits(!(1 << 31)));
+        Lanes { values: self.simd.and_f32s(self.values, all_but_sign), ..self }
     }
 
     #[inline(always)]
@@ -253,17 +346,17 @@ impl<S: Simd> Number for Lanes<S> {
     // Only rare activations need these, so they run one number at a time.
     #[inline(always)]
     fn exponential(self) -> Self {
-        Lanes::of(self.simd, self.array().map(f32::exp))
+        self.each(f32::exp)
     }
 
     #[inline(always)]
     fn exponential_minus_one(self) -> Self {
-        Lanes::of(self.simd, self.array().map(f32::exp_m1))
+        self.each(f32::exp_m1)
     }
 
     #[inline(always)]
     fn logarithm_of_one_plus(self) -> Self {
-        Lanes::of(self.simd, self.array().map(f32::ln_1p))
+        self.each(f32::ln_1p)
     }
 }
 

@@ -1,12 +1,13 @@
 //! A cell over a row of units, for time steps on the CPU.
 //!
-//! In f32, the cell computes eight units at a time, with a vector register for each of its values. In memory the four gates of a
-//! unit are side by side; each gate gets a register of its own. In f64, which only tests use, it computes one unit at a time.
+//! In f32, the cell computes as many units at a time as a vector register has numbers, with a register for each of its values. In
+//! memory the four gates of a unit are side by side; each gate gets a register of its own. In f64, which only tests use, it computes
+//! one unit at a time.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Lanes, lanes};
 use super::{CellMath, GATES, MAX_SAVED, MAX_STATES, More, Settings};
-use crate::simd::{Work, dispatch};
-use pulp::Simd;
+use crate::simd::{Isa, Work, dispatch};
+use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -111,128 +112,147 @@ fn add<F: Copy + std::ops::AddAssign>(sums: &mut [F], values: &[F], first: bool)
 
 struct RowStep<C, R>(PhantomData<C>, R);
 
-/// Numbers, padded with zeros.
+/// The four gates of the units of a register, as they are in memory.
+type Quarters<S> = [<S as Isa>::Floats; GATES];
+
+/// Numbers as arrays of those of T; a rest that does not fill one is left out.
 #[inline(always)]
-fn padded<const N: usize>(values: &[f32]) -> [f32; N] {
-    let mut all = [0.0; N];
-    all[..values.len()].copy_from_slice(values);
+fn chunks<T: Pod>(values: &[f32]) -> &[T] {
+    let whole = size_of::<T>() / size_of::<f32>();
+    bytemuck::cast_slice(&values[..values.len() / whole * whole])
+}
+
+/// [`chunks`] to be written.
+#[inline(always)]
+fn chunks_mut<T: Pod>(values: &mut [f32]) -> &mut [T] {
+    let whole = size_of::<T>() / size_of::<f32>();
+    let len = values.len() / whole * whole;
+    bytemuck::cast_slice_mut(&mut values[..len])
+}
+
+/// The first numbers as an array, padded with zeros if there are fewer.
+#[inline(always)]
+fn padded<T: Pod>(values: &[f32]) -> T {
+    let mut all = T::zeroed();
+    let to = bytemuck::cast_slice_mut(std::slice::from_mut(&mut all));
+    let len = values.len().min(to.len());
+    to[..len].copy_from_slice(&values[..len]);
     all
 }
 
-/// The gates of eight units, a register for each gate.
+/// The gates of a register's units, a register for each gate.
 #[inline(always)]
-fn gates<S: Simd>(simd: S, row: &[f32; GATES * LANES]) -> [Lanes<S>; GATES] {
-    let pairs: &[[f32; LANES]; GATES] = bytemuck::cast_ref(row);
-    Lanes::by_gate(simd, std::array::from_fn(|k| Lanes::of(simd, pairs[k])))
+fn gates<S: Isa>(simd: S, row: &Quarters<S>) -> [Lanes<S>; GATES] {
+    Lanes::by_gate(simd, std::array::from_fn(|k| Lanes::of(simd, row[k])))
 }
 
 /// The reverse of [`gates`].
 #[inline(always)]
-fn together<S: Simd>(simd: S, gates: [Lanes<S>; GATES]) -> [f32; GATES * LANES] {
-    bytemuck::cast(Lanes::by_unit(simd, gates).map(Lanes::array))
+fn together<S: Isa>(simd: S, gates: [Lanes<S>; GATES]) -> Quarters<S> {
+    Lanes::by_unit(simd, gates).map(Lanes::array)
 }
 
-/// Inputs of up to eight units, from `first` on, beside their sums and states.
+/// Inputs of up to a register's units, from `first` on, beside their sums and states.
 #[inline(always)]
-fn more<C: CellMath, S: Simd>(simd: S, extra: &[f32], first: usize, settings: Settings) -> More<Lanes<S>> {
+fn more<C: CellMath, S: Isa>(simd: S, extra: &[f32], first: usize, settings: Settings) -> More<Lanes<S>> {
     if !C::EXTRA {
-        return More { extra: [Lanes::of(simd, [0.0; LANES]); GATES], settings };
+        return More { extra: [Lanes::of(simd, S::Floats::zeroed()); GATES], settings };
     }
-    let own = &extra[GATES * first..extra.len().min(GATES * (first + LANES))];
-    More { extra: gates(simd, &own.first_chunk().copied().unwrap_or_else(|| padded(own))), settings }
+    More { extra: gates(simd, &array(&extra[GATES * first..])), settings }
 }
 
-/// Runs eight units forward; new states overwrite the old ones.
+/// The first numbers as an array, padded with zeros if there are fewer; without a loop if there are not.
 #[inline(always)]
-fn forward<C: CellMath, S: Simd>(
+fn array<T: Pod>(values: &[f32]) -> T {
+    chunks(values).first().copied().unwrap_or_else(|| padded(values))
+}
+
+/// Runs a register's units forward; new states overwrite the old ones.
+#[inline(always)]
+fn forward<C: CellMath, S: Isa>(
     simd: S,
-    [wx, rh, bias]: [&[f32; GATES * LANES]; 3],
+    [wx, rh, bias]: [&Quarters<S>; 3],
     more: &More<Lanes<S>>,
-    states: &mut [[f32; LANES]; MAX_STATES],
-    h: &mut [f32; LANES],
+    states: &mut [S::Floats; MAX_STATES],
+    h: &mut S::Floats,
 ) -> [Lanes<S>; MAX_SAVED] {
-    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), &loaded(simd, states), more);
+    let old = states.map(|state| Lanes::of(simd, state));
+    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), &old, more);
     *h = out.h.array();
     *states = out.states.map(Lanes::array);
     out.saved
 }
 
-/// Loads each state to a register.
-#[inline(always)]
-fn loaded<S: Simd>(simd: S, states: &[[f32; LANES]; MAX_STATES]) -> [Lanes<S>; MAX_STATES] {
-    states.map(|state| Lanes::of(simd, state))
-}
-
 impl<C: CellMath> Work for RowStep<C, ForwardRow<'_, '_, f32>> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Isa>(self, simd: S) {
         let mut row = self.1;
         let n = row.h.len();
         if row.saved.is_empty() {
-            forward_eights::<C, S, false>(simd, &mut row);
+            forward_whole::<C, S, false>(simd, &mut row);
         } else {
-            forward_eights::<C, S, true>(simd, &mut row);
+            forward_whole::<C, S, true>(simd, &mut row);
         }
-        let first = n / LANES * LANES;
+        let first = n / lanes::<S>() * lanes::<S>();
         if first < n {
             let gates = [row.wx, row.rh, row.bias].map(|all| padded(&all[GATES * first..GATES * n]));
-            let (mut states, mut h) = ([[0.0; LANES]; MAX_STATES], [0.0; LANES]);
+            let (mut states, mut h) = ([S::Floats::zeroed(); MAX_STATES], S::Floats::zeroed());
             for (state, plane) in states.iter_mut().zip(row.states.chunks_exact(n)).take(C::STATES.len()) {
                 *state = padded(&plane[first..]);
             }
             let more = more::<C, S>(simd, row.extra, first, row.settings);
             let values = forward::<C, S>(simd, gates.each_ref(), &more, &mut states, &mut h);
             for (state, plane) in states.iter().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {
-                plane[first..].copy_from_slice(&state[..n - first]);
+                plane[first..].copy_from_slice(&state.as_ref()[..n - first]);
             }
-            row.h[first..].copy_from_slice(&h[..n - first]);
+            row.h[first..].copy_from_slice(&h.as_ref()[..n - first]);
             for (to, value) in row.saved.iter_mut().zip(values) {
-                to[first..].copy_from_slice(&value.array()[..n - first]);
+                to[first..].copy_from_slice(&value.array().as_ref()[..n - first]);
             }
         }
     }
 }
 
-/// Runs all whole eights of a row forward. KEEPS: values for backward are saved.
+/// Runs all units of a row that fill registers forward. KEEPS: values for backward are saved.
 #[inline(always)]
-fn forward_eights<C: CellMath, S: Simd, const KEEPS: bool>(simd: S, row: &mut ForwardRow<f32>) {
-    let (wx, rh, bias) = (row.wx.as_chunks().0, row.rh.as_chunks().0, row.bias.as_chunks().0);
+fn forward_whole<C: CellMath, S: Isa, const KEEPS: bool>(simd: S, row: &mut ForwardRow<f32>) {
+    let [wx, rh, bias] = [row.wx, row.rh, row.bias].map(chunks::<Quarters<S>>);
     let n = row.h.len();
-    let mut planes: [&mut [[f32; LANES]]; MAX_STATES] = Default::default();
+    let mut planes: [&mut [S::Floats]; MAX_STATES] = Default::default();
     for (to, plane) in planes.iter_mut().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {
-        *to = plane.as_chunks_mut().0;
+        *to = chunks_mut(plane);
     }
-    let mut states = [[0.0; LANES]; MAX_STATES];
-    for (k, (((wx, rh), bias), h)) in wx.iter().zip(rh).zip(bias).zip(row.h.as_chunks_mut().0).enumerate() {
+    let mut states = [S::Floats::zeroed(); MAX_STATES];
+    for (k, (((wx, rh), bias), h)) in wx.iter().zip(rh).zip(bias).zip(chunks_mut(row.h)).enumerate() {
         for (state, plane) in states.iter_mut().zip(&planes).take(C::STATES.len()) {
             *state = plane[k];
         }
-        let more = more::<C, S>(simd, row.extra, k * LANES, row.settings);
+        let more = more::<C, S>(simd, row.extra, k * lanes::<S>(), row.settings);
         let values = forward::<C, S>(simd, [wx, rh, bias], &more, &mut states, h);
         for (state, plane) in states.iter().zip(&mut planes).take(C::STATES.len()) {
             plane[k] = *state;
         }
         if KEEPS {
             for (to, value) in row.saved.iter_mut().zip(values) {
-                to[k * LANES..][..LANES].copy_from_slice(&value.array());
+                chunks_mut(to)[k] = value.array();
             }
         }
     }
 }
 
-/// Loads up to eight numbers, padded with zeros.
+/// Loads up to a register's numbers, padded with zeros.
 #[inline(always)]
-fn load<S: Simd>(simd: S, values: &[f32]) -> Lanes<S> {
-    Lanes::of(simd, values.first_chunk().copied().unwrap_or_else(|| padded(values)))
+fn load<S: Isa>(simd: S, values: &[f32]) -> Lanes<S> {
+    Lanes::of(simd, array(values))
 }
 
 impl<C: CellMath> Work for RowStep<C, BackwardRow<'_, '_, f32>> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+    fn run<S: Isa>(mut self, simd: S) {
         let n = self.1.dh.len();
-        let whole = n / LANES * LANES;
-        for first in (0..whole).step_by(LANES) {
-            backward::<C, S>(simd, &mut self.1, first..first + LANES);
+        let whole = n / lanes::<S>() * lanes::<S>();
+        for first in (0..whole).step_by(lanes::<S>()) {
+            backward::<C, S>(simd, &mut self.1, first..first + lanes::<S>());
         }
         if whole < n {
             backward::<C, S>(simd, &mut self.1, whole..n);
@@ -240,15 +260,16 @@ impl<C: CellMath> Work for RowStep<C, BackwardRow<'_, '_, f32>> {
     }
 }
 
-/// Runs up to eight units backward.
+/// Runs up to a register's units backward.
 #[inline(always)]
-fn backward<C: CellMath, S: Simd>(simd: S, row: &mut BackwardRow<f32>, units: Range<usize>) {
-    let mut kept = [Lanes::of(simd, [0.0; LANES]); MAX_SAVED];
+fn backward<C: CellMath, S: Isa>(simd: S, row: &mut BackwardRow<f32>, units: Range<usize>) {
+    let nothing = Lanes::of(simd, S::Floats::zeroed());
+    let mut kept = [nothing; MAX_SAVED];
     for (kept, saved) in kept.iter_mut().zip(&row.saved).take(C::SAVED) {
         *kept = load(simd, &saved[units.clone()]);
     }
     let dh = load(simd, &row.dh[units.clone()]);
-    let mut states = [[Lanes::of(simd, [0.0; LANES]); MAX_STATES]; 3];
+    let mut states = [[nothing; MAX_STATES]; 3];
     let [old, new, d_new] = &mut states;
     for s in 0..C::STATES.len() {
         (old[s], new[s]) = (load(simd, &row.old[s][units.clone()]), load(simd, &row.new[s][units.clone()]));
@@ -257,12 +278,105 @@ fn backward<C: CellMath, S: Simd>(simd: S, row: &mut BackwardRow<f32>, units: Ra
     let more = more::<C, S>(simd, row.extra, units.start, row.settings);
     let out = C::backward(&kept, old, new, dh, d_new, &more);
     for (plane, value) in row.d_states.iter_mut().zip(out.states).take(C::STATES.len()) {
-        plane[units.clone()].copy_from_slice(&value.array()[..units.len()]);
+        plane[units.clone()].copy_from_slice(&value.array().as_ref()[..units.len()]);
     }
     let own = GATES * units.start..GATES * units.end;
-    row.gates[own.clone()].copy_from_slice(&together(simd, out.gates)[..own.len()]);
-    add(&mut row.dbias[own.clone()], &together(simd, out.bias), row.first);
+    let own_gates = together(simd, out.gates);
+    row.gates[own.clone()].copy_from_slice(&bytemuck::cast_slice(&own_gates)[..own.len()]);
+    add(&mut row.dbias[own.clone()], bytemuck::cast_slice(&together(simd, out.bias)), row.first);
     if C::EXTRA {
-        add(&mut row.dextra[own], &together(simd, out.extra), row.first);
+        add(&mut row.dextra[own], bytemuck::cast_slice(&together(simd, out.extra)), row.first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CELLS;
+    use super::*;
+    use crate::simd::Instructions;
+    use crate::simd::tests::with_each;
+
+    /// Results of a step of `n` units forward and backward.
+    fn step(spec: &super::super::CellSpec, n: usize, first: bool) -> Vec<f32> {
+        let mut state = 5u64;
+        let mut draw = |count: usize| -> Vec<f32> {
+            let mut next = || {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 40) as f32 / (1u64 << 24) as f32 * 4.0 - 1.9
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let (wx, rh, bias, extra) = (draw(GATES * n), draw(GATES * n), draw(GATES * n), draw(GATES * n));
+        let extra = if spec.extra { &extra[..] } else { &[] };
+        let settings = Settings { clip: 1.5, cell_clip: 0.8, ..Settings::default() };
+        let old: Vec<f32> = draw(spec.states.len() * n).iter().map(|value| value.abs() + 0.1).collect();
+        let (mut states, mut h, mut kept) = (old.clone(), vec![0.0; n], vec![vec![0.0; n]; spec.saved]);
+        let mut saved: Vec<&mut [f32]> = kept.iter_mut().map(Vec::as_mut_slice).collect();
+        let row = ForwardRow {
+            wx: &wx,
+            rh: &rh,
+            bias: &bias,
+            extra,
+            settings,
+            states: &mut states,
+            h: &mut h,
+            saved: &mut saved,
+        };
+        (spec.forward_row.0)(row);
+        let mut inference = old.clone();
+        let mut h_only = vec![0.0; n];
+        let row = ForwardRow {
+            wx: &wx,
+            rh: &rh,
+            bias: &bias,
+            extra,
+            settings,
+            states: &mut inference,
+            h: &mut h_only,
+            saved: &mut [],
+        };
+        (spec.forward_row.0)(row);
+        assert_eq!((&inference, &h_only), (&states, &h), "{}: inference", spec.name);
+        let plane = |of: &'_ [f32], s: usize| -> Vec<f32> { of.get(s * n..(s + 1) * n).unwrap_or(&[]).to_vec() };
+        let (old, new): (Vec<_>, Vec<_>) = (0..MAX_STATES).map(|s| (plane(&old, s), plane(&states, s))).unzip();
+        let mut d_states = vec![draw(n); spec.states.len()];
+        let (dh, mut gates, mut dbias) = (draw(n), vec![0.0; GATES * n], draw(GATES * n));
+        let mut dextra = draw(if spec.extra { GATES * n } else { 0 });
+        let mut planes: Vec<&mut [f32]> = d_states.iter_mut().map(Vec::as_mut_slice).collect();
+        (spec.backward_row.0)(BackwardRow {
+            saved: std::array::from_fn(|q| kept.get(q).map_or(&[][..], Vec::as_slice)),
+            old: std::array::from_fn(|s| &old[s][..]),
+            new: std::array::from_fn(|s| &new[s][..]),
+            dh: &dh,
+            d_states: &mut planes,
+            gates: &mut gates,
+            dbias: &mut dbias,
+            extra,
+            dextra: &mut dextra,
+            settings,
+            first,
+        });
+        [vec![states, h, gates, dbias, dextra], kept, d_states].concat().concat()
+    }
+
+    /// A step has the same bits with every set that fuses products with sums, and about the same numbers without.
+    #[test]
+    fn cells_agree_with_every_set_of_instructions() {
+        for spec in CELLS {
+            for n in [1, 7, 8, 15, 16, 17, 31, 32, 40] {
+                let all = with_each(|| [step(spec, n, true), step(spec, n, false)]);
+                let fused = all.iter().find(|(set, _)| *set == Instructions::Avx2);
+                for (set, values) in &all {
+                    if let (Some((_, right)), true) = (fused, *set > Instructions::Base) {
+                        assert_eq!(values, right, "{} of {n} units with {set}", spec.name);
+                    }
+                    for (&value, &right) in values.iter().flatten().zip(all[0].1.iter().flatten()) {
+                        // A few roundings of a number, some of them of products that cancel out.
+                        let near = (value - right).abs() <= 4e-6 * right.abs().max(1.0);
+                        assert!(near, "{} of {n} units with {set}: {value} and {right}", spec.name);
+                    }
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::Team;
 use super::share::share;
 use super::team::WORTH_A_THREAD;
 use crate::real::Real;
-use crate::simd::WIDTH;
+use crate::simd::{Isa, WIDTH};
 use std::ops::Range;
 
 /// Columns of a panel, which a product computes at once.
@@ -56,28 +56,85 @@ pub(super) struct Matrices {
     pub n: i64,
 }
 
-/// B in panels of 16 columns: element (k, n) is at `n / 16 · panel + k · stride + n % 16`.
+/// A matrix that products read in panels of 16 columns.
+pub(super) trait Operand<F: Real>: Copy {
+    /// P neighbouring panels.
+    type Strip<const P: usize>: Strip<F, P>;
+    /// The panels from `first` on, with `terms` terms.
+    fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P>;
+}
+
+/// Some neighbouring panels. A method instead of a closure, which is not always inlined.
+pub(super) trait Strip<F: Real, const P: usize> {
+    /// Term k of each.
+    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P];
+}
+
+/// Packed panels: element (k, n) is at `n / 16 · panel + k · 16 + n % 16`.
 #[derive(Clone, Copy)]
-pub(super) struct Panels<'a, F> {
+pub(super) struct Packed<'a, F> {
     pub data: &'a [F],
     /// Stride of a panel.
     pub panel: usize,
-    /// Stride of a term.
-    pub stride: usize,
-    /// Number of panels.
-    pub count: usize,
 }
 
-impl<'a, F> Panels<'a, F> {
+impl<'a, F> Packed<'a, F> {
     /// Panels as [`pack`] makes them.
-    pub fn packed(data: &'a [F], terms: usize) -> Self {
-        Panels { data, panel: terms * COLUMNS, stride: COLUMNS, count: data.len() / (terms * COLUMNS) }
+    pub fn new(data: &'a [F], terms: usize) -> Self {
+        Packed { data, panel: terms * COLUMNS }
     }
+}
 
-    /// A panel's elements from its first on, and the stride of its terms.
+impl<'a, F: Real> Operand<F> for Packed<'a, F> {
+    type Strip<const P: usize> = [&'a [[F; COLUMNS]]; P];
+
     #[inline(always)]
-    pub fn panel(&self, index: usize) -> (&'a [F], usize) {
-        (&self.data[index * self.panel..], self.stride)
+    fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P> {
+        let mut panels: Self::Strip<P> = [&[]; P];
+        for (p, panel) in panels.iter_mut().enumerate() {
+            *panel = &self.data[(first + p) * self.panel..].as_chunks().0[..terms];
+        }
+        panels
+    }
+}
+
+impl<F: Real, const P: usize> Strip<F, P> for [&[[F; COLUMNS]]; P] {
+    #[inline(always)]
+    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
+        let mut row = [F::zeros(simd); P];
+        for p in 0..P {
+            row[p] = F::load(simd, &self[p][k]);
+        }
+        row
+    }
+}
+
+/// A row-major matrix as it stands.
+#[derive(Clone, Copy)]
+pub(super) struct RowMajor<'a, F> {
+    pub data: &'a [F],
+    /// Stride of a term.
+    pub stride: usize,
+}
+
+impl<F: Real> Operand<F> for RowMajor<'_, F> {
+    type Strip<const P: usize> = Self;
+
+    #[inline(always)]
+    fn strip<const P: usize>(self, first: usize, _: usize) -> Self {
+        RowMajor { data: &self.data[first * COLUMNS..], ..self }
+    }
+}
+
+impl<F: Real, const P: usize> Strip<F, P> for RowMajor<'_, F> {
+    #[inline(always)]
+    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
+        let values = &self.data[k * self.stride..][..P * COLUMNS];
+        let mut row = [F::zeros(simd); P];
+        for p in 0..P {
+            row[p] = F::load(simd, &values[p * COLUMNS..]);
+        }
+        row
     }
 }
 

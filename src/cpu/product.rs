@@ -6,49 +6,63 @@
 //! tenth slower at thousands of rows and half as fast or less at 32 and below, which a time step has.
 
 use super::Args;
-use super::panels::{Axis, COLUMNS, Matrices, Panels, pack, packed_len};
+use super::panels::{Axis, COLUMNS, Matrices, Operand, Packed, RowMajor, Strip, pack, packed_len};
 use super::share::{BufferSlice, deal, share};
 use super::team::WORTH_A_THREAD;
 use crate::kernel::{BatchMatmul, Call, Matmul};
 use crate::real::Real;
-use crate::simd::{Work, dispatch};
-use pulp::Simd;
+use crate::simd::{Isa, Work, dispatch};
 use std::ops::Range;
 
-/// Rows that are computed at once: 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers.
-const ROWS: usize = 6;
 /// Terms that are summed before a block of sums is stored. Fewer terms would keep a panel of B in the first-level cache, but C
 /// would be loaded and stored more often, which takes longer.
 const TERMS: usize = 1024;
 /// Rows that are multiplied by all panels of B before the next rows: their terms stay in the second-level cache.
-const ROWS_A_PASS: usize = 16 * ROWS;
+const ROWS_A_PASS: usize = 96;
+/// Sums of a tile of C: those of a pass and of two panels, or of few rows and more panels.
+const TILE: usize = ROWS_A_PASS * 2 * COLUMNS;
+/// Rows up to which packing the other matrix does not pay, and in multiples of which threads share rows.
+const FEW_ROWS: usize = 6;
 
-/// Cuts rows into groups: the number of groups of six, then the sizes of the last two. Groups of fewer than four rows leave the
-/// processor half idle, since each sum waits for its last term; such a rest is split evenly with the six before it.
-#[inline(always)]
-fn cut(rows: usize) -> (usize, [usize; 2]) {
-    let (sixes, rest) = (rows / ROWS, rows % ROWS);
-    if sixes > 0 && (1..4).contains(&rest) {
-        let two = ROWS + rest;
-        return (sixes - 1, [two.div_ceil(2), two / 2]);
-    }
-    (sixes, [rest, 0])
+/// True if a register holds a panel's row. f64, which only tests use, has the smaller blocks everywhere.
+const fn wide<S: Isa, F>() -> bool {
+    S::WIDE && size_of::<F>() == size_of::<f32>()
 }
 
-/// The groups of [`cut`], as ranges.
-fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let (sixes, last) = cut(rows);
-    let mut end = 0;
-    std::iter::repeat_n(ROWS, sixes).chain(last).filter(|&size| size > 0).map(move |size| {
-        end += size;
-        end - size..end
+/// Most rows that are computed at once. 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers, 12 × 32 sums
+/// twenty-four of AVX-512's thirty-two.
+const fn most_rows<S: Isa, F>() -> usize {
+    if wide::<S, F>() { 12 } else { 6 }
+}
+
+/// Panels that are multiplied side by side for groups of `rows` rows: each sum waits for its last term, so that fewer than eight
+/// registers of sums leave the processor half idle.
+const fn panels_at_once<S: Isa, F>(rows: usize) -> usize {
+    match rows {
+        1 if wide::<S, F>() => 8,
+        1 => 4,
+        2..=6 if wide::<S, F>() => 4,
+        _ if wide::<S, F>() => 2,
+        _ => 1,
+    }
+}
+
+/// Cuts rows into groups of about the same size, at most [`most_rows`].
+#[inline(always)]
+fn groups<S: Isa, F>(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.div_ceil(most_rows::<S, F>()).max(1);
+    let (size, larger) = (rows / count, rows % count);
+    (0..count).map(move |group| {
+        let first = group * size + group.min(larger);
+        first..first + size + (group < larger) as usize
     })
 }
 
 /// Packs rows in [`groups`]: term k of row m of a group of M rows is at k·M + m. The product then reads one stream, whatever the
 /// stride of the rows; rows with a stride of a power of two would fall into one cache set.
-pub(super) fn group<'a, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
-    for own in self::groups(rows) {
+#[inline(always)]
+pub(super) fn group<'a, S: Isa, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
+    for own in self::groups::<S, F>(rows) {
         let (group, count) = (&mut groups[own.start * terms..own.end * terms], own.len());
         for m in 0..count {
             let row = &row(own.start + m)[..terms];
@@ -59,31 +73,100 @@ pub(super) fn group<'a, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) 
     }
 }
 
-/// Multiplies M rows by one panel, to `out`.
+/// Ranges of `panels` panels that are multiplied at once by `rows` rows.
 #[inline(always)]
-fn block<const M: usize, S: Simd, F: Real>(
+pub(super) fn strips<S: Isa, F>(rows: usize, panels: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = panels_at_once::<S, F>(rows.div_ceil(rows.div_ceil(most_rows::<S, F>()).max(1)));
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let width = most.min(1 << (panels - at).checked_ilog2()?);
+        at += width;
+        Some(at - width..at)
+    })
+}
+
+/// Multiplies M rows by P panels, to `out`.
+#[inline(always)]
+fn block<const M: usize, const P: usize, S: Isa, F: Real>(
     simd: S,
     a: &[F],
-    (b, stride): (&[F], usize),
+    terms: usize,
+    b: impl Strip<F, P>,
     out: &mut [F],
     out_stride: usize,
 ) {
-    let mut sums = [F::zeros(simd); M];
-    for (factors, row) in a.chunks_exact(M).zip(b.chunks(stride)) {
-        let row = F::load(simd, row);
+    let a = &a.as_chunks::<M>().0[..terms];
+    let mut sums = [[F::zeros(simd); P]; M];
+    for (k, factors) in a.iter().enumerate() {
+        let row = b.term(simd, k);
         for m in 0..M {
-            sums[m] = F::multiply_add(simd, factors[m], row, sums[m]);
+            for p in 0..P {
+                sums[m][p] = F::multiply_add(simd, factors[m], row[p], sums[m][p]);
+            }
         }
     }
     for m in 0..M {
-        F::store(simd, sums[m], &mut out[m * out_stride..]);
+        let out = &mut out[m * out_stride..][..P * COLUMNS];
+        for p in 0..P {
+            F::store(simd, sums[m][p], &mut out[p * COLUMNS..]);
+        }
+    }
+}
+
+/// Multiplies rows of A, `terms` long and packed by [`group`], by the panels `strip` of B, one of [`strips`], to `out` with a stride
+/// of rows.
+#[inline(always)]
+pub(super) fn multiply<S: Isa, F: Real>(
+    simd: S,
+    a: &[F],
+    terms: usize,
+    b: impl Operand<F>,
+    strip: Range<usize>,
+    out: &mut [F],
+    out_stride: usize,
+) {
+    let first = strip.start;
+    match strip.len() {
+        8 if const { wide::<S, F>() } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
+        4 => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
+        2 => multiply_strip::<2, S, F>(simd, a, terms, b, first, out, out_stride),
+        1 => multiply_strip::<1, S, F>(simd, a, terms, b, first, out, out_stride),
+        count => unreachable!("a strip of {count} panels"),
+    }
+}
+
+/// [`multiply`] for P panels from `first` on.
+#[inline(always)]
+fn multiply_strip<const P: usize, S: Isa, F: Real>(
+    simd: S,
+    a: &[F],
+    terms: usize,
+    b: impl Operand<F>,
+    first: usize,
+    out: &mut [F],
+    out_stride: usize,
+) {
+    macro_rules! block_of {
+        ($own:expr, $($rows:literal)*) => {
+            match $own.len() {
+                // Only what the set of instructions uses is compiled.
+                $($rows if const { $rows <= most_rows::<S, F>() && P <= panels_at_once::<S, F>($rows) } => {
+                    let (a, out) = (&a[$own.start * terms..$own.end * terms], &mut out[$own.start * out_stride..]);
+                    block::<$rows, P, S, F>(simd, a, terms, b.strip(first, terms), out, out_stride);
+                })*
+                rows => unreachable!("{rows} rows of {P} panels"),
+            }
+        };
+    }
+    for own in groups::<S, F>(a.len() / terms) {
+        block_of!(own, 1 2 3 4 5 6 7 8 9 10 11 12);
     }
 }
 
 /// Multiplies one row by a row-major matrix, eight of its rows at a time: each is read once, in order, and the sums stay in the
 /// first-level cache.
 #[inline(always)]
-pub(super) fn single<S: Simd, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usize), add: bool, out: &mut [F]) {
+pub(super) fn single<S: Isa, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usize), add: bool, out: &mut [F]) {
     if !add {
         out.fill(F::zero());
     }
@@ -98,7 +181,7 @@ pub(super) fn single<S: Simd, F: Real>(simd: S, a: &[F], (b, stride): (&[F], usi
 
 /// Adds K rows of a matrix, each with its factor, to sums.
 #[inline(always)]
-fn some_rows<const K: usize, S: Simd, F: Real>(simd: S, a: &[F], b: &[F], stride: usize, sums: &mut [F]) {
+fn some_rows<const K: usize, S: Isa, F: Real>(simd: S, a: &[F], b: &[F], stride: usize, sums: &mut [F]) {
     let (wide, rest) = sums.as_chunks_mut::<COLUMNS>();
     let mut rows: [&[[F; COLUMNS]]; K] = [&[]; K];
     for (k, row) in rows.iter_mut().enumerate() {
@@ -119,60 +202,25 @@ fn some_rows<const K: usize, S: Simd, F: Real>(simd: S, a: &[F], b: &[F], stride
     }
 }
 
-/// Multiplies one row by packed panels, four at a time, for eight independent sums.
+/// Multiplies one row by packed panels, several at a time, for eight independent sums.
 #[inline(always)]
-pub(super) fn single_packed<S: Simd, F: Real>(simd: S, a: &[F], panels: &[F], out: &mut [F]) {
-    const PANELS: usize = 4;
-    let len = a.len() * COLUMNS;
-    let whole = panels.len() / len / PANELS * PANELS;
-    for (four, out) in panels.chunks_exact(PANELS * len).zip(out.chunks_exact_mut(PANELS * COLUMNS)) {
-        let mut sums = [F::zeros(simd); PANELS];
-        let mut terms: [_; PANELS] = std::array::from_fn(|k| four[k * len..][..len].chunks_exact(COLUMNS));
-        for &factor in a {
-            for (sum, terms) in sums.iter_mut().zip(&mut terms) {
-                let Some(row) = terms.next() else { return };
-                *sum = F::multiply_add(simd, factor, F::load(simd, row), *sum);
-            }
-        }
-        for (out, sum) in out.chunks_exact_mut(COLUMNS).zip(sums) {
-            F::store(simd, sum, out);
+pub(super) fn single_packed<S: Isa, F: Real>(simd: S, a: &[F], panels: Packed<F>, out: &mut [F]) {
+    let (whole, terms) = (out.len() / COLUMNS, a.len());
+    for strip in strips::<S, F>(1, whole) {
+        let (first, out) = (strip.start, &mut out[strip.start * COLUMNS..]);
+        match strip.len() {
+            8 if const { wide::<S, F>() } => block::<1, 8, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
+            4 => block::<1, 4, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
+            2 => block::<1, 2, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
+            1 => block::<1, 1, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
+            count => unreachable!("a strip of {count} panels"),
         }
     }
-    for (panel, out) in panels.chunks_exact(len).zip(out.chunks_mut(COLUMNS)).skip(whole) {
+    let rest = &mut out[whole * COLUMNS..];
+    if !rest.is_empty() {
         let mut sums = [F::zero(); COLUMNS];
-        block::<1, S, F>(simd, a, (panel, COLUMNS), &mut sums, COLUMNS);
-        out.copy_from_slice(&sums[..out.len()]);
-    }
-}
-
-/// Multiplies rows of A, `terms` long and packed by [`group`], by one panel of B, to `out` [rows, 16] with a stride of rows.
-#[inline(always)]
-pub(super) fn multiply<S: Simd, F: Real>(
-    simd: S,
-    a: &[F],
-    terms: usize,
-    b: (&[F], usize),
-    out: &mut [F],
-    out_stride: usize,
-) {
-    let (sixes, last) = cut(a.len() / terms);
-    let (whole, mut a) = a.split_at(sixes * ROWS * terms);
-    let mut row = 0;
-    for six in whole.chunks_exact(ROWS * terms) {
-        block::<6, S, F>(simd, six, b, &mut out[row * out_stride..], out_stride);
-        row += ROWS;
-    }
-    for count in last.into_iter().filter(|&count| count > 0) {
-        let (own, rest) = a.split_at(count * terms);
-        let out = &mut out[row * out_stride..];
-        match count {
-            1 => block::<1, S, F>(simd, own, b, out, out_stride),
-            2 => block::<2, S, F>(simd, own, b, out, out_stride),
-            3 => block::<3, S, F>(simd, own, b, out, out_stride),
-            4 => block::<4, S, F>(simd, own, b, out, out_stride),
-            _ => block::<5, S, F>(simd, own, b, out, out_stride),
-        }
-        (a, row) = (rest, row + count);
+        block::<1, 1, S, F>(simd, a, terms, panels.strip(whole, terms), &mut sums, 0);
+        rest.copy_from_slice(&sums[..rest.len()]);
     }
 }
 
@@ -191,21 +239,22 @@ struct ProductShare<'a, F> {
 }
 
 impl<F: Real> ProductShare<'_, F> {
-    /// Elements of scratch space: the terms that are summed at once, for the rows of a pass and for all columns.
+    /// Elements of scratch space: a tile, and the terms that are summed at once, for the rows of a pass and for all columns.
     fn scratch(p: &Matmul, rows: usize, columns: usize, packed: bool) -> usize {
         let terms = TERMS.min(p.k as usize);
-        ROWS_A_PASS.min(rows) * terms + if packed { 0 } else { packed_len(terms, columns) }
+        TILE + ROWS_A_PASS.min(rows) * terms + if packed { 0 } else { packed_len(terms, columns) }
     }
 
     /// Packs `terms` terms from `first` on of some rows of A in groups.
-    fn group_rows(&self, rows: Range<usize>, first: usize, terms: usize, groups: &mut [F]) {
+    #[inline(always)]
+    fn group_rows<S: Isa>(&self, rows: Range<usize>, first: usize, terms: usize, groups: &mut [F]) {
         let p = self.p;
         let (a_m, a_k) = (Axis::new(p.m_split, p.a_m_hi, p.a_m_lo), Axis::new(p.k_split, p.a_k_hi, p.a_k_lo));
         let at = |m: usize, k: usize| (p.a_offset as i64 + a_m.at(rows.start + m) + a_k.at(first + k)) as usize;
         if a_k.stride(p.k as usize) == Some(1) {
-            return group(rows.len(), terms, |m| &self.a[at(m, 0)..], groups);
+            return group::<S, F>(rows.len(), terms, |m| &self.a[at(m, 0)..], groups);
         }
-        for own in self::groups(rows.len()) {
+        for own in self::groups::<S, F>(rows.len()) {
             let (begin, count) = (own.start, own.len());
             for (k, to) in groups[begin * terms..own.end * terms].chunks_exact_mut(count).enumerate() {
                 if a_m.stride(p.m as usize) == Some(1) {
@@ -218,58 +267,30 @@ impl<F: Real> ProductShare<'_, F> {
     }
 }
 
-impl<F: Real> Work for ProductShare<'_, F> {
+/// Some terms of a product, and whether their sums are added to C.
+#[derive(Clone, Copy)]
+struct Terms {
+    first: usize,
+    count: usize,
+    add: bool,
+}
+
+impl<F: Real> ProductShare<'_, F> {
+    /// Multiplies the share's rows by `panels` panels. `room` has a tile, then the terms of the rows of a pass.
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        let p = self.p;
-        let b_k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
-        let (k, n) = (p.k as usize, self.columns.len());
-        let a_k = Axis::new(p.k_split, p.a_k_hi, p.a_k_lo);
-        let own = packed_len(k, self.columns.start)..packed_len(k, self.columns.end);
-        let packed = self.packed.map(|all| &all[own]);
-        if let (1, 0, Some(1), Some(panels)) = (p.m, p.accumulate, a_k.stride(k), packed) {
-            return single_packed(simd, &self.a[p.a_offset as usize..][..k], panels, self.c[0]);
-        }
-        if let (1, 1, Some(1), Some(stride)) = (p.m, p.b_n, a_k.stride(k), b_k.stride(k)) {
-            let (a, b) = (&self.a[p.a_offset as usize..][..k], &self.b[p.b_offset as usize + self.columns.start..]);
-            return single(simd, a, (b, stride), p.accumulate == 1, self.c[0]);
-        }
-        // packing the other matrix does not pay for few rows
-        let plain = b_k.stride(k).filter(|_| p.m as usize <= ROWS && p.b_n == 1 && n % COLUMNS == 0);
-        let plain = plain.map(|stride| stride.max(COLUMNS)); // a single term has an arbitrary stride
-        let (a_room, b_room) =
-            std::mem::take(&mut self.scratch).split_at_mut(ROWS_A_PASS.min(self.rows.len()) * TERMS.min(k));
-        for first in (0..k).step_by(TERMS) {
-            let terms = TERMS.min(k - first);
-            let panels = if let Some(all) = packed {
-                Panels {
-                    data: &all[first * COLUMNS..],
-                    panel: k * COLUMNS,
-                    stride: COLUMNS,
-                    count: n.div_ceil(COLUMNS),
-                }
-            } else if let Some(stride) = plain {
-                let at = (p.b_offset as i64 + b_k.at(first)) as usize + self.columns.start;
-                let data = &self.b[at..][..(terms - 1) * stride + n];
-                Panels { data, panel: COLUMNS, stride, count: n / COLUMNS }
-            } else {
-                let room = &mut b_room[..packed_len(terms, n)];
-                let at =
-                    |k: usize, n: usize| (p.b_offset as i64 + b_k.at(first + k) + n as i64 * p.b_n as i64) as usize;
-                pack(self.b, terms, self.columns.clone(), at, p.b_n == 1, room);
-                Panels::packed(room, terms)
-            };
-            let add = p.accumulate == 1 || first > 0;
-            let mut tile = [F::zero(); ROWS_A_PASS * COLUMNS];
-            for pass in self.rows.clone().step_by(ROWS_A_PASS) {
-                let rows = pass..self.rows.end.min(pass + ROWS_A_PASS);
-                let a = &mut a_room[..rows.len() * terms];
-                self.group_rows(rows.clone(), first, terms, a);
-                let own = rows.start - self.rows.start..rows.end - self.rows.start;
-                for panel in 0..panels.count {
-                    multiply(simd, a, terms, panels.panel(panel), &mut tile, COLUMNS);
-                    for (c, sums) in self.c[own.clone()].iter_mut().zip(tile.chunks_exact(COLUMNS)) {
-                        let to = &mut c[panel * COLUMNS..];
+    fn multiply<S: Isa>(&mut self, simd: S, terms: Terms, b: impl Operand<F>, panels: usize, room: &mut [F]) {
+        let Terms { first, count, add } = terms;
+        let (tile, room) = room.split_at_mut(TILE);
+        for pass in self.rows.clone().step_by(ROWS_A_PASS) {
+            let rows = pass..self.rows.end.min(pass + ROWS_A_PASS);
+            let a = &mut room[..rows.len() * count];
+            self.group_rows::<S>(rows.clone(), first, count, a);
+            let own = rows.start - self.rows.start..rows.end - self.rows.start;
+            for strip in strips::<S, F>(rows.len(), panels) {
+                let (at, width) = (strip.start * COLUMNS, strip.len() * COLUMNS);
+                multiply(simd, a, count, b, strip, tile, width);
+                for (c, sums) in self.c[own.clone()].iter_mut().zip(tile.chunks_exact(width)) {
+                    for (to, sums) in c[at..].chunks_mut(COLUMNS).zip(sums.chunks_exact(COLUMNS)) {
                         if let Some(to) = to.first_chunk_mut::<COLUMNS>() {
                             let sums = F::load(simd, sums);
                             let sums = if add { F::plus(simd, F::load(simd, to), sums) } else { sums };
@@ -282,6 +303,50 @@ impl<F: Real> Work for ProductShare<'_, F> {
                     }
                 }
             }
+        }
+    }
+}
+
+impl<F: Real> Work for ProductShare<'_, F> {
+    #[inline(always)]
+    fn run<S: Isa>(mut self, simd: S) {
+        let p = self.p;
+        let b_k = Axis::new(p.k_split, p.b_k_hi, p.b_k_lo);
+        let (k, n) = (p.k as usize, self.columns.len());
+        let a_k = Axis::new(p.k_split, p.a_k_hi, p.a_k_lo);
+        let own = packed_len(k, self.columns.start)..packed_len(k, self.columns.end);
+        let packed = self.packed.map(|all| &all[own]);
+        if let (1, 0, Some(1), Some(panels)) = (p.m, p.accumulate, a_k.stride(k), packed) {
+            let a = &self.a[p.a_offset as usize..][..k];
+            return single_packed(simd, a, Packed::new(panels, k), self.c[0]);
+        }
+        if let (1, 1, Some(1), Some(stride)) = (p.m, p.b_n, a_k.stride(k), b_k.stride(k)) {
+            let (a, b) = (&self.a[p.a_offset as usize..][..k], &self.b[p.b_offset as usize + self.columns.start..]);
+            return single(simd, a, (b, stride), p.accumulate == 1, self.c[0]);
+        }
+        // packing the other matrix does not pay for few rows
+        let plain = b_k.stride(k).filter(|_| p.m as usize <= FEW_ROWS && p.b_n == 1 && n % COLUMNS == 0);
+        let (a_room, b_room) =
+            std::mem::take(&mut self.scratch).split_at_mut(TILE + ROWS_A_PASS.min(self.rows.len()) * TERMS.min(k));
+        for first in (0..k).step_by(TERMS) {
+            let count = TERMS.min(k - first);
+            let terms = Terms { first, count, add: p.accumulate == 1 || first > 0 };
+            if let (None, Some(stride)) = (packed, plain) {
+                let at = (p.b_offset as i64 + b_k.at(first)) as usize + self.columns.start;
+                let b = RowMajor { data: &self.b[at..][..(count - 1) * stride + n], stride };
+                self.multiply(simd, terms, b, n / COLUMNS, a_room);
+                continue;
+            }
+            let panels = if let Some(all) = packed {
+                Packed { data: &all[first * COLUMNS..], panel: k * COLUMNS }
+            } else {
+                let room = &mut b_room[..packed_len(count, n)];
+                let at =
+                    |k: usize, n: usize| (p.b_offset as i64 + b_k.at(first + k) + n as i64 * p.b_n as i64) as usize;
+                pack(self.b, count, self.columns.clone(), at, p.b_n == 1, room);
+                Packed::new(room, count)
+            };
+            self.multiply(simd, terms, panels, n.div_ceil(COLUMNS), a_room);
         }
     }
 }
@@ -310,7 +375,7 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     let threads = args.team.threads_for(p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD);
     // The longer side of C is divided among the threads.
     let parts: Vec<(Range<usize>, Range<usize>)> = if m >= n {
-        share(m, threads, ROWS).map(|rows| (rows, 0..n)).collect()
+        share(m, threads, FEW_ROWS).map(|rows| (rows, 0..n)).collect()
     } else {
         share(n, threads, COLUMNS).map(|columns| (0..m, columns)).collect()
     };
@@ -348,7 +413,7 @@ pub fn batch_matmul<F: Real>(call: &Call, args: &mut Args<F>) {
     let [batch, m, n, k] = [p.batch, p.m, p.n, p.k].map(|size| size as usize);
     let team = args.team;
     let threads = team.threads_for(batch as u64 * m as u64 * n as u64 * k as u64 / WORTH_A_THREAD);
-    let shares: Vec<Range<usize>> = share(batch * m, threads, if batch < threads { ROWS } else { m }).collect();
+    let shares: Vec<Range<usize>> = share(batch * m, threads, if batch < threads { FEW_ROWS } else { m }).collect();
     let room = ProductShare::<F>::scratch(&p.product(0), m, n, false);
     if !args.reserve(room * shares.len()) {
         return;
@@ -381,4 +446,107 @@ pub fn batch_matmul<F: Real>(call: &Call, args: &mut Args<F>) {
             dispatch(ProductShare { p, a, b, rows, columns: 0..n, packed: None, c: own, scratch });
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::tests::with_each;
+
+    /// Products of rows and matrices in every form, as bits.
+    struct Products<'a, F> {
+        rows: usize,
+        terms: usize,
+        columns: usize,
+        out: &'a mut Vec<Vec<F>>,
+    }
+
+    impl<F: Real> Products<'_, F> {
+        fn numbers(count: usize, factor: usize) -> Vec<F> {
+            (0..count).map(|k| F::of(((k * factor + 7) % 1009) as f32 / 1009.0 - 0.4)).collect()
+        }
+    }
+
+    impl<F: Real> Work for Products<'_, F> {
+        #[inline(always)]
+        fn run<S: Isa>(self, simd: S) {
+            let Products { rows, terms, columns, out } = self;
+            let wide = columns.next_multiple_of(COLUMNS);
+            let (a, b) = (Self::numbers(rows * terms, 389), Self::numbers(terms * wide, 571));
+            let zero = F::zero();
+            let add = |sum: F, a: F, b: F| if S::FUSES { num_traits::Float::mul_add(a, b, sum) } else { a * b + sum };
+            let sum = |m: usize, n: usize| (0..terms).fold(zero, |sum, k| add(sum, a[m * terms + k], b[k * wide + n]));
+            let right: Vec<F> =
+                (0..rows).flat_map(|m| (0..wide).map(move |n| (m, n))).map(|(m, n)| sum(m, n)).collect();
+
+            let mut panels = vec![zero; packed_len(terms, wide)];
+            pack(&b, terms, 0..wide, |k, n| k * wide + n, true, &mut panels);
+            let (panels, row_major) = (Packed::new(&panels, terms), RowMajor { data: &b, stride: wide });
+            let mut grouped = vec![zero; rows * terms];
+            group::<S, F>(rows, terms, |m| &a[m * terms..], &mut grouped);
+            let mut product = vec![zero; rows * wide];
+            for strip in strips::<S, F>(rows, wide / COLUMNS) {
+                let to = &mut product[strip.start * COLUMNS..];
+                multiply(simd, &grouped, terms, panels, strip, to, wide);
+            }
+            assert_eq!(product, right, "packed: {rows} rows, {terms} terms, {columns} columns");
+            product.fill(zero);
+            for strip in strips::<S, F>(rows, wide / COLUMNS) {
+                let to = &mut product[strip.start * COLUMNS..];
+                multiply(simd, &grouped, terms, row_major, strip, to, wide);
+            }
+            assert_eq!(product, right, "row-major: {rows} rows, {terms} terms, {columns} columns");
+            if rows == 1 {
+                let mut one = vec![zero; columns];
+                single_packed(simd, &a, panels, &mut one);
+                assert_eq!(one, right[..columns], "one row, packed: {terms} terms, {columns} columns");
+                let mut one = vec![zero; wide];
+                single(simd, &a, (&b, wide), false, &mut one);
+                assert_eq!(one, right, "one row: {terms} terms, {columns} columns");
+            }
+            out.push(product);
+        }
+    }
+
+    /// Every group of rows and strip of panels adds the terms of a sum in their order, by fused multiply-adds where there are such:
+    /// the bits are the same with all sets of instructions that have them.
+    fn products<F: Real>() {
+        for (rows, terms, columns) in (1..=40)
+            .map(|rows| (rows, 19, 16 * (rows * 7 % 11 + 1)))
+            .chain((1..=150).map(|columns| (1, 33, columns)))
+            .chain([(96, 1, 80), (97, 70, 48), (16, 64, 256), (32, 64, 256)])
+        {
+            with_each(|| {
+                let mut out = Vec::new();
+                dispatch(Products::<F> { rows, terms, columns, out: &mut out });
+                assert_eq!(out.len(), 1);
+            });
+        }
+    }
+
+    #[test]
+    fn sums_have_their_terms_in_order_with_every_set_of_instructions() {
+        products::<f32>();
+    }
+
+    #[test]
+    fn sums_of_f64_have_their_terms_in_order_with_every_set_of_instructions() {
+        products::<f64>();
+    }
+
+    #[test]
+    fn groups_cover_the_rows_and_are_about_equal() {
+        fn check<S: Isa, F>() {
+            for rows in 0..200 {
+                let all: Vec<_> = groups::<S, F>(rows).collect();
+                let sizes: Vec<usize> = all.iter().map(Range::len).collect();
+                assert_eq!(all.into_iter().flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
+                let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+                assert!(most - least <= 1 && *most <= most_rows::<S, F>(), "{sizes:?}");
+            }
+        }
+        check::<pulp::Scalar256b, f32>();
+        check::<pulp::Scalar512b, f32>();
+        check::<pulp::Scalar512b, f64>();
+    }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result, Unit};
 use crate::gpu::{self, Adapter, AdapterKind, GpuOptions, Submission};
 use crate::memory;
 use crate::plan::{Capabilities, Plan};
+use crate::simd::Instructions;
 use crate::tune::Tuner;
 use crate::wait;
 use std::fmt;
@@ -149,6 +150,23 @@ impl Device {
     pub fn threads(&self) -> Option<usize> {
         match &self.0 {
             Executor::Cpu(_, Threads::AtMost(threads) | Threads::Exactly(threads)) => Some(*threads),
+            Executor::Gpu(_) => None,
+        }
+    }
+
+    /// The vector instructions that the CPU executor uses, the best that the processor has: `"AVX-512"`, `"AVX2"`, `"NEON"` or
+    /// `"scalar"` (what every processor of the architecture has); `None` for a GPU. The variable `WGPU_LSTM_SIMD` (`avx512`,
+    /// `avx2`, `scalar`), read once a process, asks for less than the best. Results have the same bits with AVX-512 and AVX2;
+    /// with the others products are rounded before they are added.
+    ///
+    /// ```
+    /// use wgpu_lstm::Device;
+    /// let device = Device::cpu();
+    /// assert_eq!(device.to_string(), format!("CPU ({})", device.instructions().unwrap_or_default()));
+    /// ```
+    pub fn instructions(&self) -> Option<&'static str> {
+        match &self.0 {
+            Executor::Cpu(..) => Some(Instructions::used().title()),
             Executor::Gpu(_) => None,
         }
     }
@@ -347,7 +365,7 @@ impl Device {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Executor::Cpu(..) => write!(f, "CPU"),
+            Executor::Cpu(..) => write!(f, "CPU ({})", Instructions::used()),
             Executor::Gpu(context) => write!(f, "{}", context.adapter),
         }
     }

@@ -5,8 +5,7 @@ use super::{Call, NoConstants, Region, Touch};
 use crate::cpu::{Args, WORTH_A_THREAD};
 use crate::real::saturating::tanh_and_slope;
 use crate::real::{Real, tanh};
-use crate::simd::{Work, dispatch};
-use pulp::Simd;
+use crate::simd::{Isa, Work, dispatch};
 
 /// Multiplications that take as long as a hyperbolic tangent.
 const COST: u64 = 16;
@@ -87,7 +86,7 @@ struct ScoresOfRow<'a, F> {
 
 impl<F: Real> Work for ScoresOfRow<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Isa>(self, _: S) {
         let ScoresOfRow { p, q, k, scale, s, .. } = self;
         for (j, s) in s.iter_mut().enumerate() {
             let k = row(k, p.k_offset, [p.k_step, p.k_row], [j, self.row], p.features);
@@ -252,7 +251,7 @@ struct GradientOfRow<'a, F> {
 
 impl<F: Real> Work for GradientOfRow<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Isa>(self, _: S) {
         let GradientOfRow { p, x, y, ds, scale, dx, parts, sums: [values, slopes], .. } = self;
         values.fill(F::zero());
         slopes.fill(F::zero());

@@ -4,8 +4,7 @@ use super::declare::{kernel, params};
 use super::{Call, NoConstants, Region, Touch};
 use crate::cpu::{Args, WORTH_A_THREAD};
 use crate::real::Real;
-use crate::simd::{Work, dispatch};
-use pulp::Simd;
+use crate::simd::{Isa, Work, dispatch};
 
 /// Numbers of an update that the host sends at each step: factors of the mean of gradients (or the velocity) and of the
 /// gradient, ε outside the root and inside it, and the factor of the weight (1 without decoupled weight decay).
@@ -133,7 +132,7 @@ struct AdamShare<'a, F> {
 
 impl<F: Real> Work for AdamShare<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Isa>(self, _: S) {
         let [_, of_gradient, _, inside, left] = self.hyper;
         let adds = self.p.l2 != 0.0 || of_gradient != F::zero() || inside != F::zero() || left != F::one();
         // Plain Adam, the most common, has a loop without the terms that are 0: the same bits, faster.

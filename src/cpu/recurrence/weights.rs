@@ -1,11 +1,10 @@
 //! Recurrent weights as tiles read them, and the product of a tile's rows with them.
 
 use crate::cpu::Team;
-use crate::cpu::panels::{Axis, COLUMNS, Matrices, Panels, pack_all, packed_len};
-use crate::cpu::product::{group, multiply, single, single_packed};
+use crate::cpu::panels::{Axis, COLUMNS, Matrices, Packed, pack_all, packed_len};
+use crate::cpu::product::{group, multiply, single, single_packed, strips};
 use crate::real::Real;
-use crate::simd::{Work, dispatch};
-use pulp::Simd;
+use crate::simd::{Isa, Work, dispatch};
 use std::ops::Range;
 
 /// Product of a tile's rows and its columns of the weights: out [rows, columns], rounded up to whole panels.
@@ -26,31 +25,44 @@ impl<F: Real> Product<'_, F> {
         // Functions of their own: in one, the code for a single row becomes slower (measured: 1.5 µs a step at H = 128).
         match self.weights {
             Side::Blocks(blocks) => dispatch(BlockProduct { blocks, product: self }),
-            Side::Rows(..) | Side::Panels(_) => dispatch(WholeProduct(self)),
+            Side::Panels(panels) if self.state.len() > self.terms => dispatch(RowsProduct { panels, product: self }),
+            Side::Rows(..) | Side::Panels(_) => dispatch(RowProduct(self)),
         }
     }
 }
 
-/// Product with a matrix that is whole.
-struct WholeProduct<'a, F>(Product<'a, F>);
+/// Product of one row with a matrix that is whole.
+struct RowProduct<'a, F>(Product<'a, F>);
 
-impl<F: Real> Work for WholeProduct<'_, F> {
+impl<F: Real> Work for RowProduct<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Product { state, grouped, terms, weights, out, columns } = self.0;
-        let panels = match weights {
-            Side::Rows(rows, stride) => return single(simd, state, (rows, stride), false, &mut out[..columns]),
-            Side::Panels(panels) => panels,
-            Side::Blocks(_) => return, // a BlockProduct
-        };
-        if state.len() == terms {
-            return single_packed(simd, state, panels.data, &mut out[..columns.next_multiple_of(COLUMNS)]);
+    fn run<S: Isa>(self, simd: S) {
+        let Product { state, weights, out, columns, .. } = self.0;
+        match weights {
+            Side::Rows(rows, stride) => single(simd, state, (rows, stride), false, &mut out[..columns]),
+            Side::Panels(panels) => {
+                single_packed(simd, state, panels, &mut out[..columns.next_multiple_of(COLUMNS)]);
+            }
+            Side::Blocks(_) => {} // a BlockProduct
         }
-        let rows = state.len() / terms;
-        group(rows, terms, |m| &state[m * terms..], grouped);
-        let columns = columns.next_multiple_of(COLUMNS);
-        for panel in 0..panels.count {
-            multiply(simd, grouped, terms, panels.panel(panel), &mut out[panel * COLUMNS..], columns);
+    }
+}
+
+/// Product of several rows with packed weights.
+struct RowsProduct<'a, F> {
+    panels: Packed<'a, F>,
+    product: Product<'a, F>,
+}
+
+impl<F: Real> Work for RowsProduct<'_, F> {
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Product { state, grouped, terms, out, columns, .. } = self.product;
+        let (rows, columns) = (state.len() / terms, columns.next_multiple_of(COLUMNS));
+        group::<S, F>(rows, terms, |m| &state[m * terms..], grouped);
+        for strip in strips::<S, F>(rows, columns / COLUMNS) {
+            let out = &mut out[strip.start * COLUMNS..];
+            multiply(simd, grouped, terms, self.panels, strip, out, columns);
         }
     }
 }
@@ -63,7 +75,7 @@ struct BlockProduct<'a, F> {
 
 impl<F: Real> Work for BlockProduct<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Isa>(self, simd: S) {
         let Product { state, terms, out, columns, .. } = self.product;
         for (state, out) in state.chunks_exact(terms).zip(out.chunks_exact_mut(columns.next_multiple_of(COLUMNS))) {
             self.blocks.multiply(simd, state, &mut out[..columns]);
@@ -77,7 +89,7 @@ pub(super) enum Side<'a, F> {
     /// Row-major, with the stride of their rows: for a single row of the batch.
     Rows(&'a [F], usize),
     /// Packed.
-    Panels(Panels<'a, F>),
+    Panels(Packed<'a, F>),
     /// Columns of a block-diagonal matrix.
     Blocks(Blocks<'a, F>),
 }
@@ -98,7 +110,7 @@ pub(super) struct Blocks<'a, F> {
 impl<F: Real> Blocks<'_, F> {
     /// Multiplies a row [blocks · terms] by the columns.
     #[inline(always)]
-    pub(super) fn multiply<S: Simd>(&self, simd: S, row: &[F], out: &mut [F]) {
+    pub(super) fn multiply<S: Isa>(&self, simd: S, row: &[F], out: &mut [F]) {
         let (mut at, end) = (self.first, self.first + out.len());
         while at < end {
             let block = at / self.columns;
@@ -156,7 +168,7 @@ impl<'a, F: Real> Weights<'a, F> {
         if self.packed {
             let len = packed_len(self.terms, self.columns);
             let own = packed_len(self.terms, columns.start)..packed_len(self.terms, columns.end);
-            return Side::Panels(Panels::packed(&self.data[direction * len..][own], self.terms));
+            return Side::Panels(Packed::new(&self.data[direction * len..][own], self.terms));
         }
         let first = direction * self.terms * self.columns;
         let data = &self.data[first..first + self.terms * self.columns][columns.start..];

@@ -173,8 +173,15 @@ impl<R: Copy, const N: usize> Registers<R> for [R; N] {
     }
 }
 
+/// True for f32. f64, which only tests use, has AVX2 at most: there is less to compile.
+pub(crate) const fn is_f32<F>() -> bool {
+    size_of::<F>() == size_of::<f32>()
+}
+
 /// Work to be compiled once for every instruction set.
 pub(crate) trait Work {
+    /// False if AVX-512 is not compiled for it.
+    const WIDE: bool = true;
     /// Does it.
     fn run<S: Isa>(self, simd: S);
 }
@@ -192,7 +199,9 @@ pub(crate) fn dispatch<W: Work>(work: W) {
     }
     let set = Instructions::used();
     #[cfg(target_arch = "x86_64")]
-    if let (Instructions::Avx512, Some(v4)) = (set, pulp::x86::V4::try_new()) {
+    if const { W::WIDE }
+        && let (Instructions::Avx512, Some(v4)) = (set, pulp::x86::V4::try_new())
+    {
         return v4.vectorize(With(work, v4));
     }
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]

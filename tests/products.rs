@@ -171,7 +171,12 @@ mod on_adapter_with_cooperative_matrices {
         let mut count = 0;
         for whole in [
             Matmul::plain(33, 70, 64),
+            Matmul::plain(33, 72, 64),
             Matmul { accumulate: 1, ..Matmul::plain(130, 140, 1) },
+            Matmul { accumulate: 1, ..Matmul::plain(130, 140, 4) },
+            Matmul::plain(65, 132, 516),
+            Matmul { accumulate: 1, ..dense(140, 150, 1032) },
+            dense(65, 200, 44),
             Matmul::plain(65, 129, 515),
             turned(40, 300, 77),
             Matmul { accumulate: 1, ..turned(140, 150, 1030) },

@@ -11,7 +11,8 @@ use super::share::{BufferSlice, deal, share};
 use super::team::WORTH_A_THREAD;
 use crate::kernel::{BatchMatmul, Call, Matmul};
 use crate::real::Real;
-use crate::simd::{Isa, Work, dispatch};
+use crate::simd::{Isa, Work, dispatch, is_f32};
+use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Terms that are summed before a block of sums is stored. Fewer terms would keep a panel of B in the first-level cache, but C
@@ -24,9 +25,9 @@ const TILE: usize = ROWS_A_PASS * 2 * COLUMNS;
 /// Rows up to which packing the other matrix does not pay, and in multiples of which threads share rows.
 const FEW_ROWS: usize = 6;
 
-/// True if a register holds a panel's row. f64, which only tests use, has the smaller blocks everywhere.
+/// True if a register holds a panel's row.
 const fn wide<S: Isa, F>() -> bool {
-    S::WIDE && size_of::<F>() == size_of::<f32>()
+    S::WIDE && is_f32::<F>()
 }
 
 /// Most rows that are computed at once. 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers, 12 × 32 sums
@@ -114,8 +115,7 @@ fn block<const M: usize, const P: usize, S: Isa, F: Real>(
 }
 
 /// Multiplies rows of A, `terms` long and packed by [`group`], by the panels `strip` of B, one of [`strips`], to `out` with a stride
-/// of rows.
-#[inline(always)]
+/// of rows. A function of its own, compiled once for all who call it: there are many blocks.
 pub(super) fn multiply<S: Isa, F: Real>(
     simd: S,
     a: &[F],
@@ -125,13 +125,34 @@ pub(super) fn multiply<S: Isa, F: Real>(
     out: &mut [F],
     out_stride: usize,
 ) {
-    let first = strip.start;
-    match strip.len() {
-        8 if const { wide::<S, F>() } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
-        4 => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
-        2 => multiply_strip::<2, S, F>(simd, a, terms, b, first, out, out_stride),
-        1 => multiply_strip::<1, S, F>(simd, a, terms, b, first, out, out_stride),
-        count => unreachable!("a strip of {count} panels"),
+    simd.vectorize(Multiply { simd, a, terms, b, strip, out, out_stride });
+}
+
+/// The arguments of [`multiply`].
+struct Multiply<'a, S, F, B> {
+    simd: S,
+    a: &'a [F],
+    terms: usize,
+    b: B,
+    strip: Range<usize>,
+    out: &'a mut [F],
+    out_stride: usize,
+}
+
+impl<S: Isa, F: Real, B: Operand<F>> WithSimd for Multiply<'_, S, F, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<T: Simd>(self, _: T) {
+        let Multiply { simd, a, terms, b, strip, out, out_stride } = self;
+        let first = strip.start;
+        match strip.len() {
+            8 if const { wide::<S, F>() } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
+            4 => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
+            2 => multiply_strip::<2, S, F>(simd, a, terms, b, first, out, out_stride),
+            1 => multiply_strip::<1, S, F>(simd, a, terms, b, first, out, out_stride),
+            count => unreachable!("a strip of {count} panels"),
+        }
     }
 }
 
@@ -308,6 +329,8 @@ impl<F: Real> ProductShare<'_, F> {
 }
 
 impl<F: Real> Work for ProductShare<'_, F> {
+    const WIDE: bool = is_f32::<F>();
+
     #[inline(always)]
     fn run<S: Isa>(mut self, simd: S) {
         let p = self.p;

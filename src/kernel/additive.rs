@@ -5,7 +5,7 @@ use super::{Call, NoConstants, Region, Touch};
 use crate::cpu::{Args, WORTH_A_THREAD};
 use crate::real::saturating::tanh_and_slope;
 use crate::real::{Real, tanh};
-use crate::simd::{Isa, Work, dispatch};
+use crate::simd::{Isa, Work, dispatch, is_f32};
 
 /// Multiplications that take as long as a hyperbolic tangent.
 const COST: u64 = 16;
@@ -85,6 +85,8 @@ struct ScoresOfRow<'a, F> {
 }
 
 impl<F: Real> Work for ScoresOfRow<'_, F> {
+    const WIDE: bool = is_f32::<F>();
+
     #[inline(always)]
     fn run<S: Isa>(self, _: S) {
         let ScoresOfRow { p, q, k, scale, s, .. } = self;
@@ -250,6 +252,8 @@ struct GradientOfRow<'a, F> {
 }
 
 impl<F: Real> Work for GradientOfRow<'_, F> {
+    const WIDE: bool = is_f32::<F>();
+
     #[inline(always)]
     fn run<S: Isa>(self, _: S) {
         let GradientOfRow { p, x, y, ds, scale, dx, parts, sums: [values, slopes], .. } = self;

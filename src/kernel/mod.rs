@@ -92,8 +92,8 @@ pub use optimiser::{ADAM, Adam, SGD, Sgd};
 pub use pool::{POOL_BACKWARD, POOL_FORWARD, PoolBackward, PoolConstants, PoolForward, PoolKind};
 pub use product::{
     MATMUL, MATMUL_COOPERATIVE_8, MATMUL_COOPERATIVE_16, MATMUL_REGISTERS, MATMUL_SKINNY, MATMUL_SKINNY_DENSE, Matmul,
-    MatmulConstants, MatmulCooperative8Constants, MatmulCooperative16Constants, MatmulRegistersConstants, MatmulSkinnyConstants,
-    MatmulSkinnyDenseConstants,
+    MatmulConstants, MatmulCooperative8Constants, MatmulCooperative16Constants, MatmulRegistersConstants,
+    MatmulSkinnyConstants, MatmulSkinnyDenseConstants,
 };
 pub use ragged::{CARRY, Carry, TRIM, Trim};
 pub use reduce::{COLUMN_SUM, COLUMN_SUM_FEW, ColumnSum, REDUCE, Reduce};

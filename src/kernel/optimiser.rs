@@ -4,7 +4,7 @@ use super::declare::{kernel, params};
 use super::{Call, NoConstants, Region, Touch};
 use crate::cpu::{Args, WORTH_A_THREAD};
 use crate::real::Real;
-use crate::simd::{Isa, Work, dispatch};
+use crate::simd::{Isa, Work, dispatch, is_f32};
 
 /// Numbers of an update that the host sends at each step: factors of the mean of gradients (or the velocity) and of the
 /// gradient, ε outside the root and inside it, and the factor of the weight (1 without decoupled weight decay).
@@ -131,6 +131,8 @@ struct AdamShare<'a, F> {
 }
 
 impl<F: Real> Work for AdamShare<'_, F> {
+    const WIDE: bool = is_f32::<F>();
+
     #[inline(always)]
     fn run<S: Isa>(self, _: S) {
         let [_, of_gradient, _, inside, left] = self.hyper;

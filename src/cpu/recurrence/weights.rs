@@ -4,7 +4,7 @@ use crate::cpu::Team;
 use crate::cpu::panels::{Axis, COLUMNS, Matrices, Packed, pack_all, packed_len};
 use crate::cpu::product::{group, multiply, single, single_packed, strips};
 use crate::real::Real;
-use crate::simd::{Isa, Work, dispatch};
+use crate::simd::{Isa, Work, dispatch, is_f32};
 use std::ops::Range;
 
 /// Product of a tile's rows and its columns of the weights: out [rows, columns], rounded up to whole panels.
@@ -35,6 +35,8 @@ impl<F: Real> Product<'_, F> {
 struct RowProduct<'a, F>(Product<'a, F>);
 
 impl<F: Real> Work for RowProduct<'_, F> {
+    const WIDE: bool = is_f32::<F>();
+
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let Product { state, weights, out, columns, .. } = self.0;
@@ -55,6 +57,8 @@ struct RowsProduct<'a, F> {
 }
 
 impl<F: Real> Work for RowsProduct<'_, F> {
+    const WIDE: bool = is_f32::<F>();
+
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let Product { state, grouped, terms, out, columns, .. } = self.product;
@@ -74,6 +78,8 @@ struct BlockProduct<'a, F> {
 }
 
 impl<F: Real> Work for BlockProduct<'_, F> {
+    const WIDE: bool = is_f32::<F>();
+
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let Product { state, terms, out, columns, .. } = self.product;

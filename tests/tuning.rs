@@ -277,7 +277,10 @@ mod on_adapter {
     fn large_products_are_tuned_kept_and_repeated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("choices.json");
-        let hardware = GpuOptions { schedule_as: Some(AdapterKind::Discrete), ..options(folder.path()) };
+        // Time for every launch, on a busy machine, too.
+        let tuning_budget = Some(Duration::from_secs(60));
+        let schedule_as = Some(AdapterKind::Discrete);
+        let hardware = GpuOptions { schedule_as, tuning_budget, ..options(folder.path()) };
         let wide = |device: &Device| {
             let below = Lstm::new(32).return_sequences(true);
             let layers = Sequential::new(96).add(below).add(Lstm::new(32)).add(Dense::new(1));

@@ -15,7 +15,7 @@ pub const WIDTH: usize = 16;
 /// Sets of vector instructions, each with all that those before it have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Instructions {
-    /// What every processor of the architecture has.
+    /// The instructions of every processor of the architecture.
     Base,
     /// AVX2 and FMA: `x86-64-v3`.
     Avx2,

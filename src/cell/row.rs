@@ -310,33 +310,15 @@ mod tests {
         let extra = if spec.extra { &extra[..] } else { &[] };
         let settings = Settings { clip: 1.5, cell_clip: 0.8, ..Settings::default() };
         let old: Vec<f32> = draw(spec.states.len() * n).iter().map(|value| value.abs() + 0.1).collect();
-        let (mut states, mut h, mut kept) = (old.clone(), vec![0.0; n], vec![vec![0.0; n]; spec.saved]);
-        let mut saved: Vec<&mut [f32]> = kept.iter_mut().map(Vec::as_mut_slice).collect();
-        let row = ForwardRow {
-            wx: &wx,
-            rh: &rh,
-            bias: &bias,
-            extra,
-            settings,
-            states: &mut states,
-            h: &mut h,
-            saved: &mut saved,
+        let forward = |saved: &mut [&mut [f32]]| {
+            let (mut states, mut h) = (old.clone(), vec![0.0; n]);
+            let (wx, rh, bias) = (&wx, &rh, &bias);
+            (spec.forward_row.0)(ForwardRow { wx, rh, bias, extra, settings, states: &mut states, h: &mut h, saved });
+            (states, h)
         };
-        (spec.forward_row.0)(row);
-        let mut inference = old.clone();
-        let mut h_only = vec![0.0; n];
-        let row = ForwardRow {
-            wx: &wx,
-            rh: &rh,
-            bias: &bias,
-            extra,
-            settings,
-            states: &mut inference,
-            h: &mut h_only,
-            saved: &mut [],
-        };
-        (spec.forward_row.0)(row);
-        assert_eq!((&inference, &h_only), (&states, &h), "{}: inference", spec.name);
+        let mut kept = vec![vec![0.0; n]; spec.saved];
+        let (states, h) = forward(&mut kept.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        assert_eq!(forward(&mut []), (states.clone(), h.clone()), "{}: inference", spec.name);
         let plane = |of: &'_ [f32], s: usize| -> Vec<f32> { of.get(s * n..(s + 1) * n).unwrap_or(&[]).to_vec() };
         let (old, new): (Vec<_>, Vec<_>) = (0..MAX_STATES).map(|s| (plane(&old, s), plane(&states, s))).unzip();
         let mut d_states = vec![draw(n); spec.states.len()];

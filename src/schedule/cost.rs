@@ -1,7 +1,7 @@
 //! A model of what a launch of the recurrence costs, by which the scheduler chooses where it may not measure.
 //!
-//! The rates of a GPU are those of a card in the middle of the range, those that were measured on the largest card left as they are:
-//! dispatches and barriers (benches/results/). Only their proportions matter: which of a device's limits a launch meets first. All times are estimates. `examples/bench --sweep` prints them beside measurements.
+//! The rates of a GPU are those of a card in the middle of the range, but for a dispatch and a barrier, which are an H100's
+//! (benches/results/). Only their proportions matter: which of a device's limits a launch meets first. All times are estimates. `examples/bench --sweep` prints them beside measurements.
 
 use crate::kernel::{Division, Shares};
 use crate::plan::{Capabilities, Launch, Recurrence, StepWeights, Strategy};

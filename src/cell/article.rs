@@ -1,6 +1,6 @@
 //! The article's cell (see [`Cell::Article`](super::Cell::Article)). Twin of `shaders/cells/article.wgsl`.
 
-use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update, single};
 use crate::real::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 use crate::real::{Number, tanh};
 
@@ -14,13 +14,8 @@ impl CellMath for Article {
         &[CellOption::Heads, CellOption::RecurrentDropout, CellOption::WeightDropout];
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        rh: [N; GATES],
-        b: [N; GATES],
-        &[c_prev, ..]: &[N; MAX_STATES],
-        _: &More<N>,
-    ) -> Forward<N> {
+    fn update<N: Number>(terms: impl Terms<N>, &[c_prev, ..]: &[N; MAX_STATES], _: &More<N>) -> Update<N> {
+        let [wx, rh, b] = terms.apart();
         let [zi, zf, z, zo] = std::array::from_fn(|k| wx[k] + rh[k]);
         let (i, f) = (sigmoid_activated(zi + b[0]), sigmoid_activated(zf + b[1]));
         let o = sigmoid_activated(zo + b[3]);
@@ -28,7 +23,12 @@ impl CellMath for Article {
         let c = c_prev * i.complement + candidate.value * i.value;
         let mut saved = [c.nothing(); MAX_SAVED];
         saved[..5].copy_from_slice(&[i.saved, f.saved, candidate.saved, o.saved, z]);
-        Forward { h: tanh(c) * o.value, states: single(c), saved }
+        Update { output: o.value, states: single(c), saved }
+    }
+
+    #[inline(always)]
+    fn hidden<N: Number>(o: N, &[c, ..]: &[N; MAX_STATES], _: &More<N>) -> N {
+        o * tanh(c)
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! The LSTM of the ONNX operator and of cuDNN: any activations, peepholes, coupled gates, both clips. Twin of
 //! `shaders/cells/general.wgsl`.
 
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update, single};
 use crate::real::Number;
 use crate::real::saturating::{Activated, Restored};
 
@@ -41,14 +41,12 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
     const EXTRA: bool = PEEPHOLES;
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        rh: [N; GATES],
-        b: [N; GATES],
+    fn update<N: Number>(
+        terms: impl Terms<N>,
         &[c_prev, ..]: &[N; MAX_STATES],
         More { extra: p, settings }: &More<N>,
-    ) -> Forward<N> {
-        let [mut ai, mut af, ag, mut ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
+    ) -> Update<N> {
+        let [mut ai, mut af, ag, mut ao] = terms.sum();
         if PEEPHOLES {
             ai = ai + p[0] * c_prev;
             af = af + p[1] * c_prev;
@@ -68,7 +66,12 @@ impl<const PEEPHOLES: bool, const NORMED: bool> CellMath for General<PEEPHOLES, 
         let o = gate(ao);
         let mut saved = [c.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[i.saved, f.saved, g.saved, o.saved]);
-        Forward { h: if NORMED { o.value } else { o.value * settings.output.of(c) }, states: single(c), saved }
+        Update { output: o.value, states: single(c), saved }
+    }
+
+    #[inline(always)]
+    fn hidden<N: Number>(o: N, &[c, ..]: &[N; MAX_STATES], More { settings, .. }: &More<N>) -> N {
+        if NORMED { o } else { o * settings.output.of(c) }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! R·h' of n. The cell state is the hidden state, through which a unit gets its own h'.
 
 use super::general::clamp;
-use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update, single};
 use crate::real::Number;
 
 pub struct Gru;
@@ -29,13 +29,12 @@ impl CellMath for Gru {
     ];
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        rh: [N; GATES],
-        b: [N; GATES],
+    fn update<N: Number>(
+        terms: impl Terms<N>,
         &[c_prev, ..]: &[N; MAX_STATES],
         More { settings, .. }: &More<N>,
-    ) -> Forward<N> {
+    ) -> Update<N> {
+        let [wx, rh, b] = terms.apart();
         let [ar, az, _, q] = std::array::from_fn(|k| if k == 3 { rh[k] + b[k] } else { wx[k] + rh[k] + b[k] });
         let gate = |a: N| settings.gate.activated(clamp(a, settings.clip));
         let (r, z) = (gate(ar), gate(az));
@@ -43,7 +42,7 @@ impl CellMath for Gru {
         let h = z.complement * n.value + z.value * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[r.saved, z.saved, n.saved, q]);
-        Forward { h, states: single(h), saved }
+        Update { output: h, states: single(h), saved }
     }
 
     #[inline(always)]

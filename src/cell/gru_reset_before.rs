@@ -4,7 +4,7 @@
 //! W·x; they also compute the gradient of r. The cell state is the hidden state.
 
 use super::general::clamp;
-use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update, single};
 use crate::real::Number;
 
 pub struct GruResetBefore;
@@ -30,20 +30,18 @@ impl CellMath for GruResetBefore {
     ];
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        rh: [N; GATES],
-        b: [N; GATES],
+    fn update<N: Number>(
+        terms: impl Terms<N>,
         &[c_prev, ..]: &[N; MAX_STATES],
         More { settings, .. }: &More<N>,
-    ) -> Forward<N> {
-        let [ar, az, an, _] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
+    ) -> Update<N> {
+        let [ar, az, an, _] = terms.sum();
         let gate = |a: N| settings.gate.activated(clamp(a, settings.clip));
         let (r, z, n) = (gate(ar), gate(az), settings.candidate.activated(clamp(an, settings.clip)));
         let h = z.complement * n.value + z.value * c_prev;
         let mut saved = [h.nothing(); MAX_SAVED];
         saved[..3].copy_from_slice(&[r.saved, z.saved, n.saved]);
-        Forward { h, states: single(h), saved }
+        Update { output: h, states: single(h), saved }
     }
 
     #[inline(always)]

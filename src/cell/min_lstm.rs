@@ -4,7 +4,7 @@
 //! No gate depends on h', so there is no recurrent product: columns are i, f, the candidate and an unused one. The cell state is
 //! the hidden state.
 
-use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update, single};
 use crate::real::Number;
 use crate::real::saturating::{sigmoid_activated, sigmoid_restored};
 
@@ -28,19 +28,14 @@ impl CellMath for MinLstm {
     const OPTIONS: &'static [CellOption] = &[];
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        _: [N; GATES],
-        b: [N; GATES],
-        &[c_prev, ..]: &[N; MAX_STATES],
-        _: &More<N>,
-    ) -> Forward<N> {
+    fn update<N: Number>(terms: impl Terms<N>, &[c_prev, ..]: &[N; MAX_STATES], _: &More<N>) -> Update<N> {
+        let [wx, _, b] = terms.apart();
         let (i, f, g) = (sigmoid_activated(wx[0] + b[0]), sigmoid_activated(wx[1] + b[1]), wx[2] + b[2]);
         let [keep, take] = normalised(f.value, i.value);
         let h = keep * c_prev + take * g;
         let mut saved = [h.nothing(); MAX_SAVED];
         saved[..3].copy_from_slice(&[i.saved, f.saved, g]);
-        Forward { h, states: single(h), saved }
+        Update { output: h, states: single(h), saved }
     }
 
     #[inline(always)]

@@ -162,6 +162,38 @@ pub struct Forward<F> {
     pub saved: [F; MAX_SAVED],
 }
 
+/// A unit's W·x, R·h' and bias, per gate, as they are at hand.
+pub trait Terms<N>: Copy {
+    /// Each of the three.
+    fn apart(self) -> [[N; GATES]; 3];
+    /// (W·x + R·h') + bias.
+    fn sum(self) -> [N; GATES];
+}
+
+impl<N: Number> Terms<N> for [[N; GATES]; 3] {
+    #[inline(always)]
+    fn apart(self) -> [[N; GATES]; 3] {
+        self
+    }
+
+    #[inline(always)]
+    fn sum(self) -> [N; GATES] {
+        let [wx, rh, b] = self;
+        std::array::from_fn(|k| wx[k] + rh[k] + b[k])
+    }
+}
+
+/// Result of the first part of one unit's forward step.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<F> {
+    /// What h is made of beside the states: the output gate, or h itself.
+    pub output: F,
+    /// New states, in the order of [`CellMath::STATES`]; the rest is not stored.
+    pub states: [F; MAX_STATES],
+    /// Values for the backward step; those past [`CellMath::SAVED`] are not stored.
+    pub saved: [F; MAX_SAVED],
+}
+
 /// Result of one unit's backward step.
 #[derive(Clone, Copy, Debug)]
 pub struct Backward<F> {
@@ -215,14 +247,29 @@ pub trait CellMath {
     /// Options of layers of the cell, among those that only some cells have.
     const OPTIONS: &'static [CellOption] = CellOption::ALL;
 
+    /// The first part of one unit's step: its new states. A step has two parts because a processor looks ahead some tens of
+    /// operations, and only as many units at once are on their way as that has room for: with all of a step in one chain it waits a
+    /// third of the time.
+    fn update<N: Number>(terms: impl Terms<N>, old: &[N; MAX_STATES], more: &More<N>) -> Update<N>;
+
+    /// The second part: h, from [`Update::output`] and the new states.
+    #[inline(always)]
+    fn hidden<N: Number>(output: N, _states: &[N; MAX_STATES], _more: &More<N>) -> N {
+        output
+    }
+
     /// One step of one unit: `wx` = W·x, `rh` = R·h', `b` = bias, each per gate.
+    #[inline(always)]
     fn forward<N: Number>(
         wx: [N; GATES],
         rh: [N; GATES],
         b: [N; GATES],
         old: &[N; MAX_STATES],
         more: &More<N>,
-    ) -> Forward<N>;
+    ) -> Forward<N> {
+        let Update { output, states, saved } = Self::update([wx, rh, b], old, more);
+        Forward { h: Self::hidden(output, &states, more), states, saved }
+    }
 
     /// The same step backward, from the states before and after it; `dh` and `d_new` are the gradients of h and of the new states.
     fn backward<N: Number>(

@@ -5,7 +5,7 @@
 //! size, four times what the cell needs, and so are the weights on the device. The cell state is the hidden state.
 
 use super::general::clamp;
-use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, CellOption, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update, single};
 use crate::real::Number;
 
 pub struct Rnn;
@@ -29,17 +29,11 @@ impl CellMath for Rnn {
     ];
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        rh: [N; GATES],
-        b: [N; GATES],
-        _: &[N; MAX_STATES],
-        More { settings, .. }: &More<N>,
-    ) -> Forward<N> {
-        let y = settings.candidate.activated(clamp(wx[0] + rh[0] + b[0], settings.clip));
+    fn update<N: Number>(terms: impl Terms<N>, _: &[N; MAX_STATES], More { settings, .. }: &More<N>) -> Update<N> {
+        let y = settings.candidate.activated(clamp(terms.sum()[0], settings.clip));
         let mut saved = [y.value.nothing(); MAX_SAVED];
         saved[0] = y.saved;
-        Forward { h: y.value, states: single(y.value), saved }
+        Update { output: y.value, states: single(y.value), saved }
     }
 
     #[inline(always)]

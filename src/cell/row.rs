@@ -5,7 +5,7 @@
 //! one unit at a time.
 
 use super::lanes::{Lanes, lanes};
-use super::{CellMath, GATES, MAX_SAVED, MAX_STATES, More, Settings};
+use super::{CellMath, GATES, MAX_SAVED, MAX_STATES, More, Settings, Terms, Update};
 use crate::simd::{Isa, Work, dispatch};
 use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
@@ -167,20 +167,30 @@ fn array<T: Pod>(values: &[f32]) -> T {
     chunks(values).first().copied().unwrap_or_else(|| padded(values))
 }
 
-/// Runs a register's units forward; new states overwrite the old ones.
-#[inline(always)]
-fn forward<C: CellMath, S: Isa>(
+/// W·x, R·h' and bias of a register's units, as they are in memory.
+#[derive(Clone, Copy)]
+struct InMemory<'a, S: Isa> {
     simd: S,
-    [wx, rh, bias]: [&Quarters<S>; 3],
-    more: &More<Lanes<S>>,
-    states: &mut [S::Floats; MAX_STATES],
-    h: &mut S::Floats,
-) -> [Lanes<S>; MAX_SAVED] {
-    let old = states.map(|state| Lanes::of(simd, state));
-    let out = C::forward(gates(simd, wx), gates(simd, rh), gates(simd, bias), &old, more);
-    *h = out.h.array();
-    *states = out.states.map(Lanes::array);
-    out.saved
+    terms: [&'a Quarters<S>; 3],
+}
+
+impl<S: Isa> Terms<Lanes<S>> for InMemory<'_, S> {
+    #[inline(always)]
+    fn apart(self) -> [[Lanes<S>; GATES]; 3] {
+        let [wx, rh, bias] = self.terms;
+        [gates(self.simd, wx), gates(self.simd, rh), gates(self.simd, bias)]
+    }
+
+    /// Added first: one transpose instead of three.
+    #[inline(always)]
+    fn sum(self) -> [Lanes<S>; GATES] {
+        let ([wx, rh, bias], simd) = (self.terms, self.simd);
+        let mut sums = [Lanes::of(simd, wx[0]); GATES];
+        for (k, sum) in sums.iter_mut().enumerate() {
+            *sum = Lanes::of(simd, wx[k]) + Lanes::of(simd, rh[k]) + Lanes::of(simd, bias[k]);
+        }
+        Lanes::by_gate(simd, sums)
+    }
 }
 
 impl<C: CellMath> Work for RowStep<C, ForwardRow<'_, '_, f32>> {
@@ -195,19 +205,20 @@ impl<C: CellMath> Work for RowStep<C, ForwardRow<'_, '_, f32>> {
         }
         let first = n / lanes::<S>() * lanes::<S>();
         if first < n {
-            let gates = [row.wx, row.rh, row.bias].map(|all| padded(&all[GATES * first..GATES * n]));
-            let (mut states, mut h) = ([S::Floats::zeroed(); MAX_STATES], S::Floats::zeroed());
-            for (state, plane) in states.iter_mut().zip(row.states.chunks_exact(n)).take(C::STATES.len()) {
-                *state = padded(&plane[first..]);
+            let rest = [row.wx, row.rh, row.bias].map(|all| padded(&all[GATES * first..GATES * n]));
+            let mut old = [Lanes::of(simd, S::Floats::zeroed()); MAX_STATES];
+            for (state, plane) in old.iter_mut().zip(row.states.chunks_exact(n)).take(C::STATES.len()) {
+                *state = Lanes::of(simd, padded(&plane[first..]));
             }
             let more = more::<C, S>(simd, row.extra, first, row.settings);
-            let values = forward::<C, S>(simd, gates.each_ref(), &more, &mut states, &mut h);
-            for (state, plane) in states.iter().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {
-                plane[first..].copy_from_slice(&state.as_ref()[..n - first]);
+            let Update { output, states, saved } = C::update(InMemory { simd, terms: rest.each_ref() }, &old, &more);
+            let store = |to: &mut [f32], value: Lanes<S>| to.copy_from_slice(&value.array().as_ref()[..n - first]);
+            for (&state, plane) in states.iter().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {
+                store(&mut plane[first..], state);
             }
-            row.h[first..].copy_from_slice(&h.as_ref()[..n - first]);
-            for (to, value) in row.saved.iter_mut().zip(values) {
-                to[first..].copy_from_slice(&value.array().as_ref()[..n - first]);
+            store(&mut row.h[first..], C::hidden(output, &states, &more));
+            for (to, value) in row.saved.iter_mut().zip(saved) {
+                store(&mut to[first..], value);
             }
         }
     }
@@ -222,21 +233,30 @@ fn forward_whole<C: CellMath, S: Isa, const KEEPS: bool>(simd: S, row: &mut Forw
     for (to, plane) in planes.iter_mut().zip(row.states.chunks_exact_mut(n)).take(C::STATES.len()) {
         *to = chunks_mut(plane);
     }
-    let mut states = [S::Floats::zeroed(); MAX_STATES];
-    for (k, (((wx, rh), bias), h)) in wx.iter().zip(rh).zip(bias).zip(chunks_mut(row.h)).enumerate() {
+    let mut states = [Lanes::of(simd, S::Floats::zeroed()); MAX_STATES];
+    let h = chunks_mut::<S::Floats>(row.h);
+    for (k, (((wx, rh), bias), h)) in wx.iter().zip(rh).zip(bias).zip(&mut *h).enumerate() {
         for (state, plane) in states.iter_mut().zip(&planes).take(C::STATES.len()) {
-            *state = plane[k];
+            *state = Lanes::of(simd, plane[k]);
         }
         let more = more::<C, S>(simd, row.extra, k * lanes::<S>(), row.settings);
-        let values = forward::<C, S>(simd, [wx, rh, bias], &more, &mut states, h);
-        for (state, plane) in states.iter().zip(&mut planes).take(C::STATES.len()) {
-            plane[k] = *state;
+        let update = C::update(InMemory { simd, terms: [wx, rh, bias] }, &states, &more);
+        for (state, plane) in update.states.iter().zip(&mut planes).take(C::STATES.len()) {
+            plane[k] = state.array();
         }
+        *h = update.output.array();
         if KEEPS {
-            for (to, value) in row.saved.iter_mut().zip(values) {
+            for (to, value) in row.saved.iter_mut().zip(update.saved) {
                 chunks_mut(to)[k] = value.array();
             }
         }
+    }
+    for (k, h) in h.iter_mut().enumerate() {
+        for (state, plane) in states.iter_mut().zip(&planes).take(C::STATES.len()) {
+            *state = Lanes::of(simd, plane[k]);
+        }
+        let more = more::<C, S>(simd, row.extra, k * lanes::<S>(), row.settings);
+        *h = C::hidden(Lanes::of(simd, *h), &states, &more).array();
     }
 }
 

@@ -11,7 +11,7 @@
 //! The first step, from n' = 0, has m = ã_i, so that i = 1: for any ã_i, n is 1 and h is o ⊙ z. After it one of f and i is 1 in every
 //! step, so n stays at least 1 and h is never divided by 0. Initial states must have n ≥ 0.
 
-use super::{Backward, CellMath, CellOption, Forward, GATES, MAX_SAVED, MAX_STATES, More};
+use super::{Backward, CellMath, CellOption, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update};
 use crate::real::Number;
 use crate::real::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_restored};
 
@@ -30,14 +30,8 @@ impl CellMath for SLstm {
         &[CellOption::Heads, CellOption::RecurrentDropout, CellOption::WeightDropout];
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        rh: [N; GATES],
-        b: [N; GATES],
-        &[c_prev, n_prev, m_prev]: &[N; MAX_STATES],
-        _: &More<N>,
-    ) -> Forward<N> {
-        let [ai, af, az, ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
+    fn update<N: Number>(terms: impl Terms<N>, &[c_prev, n_prev, m_prev]: &[N; MAX_STATES], _: &More<N>) -> Update<N> {
+        let [ai, af, az, ao] = terms.sum();
         let (z, o, forget) = (tanh_activated(az), sigmoid_activated(ao), sigmoid_activated(af));
         let zero = af.nothing();
         let log_forget = af.at_most(zero) - (zero - af.magnitude()).exponential().logarithm_of_one_plus();
@@ -48,7 +42,12 @@ impl CellMath for SLstm {
         let (c, n) = (f * c_prev + i * z.value, f * n_prev + i);
         let mut saved = [zero; MAX_SAVED];
         saved[..5].copy_from_slice(&[i, f, z.saved, o.saved, forget.saved]);
-        Forward { h: o.value * (c / n), states: [c, n, m], saved }
+        Update { output: o.value, states: [c, n, m], saved }
+    }
+
+    #[inline(always)]
+    fn hidden<N: Number>(o: N, &[c, n, _]: &[N; MAX_STATES], _: &More<N>) -> N {
+        o * (c / n)
     }
 
     /// c and n are both proportional to e^-m, so h = o ⊙ c / n does not depend on m, and its gradients of m by way of c and of n cancel:

@@ -1,6 +1,6 @@
 //! The LSTM of PyTorch and Keras. Twin of `shaders/cells/standard.wgsl`.
 
-use super::{Backward, CellMath, Forward, GATES, MAX_SAVED, MAX_STATES, More, single};
+use super::{Backward, CellMath, GATES, MAX_SAVED, MAX_STATES, More, Terms, Update, single};
 use crate::real::saturating::{sigmoid_activated, sigmoid_restored, tanh_activated, tanh_and_slope, tanh_restored};
 use crate::real::{Number, tanh};
 
@@ -12,20 +12,19 @@ impl CellMath for Standard {
     const SAVED: usize = 4; // i, f, g, o as `saturating.rs` saves them
 
     #[inline(always)]
-    fn forward<N: Number>(
-        wx: [N; GATES],
-        rh: [N; GATES],
-        b: [N; GATES],
-        &[c_prev, ..]: &[N; MAX_STATES],
-        _: &More<N>,
-    ) -> Forward<N> {
-        let [ai, af, ag, ao] = std::array::from_fn(|k| wx[k] + rh[k] + b[k]);
+    fn update<N: Number>(terms: impl Terms<N>, &[c_prev, ..]: &[N; MAX_STATES], _: &More<N>) -> Update<N> {
+        let [ai, af, ag, ao] = terms.sum();
         let (i, f, o) = (sigmoid_activated(ai), sigmoid_activated(af), sigmoid_activated(ao));
         let g = tanh_activated(ag);
         let c = f.value * c_prev + i.value * g.value;
         let mut saved = [c.nothing(); MAX_SAVED];
         saved[..4].copy_from_slice(&[i.saved, f.saved, g.saved, o.saved]);
-        Forward { h: o.value * tanh(c), states: single(c), saved }
+        Update { output: o.value, states: single(c), saved }
+    }
+
+    #[inline(always)]
+    fn hidden<N: Number>(o: N, &[c, ..]: &[N; MAX_STATES], _: &More<N>) -> N {
+        o * tanh(c)
     }
 
     #[inline(always)]

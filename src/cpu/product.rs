@@ -41,8 +41,8 @@ const fn most_rows<S: Isa, F>() -> usize {
 const fn panels_at_once<S: Isa, F>(rows: usize) -> usize {
     match rows {
         1 if wide::<S, F>() => 8,
-        1 => 4,
         2..=6 if wide::<S, F>() => 4,
+        1 | 2 => 2,
         _ if wide::<S, F>() => 2,
         _ => 1,
     }
@@ -63,13 +63,31 @@ fn groups<S: Isa, F>(rows: usize) -> impl Iterator<Item = Range<usize>> {
 /// stride of the rows; rows with a stride of a power of two would fall into one cache set.
 #[inline(always)]
 pub(super) fn group<'a, S: Isa, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
-    for own in self::groups::<S, F>(rows) {
-        let (group, count) = (&mut groups[own.start * terms..own.end * terms], own.len());
-        for m in 0..count {
-            let row = &row(own.start + m)[..terms];
-            for (to, &value) in group[m..].iter_mut().step_by(count).zip(row) {
-                *to = value;
+    macro_rules! group_of {
+        ($own:expr, $($rows:literal)*) => {
+            match $own.len() {
+                $($rows if const { $rows <= most_rows::<S, F>() } => {
+                    let mut rows: [&[F]; $rows] = [&[]; $rows];
+                    for (m, to) in rows.iter_mut().enumerate() {
+                        *to = &row($own.start + m)[..terms];
+                    }
+                    side_by_side(rows, &mut groups[$own.start * terms..$own.end * terms]);
+                })*
+                rows => unreachable!("a group of {rows} rows"),
             }
+        };
+    }
+    for own in self::groups::<S, F>(rows) {
+        group_of!(own, 1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+}
+
+/// Writes the first terms of M rows, then the second ones, and so on.
+#[inline(always)]
+fn side_by_side<const M: usize, F: Real>(rows: [&[F]; M], to: &mut [F]) {
+    for (k, to) in to.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+        for m in 0..M {
+            to[m] = rows[m][k];
         }
     }
 }
@@ -148,7 +166,7 @@ impl<S: Isa, F: Real, B: Operand<F>> WithSimd for Multiply<'_, S, F, B> {
         let first = strip.start;
         match strip.len() {
             8 if const { wide::<S, F>() } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
-            4 => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
+            4 if const { wide::<S, F>() } => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
             2 => multiply_strip::<2, S, F>(simd, a, terms, b, first, out, out_stride),
             1 => multiply_strip::<1, S, F>(simd, a, terms, b, first, out, out_stride),
             count => unreachable!("a strip of {count} panels"),
@@ -231,7 +249,7 @@ pub(super) fn single_packed<S: Isa, F: Real>(simd: S, a: &[F], panels: Packed<F>
         let (first, out) = (strip.start, &mut out[strip.start * COLUMNS..]);
         match strip.len() {
             8 if const { wide::<S, F>() } => block::<1, 8, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
-            4 => block::<1, 4, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
+            4 if const { wide::<S, F>() } => block::<1, 4, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             2 => block::<1, 2, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             1 => block::<1, 1, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             count => unreachable!("a strip of {count} panels"),

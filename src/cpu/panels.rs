@@ -25,7 +25,9 @@ impl Axis {
     }
 
     pub fn new(split: u32, hi: i32, lo: i32) -> Axis {
-        Axis { split: split as usize, hi: hi.into(), lo: lo.into() }
+        let (split, hi, lo) = (split as usize, hi.into(), lo.into());
+        // One level, without divisions, where the second goes on as the first.
+        Axis { split: if hi == lo * split as i64 { usize::MAX } else { split }, hi, lo }
     }
 
     #[inline(always)]
@@ -38,8 +40,7 @@ impl Axis {
 
     /// The stride of `n` indices, if they have a single one that is not negative.
     pub fn stride(self, n: usize) -> Option<usize> {
-        let one = n <= self.split || self.hi == self.lo * self.split as i64;
-        usize::try_from(self.lo).ok().filter(|_| one)
+        usize::try_from(self.lo).ok().filter(|_| n <= self.split)
     }
 }
 

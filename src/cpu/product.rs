@@ -59,26 +59,35 @@ fn groups<S: Isa, F>(rows: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// Runs code for a group of rows, whose number is a constant there. Only what the set of instructions uses is compiled.
+macro_rules! group_of {
+    ($group:expr, $S:ty, $F:ty, |$M:ident| $code:expr) => {
+        group_of!(@ $group, $S, $F, $M, $code, 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@ $group:expr, $S:ty, $F:ty, $M:ident, $code:expr, $($rows:literal)*) => {
+        match $group.len() {
+            $($rows if const { $rows <= most_rows::<$S, $F>() } => {
+                const $M: usize = $rows;
+                $code
+            })*
+            rows => unreachable!("a group of {rows} rows"),
+        }
+    };
+}
+
 /// Packs rows in [`groups`]: term k of row m of a group of M rows is at k·M + m. The product then reads one stream, whatever the
 /// stride of the rows; rows with a stride of a power of two would fall into one cache set.
 #[inline(always)]
 pub(super) fn group<'a, S: Isa, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
-    macro_rules! group_of {
-        ($own:expr, $($rows:literal)*) => {
-            match $own.len() {
-                $($rows if const { $rows <= most_rows::<S, F>() } => {
-                    let mut rows: [&[F]; $rows] = [&[]; $rows];
-                    for (m, to) in rows.iter_mut().enumerate() {
-                        *to = &row($own.start + m)[..terms];
-                    }
-                    side_by_side(rows, &mut groups[$own.start * terms..$own.end * terms]);
-                })*
-                rows => unreachable!("a group of {rows} rows"),
-            }
-        };
-    }
     for own in self::groups::<S, F>(rows) {
-        group_of!(own, 1 2 3 4 5 6 7 8 9 10 11 12);
+        let to = &mut groups[own.start * terms..own.end * terms];
+        group_of!(own, S, F, |M| {
+            let mut rows: [&[F]; M] = [&[]; M];
+            for (m, to) in rows.iter_mut().enumerate() {
+                *to = &row(own.start + m)[..terms];
+            }
+            side_by_side(rows, to);
+        });
     }
 }
 
@@ -185,20 +194,15 @@ fn multiply_strip<const P: usize, S: Isa, F: Real>(
     out: &mut [F],
     out_stride: usize,
 ) {
-    macro_rules! block_of {
-        ($own:expr, $($rows:literal)*) => {
-            match $own.len() {
-                // Only what the set of instructions uses is compiled.
-                $($rows if const { $rows <= most_rows::<S, F>() && P <= panels_at_once::<S, F>($rows) } => {
-                    let (a, out) = (&a[$own.start * terms..$own.end * terms], &mut out[$own.start * out_stride..]);
-                    block::<$rows, P, S, F>(simd, a, terms, b.strip(first, terms), out, out_stride);
-                })*
-                rows => unreachable!("{rows} rows of {P} panels"),
-            }
-        };
-    }
     for own in groups::<S, F>(a.len() / terms) {
-        block_of!(own, 1 2 3 4 5 6 7 8 9 10 11 12);
+        let (a, out) = (&a[own.start * terms..own.end * terms], &mut out[own.start * out_stride..]);
+        group_of!(own, S, F, |M| {
+            if const { P <= panels_at_once::<S, F>(M) } {
+                block::<M, P, S, F>(simd, a, terms, b.strip(first, terms), out, out_stride);
+            } else {
+                unreachable!("{M} rows of {P} panels");
+            }
+        });
     }
 }
 
@@ -272,9 +276,41 @@ struct ProductShare<'a, F> {
     columns: Range<usize>,
     /// All of B in panels, if its packed form is kept.
     packed: Option<&'a [F]>,
-    /// The share's rows of C.
-    c: Vec<&'a mut [F]>,
+    c: Rows<'a, F>,
     scratch: &'a mut [F],
+}
+
+/// A share's rows of C.
+enum Rows<'a, F> {
+    /// Each somewhere.
+    Apart(Vec<&'a mut [F]>),
+    /// One after the other.
+    Together(&'a mut [F]),
+}
+
+impl<F> Rows<'_, F> {
+    /// Rows `own`, which are `width` long, from column `at` on.
+    #[inline(always)]
+    fn from_column(&mut self, own: Range<usize>, width: usize, at: usize) -> impl Iterator<Item = &mut [F]> {
+        let (apart, together) = match self {
+            Rows::Apart(rows) => (&mut rows[own], &mut [][..]),
+            Rows::Together(rows) => (&mut [][..], &mut rows[own.start * width..own.end * width]),
+        };
+        apart
+            .iter_mut()
+            .map(|row| &mut **row)
+            .chain(together.chunks_exact_mut(width.max(1)))
+            .map(move |row| &mut row[at..])
+    }
+
+    /// All of the first row.
+    #[inline(always)]
+    fn first(&mut self) -> &mut [F] {
+        match self {
+            Rows::Apart(rows) => rows[0],
+            Rows::Together(rows) => rows,
+        }
+    }
 }
 
 impl<F: Real> ProductShare<'_, F> {
@@ -293,15 +329,20 @@ impl<F: Real> ProductShare<'_, F> {
         if a_k.stride(p.k as usize) == Some(1) {
             return group::<S, F>(rows.len(), terms, |m| &self.a[at(m, 0)..], groups);
         }
+        let side_by_side = a_m.stride(p.m as usize) == Some(1);
         for own in self::groups::<S, F>(rows.len()) {
-            let (begin, count) = (own.start, own.len());
-            for (k, to) in groups[begin * terms..own.end * terms].chunks_exact_mut(count).enumerate() {
-                if a_m.stride(p.m as usize) == Some(1) {
-                    to.copy_from_slice(&self.a[at(begin, k)..][..count]);
-                } else {
-                    to.iter_mut().enumerate().for_each(|(m, to)| *to = self.a[at(begin + m, k)]);
+            let to = &mut groups[own.start * terms..own.end * terms];
+            group_of!(own, S, F, |M| {
+                for (k, to) in to.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+                    if side_by_side {
+                        to.copy_from_slice(&self.a[at(own.start, k)..][..M]);
+                        continue;
+                    }
+                    for m in 0..M {
+                        to[m] = self.a[at(own.start + m, k)];
+                    }
                 }
-            }
+            });
         }
     }
 }
@@ -320,6 +361,7 @@ impl<F: Real> ProductShare<'_, F> {
     fn multiply<S: Isa>(&mut self, simd: S, terms: Terms, b: impl Operand<F>, panels: usize, room: &mut [F]) {
         let Terms { first, count, add } = terms;
         let (tile, room) = room.split_at_mut(TILE);
+        let all = self.columns.len();
         for pass in self.rows.clone().step_by(ROWS_A_PASS) {
             let rows = pass..self.rows.end.min(pass + ROWS_A_PASS);
             let a = &mut room[..rows.len() * count];
@@ -327,9 +369,13 @@ impl<F: Real> ProductShare<'_, F> {
             let own = rows.start - self.rows.start..rows.end - self.rows.start;
             for strip in strips::<S, F>(rows.len(), panels) {
                 let (at, width) = (strip.start * COLUMNS, strip.len() * COLUMNS);
+                if let (Rows::Together(c), false, true) = (&mut self.c, add, at + width <= all) {
+                    multiply(simd, a, count, b, strip, &mut c[own.start * all + at..], all);
+                    continue;
+                }
                 multiply(simd, a, count, b, strip, tile, width);
-                for (c, sums) in self.c[own.clone()].iter_mut().zip(tile.chunks_exact(width)) {
-                    for (to, sums) in c[at..].chunks_mut(COLUMNS).zip(sums.chunks_exact(COLUMNS)) {
+                for (c, sums) in self.c.from_column(own.clone(), all, at).zip(tile.chunks_exact(width)) {
+                    for (to, sums) in c.chunks_mut(COLUMNS).zip(sums.chunks_exact(COLUMNS)) {
                         if let Some(to) = to.first_chunk_mut::<COLUMNS>() {
                             let sums = F::load(simd, sums);
                             let sums = if add { F::plus(simd, F::load(simd, to), sums) } else { sums };
@@ -359,11 +405,11 @@ impl<F: Real> Work for ProductShare<'_, F> {
         let packed = self.packed.map(|all| &all[own]);
         if let (1, 0, Some(1), Some(panels)) = (p.m, p.accumulate, a_k.stride(k), packed) {
             let a = &self.a[p.a_offset as usize..][..k];
-            return single_packed(simd, a, Packed::new(panels, k), self.c[0]);
+            return single_packed(simd, a, Packed::new(panels, k), self.c.first());
         }
         if let (1, 1, Some(1), Some(stride)) = (p.m, p.b_n, a_k.stride(k), b_k.stride(k)) {
             let (a, b) = (&self.a[p.a_offset as usize..][..k], &self.b[p.b_offset as usize + self.columns.start..]);
-            return single(simd, a, (b, stride), p.accumulate == 1, self.c[0]);
+            return single(simd, a, (b, stride), p.accumulate == 1, self.c.first());
         }
         // packing the other matrix does not pay for few rows
         let plain = b_k.stride(k).filter(|_| p.m as usize <= FEW_ROWS && p.b_n == 1 && n % COLUMNS == 0);
@@ -431,14 +477,21 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     }
     let ([a, b], [c], mut scratch) = args.parts(all);
     let c_m = Axis::new(p.m_split, p.c_m_hi, p.c_m_lo);
-    let mut slices = Vec::with_capacity(m * if m >= n { 1 } else { parts.len() });
+    let together = m >= n && c_m.stride(m) == Some(n);
+    let mut slices = Vec::with_capacity(parts.len() * if together { 1 } else { m });
     for (to, (rows, columns)) in parts.iter().enumerate() {
-        for (index, row) in rows.clone().enumerate() {
-            let at = (p.c_offset as i64 + c_m.at(row)) as usize + columns.start;
-            slices.push(BufferSlice { at, len: columns.len(), to, index });
+        let at = |row: usize| (p.c_offset as i64 + c_m.at(row)) as usize + columns.start;
+        if together {
+            slices.push(BufferSlice { at: at(rows.start), len: rows.len() * n, to, index: 0 });
+            continue;
         }
+        let own = rows.clone().enumerate();
+        slices.extend(own.map(|(index, row)| BufferSlice { at: at(row), len: columns.len(), to, index }));
     }
-    let c = deal(c, slices, parts.len());
+    let c = deal(c, slices, parts.len()).into_iter().map(|rows| match together {
+        true => Rows::Together(rows.into_iter().next().unwrap_or_default()),
+        false => Rows::Apart(rows),
+    });
     let mut work = Vec::with_capacity(parts.len());
     for (((rows, columns), c), room) in parts.into_iter().zip(c).zip(rooms) {
         let (own, rest) = scratch.split_at_mut(room);
@@ -484,7 +537,8 @@ pub fn batch_matmul<F: Real>(call: &Call, args: &mut Args<F>) {
             at += rows.len();
             let own = c.by_ref().take(rows.len()).collect();
             let p = &p.product(row as u32);
-            dispatch(ProductShare { p, a, b, rows, columns: 0..n, packed: None, c: own, scratch });
+            let c = Rows::Apart(own);
+            dispatch(ProductShare { p, a, b, rows, columns: 0..n, packed: None, c, scratch });
         }
     });
 }

@@ -56,41 +56,66 @@ pub(super) struct Matrices {
     pub n: i64,
 }
 
-/// A matrix that products read in panels of 16 columns.
-pub(super) trait Operand<F: Real>: Copy {
+impl Matrices {
+    /// Address of element (k, n) of a matrix.
+    #[inline(always)]
+    pub fn at(&self, matrix: usize, k: usize, n: usize) -> usize {
+        (self.first + matrix as i64 * self.apart + self.k.at(k) + n as i64 * self.n) as usize
+    }
+}
+
+/// A matrix that products read in panels of 16 columns, with a set of instructions.
+pub(super) trait Operand<S: Isa, F: Real>: Copy {
     /// P neighbouring panels.
-    type Strip<const P: usize>: Strip<F, P>;
+    type Strip<const P: usize>: Strip<S, F, P>;
     /// The panels from `first` on, with `terms` terms.
     fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P>;
 }
 
 /// Some neighbouring panels. A method instead of a closure, which is not always inlined.
-pub(super) trait Strip<F: Real, const P: usize> {
+pub(super) trait Strip<S: Isa, F: Real, const P: usize> {
     /// Term k of each.
-    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P];
-}
+    fn term(&self, simd: S, k: usize) -> [F::Wide<S>; P];
 
-/// Packed panels: element (k, n) is at `n / 16 · panel + k · 16 + n % 16`.
-#[derive(Clone, Copy)]
-pub(super) struct Packed<'a, F> {
-    pub data: &'a [F],
-    /// Stride of a panel.
-    pub panel: usize,
-}
-
-impl<'a, F> Packed<'a, F> {
-    /// Panels as [`pack`] makes them.
-    pub fn new(data: &'a [F], terms: usize) -> Self {
-        Packed { data, panel: terms * COLUMNS }
+    /// The sums of panel p, with the factor that terms leave out.
+    #[inline(always)]
+    fn finish(&self, _: S, _p: usize, sums: F::Wide<S>) -> F::Wide<S> {
+        sums
     }
 }
 
-impl<'a, F: Real> Operand<F> for Packed<'a, F> {
-    type Strip<const P: usize> = [&'a [[F; COLUMNS]]; P];
+/// Panels in the form in which they are kept.
+pub(super) trait Panels<F: Real>: Copy + Send + Sync {
+    /// As a set of instructions reads them.
+    fn operand<S: Isa>(self, simd: S) -> impl Operand<S, F>;
+    /// The panels of some columns, the first of a panel up to the last of one or of the matrix, from a term on.
+    fn part(self, columns: &Range<usize>, first_term: usize) -> Self;
+}
 
+/// Packed panels: element (k, n) is at `n / 16 · panel + k · 16 + n % 16`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed<'a, E> {
+    data: &'a [E],
+    /// Stride of a panel.
+    panel: usize,
+}
+
+impl<'a, E> Packed<'a, E> {
+    /// Panels as [`pack`] makes them.
+    pub fn new(data: &'a [E], terms: usize) -> Self {
+        Packed { data, panel: terms * COLUMNS }
+    }
+
+    /// [`Panels::part`].
+    pub fn part(self, columns: &Range<usize>, first_term: usize) -> Self {
+        let panels = columns.start / COLUMNS..columns.end.div_ceil(COLUMNS);
+        Packed { data: &self.data[panels.start * self.panel + first_term * COLUMNS..panels.end * self.panel], ..self }
+    }
+
+    /// P neighbouring panels from `first` on.
     #[inline(always)]
-    fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P> {
-        let mut panels: Self::Strip<P> = [&[]; P];
+    pub fn panels<const P: usize>(self, first: usize, terms: usize) -> [&'a [[E; COLUMNS]]; P] {
+        let mut panels: [&'a [[E; COLUMNS]]; P] = [&[]; P];
         for (p, panel) in panels.iter_mut().enumerate() {
             *panel = &self.data[(first + p) * self.panel..].as_chunks().0[..terms];
         }
@@ -98,9 +123,29 @@ impl<'a, F: Real> Operand<F> for Packed<'a, F> {
     }
 }
 
-impl<F: Real, const P: usize> Strip<F, P> for [&[[F; COLUMNS]]; P] {
+impl<F: Real> Panels<F> for Packed<'_, F> {
     #[inline(always)]
-    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
+    fn operand<S: Isa>(self, _: S) -> impl Operand<S, F> {
+        self
+    }
+
+    fn part(self, columns: &Range<usize>, first_term: usize) -> Self {
+        Packed::part(self, columns, first_term)
+    }
+}
+
+impl<'a, S: Isa, F: Real> Operand<S, F> for Packed<'a, F> {
+    type Strip<const P: usize> = [&'a [[F; COLUMNS]]; P];
+
+    #[inline(always)]
+    fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P> {
+        self.panels(first, terms)
+    }
+}
+
+impl<S: Isa, F: Real, const P: usize> Strip<S, F, P> for [&[[F; COLUMNS]]; P] {
+    #[inline(always)]
+    fn term(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
         let mut row = [F::zeros(simd); P];
         for p in 0..P {
             row[p] = F::load(simd, &self[p][k]);
@@ -117,7 +162,7 @@ pub(super) struct RowMajor<'a, F> {
     pub stride: usize,
 }
 
-impl<F: Real> Operand<F> for RowMajor<'_, F> {
+impl<S: Isa, F: Real> Operand<S, F> for RowMajor<'_, F> {
     type Strip<const P: usize> = Self;
 
     #[inline(always)]
@@ -126,9 +171,9 @@ impl<F: Real> Operand<F> for RowMajor<'_, F> {
     }
 }
 
-impl<F: Real, const P: usize> Strip<F, P> for RowMajor<'_, F> {
+impl<S: Isa, F: Real, const P: usize> Strip<S, F, P> for RowMajor<'_, F> {
     #[inline(always)]
-    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
+    fn term(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
         let values = &self.data[k * self.stride..][..P * COLUMNS];
         let mut row = [F::zeros(simd); P];
         for p in 0..P {
@@ -171,14 +216,24 @@ pub(super) fn pack<F: Real>(
 
 /// Packs one matrix on all threads.
 pub(super) fn pack_all<F: Real>(team: &Team, values: &[F], matrix: Matrices, panels: &mut [F]) {
-    let Matrices { first, terms, columns, k: axis, n: across, .. } = matrix;
+    let at = |k: usize, n: usize| matrix.at(0, k, n);
+    let work = parts(team, matrix, panels, COLUMNS * matrix.terms);
+    team.each(work, |(columns, own)| pack(values, matrix.terms, columns, at, matrix.n == 1, own));
+}
+
+/// Divides the columns of a matrix among threads, and a buffer with `of_panel` elements for each panel.
+pub(super) fn parts<'a, E>(
+    team: &Team,
+    matrix: Matrices,
+    mut rest: &'a mut [E],
+    of_panel: usize,
+) -> Vec<(Range<usize>, &'a mut [E])> {
+    let threads = team.threads_for((matrix.terms * matrix.columns) as u64 / WORTH_A_THREAD);
     let mut parts = Vec::new();
-    let mut rest = panels;
-    for columns in share(columns, team.threads_for((terms * columns) as u64 / WORTH_A_THREAD), COLUMNS) {
-        let (own, after) = rest.split_at_mut(packed_len(terms, columns.len()));
+    for columns in share(matrix.columns, threads, COLUMNS) {
+        let (own, after) = std::mem::take(&mut rest).split_at_mut(columns.len().div_ceil(COLUMNS) * of_panel);
         parts.push((columns, own));
         rest = after;
     }
-    let at = |k: usize, n: usize| (first + axis.at(k) + n as i64 * across) as usize;
-    team.each(parts, |(columns, own)| pack(values, terms, columns, at, across == 1, own));
+    parts
 }

@@ -72,9 +72,10 @@ mod wait;
 
 pub use activation::Activation;
 pub use cell::Cell;
+pub use cpu::CpuWeights;
 #[doc(hidden)]
 pub use device::Machine;
-pub use device::{Device, Executable};
+pub use device::{CpuOptions, Device, Executable};
 pub use error::{Cause, Error, Result, Unit};
 pub use fit::{
     Callback, CallbackState, Checkpoint, CsvLog, EarlyStopping, EpochEvent, Fit, Flow, History, Reset, StepEvent,

@@ -5,6 +5,7 @@
 //! `cell/lanes.rs`, a register that behaves as a number. What is to be compiled for the instructions found must be inlined all
 //! the way: `#[inline(always)]`.
 
+use half::{bf16, f16};
 use pulp::{NullaryFnOnce, Scalar256b, Simd};
 use std::fmt;
 use std::sync::LazyLock;
@@ -17,7 +18,7 @@ pub const WIDTH: usize = 16;
 pub(crate) enum Instructions {
     /// The instructions of every processor of the architecture.
     Base,
-    /// AVX2 and FMA: `x86-64-v3`.
+    /// AVX2, FMA and F16C: `x86-64-v3`.
     Avx2,
     /// The shapes of AVX-512 in AVX2's instructions, for tests on processors without it.
     #[cfg(test)]
@@ -35,9 +36,9 @@ impl Instructions {
         match self {
             Instructions::Base => true,
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Instructions::Avx2 => pulp::x86::V3::is_available(),
+            Instructions::Avx2 => x86::V3AndHalves::is_available(),
             #[cfg(all(test, any(target_arch = "x86", target_arch = "x86_64")))]
-            Instructions::WideAvx2 => pulp::x86::V3::is_available(),
+            Instructions::WideAvx2 => x86::V3AndHalves::is_available(),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => pulp::x86::V4::is_available(),
             #[allow(unreachable_patterns)] // sets of other architectures
@@ -123,6 +124,37 @@ pub trait Isa: Simd {
     type WideF32: Registers<Self::f32s>;
     /// Registers for [`WIDTH`] numbers.
     type WideF64: Registers<Self::f64s>;
+    /// Proof that the processor has the instructions of [`Isa::widen_f16`].
+    type Halves: Copy;
+    /// The proof.
+    fn halves(self) -> Self::Halves;
+    /// Sixteen numbers in f32.
+    #[inline(always)]
+    fn widen_f16(self, _: Self::Halves, values: &[f16; WIDTH]) -> Self::WideF32 {
+        f32::load(self, &values.map(exact_f32))
+    }
+    /// Sixteen numbers in f32.
+    #[inline(always)]
+    fn widen_bf16(self, values: &[bf16; WIDTH]) -> Self::WideF32 {
+        f32::load(self, &values.map(|value| f32::from_bits((value.to_bits() as u32) << 16)))
+    }
+    /// Sixteen numbers in f32.
+    #[inline(always)]
+    fn widen_i8(self, values: &[i8; WIDTH]) -> Self::WideF32 {
+        f32::load(self, &values.map(f32::from))
+    }
+    /// Does work in a function of its own that is compiled for the set.
+    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R;
+}
+
+/// A number of f16 in f32, without branches. (`half` has no instructions without the standard library.)
+#[inline(always)]
+fn exact_f32(value: f16) -> f32 {
+    let (sign, size) = ((value.to_bits() as u32 & 0x8000) << 16, (value.to_bits() as u32 & 0x7fff) << 13);
+    // The exponents' biases differ by 112.
+    let finite = (f32::from_bits(size) * f32::from_bits((127 + 112) << 23)).to_bits();
+    let endless = size | 0xff << 23;
+    f32::from_bits(sign | if size < 0x7c00 << 13 { finite } else { endless })
 }
 
 impl Isa for Scalar256b {
@@ -131,6 +163,15 @@ impl Isa for Scalar256b {
     type Floats = [f32; 8];
     type WideF32 = [Self::f32s; 2];
     type WideF64 = [Self::f64s; 4];
+    type Halves = ();
+
+    #[inline(always)]
+    fn halves(self) {}
+
+    #[inline(always)]
+    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
+        work.call()
+    }
 }
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -140,6 +181,91 @@ impl Isa for pulp::x86::V3 {
     type Floats = [f32; 8];
     type WideF32 = [Self::f32s; 2];
     type WideF64 = [Self::f64s; 4];
+    type Halves = x86::V3AndHalves;
+
+    #[inline(always)]
+    fn halves(self) -> Self::Halves {
+        x86::halves()
+    }
+
+    #[inline(always)]
+    fn widen_f16(self, halves: Self::Halves, values: &[f16; WIDTH]) -> Self::WideF32 {
+        x86::eights(values).map(|eight| bytemuck::cast(halves.widen(bytemuck::cast(eight))))
+    }
+
+    #[inline(always)]
+    fn widen_bf16(self, values: &[bf16; WIDTH]) -> Self::WideF32 {
+        let widen = |eight: [bf16; 8]| self.avx2._mm256_cvtepu16_epi32(bytemuck::cast(eight));
+        x86::eights(values).map(|eight| bytemuck::cast(self.avx2._mm256_slli_epi32::<16>(widen(eight))))
+    }
+
+    #[inline(always)]
+    fn widen_i8(self, values: &[i8; WIDTH]) -> Self::WideF32 {
+        let widen = |eight: [i8; 8]| {
+            let eight = self.sse2._mm_set_epi64x(0, bytemuck::cast(eight));
+            self.avx._mm256_cvtepi32_ps(self.avx2._mm256_cvtepi8_epi32(eight))
+        };
+        x86::eights(values).map(|eight| bytemuck::cast(widen(eight)))
+    }
+
+    #[inline(always)]
+    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
+        self.halves().vectorize(work)
+    }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod x86 {
+    use super::WIDTH;
+    #[cfg(target_arch = "x86")]
+    use std::arch::x86::{__m128i, __m256, _mm256_cvtph_ps};
+    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::{__m128i, __m256, _mm256_cvtph_ps};
+
+    pulp::simd_type! {
+        /// The instructions of pulp's V3, and F16C, which it leaves out of `x86-64-v3`.
+        #[allow(missing_docs)]
+        pub struct V3AndHalves {
+            sse: "sse",
+            sse2: "sse2",
+            fxsr: "fxsr",
+            sse3: "sse3",
+            ssse3: "ssse3",
+            sse4_1: "sse4.1",
+            sse4_2: "sse4.2",
+            popcnt: "popcnt",
+            avx: "avx",
+            avx2: "avx2",
+            bmi1: "bmi1",
+            bmi2: "bmi2",
+            fma: "fma",
+            lzcnt: "lzcnt",
+            f16c: "f16c",
+        }
+    }
+
+    impl V3AndHalves {
+        /// Eight numbers of f16 in f32.
+        #[allow(unsafe_code)]
+        #[inline(always)]
+        pub fn widen(self, halves: __m128i) -> __m256 {
+            // SAFETY: the processor has AVX and F16C, else there is no such value.
+            unsafe { _mm256_cvtph_ps(halves) }
+        }
+    }
+
+    /// The proof of F16C with the set AVX2.
+    #[inline(always)]
+    pub fn halves() -> V3AndHalves {
+        V3AndHalves::try_new().expect("AVX2 is taken with F16C only")
+    }
+
+    /// Sixteen numbers as two times eight.
+    #[inline(always)]
+    pub fn eights<T: Copy>(values: &[T; WIDTH]) -> [[T; 8]; 2] {
+        let (halves, _) = values.as_chunks::<8>();
+        [halves[0], halves[1]]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -149,6 +275,32 @@ impl Isa for pulp::x86::V4 {
     type Floats = [f32; 16];
     type WideF32 = [Self::f32s; 1];
     type WideF64 = [Self::f64s; 2];
+    type Halves = ();
+
+    #[inline(always)]
+    fn halves(self) {}
+
+    #[inline(always)]
+    fn widen_f16(self, (): (), values: &[f16; WIDTH]) -> Self::WideF32 {
+        [bytemuck::cast(self.avx512f._mm512_cvtph_ps(bytemuck::cast(*values)))]
+    }
+
+    #[inline(always)]
+    fn widen_bf16(self, values: &[bf16; WIDTH]) -> Self::WideF32 {
+        let wide = self.avx512f._mm512_cvtepu16_epi32(bytemuck::cast(*values));
+        [bytemuck::cast(self.avx512f._mm512_slli_epi32::<16>(wide))]
+    }
+
+    #[inline(always)]
+    fn widen_i8(self, values: &[i8; WIDTH]) -> Self::WideF32 {
+        let wide = self.avx512f._mm512_cvtepi8_epi32(bytemuck::cast(*values));
+        [bytemuck::cast(self.avx512f._mm512_cvtepi32_ps(wide))]
+    }
+
+    #[inline(always)]
+    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
+        self.vectorize(work)
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +310,14 @@ impl Isa for pulp::Scalar512b {
     type Floats = [f32; 16];
     type WideF32 = [Self::f32s; 1];
     type WideF64 = [Self::f64s; 2];
+    type Halves = ();
+
+    fn halves(self) {}
+
+    #[inline(always)]
+    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
+        work.call()
+    }
 }
 
 /// Some vector registers. Products go through them in loops, since closures are not always inlined.
@@ -206,13 +366,13 @@ pub(crate) fn dispatch<W: Work>(work: W) {
     }
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     if set >= Instructions::Avx2
-        && let Some(v3) = pulp::x86::V3::try_new()
+        && let (Some(v3), Some(halves)) = (pulp::x86::V3::try_new(), x86::V3AndHalves::try_new())
     {
         #[cfg(test)]
         if set == Instructions::WideAvx2 {
-            return v3.vectorize(With(work, pulp::Scalar512b));
+            return halves.vectorize(With(work, pulp::Scalar512b));
         }
-        return v3.vectorize(With(work, v3));
+        return halves.vectorize(With(work, v3));
     }
     let _ = set;
     With(work, Scalar256b).call();
@@ -232,10 +392,14 @@ pub trait Vectors: Copy + 'static {
     fn multiply_add<S: Isa>(simd: S, factor: Self, wide: Self::Wide<S>, sum: Self::Wide<S>) -> Self::Wide<S>;
     /// Sum.
     fn plus<S: Isa>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S>;
+    /// Product.
+    fn times<S: Isa>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S>;
+    /// From f32.
+    fn from_f32<S: Isa>(simd: S, wide: S::WideF32) -> Self::Wide<S>;
 }
 
 macro_rules! vectors {
-    ($number:ty, $wide:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, $mul:ident, $add:ident) => {
+    ($number:ty, $wide:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, $mul:ident, $add:ident, $from:ident) => {
         impl Vectors for $number {
             type Wide<S: Isa> = S::$wide;
 
@@ -276,12 +440,37 @@ macro_rules! vectors {
                 }
                 sum
             }
+
+            #[inline(always)]
+            fn times<S: Isa>(simd: S, one: Self::Wide<S>, other: Self::Wide<S>) -> Self::Wide<S> {
+                let mut product = one;
+                for (product, &other) in product.as_mut().iter_mut().zip(other.as_ref()) {
+                    *product = simd.$mul(*product, other);
+                }
+                product
+            }
+
+            #[inline(always)]
+            fn from_f32<S: Isa>(simd: S, wide: S::WideF32) -> Self::Wide<S> {
+                $from(simd, wide)
+            }
         }
     };
 }
 
-vectors!(f32, WideF32, as_simd_f32s, as_mut_simd_f32s, splat_f32s, mul_add_e_f32s, mul_f32s, add_f32s);
-vectors!(f64, WideF64, as_simd_f64s, as_mut_simd_f64s, splat_f64s, mul_add_e_f64s, mul_f64s, add_f64s);
+vectors!(f32, WideF32, as_simd_f32s, as_mut_simd_f32s, splat_f32s, mul_add_e_f32s, mul_f32s, add_f32s, as_it_is);
+vectors!(f64, WideF64, as_simd_f64s, as_mut_simd_f64s, splat_f64s, mul_add_e_f64s, mul_f64s, add_f64s, longer);
+
+#[inline(always)]
+fn as_it_is<S: Isa>(_: S, wide: S::WideF32) -> S::WideF32 {
+    wide
+}
+
+fn longer<S: Isa>(simd: S, wide: S::WideF32) -> S::WideF64 {
+    let mut values = [0.0; WIDTH];
+    f32::store(simd, wide, &mut values);
+    f64::load(simd, &values.map(f64::from))
+}
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -318,6 +507,47 @@ pub(crate) mod tests {
         }
         let reason = set_of("sse9").unwrap_err();
         assert_eq!(reason, "WGPU_LSTM_SIMD is \"sse9\", expected avx512, avx2 or scalar");
+    }
+
+    /// All numbers of f16, bf16 and i8 in f32, as bits.
+    struct Widening<'a>(&'a mut Vec<u32>);
+
+    impl Work for Widening<'_> {
+        #[inline(always)]
+        fn run<S: Isa>(self, simd: S) {
+            let mut values = [0.0; WIDTH];
+            let mut keep = |wide: S::WideF32| {
+                f32::store(simd, wide, &mut values);
+                self.0.extend(values.map(f32::to_bits));
+            };
+            for first in (0..=u16::MAX).step_by(WIDTH) {
+                let bits: [u16; WIDTH] = std::array::from_fn(|k| first + k as u16);
+                keep(simd.widen_f16(simd.halves(), &bits.map(f16::from_bits)));
+                keep(simd.widen_bf16(&bits.map(bf16::from_bits)));
+                keep(simd.widen_i8(&bits.map(|bits| bits as i8)));
+            }
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_widened_exactly_by_every_set() {
+        let mut expected = Vec::new();
+        for first in (0..=u16::MAX).step_by(WIDTH) {
+            let bits = || (0..WIDTH as u16).map(|k| first + k);
+            expected.extend(bits().map(|bits| f16::from_bits(bits).to_f32().to_bits()));
+            expected.extend(bits().map(|bits| bf16::from_bits(bits).to_f32().to_bits()));
+            expected.extend(bits().map(|bits| f32::from(bits as i8).to_bits()));
+        }
+        let number = |bits: &u32| if f32::from_bits(*bits).is_nan() { None } else { Some(*bits) };
+        for (set, bits) in with_each(|| {
+            let mut bits = Vec::new();
+            dispatch(Widening(&mut bits));
+            bits
+        }) {
+            assert_eq!(bits.len(), expected.len());
+            let other = bits.iter().zip(&expected).position(|(given, expected)| number(given) != number(expected));
+            assert_eq!(other, None, "{set}");
+        }
     }
 
     #[test]

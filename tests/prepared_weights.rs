@@ -6,12 +6,17 @@ use common::{Draw, close};
 use ndarray::{Array2, Array3, ArrayD, s};
 use std::collections::BTreeMap;
 use wgpu_lstm::{
-    AdapterKind, Bias, Capabilities, Dense, Device, Evaluate, Fit, GpuOptions, Inputs, Loss, Lstm, Model, Network,
-    Optimiser, Sequential, Software, StepWeights, Strategy, Update,
+    AdapterKind, Bias, Capabilities, CpuOptions, CpuWeights, Dense, Device, Evaluate, Fit, GpuOptions, Inputs, Loss,
+    Lstm, Model, Network, Optimiser, Sequential, Software, StepWeights, Strategy, Update,
 };
 
 fn cpu(step_weights: StepWeights) -> Device {
     Device::cpu_with(Capabilities { step_weights, strategy: Some(Strategy::PerStep), ..Capabilities::default() })
+}
+
+/// The CPU executor's own plans, with weights in a form.
+fn cpu_in(weights: CpuWeights) -> Device {
+    Device::cpu_with_options(&CpuOptions { weights, ..CpuOptions::default() })
 }
 
 /// An adapter with the kernels for hardware.
@@ -170,12 +175,15 @@ fn outputs_of_many_batches_are_those_of_each(device: &Device) {
     close("the loss", &[model.evaluate(x.view(), y.view()).unwrap()], &[(sum / 777.0) as f32], 1e-6, 0.0);
 }
 
+fn in_every_way(device: &Device) {
+    every_run_uses_the_weights_of_now(device);
+    a_layer_uses_the_weights_of_now(device);
+    decodings_keep_their_weights(device);
+}
+
 fn all(open: fn(StepWeights) -> Device) {
     for step_weights in [StepWeights::F32, StepWeights::F16, StepWeights::Int8] {
-        let device = open(step_weights);
-        every_run_uses_the_weights_of_now(&device);
-        a_layer_uses_the_weights_of_now(&device);
-        decodings_keep_their_weights(&device);
+        in_every_way(&open(step_weights));
     }
     outputs_of_many_batches_are_those_of_each(&open(StepWeights::F32));
 }
@@ -183,6 +191,11 @@ fn all(open: fn(StepWeights) -> Device) {
 #[test]
 fn on_cpu() {
     all(cpu);
+}
+
+#[test]
+fn on_cpu_in_short_forms() {
+    [CpuWeights::F16, CpuWeights::Bf16, CpuWeights::Int8].map(cpu_in).iter().for_each(in_every_way);
 }
 
 mod on_adapter {

@@ -1,7 +1,9 @@
 //! Sizes to time.
 
+use crate::common::Weights;
 use crate::variants::{PLAIN, Variant};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +19,8 @@ pub struct Case {
     pub h: usize,
     pub l: usize,
     pub d: usize,
-    /// Recurrent weights in f16.
-    pub half: bool,
+    /// Form of the recurrent weights.
+    pub weights: Weights,
     /// The layer.
     pub variant: &'static Variant,
 }
@@ -65,7 +67,7 @@ struct Sizes {
 impl Sizes {
     fn case(&self) -> Case {
         let Sizes { t, b, i, h, l } = *self;
-        Case { t, b, i, h, l, d: 1, half: false, variant: PLAIN }
+        Case { t, b, i, h, l, d: 1, weights: Weights::F32, variant: PLAIN }
     }
 }
 
@@ -76,7 +78,12 @@ impl Case {
     }
 
     pub fn dtype(&self) -> &'static str {
-        if self.half { "f16" } else { "f32" }
+        match self.weights {
+            Weights::F32 => "f32",
+            Weights::F16 => "f16",
+            Weights::Bf16 => "bf16",
+            Weights::Int8 => "int8",
+        }
     }
 }
 
@@ -91,15 +98,12 @@ impl FromStr for Case {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Case, String> {
-        let mut case = Case { t: 0, b: 0, i: 0, h: 0, l: 1, d: 1, half: false, variant: PLAIN };
+        let mut case = Case { t: 0, b: 0, i: 0, h: 0, l: 1, d: 1, weights: Weights::F32, variant: PLAIN };
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("{part}: expected NAME=NUMBER"))?;
             if name == "dtype" {
-                case.half = match value {
-                    "f32" => false,
-                    "f16" => true,
-                    _ => return Err(format!("dtype {value} is neither f32 nor f16 (recurrent weights in f16)")),
-                };
+                case.weights = Weights::from_str(value, false)
+                    .map_err(|_| format!("dtype is {value}; recurrent weights are in f32, f16, bf16 or int8"))?;
                 continue;
             }
             if name == "variant" {

@@ -28,12 +28,12 @@ mod variants;
 use anyhow::{Context, Result, ensure};
 use cases::{Case, Grid};
 use clap::{Parser, ValueEnum};
-use common::DeviceName;
+use common::{DeviceName, Weights};
 use common::{note, say};
 use load::Load;
 use measure::{Mode, Row};
 use variants::Variant;
-use wgpu_lstm::{Device, GpuOptions, Matrices, StepWeights, Strategy, Tuning};
+use wgpu_lstm::{Device, GpuOptions, Matrices, Strategy, Tuning};
 
 #[derive(Parser)]
 #[command(about = "Times LSTM passes on a device")]
@@ -44,7 +44,7 @@ struct Arguments {
     /// Operation to time; several may be given [default: forward]
     #[arg(long, value_enum)]
     mode: Vec<Mode>,
-    /// Sizes such as T=128,B=32,I=256,H=256,L=1,D=1,dtype=f32 (f16: recurrent weights in f16, on a GPU); several may be
+    /// Sizes such as T=128,B=32,I=256,H=256,L=1,D=1,dtype=f32 (f16, bf16, int8: form of the recurrent weights); several may be
     /// given [default: the grid]. variant=NAME times another layer than the plain LSTM
     #[arg(long)]
     case: Vec<Case>,
@@ -98,9 +98,9 @@ struct Arguments {
     /// Does nothing but keep a processor busy
     #[arg(long, hide = true)]
     busy: bool,
-    /// Times the cases with recurrent weights in f16
-    #[arg(long)]
-    half: bool,
+    /// Form of the recurrent weights of all cases
+    #[arg(long, value_enum)]
+    step_weights: Option<Weights>,
     /// Prints the rows as lines of JSON instead of a table
     #[arg(long)]
     lines: bool,
@@ -135,9 +135,8 @@ fn main() -> Result<()> {
     let tuning = if arguments.tuned { Tuning::Measure } else { Tuning::Model };
     let matrices = if arguments.cooperative { Matrices::Cooperative } else { Matrices::Plain };
     let all = GpuOptions { strategy, grid, tuning, checked_shaders, matrices, ..GpuOptions::default() };
-    let options = |step_weights| GpuOptions { step_weights, ..all.clone() };
-    let device = arguments.device.open_with(options(StepWeights::F32))?;
-    let mut halved = None; // the same device with recurrent weights in f16
+    let device = arguments.device.open_with(all.clone(), Weights::F32)?;
+    let mut others: Vec<(Weights, Device)> = Vec::new(); // the same device with recurrent weights in other forms
     // Before the measurements, so that they are not lost on a file that cannot be written
     arguments.json.as_ref().map_or(Ok(()), wgpu_lstm::files::check)?;
     if arguments.sweep {
@@ -151,20 +150,21 @@ fn main() -> Result<()> {
         say!("{device}: products at {:.1} GFLOP/s, copies at {:.1} GB/s", rates.flops / 1e9, rates.bytes / 1e9);
         say!("{}", Row::HEAD);
     }
-    let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode };
-    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case };
+    let modes = if arguments.mode.is_empty() { vec![Mode::Forward] } else { arguments.mode.clone() };
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
     let cases = if arguments.variants { with_variants(&cases, &device) } else { cases };
-    let cases = cases.into_iter().map(|case| Case { half: case.half || arguments.half, ..case }).collect::<Vec<_>>();
+    let of = |case: Case| Case { weights: arguments.step_weights.unwrap_or(case.weights), ..case };
+    let cases: Vec<Case> = cases.into_iter().map(of).collect();
     let runs: Vec<(Mode, Case)> = modes.iter().flat_map(|&mode| cases.iter().map(move |&case| (mode, case))).collect();
     let mut rows: Vec<Row> = Vec::new();
     for round in 0..arguments.rounds.max(1) {
         for (place, &(mode, case)) in runs.iter().enumerate() {
-            if case.half && halved.is_none() {
-                ensure!(device.adapter().is_some(), "{case}: f16 is for GPUs, and this is the CPU executor");
-                halved = Some(arguments.device.open_with(options(StepWeights::F16))?);
+            if case.weights != Weights::F32 && others.iter().all(|(weights, _)| *weights != case.weights) {
+                others.push((case.weights, arguments.device.open_with(all.clone(), case.weights)?));
             }
             ensure!(load.callers == 1 || mode == Mode::Stream, "{case}: --callers needs --mode stream");
-            let device = halved.as_ref().filter(|_| case.half).unwrap_or(&device);
+            let other = others.iter().find(|(weights, _)| *weights == case.weights);
+            let device = other.map_or(&device, |(_, other)| other);
             let row = measure::row(device, mode, case, rates, arguments.budget, &load)
                 .with_context(|| format!("{} of {case}", mode.name()))?;
             if arguments.lines {
@@ -193,7 +193,7 @@ fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
     let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
     let mut rows = Vec::new();
     for case in cases {
-        ensure!(!case.half && !arguments.half, "{case}: --sweep is for recurrent weights in f32");
+        ensure!(is_f32(arguments, case), "{case}: --sweep is for recurrent weights in f32");
         rows.extend(
             sweep::case(device, case, &arguments.mode, arguments.lines)
                 .with_context(|| format!("the launches of {case}"))?,
@@ -205,6 +205,11 @@ fn sweep_cases(arguments: &Arguments, device: &Device) -> Result<()> {
     }
 }
 
+/// True if a case is to run with recurrent weights as they are.
+fn is_f32(arguments: &Arguments, case: Case) -> bool {
+    arguments.step_weights.unwrap_or(case.weights) == Weights::F32
+}
+
 /// Timelines of the cases.
 fn timelines(arguments: &Arguments, device: &Device) -> Result<()> {
     let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
@@ -212,10 +217,7 @@ fn timelines(arguments: &Arguments, device: &Device) -> Result<()> {
     say!("{device}\n{}", timeline::Row::HEAD);
     let mut rows = Vec::new();
     for case in cases {
-        ensure!(
-            !case.half && !arguments.half && !case.variant.ragged,
-            "{case}: --timeline is for plain f32 without lengths"
-        );
+        ensure!(is_f32(arguments, case) && !case.variant.ragged, "{case}: --timeline is for plain f32 without lengths");
         for &mode in modes {
             let row = timeline::case(device, mode, case)
                 .with_context(|| format!("the timeline of {} of {case}", mode.name()))?;

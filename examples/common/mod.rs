@@ -8,7 +8,8 @@ pub use output::{Output, arguments};
 #[allow(unused_imports)]
 pub(crate) use output::{note, say};
 
-use wgpu_lstm::{AdapterKind, Capabilities, Device, GpuOptions, Result, Sequential, Software, StepWeights};
+use anyhow::{Result, bail};
+use wgpu_lstm::{AdapterKind, CpuOptions, CpuWeights, Device, GpuOptions, Sequential, Software, StepWeights};
 
 /// Device to run on.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -29,60 +30,72 @@ impl DeviceName {
     /// Opens it.
     #[allow(dead_code)] // each example uses its own part
     pub fn open(self) -> Result<Device> {
-        self.open_with(GpuOptions::default())
+        self.open_with(GpuOptions::default(), Weights::F32)
     }
 
     /// Opens it to train a model on batches of B sequences of T steps; `auto` is the faster one by a step on each.
     #[allow(dead_code)] // each example uses its own part
     pub fn open_for_training(self, layers: &Sequential, batch: usize, steps: usize) -> Result<Device> {
         match self {
-            DeviceName::Auto => Device::fastest_for_training(layers, batch, steps),
+            DeviceName::Auto => Ok(Device::fastest_for_training(layers, batch, steps)?),
             other => other.open(),
         }
     }
 
-    /// Opens it under further options; the CPU executor takes the strategy of them.
-    pub fn open_with(self, options: GpuOptions) -> Result<Device> {
-        let strategy = options.strategy;
-        let cpu = || Device::cpu_with(Capabilities { strategy, ..Device::cpu().capabilities().clone() });
+    /// Opens it under further options, with recurrent weights in a form; the CPU executor takes the strategy of the options.
+    pub fn open_with(self, options: GpuOptions, weights: Weights) -> Result<Device> {
+        let cpu = CpuOptions { weights: weights.on_cpu(), strategy: options.strategy, ..CpuOptions::default() };
+        let gpu = |options: GpuOptions| -> Result<Device> {
+            Ok(Device::gpu(&GpuOptions { step_weights: weights.on_gpu()?, ..options })?)
+        };
         match self {
-            DeviceName::Auto => Device::gpu(&options).or_else(|reason| {
+            DeviceName::Auto => gpu(options).or_else(|reason| {
                 log::info!("using the CPU executor: {reason}");
-                Ok(cpu())
+                Ok(Device::cpu_with_options(&cpu))
             }),
-            DeviceName::Gpu => Device::gpu(&GpuOptions { software: Software::Fallback, ..options }),
-            DeviceName::Software => Device::gpu(&GpuOptions { software: Software::Only, ..options }),
+            DeviceName::Gpu => gpu(GpuOptions { software: Software::Fallback, ..options }),
+            DeviceName::Software => gpu(GpuOptions { software: Software::Only, ..options }),
             DeviceName::AsHardware => {
                 let schedule_as = Some(AdapterKind::Discrete);
-                Device::gpu(&GpuOptions { software: Software::Only, schedule_as, ..options })
+                gpu(GpuOptions { software: Software::Only, schedule_as, ..options })
             }
-            DeviceName::Cpu => Ok(cpu()),
+            DeviceName::Cpu => Ok(Device::cpu_with_options(&cpu)),
         }
     }
 }
 
-/// Form in which the steps of a GPU read recurrent weights.
-#[allow(dead_code)] // each example uses its own part
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+/// Form of recurrent weights: on a GPU of those that steps read, on the CPU of those of whole layers in inference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Weights {
     /// As they are
     #[default]
     F32,
     /// Half the bytes
     F16,
+    /// Half the bytes, on the CPU
+    Bf16,
     /// A quarter of the bytes, in inference
     Int8,
 }
 
-#[allow(dead_code)] // each example uses its own part
 impl Weights {
-    /// Options of a GPU that reads them so.
-    pub fn options(self) -> GpuOptions {
-        let step_weights = match self {
+    /// Option of the CPU executor.
+    fn on_cpu(self) -> CpuWeights {
+        match self {
+            Weights::F32 => CpuWeights::F32,
+            Weights::F16 => CpuWeights::F16,
+            Weights::Bf16 => CpuWeights::Bf16,
+            Weights::Int8 => CpuWeights::Int8,
+        }
+    }
+
+    /// Option of a GPU.
+    fn on_gpu(self) -> Result<StepWeights> {
+        Ok(match self {
             Weights::F32 => StepWeights::F32,
             Weights::F16 => StepWeights::F16,
+            Weights::Bf16 => bail!("weights in bf16 are for the CPU (--device cpu); GPUs have f16 and int8"),
             Weights::Int8 => StepWeights::Int8,
-        };
-        GpuOptions { step_weights, ..GpuOptions::default() }
+        })
     }
 }

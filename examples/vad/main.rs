@@ -18,6 +18,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use npy::Archive;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use wgpu_lstm::GpuOptions;
 use wgpu_lstm::format::onnx::Graph;
 
 #[derive(Parser)]
@@ -36,7 +37,7 @@ struct Arguments {
     /// Device to run on
     #[arg(long, value_enum, default_value_t = common::DeviceName::Auto)]
     device: common::DeviceName,
-    /// Form in which the steps of a GPU read recurrent weights
+    /// Form of the recurrent weights
     #[arg(long, value_enum, default_value_t)]
     step_weights: common::Weights,
 }
@@ -99,7 +100,7 @@ impl Head {
 fn main() -> Result<()> {
     env_logger::init();
     let arguments: Arguments = common::arguments();
-    let device = arguments.device.open_with(arguments.step_weights.options())?;
+    let device = arguments.device.open_with(GpuOptions::default(), arguments.step_weights)?;
     let graph = Graph::load(&arguments.model, &device)?;
     for node in graph.recurrent() {
         let features = node.input.map_or("unknown".into(), |count| count.to_string());

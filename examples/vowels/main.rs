@@ -19,7 +19,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 use wgpu_lstm::metrics::{ConfusionMatrix, classes};
-use wgpu_lstm::{Clip, Dense, Dropout, Fit, Inputs, Loss, Lstm, Optimiser, Sequential, Update};
+use wgpu_lstm::{Clip, Dense, Dropout, Fit, GpuOptions, Inputs, Loss, Lstm, Optimiser, Sequential, Update};
 
 const SPEAKERS: usize = 9;
 const BATCH: usize = 32;
@@ -33,7 +33,7 @@ struct Arguments {
     /// Device to run on
     #[arg(long, value_enum, default_value = "auto")]
     device: common::DeviceName,
-    /// Form in which the steps of a GPU read recurrent weights when the test part is told
+    /// Form of the recurrent weights when the test part is told
     #[arg(long, value_enum, default_value_t)]
     step_weights: common::Weights,
     /// Device to train on, if it is another
@@ -67,7 +67,7 @@ fn run(out: &mut impl Write) -> Result<()> {
     let device = trained_on.open_for_training(&layers, BATCH, train.x.dim().1)?;
     let other = match (arguments.step_weights, arguments.trained_on) {
         (common::Weights::F32, None) => None,
-        _ => Some(arguments.device.open_with(arguments.step_weights.options())?),
+        _ => Some(arguments.device.open_with(GpuOptions::default(), arguments.step_weights)?),
     };
     writeln!(
         out,

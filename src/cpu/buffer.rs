@@ -1,7 +1,9 @@
 //! A buffer in main memory, with its numbers packed for products.
 
 use super::Team;
-use super::panels::{Matrices, pack_all, packed_len};
+use super::kept::{CpuWeights, Kept};
+use super::panels::Matrices;
+use crate::error::Result;
 use crate::lock::lock;
 use crate::real::Real;
 use std::ops::{Deref, DerefMut};
@@ -9,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Rows that are multiplied with an unpacked matrix before packing it pays.
 const WORTH_PACKING: usize = 16;
-/// Matrices of a buffer that are kept packed: the weights of both directions are in one buffer, and each has its product.
-const MATRICES: usize = 2;
+/// Matrices of a buffer that are kept packed: the weights of both directions are in one buffer, each has its product, and a GRU that
+/// resets before the product has two of R.
+const MATRICES: usize = 4;
 
 /// A buffer that several plans may share. Runs that only read it run at the same time.
 pub type Shared<F> = Arc<RwLock<Buffer<F>>>;
@@ -45,37 +48,36 @@ impl<F> DerefMut for Buffer<F> {
 }
 
 impl<F: Real> Buffer<F> {
-    /// Panels of matrices, for products of `rows` rows; `None` if packing does not pay yet or if there is no memory for it.
-    pub(super) fn panels(&self, team: &Team, matrices: Matrices, rows: usize) -> Option<Arc<Vec<F>>> {
+    /// Panels of matrices, for products of `rows` rows. In f32 `None` if packing does not pay yet, or if there is no memory for a
+    /// second form of the weights: products read the first.
+    pub(super) fn panels(
+        &self,
+        team: &Team,
+        matrices: Matrices,
+        form: CpuWeights,
+        rows: usize,
+    ) -> Result<Option<Arc<Kept<F>>>> {
         let mut packed = lock(&self.packed);
-        if let Some(found) = packed.all.iter().find(|found| found.of == Some(matrices)) {
-            return Some(found.panels.clone());
+        if let Some(found) = packed.all.iter().find(|found| found.of == Some((matrices, form))) {
+            return Ok(Some(found.panels.clone()));
         }
         packed.unpacked += rows;
-        if packed.unpacked < WORTH_PACKING {
-            return None;
+        if form == CpuWeights::F32 && packed.unpacked < WORTH_PACKING {
+            return Ok(None);
         }
         // An outdated entry is replaced, else the oldest; its memory is reused, unless another run reads it.
         let stale = packed.all.iter().position(|found| found.of.is_none());
         let place = stale.or((packed.all.len() >= MATRICES).then_some(0));
-        let mut panels = place
-            .map(|place| packed.all.remove(place).panels)
-            .and_then(|panels| Arc::try_unwrap(panels).ok())
-            .unwrap_or_default();
-        let len = packed_len(matrices.terms, matrices.columns);
-        let all = matrices.count * len;
-        // Without memory for a second form of the weights, products read the first.
-        panels.try_reserve_exact(all.saturating_sub(panels.len())).ok()?;
-        panels.resize(all, F::zero());
-        for (index, panels) in panels.chunks_exact_mut(len).enumerate() {
-            let first = matrices.first + index as i64 * matrices.apart;
-            pack_all(team, &self.values, Matrices { first, ..matrices }, panels);
-        }
-        let panels = Arc::new(panels);
-        packed.all.push(PackedMatrices { panels: panels.clone(), of: Some(matrices) });
+        let older = place.and_then(|place| Arc::try_unwrap(packed.all.remove(place).panels).ok());
+        let panels = match Kept::new(team, &self.values, matrices, form, older) {
+            Ok(panels) => Arc::new(panels),
+            Err(_) if form == CpuWeights::F32 => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        packed.all.push(PackedMatrices { panels: panels.clone(), of: Some((matrices, form)) });
         // the replaced matrices have to earn their packing again
         packed.unpacked = 0;
-        Some(panels)
+        Ok(Some(panels))
     }
 }
 
@@ -90,9 +92,9 @@ struct Packed<F> {
 /// Matrices in panels of 16 columns.
 #[derive(Debug)]
 struct PackedMatrices<F> {
-    panels: Arc<Vec<F>>,
+    panels: Arc<Kept<F>>,
     /// `None` after the numbers have changed.
-    of: Option<Matrices>,
+    of: Option<(Matrices, CpuWeights)>,
 }
 
 impl<F> Packed<F> {

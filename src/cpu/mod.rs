@@ -5,14 +5,17 @@
 
 mod barrier;
 mod buffer;
+mod kept;
 mod panels;
 mod product;
 mod recurrence;
 mod share;
+mod short;
 mod team;
 mod workers;
 
 pub use buffer::{Buffer, Shared};
+pub use kept::CpuWeights;
 pub(crate) use product::{batch_matmul, matmul};
 pub(crate) use recurrence::{KeyAndLengths, fused_step, scan_backward, scan_forward, stack_step, time};
 pub(crate) use team::WORTH_A_THREAD;
@@ -23,6 +26,7 @@ use crate::cell::{BackwardRowFn, CellSpec, ForwardRowFn};
 use crate::error::Error;
 use crate::kernel::{Access, Binding, Call, Kernel};
 use crate::real::Real;
+use kept::Kept;
 use panels::Matrices;
 use std::sync::Arc;
 
@@ -92,8 +96,8 @@ pub struct Args<'a, 'b, F> {
     pub buffers: &'a mut [Bound<'b, F>],
     /// The kernel's use of them.
     pub bindings: &'static [Binding],
-    /// True for bindings of weights, whose packed form is kept.
-    pub weights: &'a [bool],
+    /// Form in which weights are kept packed; `None` for bindings of others.
+    pub weights: &'a [Option<CpuWeights>],
     /// Scratch space; it grows as twins need it and is reused, so that no step allocates.
     pub scratch: &'a mut Vec<F>,
     /// Error of a twin without memory for its scratch space, which then leaves its buffers unchanged.
@@ -148,7 +152,17 @@ impl<F: Real> Args<'_, '_, F> {
     }
 
     /// Panels of a binding's matrices, if they are weights and packing them pays for `rows` more rows.
-    fn panels(&self, binding: usize, matrices: Matrices, rows: usize) -> Option<Arc<Vec<F>>> {
-        self.weights[binding].then(|| self.buffers[binding].buffer().panels(self.team, matrices, rows))?
+    ///
+    /// # Errors
+    /// No memory for weights that are to be read in another form than they have, with the error in `lacking`.
+    fn panels(&mut self, binding: usize, matrices: Matrices, rows: usize) -> Result<Option<Arc<Kept<F>>>, Lacking> {
+        let Some(form) = self.weights[binding] else { return Ok(None) };
+        self.buffers[binding].buffer().panels(self.team, matrices, form, rows).map_err(|error| {
+            *self.lacking = Some(error);
+            Lacking
+        })
     }
 }
+
+/// A twin ends without memory, the error being in [`Args::lacking`].
+struct Lacking;

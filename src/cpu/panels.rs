@@ -57,51 +57,96 @@ pub(super) struct Matrices {
     pub n: i64,
 }
 
-/// A matrix that products read in panels of 16 columns.
-pub(super) trait Operand<F: Real>: Copy {
-    /// P neighbouring panels.
-    type Strip<const P: usize>: Strip<F, P>;
-    /// The panels from `first` on, with `terms` terms.
-    fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P>;
-}
-
-/// Some neighbouring panels. A method instead of a closure, which is not always inlined.
-pub(super) trait Strip<F: Real, const P: usize> {
-    /// Term k of each.
-    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P];
-}
-
-/// Packed panels: element (k, n) is at `n / 16 · panel + k · 16 + n % 16`.
-#[derive(Clone, Copy)]
-pub(super) struct Packed<'a, F> {
-    pub data: &'a [F],
-    /// Stride of a panel.
-    pub panel: usize,
-}
-
-impl<'a, F> Packed<'a, F> {
-    /// Panels as [`pack`] makes them.
-    pub fn new(data: &'a [F], terms: usize) -> Self {
-        Packed { data, panel: terms * COLUMNS }
+impl Matrices {
+    /// Address of element (k, n) of a matrix.
+    #[inline(always)]
+    pub fn at(&self, matrix: usize, k: usize, n: usize) -> usize {
+        (self.first + matrix as i64 * self.apart + self.k.at(k) + n as i64 * self.n) as usize
     }
 }
 
-impl<'a, F: Real> Operand<F> for Packed<'a, F> {
-    type Strip<const P: usize> = [&'a [[F; COLUMNS]]; P];
+/// A matrix that products read in panels of 16 columns, with a set of instructions.
+pub(super) trait Operand<S: Isa, F: Real>: Copy {
+    /// P neighbouring panels.
+    type Strip<const P: usize>: Strip<S, F, P>;
+    /// Some terms of the panels from `first` on.
+    fn strip<const P: usize>(self, first: usize, terms: Range<usize>) -> Self::Strip<P>;
+}
 
+/// Some neighbouring panels. A method instead of a closure, which is not always inlined.
+pub(super) trait Strip<S: Isa, F: Real, const P: usize> {
+    /// Term k of each.
+    fn term(&self, simd: S, k: usize) -> [F::Wide<S>; P];
+
+    /// The sums of panel p, with the factor that terms leave out.
     #[inline(always)]
-    fn strip<const P: usize>(self, first: usize, terms: usize) -> Self::Strip<P> {
-        let mut panels: Self::Strip<P> = [&[]; P];
+    fn finish(&self, _: S, _p: usize, sums: F::Wide<S>) -> F::Wide<S> {
+        sums
+    }
+}
+
+/// Panels in the form in which they are kept.
+pub(super) trait Panels<F: Real>: Copy + Send + Sync {
+    /// As a set of instructions reads them.
+    fn operand<S: Isa>(self, simd: S) -> impl Operand<S, F>;
+    /// The panels of some columns, the first of a panel up to the last of one or of the matrix, from a term on.
+    fn part(self, columns: &Range<usize>, first_term: usize) -> Self;
+}
+
+/// Packed panels: element (k, n) is at `n / 16 · panel + k · 16 + n % 16`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed<'a, E> {
+    data: &'a [E],
+    /// Stride of a panel.
+    panel: usize,
+}
+
+impl<'a, E> Packed<'a, E> {
+    /// Panels as [`pack`] makes them.
+    pub fn new(data: &'a [E], terms: usize) -> Self {
+        Packed { data, panel: terms * COLUMNS }
+    }
+
+    /// [`Panels::part`].
+    pub fn part(self, columns: &Range<usize>, first_term: usize) -> Self {
+        let panels = columns.start / COLUMNS..columns.end.div_ceil(COLUMNS);
+        Packed { data: &self.data[panels.start * self.panel + first_term * COLUMNS..panels.end * self.panel], ..self }
+    }
+
+    /// Some terms of P neighbouring panels from `first` on.
+    #[inline(always)]
+    pub fn panels<const P: usize>(self, first: usize, terms: Range<usize>) -> [&'a [[E; COLUMNS]]; P] {
+        let mut panels: [&'a [[E; COLUMNS]]; P] = [&[]; P];
         for (p, panel) in panels.iter_mut().enumerate() {
-            *panel = &self.data[(first + p) * self.panel..].as_chunks().0[..terms];
+            *panel = &self.data[(first + p) * self.panel..].as_chunks().0[terms.clone()];
         }
         panels
     }
 }
 
-impl<F: Real, const P: usize> Strip<F, P> for [&[[F; COLUMNS]]; P] {
+impl<F: Real> Panels<F> for Packed<'_, F> {
     #[inline(always)]
-    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
+    fn operand<S: Isa>(self, _: S) -> impl Operand<S, F> {
+        self
+    }
+
+    fn part(self, columns: &Range<usize>, first_term: usize) -> Self {
+        Packed::part(self, columns, first_term)
+    }
+}
+
+impl<'a, S: Isa, F: Real> Operand<S, F> for Packed<'a, F> {
+    type Strip<const P: usize> = [&'a [[F; COLUMNS]]; P];
+
+    #[inline(always)]
+    fn strip<const P: usize>(self, first: usize, terms: Range<usize>) -> Self::Strip<P> {
+        self.panels(first, terms)
+    }
+}
+
+impl<S: Isa, F: Real, const P: usize> Strip<S, F, P> for [&[[F; COLUMNS]]; P] {
+    #[inline(always)]
+    fn term(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
         let mut row = [F::zeros(simd); P];
         for p in 0..P {
             row[p] = F::load(simd, &self[p][k]);
@@ -118,18 +163,18 @@ pub(super) struct RowMajor<'a, F> {
     pub stride: usize,
 }
 
-impl<F: Real> Operand<F> for RowMajor<'_, F> {
+impl<S: Isa, F: Real> Operand<S, F> for RowMajor<'_, F> {
     type Strip<const P: usize> = Self;
 
     #[inline(always)]
-    fn strip<const P: usize>(self, first: usize, _: usize) -> Self {
-        RowMajor { data: &self.data[first * COLUMNS..], ..self }
+    fn strip<const P: usize>(self, first: usize, terms: Range<usize>) -> Self {
+        RowMajor { data: &self.data[terms.start * self.stride + first * COLUMNS..], ..self }
     }
 }
 
-impl<F: Real, const P: usize> Strip<F, P> for RowMajor<'_, F> {
+impl<S: Isa, F: Real, const P: usize> Strip<S, F, P> for RowMajor<'_, F> {
     #[inline(always)]
-    fn term<S: Isa>(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
+    fn term(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
         let values = &self.data[k * self.stride..][..P * COLUMNS];
         let mut row = [F::zeros(simd); P];
         for p in 0..P {
@@ -156,7 +201,7 @@ pub(super) fn pack<F: Real>(
     for (first, panel) in columns.clone().step_by(COLUMNS).zip(panels.chunks_exact_mut(terms * COLUMNS)) {
         let width = COLUMNS.min(columns.end - first);
         if side_by_side && width == COLUMNS {
-            for (k, row) in panel.chunks_exact_mut(COLUMNS).enumerate() {
+            for (k, row) in panel.as_chunks_mut::<COLUMNS>().0.iter_mut().enumerate() {
                 row.copy_from_slice(&b[at(k, first)..][..COLUMNS]);
             }
             continue;
@@ -172,14 +217,24 @@ pub(super) fn pack<F: Real>(
 
 /// Packs one matrix on all threads.
 pub(super) fn pack_all<F: Real>(team: &Team, values: &[F], matrix: Matrices, panels: &mut [F]) {
-    let Matrices { first, terms, columns, k: axis, n: across, .. } = matrix;
+    let at = |k: usize, n: usize| matrix.at(0, k, n);
+    let work = parts(team, matrix, panels, COLUMNS * matrix.terms);
+    team.each(work, |(columns, own)| pack(values, matrix.terms, columns, at, matrix.n == 1, own));
+}
+
+/// Divides the columns of a matrix among threads, and a buffer with `of_panel` elements for each panel.
+pub(super) fn parts<'a, E>(
+    team: &Team,
+    matrix: Matrices,
+    mut rest: &'a mut [E],
+    of_panel: usize,
+) -> Vec<(Range<usize>, &'a mut [E])> {
+    let threads = team.threads_for((matrix.terms * matrix.columns) as u64 / WORTH_A_THREAD);
     let mut parts = Vec::new();
-    let mut rest = panels;
-    for columns in share(columns, team.threads_for((terms * columns) as u64 / WORTH_A_THREAD), COLUMNS) {
-        let (own, after) = rest.split_at_mut(packed_len(terms, columns.len()));
+    for columns in share(matrix.columns, threads, COLUMNS) {
+        let (own, after) = std::mem::take(&mut rest).split_at_mut(columns.len().div_ceil(COLUMNS) * of_panel);
         parts.push((columns, own));
         rest = after;
     }
-    let at = |k: usize, n: usize| (first + axis.at(k) + n as i64 * across) as usize;
-    team.each(parts, |(columns, own)| pack(values, terms, columns, at, across == 1, own));
+    parts
 }

@@ -1,6 +1,6 @@
 //! Runs a plan on the CPU.
 
-use crate::cpu::{Args, Bound, Buffer, DEFAULT_THREADS, Pick, Shared, Team, Threads};
+use crate::cpu::{Args, Bound, Buffer, CpuWeights, DEFAULT_THREADS, Pick, Shared, Team, Threads};
 use crate::error::Result;
 use crate::kernel::Access;
 use crate::lock::{lock, read, write};
@@ -33,6 +33,8 @@ pub struct Machine<F> {
     locks: Vec<(usize, Access)>,
     scratch: Mutex<Vec<F>>,
     threads: Threads,
+    /// Form of the weights that the plan lets products read in another.
+    weights: CpuWeights,
 }
 
 impl<F: Pick> Machine<F> {
@@ -58,12 +60,18 @@ impl<F: Pick> Machine<F> {
         // By address, so that two plans that share buffers cannot wait for each other.
         locks.sort_by_key(|&(k, _)| Arc::as_ptr(&buffers[k]).addr());
         let threads = Threads::AtMost(*DEFAULT_THREADS);
-        Ok(Machine { plan, buffers, locks, scratch: Mutex::default(), threads })
+        Ok(Machine { plan, buffers, locks, scratch: Mutex::default(), threads, weights: CpuWeights::F32 })
     }
 
     /// Runs on so many threads instead of one for every processor. Results are the same bits.
     pub fn with_threads(self, threads: Threads) -> Machine<F> {
         Machine { threads, ..self }
+    }
+
+    /// Form in which a buffer is kept packed, if it has weights.
+    fn form_of_weights(&self, id: BufferId) -> Option<CpuWeights> {
+        let buffer = &self.plan.buffers[id.0];
+        (buffer.role == Role::Weight).then_some(if buffer.rounds { self.weights } else { CpuWeights::F32 })
     }
 
     /// A buffer, to be shared.
@@ -94,7 +102,7 @@ impl<F: Pick> Machine<F> {
         let mut scratch = lock(&self.scratch);
         for command in &self.plan.commands[range] {
             weights.clear();
-            weights.extend(command.buffers.iter().map(|id| self.plan.buffers[id.0].role == Role::Weight));
+            weights.extend(command.buffers.iter().map(|id| self.form_of_weights(*id)));
             let mut lacking = None;
             let mut call = |buffers: &mut [Bound<F>]| {
                 let (bindings, weights) = (command.call.kernel.bindings, &weights);
@@ -140,6 +148,13 @@ impl<F: Pick> Machine<F> {
     /// Has `fill` overwrite `len` elements of a buffer from element `at`.
     pub(crate) fn write_with<R>(&self, (id, at): (BufferId, u64), len: u64, fill: impl FnOnce(&mut [F]) -> R) -> R {
         fill(&mut write(&self.buffers[id.0])[at as usize..][..len as usize])
+    }
+}
+
+impl Machine<f32> {
+    /// Runs with weights in a form.
+    pub(crate) fn with_weights(self, weights: CpuWeights) -> Self {
+        Machine { weights, ..self }
     }
 }
 

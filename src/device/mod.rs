@@ -13,11 +13,11 @@ pub(crate) use tensor::{Tensor, TensorReading};
 use executable::Engine;
 use tensor::Storage;
 
-use crate::cpu::{self, Threads};
+use crate::cpu::{self, CpuWeights, Threads};
 use crate::error::{Error, Result, Unit};
 use crate::gpu::{self, Adapter, AdapterKind, GpuOptions, Submission};
 use crate::memory;
-use crate::plan::{Capabilities, Plan};
+use crate::plan::{Capabilities, Plan, Strategy};
 use crate::simd::Instructions;
 use crate::tune::Tuner;
 use crate::wait;
@@ -37,8 +37,25 @@ pub struct Device(Executor);
 
 #[derive(Clone, Debug)]
 enum Executor {
-    Cpu(Capabilities, Threads),
+    Cpu(Capabilities, Threads, CpuWeights),
     Gpu(Arc<gpu::Context>),
+}
+
+/// Options of the CPU executor.
+///
+/// ```
+/// use wgpu_lstm::{CpuOptions, CpuWeights, Device};
+/// let device = Device::cpu_with_options(&CpuOptions { threads: 1, weights: CpuWeights::Bf16, ..CpuOptions::default() });
+/// assert_eq!(device.weights(), Some(CpuWeights::Bf16));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CpuOptions {
+    /// Most threads of a run, as [`Device::cpu_threads`] takes them; 0 by default.
+    pub threads: usize,
+    /// Form in which inference reads weights of recurrent layers: fewer bytes in every step, for less accuracy.
+    pub weights: CpuWeights,
+    /// Strategy of the recurrence; `None`: whole sequences.
+    pub strategy: Option<Strategy>,
 }
 
 impl Device {
@@ -96,15 +113,38 @@ impl Device {
     /// The CPU executor: the same plans, run by the kernels' Rust twins, on as many threads as [`Device::cpu_threads`] has by
     /// default.
     pub fn cpu() -> Device {
+        Device::cpu_with_options(&CpuOptions::default())
+    }
+
+    /// The CPU executor by options.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use wgpu_lstm::{CpuOptions, CpuWeights, Device, Lstm};
+    /// let x = Array3::ones((2, 5, 3));
+    /// let run = |weights| {
+    ///     let device = Device::cpu_with_options(&CpuOptions { weights, ..CpuOptions::default() });
+    ///     Lstm::new(4).build(&device, 3, 0)?.forward(x.view(), None)
+    /// };
+    /// let apart = run(CpuWeights::F16)?.output - run(CpuWeights::F32)?.output;
+    /// assert!(apart.iter().all(|difference| difference.abs() < 1e-3));
+    /// # Ok::<(), wgpu_lstm::Error>(())
+    /// ```
+    pub fn cpu_with_options(options: &CpuOptions) -> Device {
+        let CpuOptions { threads, weights, strategy } = *options;
+        let threads = if threads == 0 { *cpu::DEFAULT_THREADS } else { threads.min(cpu::MOST_THREADS) };
         // Offsets are 32-bit and signed where they are strides, hence 2^31 - 1 elements.
-        Device::cpu_with(Capabilities {
+        let capabilities = Capabilities {
             max_binding_bytes: 4 * i32::MAX as u64,
+            max_groups: u64::MAX,
             whole_sequence_units: u32::MAX,
             shared_terms: false,
             short_loops: false,
             busy_threads: 1,
+            strategy,
             ..Capabilities::default()
-        })
+        };
+        Device(Executor::Cpu(capabilities, Threads::AtMost(threads), weights))
     }
 
     /// The CPU executor under given limits, to see how a plan would be split on a smaller device.
@@ -116,7 +156,7 @@ impl Device {
     /// ```
     pub fn cpu_with(capabilities: Capabilities) -> Device {
         let threads = Threads::AtMost(*cpu::DEFAULT_THREADS);
-        Device(Executor::Cpu(Capabilities { max_groups: u64::MAX, ..capabilities }, threads))
+        Device(Executor::Cpu(Capabilities { max_groups: u64::MAX, ..capabilities }, threads, CpuWeights::F32))
     }
 
     /// The CPU executor on at most `threads` threads, the caller's own included: with 1, everything runs on the thread that
@@ -139,17 +179,21 @@ impl Device {
     /// # Ok::<(), wgpu_lstm::Error>(())
     /// ```
     pub fn cpu_threads(threads: usize) -> Device {
-        let threads = if threads == 0 { *cpu::DEFAULT_THREADS } else { threads.min(cpu::MOST_THREADS) };
-        match Device::cpu().0 {
-            Executor::Cpu(capabilities, _) => Device(Executor::Cpu(capabilities, Threads::AtMost(threads))),
-            gpu @ Executor::Gpu(_) => Device(gpu),
-        }
+        Device::cpu_with_options(&CpuOptions { threads, ..CpuOptions::default() })
     }
 
     /// The most threads that a run takes on the CPU executor, the caller's own included; `None` for a GPU.
     pub fn threads(&self) -> Option<usize> {
         match &self.0 {
-            Executor::Cpu(_, Threads::AtMost(threads) | Threads::Exactly(threads)) => Some(*threads),
+            Executor::Cpu(_, Threads::AtMost(threads) | Threads::Exactly(threads), _) => Some(*threads),
+            Executor::Gpu(_) => None,
+        }
+    }
+
+    /// Form in which the CPU executor reads weights of recurrent layers in inference; `None` for a GPU.
+    pub fn weights(&self) -> Option<CpuWeights> {
+        match &self.0 {
+            Executor::Cpu(_, _, weights) => Some(*weights),
             Executor::Gpu(_) => None,
         }
     }
@@ -175,7 +219,7 @@ impl Device {
     /// by these capabilities follow the model of cost. [`Device::tuned_capabilities`] has them.
     pub fn capabilities(&self) -> &Capabilities {
         match &self.0 {
-            Executor::Cpu(capabilities, _) => capabilities,
+            Executor::Cpu(capabilities, ..) => capabilities,
             Executor::Gpu(context) => &context.capabilities,
         }
     }
@@ -209,7 +253,7 @@ impl Device {
     /// Threads of the host for work on data: those of runs on the CPU executor.
     pub(crate) fn host_threads(&self) -> Threads {
         match &self.0 {
-            Executor::Cpu(_, threads) => *threads,
+            Executor::Cpu(_, threads, _) => *threads,
             Executor::Gpu(_) => Threads::AtMost(*cpu::DEFAULT_THREADS),
         }
     }
@@ -343,12 +387,12 @@ impl Device {
         }
         let shared = |k: usize| shared(&plan.buffers[k].name).map(|tensor| tensor.storage);
         let engine = match &self.0 {
-            Executor::Cpu(_, threads) => {
+            Executor::Cpu(_, threads, weights) => {
                 let machine = Machine::new(plan.clone(), |k| match shared(k) {
                     Some(Storage::Cpu(tensor)) => Some(tensor),
                     _ => None,
                 })?;
-                Engine::Cpu(machine.with_threads(*threads))
+                Engine::Cpu(machine.with_threads(*threads).with_weights(*weights))
             }
             Executor::Gpu(context) => {
                 let program = gpu::Program::new(context.clone(), &plan, |k| match shared(k) {
@@ -365,7 +409,10 @@ impl Device {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Executor::Cpu(..) => write!(f, "CPU ({})", Instructions::used()),
+            Executor::Cpu(_, _, weights) => match weights.name() {
+                None => write!(f, "CPU ({})", Instructions::used()),
+                Some(name) => write!(f, "CPU ({}, weights in {name})", Instructions::used()),
+            },
             Executor::Gpu(context) => write!(f, "{}", context.adapter),
         }
     }

@@ -122,6 +122,9 @@ pub struct Buffer {
     pub len: u64,
     /// Its use.
     pub role: Role,
+    /// True for weights that the plan's products may read in another form ([`CpuOptions::weights`](crate::CpuOptions::weights)): those of
+    /// recurrent layers, in inference.
+    pub rounds: bool,
 }
 
 impl Buffer {

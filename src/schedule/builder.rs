@@ -241,7 +241,7 @@ impl Builder {
             *held = len.max(*held);
             return Ok(id);
         }
-        self.plan.buffers.push(Buffer { name, len, role });
+        self.plan.buffers.push(Buffer { name, len, role, rounds: false });
         Ok(BufferId(self.plan.buffers.len() - 1))
     }
 
@@ -393,7 +393,7 @@ impl Builder {
     pub(crate) fn unused(&mut self) -> BufferId {
         const NAME: &str = "unused";
         self.plan.find(NAME).unwrap_or_else(|| {
-            self.plan.buffers.push(Buffer { name: NAME.into(), len: 1, role: Role::Scratch });
+            self.plan.buffers.push(Buffer { name: NAME.into(), len: 1, role: Role::Scratch, rounds: false });
             BufferId(self.plan.buffers.len() - 1)
         })
     }
@@ -459,12 +459,17 @@ impl Builder {
     pub(super) fn partial_sums(&mut self, len: u64) -> BufferId {
         const NAME: &str = "partial sums";
         let id = self.plan.find(NAME).unwrap_or_else(|| {
-            self.plan.buffers.push(Buffer { name: NAME.into(), len, role: Role::Scratch });
+            self.plan.buffers.push(Buffer { name: NAME.into(), len, role: Role::Scratch, rounds: false });
             BufferId(self.plan.buffers.len() - 1)
         });
         let held = &mut self.plan.buffers[id.0].len;
         *held = len.max(*held);
         id
+    }
+
+    /// Lets products read weights in another form.
+    pub(super) fn rounds(&mut self, weights: BufferId) {
+        self.plan.buffers[weights.0].rounds = true;
     }
 
     /// True if a buffer holds states of a stream, which its steps may overwrite.

@@ -181,13 +181,14 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
 
     let wide = call.kernel.weights.in_f32(args.values(1), [directions, terms, hidden]);
     // Packed once for all steps and, for weights, until they change; else here.
-    let own_packed = match wide {
+    let packed_weights = match wide {
         None if multiplies && heads == 1 => args.panels(1, matrices(directions, width, columns), batch * steps),
-        _ => None,
+        _ => Ok(None),
     };
+    let Ok(packed_weights) = packed_weights else { return };
     let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
     let (tiles, shared) = tiles(hidden, batch, directions, threads);
-    let packs = own_packed.is_none() && multiplies;
+    let packs = packed_weights.is_none() && multiplies;
     let packed = if packs { Weights::<F>::room(directions, terms, columns, heads, batch) } else { 0 };
     let sizes = |tile: &Tile| {
         let (rows, units) = (tile.rows.len(), tile.units.len());
@@ -209,8 +210,8 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let mut room = || rooms.next().expect("a room of every length asked for");
     let own = room();
     let r = wide.as_deref().unwrap_or(r);
-    let weights = multiplies.then(|| match &own_packed {
-        Some(packed) => Weights { data: packed, packed: true, terms, columns, heads },
+    let weights = multiplies.then(|| match &packed_weights {
+        Some(kept) => Weights::kept(kept, terms, columns),
         None => Weights::new(team, r, terms, columns, heads, own),
     });
     let (sums, extra) = (room(), room());

@@ -1,7 +1,8 @@
 //! Recurrent weights as tiles read them, and the product of a tile's rows with them.
 
 use crate::cpu::Team;
-use crate::cpu::panels::{Axis, COLUMNS, Matrices, Packed, pack_all, packed_len};
+use crate::cpu::kept::{Form, Kept, with_panels};
+use crate::cpu::panels::{Axis, COLUMNS, Matrices, Packed, Panels, pack_all, packed_len};
 use crate::cpu::product::{group, multiply, single, single_packed, strips};
 use crate::real::Real;
 use crate::simd::{Isa, Work, dispatch, is_f32};
@@ -25,38 +26,59 @@ impl<F: Real> Product<'_, F> {
         // Functions of their own: in one, the code for a single row becomes slower (measured: 1.5 µs a step at H = 128).
         match self.weights {
             Side::Blocks(blocks) => dispatch(BlockProduct { blocks, product: self }),
-            Side::Panels(panels) if self.state.len() > self.terms => dispatch(RowsProduct { panels, product: self }),
-            Side::Rows(..) | Side::Panels(_) => dispatch(RowProduct(self)),
+            Side::Rows(rows, stride) => dispatch(RowMajorProduct { rows, stride, product: self }),
+            Side::Panels(form, first) => with_panels!(form, F, panels => {
+                let panels = Panels::<F>::part(panels, &(first..first + self.columns), 0);
+                if self.state.len() > self.terms {
+                    dispatch(RowsProduct { panels, product: self });
+                } else {
+                    dispatch(RowProduct { panels, product: self });
+                }
+            }),
         }
     }
 }
 
-/// Product of one row with a matrix that is whole.
-struct RowProduct<'a, F>(Product<'a, F>);
+/// Product of one row with a row-major matrix.
+struct RowMajorProduct<'a, F> {
+    rows: &'a [F],
+    stride: usize,
+    product: Product<'a, F>,
+}
 
-impl<F: Real> Work for RowProduct<'_, F> {
+impl<F: Real> Work for RowMajorProduct<'_, F> {
     const WIDE: bool = is_f32::<F>();
 
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
-        let Product { state, weights, out, columns, .. } = self.0;
-        match weights {
-            Side::Rows(rows, stride) => single(simd, state, (rows, stride), false, &mut out[..columns]),
-            Side::Panels(panels) => {
-                single_packed(simd, state, panels, &mut out[..columns.next_multiple_of(COLUMNS)]);
-            }
-            Side::Blocks(_) => {} // a BlockProduct
-        }
+        let Product { state, out, columns, .. } = self.product;
+        single(simd, state, (self.rows, self.stride), false, &mut out[..columns]);
+    }
+}
+
+/// Product of one row with packed weights.
+struct RowProduct<'a, F, P> {
+    panels: P,
+    product: Product<'a, F>,
+}
+
+impl<F: Real, P: Panels<F>> Work for RowProduct<'_, F, P> {
+    const WIDE: bool = is_f32::<F>();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Product { state, out, columns, .. } = self.product;
+        single_packed(simd, state, self.panels.operand(simd), &mut out[..columns.next_multiple_of(COLUMNS)]);
     }
 }
 
 /// Product of several rows with packed weights.
-struct RowsProduct<'a, F> {
-    panels: Packed<'a, F>,
+struct RowsProduct<'a, F, P> {
+    panels: P,
     product: Product<'a, F>,
 }
 
-impl<F: Real> Work for RowsProduct<'_, F> {
+impl<F: Real, P: Panels<F>> Work for RowsProduct<'_, F, P> {
     const WIDE: bool = is_f32::<F>();
 
     #[inline(always)]
@@ -66,7 +88,7 @@ impl<F: Real> Work for RowsProduct<'_, F> {
         group::<S, F>(rows, terms, |m| &state[m * terms..], grouped);
         for strip in strips::<S, F>(rows, columns / COLUMNS) {
             let out = &mut out[strip.start * COLUMNS..];
-            multiply(simd, grouped, terms, self.panels, strip, out, columns);
+            multiply(simd, grouped, terms, self.panels.operand(simd), strip, out, columns);
         }
     }
 }
@@ -94,8 +116,8 @@ impl<F: Real> Work for BlockProduct<'_, F> {
 pub(super) enum Side<'a, F> {
     /// Row-major, with the stride of their rows: for a single row of the batch.
     Rows(&'a [F], usize),
-    /// Packed.
-    Panels(Packed<'a, F>),
+    /// Packed, with the first column.
+    Panels(Form<'a, F>, usize),
     /// Columns of a block-diagonal matrix.
     Blocks(Blocks<'a, F>),
 }
@@ -131,11 +153,18 @@ impl<F: Real> Blocks<'_, F> {
 /// The weights [terms, columns] of each direction as tiles read them: packed, or row-major for a single row, for which packing
 /// does not pay. Those of several heads are blocks of `terms` terms side by side.
 pub(super) struct Weights<'a, F> {
-    pub(super) data: &'a [F],
-    pub(super) packed: bool,
-    pub(super) terms: usize,
-    pub(super) columns: usize,
-    pub(super) heads: usize,
+    matrices: Source<'a, F>,
+    terms: usize,
+    columns: usize,
+    heads: usize,
+}
+
+/// The matrices of all directions.
+enum Source<'a, F> {
+    RowMajor(&'a [F]),
+    /// Packed for this pass.
+    Packed(&'a [F]),
+    Kept(&'a Kept<F>),
 }
 
 /// Addresses of the weights of all directions.
@@ -150,6 +179,11 @@ impl<'a, F: Real> Weights<'a, F> {
         if batch == 1 || heads > 1 { 0 } else { directions * packed_len(terms, columns) }
     }
 
+    /// Weights that are kept packed.
+    pub(super) fn kept(kept: &'a Kept<F>, terms: usize, columns: usize) -> Self {
+        Weights { matrices: Source::Kept(kept), terms, columns, heads: 1 }
+    }
+
     /// Packs the weights in `room`, unless it is empty.
     pub(super) fn new(
         team: &Team,
@@ -160,24 +194,30 @@ impl<'a, F: Real> Weights<'a, F> {
         room: &'a mut [F],
     ) -> Self {
         if room.is_empty() {
-            return Weights { data, packed: false, terms, columns, heads };
+            return Weights { matrices: Source::RowMajor(data), terms, columns, heads };
         }
         let own = matrices(1, terms, columns);
         for (direction, room) in room.chunks_exact_mut(packed_len(terms, columns)).enumerate() {
             pack_all(team, data, Matrices { first: direction as i64 * own.apart, ..own }, room);
         }
-        Weights { data: room, packed: true, terms, columns, heads }
+        Weights { matrices: Source::Packed(room), terms, columns, heads }
     }
 
     /// Some columns of a direction.
     pub(super) fn side(&self, direction: usize, columns: Range<usize>) -> Side<'a, F> {
-        if self.packed {
-            let len = packed_len(self.terms, self.columns);
-            let own = packed_len(self.terms, columns.start)..packed_len(self.terms, columns.end);
-            return Side::Panels(Packed::new(&self.data[direction * len..][own], self.terms));
-        }
+        let data = match self.matrices {
+            Source::Kept(kept) => return Side::Panels(kept.matrix(direction), columns.start),
+            Source::Packed(data) => {
+                let len = packed_len(self.terms, self.columns);
+                return Side::Panels(
+                    Form::F32(Packed::new(&data[direction * len..][..len], self.terms)),
+                    columns.start,
+                );
+            }
+            Source::RowMajor(data) => data,
+        };
         let first = direction * self.terms * self.columns;
-        let data = &self.data[first..first + self.terms * self.columns][columns.start..];
+        let data = &data[first..first + self.terms * self.columns][columns.start..];
         if self.heads == 1 {
             return Side::Rows(data, self.columns);
         }

@@ -158,6 +158,11 @@ impl<'a> ForwardPass<'a> {
         if train {
             pass.drop_weights(builder)?;
             pass.drop_hidden(builder)?;
+        } else {
+            [Some(weights.w), Some(weights.r), weights.projection]
+                .into_iter()
+                .flatten()
+                .for_each(|id| builder.rounds(id));
         }
         pass.zoneout_stream = builder.rng_stream();
         pass.product = RecurrentProduct::new(builder, &pass)?;

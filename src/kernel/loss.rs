@@ -107,19 +107,14 @@ fn elements<F: Real>(kind: LossKind, y: &[F], t: &[F], level: &[F], g: &mut [F])
     let levels = level.len().max(1);
     let mut sum = F::zero();
     if levels == 1 {
-        let l = level.first().copied().unwrap_or_default();
-        let mut each = |kind: LossKind| {
-            for ((g, &y), &t) in g.iter_mut().zip(y).zip(t) {
-                let (term, slope) = term(kind, y, t, l);
-                sum += term;
-                *g = slope;
-            }
-        };
-        // A loop of its own for the most common loss, which then has few instructions.
         if kind == LossKind::Squared {
-            each(LossKind::Squared)
-        } else {
-            each(kind)
+            return squared(y, t, g);
+        }
+        let l = level.first().copied().unwrap_or_default();
+        for ((g, &y), &t) in g.iter_mut().zip(y).zip(t) {
+            let (term, slope) = term(kind, y, t, l);
+            sum += term;
+            *g = slope;
         }
         return sum;
     }
@@ -130,6 +125,20 @@ fn elements<F: Real>(kind: LossKind, y: &[F], t: &[F], level: &[F], g: &mut [F])
         *g = slope;
     }
     sum
+}
+
+/// [`elements`] of the most common loss: several sums, since an addition that waits for the one before takes four cycles.
+fn squared<F: Real>(y: &[F], t: &[F], g: &mut [F]) -> F {
+    const SUMS: usize = 8;
+    let mut sums = [F::zero(); SUMS];
+    for ((g, y), t) in g.chunks_mut(SUMS).zip(y.chunks(SUMS)).zip(t.chunks(SUMS)) {
+        for (k, ((g, &y), &t)) in g.iter_mut().zip(y).zip(t).enumerate() {
+            let error = y - t;
+            sums[k] += error * error;
+            *g = error + error;
+        }
+    }
+    sums.into_iter().sum()
 }
 
 /// A term and its derivative by the prediction y; `l` is the quantile or Huber's δ.

@@ -108,7 +108,7 @@ fn matrix<F: Real>(
     if src_3 == 1 && dst_2 == 1 {
         return matrix(src, (from, src_3, src_2), dst, (to, dst_3, dst_2), (n3, n2), add);
     }
-    let transposes = src_2 == 1 && dst_3 == 1;
+    let transposes = src_2 == 1 && dst_3 == 1 && src_3 >= 0 && dst_2 >= 0;
     for first2 in (0..n2).step_by(TILE as usize) {
         for first3 in (0..n3).step_by(TILE as usize) {
             let (own, into) = (place(from, first2, src_2), place(to, first2, dst_2));

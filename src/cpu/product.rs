@@ -25,27 +25,41 @@ const TILE: usize = ROWS_A_PASS * 2 * COLUMNS;
 /// Rows up to which packing the other matrix does not pay, and in multiples of which threads share rows.
 const FEW_ROWS: usize = 6;
 
-/// True if a register holds a panel's row.
-const fn wide<S: Isa, F>() -> bool {
-    S::WIDE && is_f32::<F>()
+/// Most rows of a block.
+const MOST_ROWS: usize = 12;
+
+/// Registers of a panel's row.
+const fn registers<S: Isa, F>() -> usize {
+    COLUMNS * size_of::<F>() / size_of::<S::Floats>()
 }
 
-/// Most rows that are computed at once. 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers, 12 × 32 sums
-/// twenty-four of AVX-512's thirty-two.
+/// Most rows that are computed at once: those whose sums leave registers for a panel's row and one factor. In f32 6 × 16 sums with
+/// AVX2 and NEON, 12 × 32 with AVX-512.
 const fn most_rows<S: Isa, F>() -> usize {
-    if wide::<S, F>() { 12 } else { 6 }
+    match (S::REGISTERS - 1) / registers::<S, F>() {
+        ..3 => 1,
+        room if room > MOST_ROWS => MOST_ROWS,
+        room => room - 1,
+    }
 }
 
-/// Panels that are multiplied side by side for groups of `rows` rows: each sum waits for its last term, so that fewer than eight
-/// registers of sums leave the processor half idle.
+/// Panels that are multiplied side by side for groups of `rows` rows, as registers allow: each sum waits for its last term, so
+/// that fewer than eight registers of sums leave the processor half idle. A single row takes each value of a panel once, from memory.
 const fn panels_at_once<S: Isa, F>(rows: usize) -> usize {
-    match rows {
-        1 if wide::<S, F>() => 8,
-        1 => 4,
-        2..=6 if wide::<S, F>() => 4,
-        _ if wide::<S, F>() => 2,
-        _ => 1,
+    let (own, most) = if rows == 1 { (1, 8) } else { (rows + 1, 4) };
+    let room = (S::REGISTERS - 1) / (own * registers::<S, F>());
+    if room >= most {
+        most
+    } else if room == 0 {
+        1
+    } else {
+        1 << room.ilog2()
     }
+}
+
+/// Most panels of a strip.
+const fn most_panels<S: Isa, F>() -> usize {
+    panels_at_once::<S, F>(1)
 }
 
 /// Cuts rows into groups of about the same size, at most [`most_rows`].
@@ -147,8 +161,12 @@ impl<S: Isa, F: Real, B: Operand<F>> WithSimd for Multiply<'_, S, F, B> {
         let Multiply { simd, a, terms, b, strip, out, out_stride } = self;
         let first = strip.start;
         match strip.len() {
-            8 if const { wide::<S, F>() } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
-            4 => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
+            8 if const { most_panels::<S, F>() >= 8 } => {
+                multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride);
+            }
+            4 if const { most_panels::<S, F>() >= 4 } => {
+                multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride);
+            }
             2 => multiply_strip::<2, S, F>(simd, a, terms, b, first, out, out_stride),
             1 => multiply_strip::<1, S, F>(simd, a, terms, b, first, out, out_stride),
             count => unreachable!("a strip of {count} panels"),
@@ -230,8 +248,12 @@ pub(super) fn single_packed<S: Isa, F: Real>(simd: S, a: &[F], panels: Packed<F>
     for strip in strips::<S, F>(1, whole) {
         let (first, out) = (strip.start, &mut out[strip.start * COLUMNS..]);
         match strip.len() {
-            8 if const { wide::<S, F>() } => block::<1, 8, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
-            4 => block::<1, 4, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
+            8 if const { most_panels::<S, F>() >= 8 } => {
+                block::<1, 8, S, F>(simd, a, terms, panels.strip(first, terms), out, 0);
+            }
+            4 if const { most_panels::<S, F>() >= 4 } => {
+                block::<1, 4, S, F>(simd, a, terms, panels.strip(first, terms), out, 0);
+            }
             2 => block::<1, 2, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             1 => block::<1, 1, S, F>(simd, a, terms, panels.strip(first, terms), out, 0),
             count => unreachable!("a strip of {count} panels"),

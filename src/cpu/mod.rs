@@ -6,6 +6,7 @@
 mod barrier;
 mod buffer;
 mod panels;
+mod partition;
 mod product;
 mod recurrence;
 mod share;
@@ -13,6 +14,7 @@ mod team;
 mod workers;
 
 pub use buffer::{Buffer, Shared};
+pub use partition::{Partition, partition};
 pub(crate) use product::{batch_matmul, matmul};
 pub(crate) use recurrence::{KeyAndLengths, fused_step, scan_backward, scan_forward, stack_step, time};
 pub(crate) use team::WORTH_A_THREAD;

@@ -7,6 +7,7 @@
 
 use super::Args;
 use super::panels::{Axis, COLUMNS, Matrices, Operand, Packed, RowMajor, Strip, pack, packed_len};
+use super::partition::Partition;
 use super::share::{BufferSlice, deal, share};
 use super::team::WORTH_A_THREAD;
 use crate::kernel::{BatchMatmul, Call, Matmul};
@@ -22,7 +23,7 @@ const TERMS: usize = 1024;
 const ROWS_A_PASS: usize = 96;
 /// Sums of a tile of C: those of a pass and of two panels, or of few rows and more panels.
 const TILE: usize = ROWS_A_PASS * 2 * COLUMNS;
-/// Rows up to which packing the other matrix does not pay, and in multiples of which threads share rows.
+/// Rows up to which packing the other matrix does not pay, and in multiples of which threads share the rows of several products.
 const FEW_ROWS: usize = 6;
 
 /// Most rows of a block.
@@ -396,17 +397,55 @@ impl<F: Real> Work for ProductShare<'_, F> {
     }
 }
 
+/// Terms of a part of a product.
+fn terms_of(p: &Matmul, part: u32) -> u32 {
+    if p.part == 0 { p.k } else { p.part.min(p.k - part * p.part) }
+}
+
+/// Threads that a product would keep busy.
+fn worth(p: &Matmul) -> u64 {
+    p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD
+}
+
+/// [`matmul`] as threads share it out.
+pub(super) fn partition(call: &Call, wanted: impl Fn(u64) -> usize) -> Vec<Partition> {
+    let p: Matmul = call.params();
+    let part = |index| {
+        let p = Matmul { k: terms_of(&p, index), ..p };
+        let parts = divide(p.m as usize, p.n as usize, wanted(worth(&p)));
+        let each = parts.iter().map(|(rows, columns)| (rows.len() * columns.len()) as u64 * u64::from(p.k));
+        let by_rows = parts.iter().filter(|(_, columns)| columns.start == 0).count();
+        Partition::of([by_rows, parts.len() / by_rows.max(1)], each)
+    };
+    (0..p.parts()).map(part).collect()
+}
+
 /// Twin of `shaders/matmul.wgsl`.
 pub fn matmul<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Matmul = call.params();
     let (a_k, b_k) = (Axis::new(p.k_split, p.a_k_hi, p.a_k_lo), Axis::new(p.k_split, p.b_k_hi, p.b_k_lo));
     for index in 0..p.parts() {
         let first = index * p.part;
-        let terms = if p.part == 0 { p.k } else { p.part.min(p.k - first) };
+        let terms = terms_of(&p, index);
         let moved = |offset: u32, axis: Axis| (offset as i64 + axis.at(first as usize)) as u32;
         let (a_offset, b_offset) = (moved(p.a_offset, a_k), moved(p.b_offset, b_k));
         whole(Matmul { k: terms, a_offset, b_offset, c_offset: p.c_offset + index * p.c_part, ..p }, args);
     }
+}
+
+/// Divides the rows and columns of C among at most `threads` threads, so that the largest part is small and near a square:
+/// the longer side, and for many threads both.
+fn divide(m: usize, n: usize, threads: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    // A term of a row or column is moved in the time of about so many multiplications.
+    const MOVE: u64 = 8;
+    let cost = |by_rows: usize| {
+        let (rows, columns) = (m.div_ceil(by_rows), n.div_ceil(threads / by_rows).next_multiple_of(COLUMNS));
+        rows as u64 * columns as u64 + MOVE * (rows + columns) as u64
+    };
+    let by_rows = (1..=threads).rev().min_by_key(|&by_rows| cost(by_rows)).unwrap_or(1);
+    let columns: Vec<_> = share(n, threads / by_rows, COLUMNS).collect();
+    let part = |rows: Range<usize>| columns.iter().map(move |columns| (rows.clone(), columns.clone()));
+    share(m, by_rows, 1).flat_map(part).collect()
 }
 
 /// Computes all terms of a product.
@@ -417,13 +456,7 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
         Matrices { count: 1, first: p.b_offset.into(), apart: 0, terms: p.k as usize, columns: n, k, n: p.b_n.into() };
     let kept = args.panels(1, b_matrix, m);
     let packed = kept.as_ref().map(|panels| panels.as_slice());
-    let threads = args.team.threads_for(p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD);
-    // The longer side of C is divided among the threads.
-    let parts: Vec<(Range<usize>, Range<usize>)> = if m >= n {
-        share(m, threads, FEW_ROWS).map(|rows| (rows, 0..n)).collect()
-    } else {
-        share(n, threads, COLUMNS).map(|columns| (0..m, columns)).collect()
-    };
+    let parts = divide(m, n, args.team.threads_for(worth(&p)));
     let scratch = |(rows, columns): &(Range<usize>, Range<usize>)| {
         ProductShare::<F>::scratch(&p, rows.len(), columns.len(), packed.is_some())
     };
@@ -435,7 +468,7 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
     }
     let ([a, b], [c], mut scratch) = args.parts(all);
     let c_m = Axis::new(p.m_split, p.c_m_hi, p.c_m_lo);
-    let mut slices = Vec::with_capacity(m * if m >= n { 1 } else { parts.len() });
+    let mut slices = Vec::with_capacity(parts.iter().map(|(rows, _)| rows.len()).sum());
     for (to, (rows, columns)) in parts.iter().enumerate() {
         for (index, row) in rows.clone().enumerate() {
             let at = (p.c_offset as i64 + c_m.at(row)) as usize + columns.start;
@@ -577,6 +610,25 @@ mod tests {
     #[test]
     fn sums_of_f64_have_their_terms_in_order_with_every_set_of_instructions() {
         products::<f64>();
+    }
+
+    #[test]
+    fn parts_cover_a_product_and_are_about_equal() {
+        for (m, n) in [(1, 1), (1, 2048), (3072, 128), (800, 4096), (512, 2048), (33, 40), (256, 1024)] {
+            for threads in [1, 2, 3, 4, 8, 16, 64] {
+                let parts = divide(m, n, threads);
+                assert!(parts.len() <= threads);
+                let mut covered = vec![0u8; m * n];
+                for (rows, columns) in &parts {
+                    assert!(columns.start % COLUMNS == 0);
+                    rows.clone().for_each(|row| covered[row * n..][columns.clone()].iter_mut().for_each(|c| *c += 1));
+                }
+                assert!(covered.iter().all(|&count| count == 1), "{m} x {n} on {threads} threads");
+                let most = parts.iter().map(|(rows, columns)| rows.len() * columns.len()).max().unwrap();
+                let idle = 1.0 - (m * n) as f64 / (threads * most) as f64;
+                assert!(m * n < 64 * 64 * COLUMNS || idle < 0.15, "{m} x {n} on {threads} threads: {idle}");
+            }
+        }
     }
 
     #[test]

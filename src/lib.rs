@@ -35,6 +35,9 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(target_endian = "big")]
+compile_error!("wgpu-lstm runs on little-endian processors: it writes the numbers of files as they lie in memory");
+
 mod activation;
 #[doc(hidden)]
 pub mod cell;

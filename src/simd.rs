@@ -13,11 +13,13 @@ use std::sync::LazyLock;
 /// Numbers of a [`Vectors::Wide`].
 pub const WIDTH: usize = 16;
 
-/// Sets of vector instructions, each with all that those before it have.
+/// Sets of vector instructions; those of an architecture each have all that those before them have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Instructions {
-    /// The instructions of every processor of the architecture.
+    /// No vector instructions but those that the compiler finds for loops.
     Base,
+    /// NEON, which every aarch64 processor has.
+    Neon,
     /// AVX2, FMA and F16C: `x86-64-v3`.
     Avx2,
     /// The shapes of AVX-512 in AVX2's instructions, for tests on processors without it.
@@ -29,12 +31,14 @@ pub(crate) enum Instructions {
 
 impl Instructions {
     /// All that can be chosen, the best last.
-    const ALL: [Instructions; 3] = [Instructions::Base, Instructions::Avx2, Instructions::Avx512];
+    const ALL: [Instructions; 4] = [Instructions::Base, Instructions::Neon, Instructions::Avx2, Instructions::Avx512];
 
     /// True if the processor has the set.
     fn is_available(self) -> bool {
         match self {
             Instructions::Base => true,
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => pulp::aarch64::Neon::is_available(),
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             Instructions::Avx2 => x86::V3AndHalves::is_available(),
             #[cfg(all(test, any(target_arch = "x86", target_arch = "x86_64")))]
@@ -82,6 +86,7 @@ impl Instructions {
     fn name(self) -> &'static str {
         match self {
             Instructions::Base => "scalar",
+            Instructions::Neon => "neon",
             Instructions::Avx2 => "avx2",
             #[cfg(test)]
             Instructions::WideAvx2 => "avx2 as avx512",
@@ -92,7 +97,7 @@ impl Instructions {
     /// Name for people.
     pub fn title(self) -> &'static str {
         match self {
-            Instructions::Base if cfg!(target_arch = "aarch64") => "NEON",
+            Instructions::Neon => "NEON",
             Instructions::Avx2 => "AVX2",
             Instructions::Avx512 => "AVX-512",
             _ => self.name(),
@@ -109,15 +114,15 @@ impl fmt::Display for Instructions {
 /// Parses `WGPU_LSTM_SIMD`.
 fn set_of(text: &str) -> Result<Instructions, String> {
     let found = Instructions::ALL.into_iter().find(|set| set.name().eq_ignore_ascii_case(text.trim()));
-    found.ok_or_else(|| format!("WGPU_LSTM_SIMD is \"{text}\", expected avx512, avx2 or scalar"))
+    found.ok_or_else(|| format!("WGPU_LSTM_SIMD is \"{text}\", expected avx512, avx2, neon or scalar"))
 }
 
 /// A set of instructions with what depends on its registers.
 pub trait Isa: Simd {
     /// True if it has a fused multiply-add. Without, it would be a library call.
     const FUSES: bool;
-    /// True if the processor has 32 registers, one of which holds a [`Vectors::Wide`] of f32.
-    const WIDE: bool;
+    /// Vector registers of the processor, in those of `Floats`.
+    const REGISTERS: usize;
     /// The numbers of an f32 register as an array.
     type Floats: bytemuck::Pod + AsRef<[f32]> + AsMut<[f32]>;
     /// Registers for [`WIDTH`] numbers.
@@ -159,7 +164,8 @@ fn exact_f32(value: f16) -> f32 {
 
 impl Isa for Scalar256b {
     const FUSES: bool = cfg!(target_arch = "aarch64");
-    const WIDE: bool = false;
+    // The compiler takes registers of four numbers, of which aarch64 has 32, others 16.
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 16 } else { 8 };
     type Floats = [f32; 8];
     type WideF32 = [Self::f32s; 2];
     type WideF64 = [Self::f64s; 4];
@@ -174,10 +180,28 @@ impl Isa for Scalar256b {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+impl Isa for pulp::aarch64::Neon {
+    const FUSES: bool = true;
+    const REGISTERS: usize = 32;
+    type Floats = [f32; 4];
+    type WideF32 = [Self::f32s; 4];
+    type WideF64 = [Self::f64s; 8];
+    type Halves = ();
+
+    #[inline(always)]
+    fn halves(self) {}
+
+    #[inline(always)]
+    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
+        self.vectorize(work)
+    }
+}
+
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 impl Isa for pulp::x86::V3 {
     const FUSES: bool = true;
-    const WIDE: bool = false;
+    const REGISTERS: usize = 16;
     type Floats = [f32; 8];
     type WideF32 = [Self::f32s; 2];
     type WideF64 = [Self::f64s; 4];
@@ -271,7 +295,7 @@ mod x86 {
 #[cfg(target_arch = "x86_64")]
 impl Isa for pulp::x86::V4 {
     const FUSES: bool = true;
-    const WIDE: bool = true;
+    const REGISTERS: usize = 32;
     type Floats = [f32; 16];
     type WideF32 = [Self::f32s; 1];
     type WideF64 = [Self::f64s; 2];
@@ -306,7 +330,7 @@ impl Isa for pulp::x86::V4 {
 #[cfg(test)]
 impl Isa for pulp::Scalar512b {
     const FUSES: bool = true;
-    const WIDE: bool = true;
+    const REGISTERS: usize = 32;
     type Floats = [f32; 16];
     type WideF32 = [Self::f32s; 1];
     type WideF64 = [Self::f64s; 2];
@@ -333,14 +357,14 @@ impl<R: Copy, const N: usize> Registers<R> for [R; N] {
     }
 }
 
-/// True for f32. f64, which only tests use, has AVX2 at most: there is less to compile.
+/// True for f32. f64, which only tests use, has AVX2 or no set: there is less to compile.
 pub(crate) const fn is_f32<F>() -> bool {
     size_of::<F>() == size_of::<f32>()
 }
 
 /// Work to be compiled once for every instruction set.
 pub(crate) trait Work {
-    /// False if AVX-512 is not compiled for it.
+    /// False if it is compiled neither for AVX-512 nor for NEON.
     const WIDE: bool = true;
     /// Does it.
     fn run<S: Isa>(self, simd: S);
@@ -373,6 +397,13 @@ pub(crate) fn dispatch<W: Work>(work: W) {
             return halves.vectorize(With(work, pulp::Scalar512b));
         }
         return halves.vectorize(With(work, v3));
+    }
+    #[cfg(target_arch = "aarch64")]
+    if const { W::WIDE }
+        && set == Instructions::Neon
+        && let Some(neon) = pulp::aarch64::Neon::try_new()
+    {
+        return neon.vectorize(With(work, neon));
     }
     let _ = set;
     With(work, Scalar256b).call();
@@ -484,9 +515,11 @@ pub(crate) mod tests {
 
     /// Runs work of this thread with each set that the processor has, and says which it has not.
     pub fn with_each<R>(mut work: impl FnMut() -> R) -> Vec<(Instructions, R)> {
-        let [base, avx2, avx512] = Instructions::ALL;
+        let mut sets = Instructions::ALL.to_vec();
+        sets.push(Instructions::WideAvx2);
+        sets.sort();
         let mut all = Vec::new();
-        for set in [base, avx2, Instructions::WideAvx2, avx512] {
+        for set in sets {
             if set.is_available() {
                 OF_THREAD.set(Some(set));
                 all.push((set, work()));
@@ -500,13 +533,16 @@ pub(crate) mod tests {
 
     #[test]
     fn names_of_sets_are_parsed() {
-        for (text, set) in
-            [("avx512", Instructions::Avx512), (" AVX2 ", Instructions::Avx2), ("scalar", Instructions::Base)]
-        {
+        for (text, set) in [
+            ("avx512", Instructions::Avx512),
+            (" AVX2 ", Instructions::Avx2),
+            ("Neon", Instructions::Neon),
+            ("scalar", Instructions::Base),
+        ] {
             assert_eq!(set_of(text), Ok(set));
         }
         let reason = set_of("sse9").unwrap_err();
-        assert_eq!(reason, "WGPU_LSTM_SIMD is \"sse9\", expected avx512, avx2 or scalar");
+        assert_eq!(reason, "WGPU_LSTM_SIMD is \"sse9\", expected avx512, avx2, neon or scalar");
     }
 
     /// All numbers of f16, bf16 and i8 in f32, as bits.

@@ -40,14 +40,14 @@ fn hash() -> u64 {
 
 /// The variable is read once a process, so each value has a process: this test binary, with one test.
 #[test]
-fn avx512_and_avx2_have_the_same_bits_and_the_variable_chooses() {
+fn sets_that_fuse_have_the_same_bits_and_the_variable_chooses() {
     if std::env::var_os(TELL).is_some() {
         println!("told: {}, {:x}", Device::cpu().instructions().unwrap(), hash());
         return;
     }
     let told = |value: Option<&str>| {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["avx512_and_avx2_have_the_same_bits_and_the_variable_chooses", "--exact", "--nocapture"]);
+        command.args(["sets_that_fuse_have_the_same_bits_and_the_variable_chooses", "--exact", "--nocapture"]);
         command.env(TELL, "1").env_remove("WGPU_LSTM_SIMD");
         command.envs(value.map(|value| ("WGPU_LSTM_SIMD", value)));
         let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
@@ -60,16 +60,18 @@ fn avx512_and_avx2_have_the_same_bits_and_the_variable_chooses() {
     for unknown in ["", "sse9"] {
         assert_eq!(told(Some(unknown)), best, "{unknown:?}");
     }
-    let [scalar, avx2, avx512] = ["scalar", "avx2", "avx512"].map(|name| told(Some(name)));
-    assert_eq!(best, avx512);
-    for (told, expected) in [(&avx512, "AVX-512"), (&avx2, "AVX2")] {
+    let all = ["scalar", "neon", "avx2", "avx512"].map(|name| told(Some(name)));
+    let [scalar, neon, avx2, avx512] = &all;
+    assert_eq!(&best, if cfg!(target_arch = "aarch64") { neon } else { avx512 });
+    assert_eq!(scalar.0, "scalar");
+    for (told, expected) in all.iter().zip(["scalar", "NEON", "AVX2", "AVX-512"]) {
         if told.0 != expected {
             eprintln!("left out: {expected}, which this processor does not have; {} in its place", told.0);
         }
     }
-    if cfg!(target_arch = "x86_64") {
-        assert_eq!(scalar.0, "scalar");
-        // With less than AVX2 there is nothing to hold it against.
-        assert_eq!(avx2.1, avx512.1, "{} and {}", avx2.0, avx512.0);
+    // Where there are no fused multiply-adds there is nothing to hold the bits against.
+    assert_eq!(avx2.1, avx512.1, "{} and {}", avx2.0, avx512.0);
+    if cfg!(target_arch = "aarch64") {
+        assert_eq!(scalar.1, neon.1, "{} and {}", scalar.0, neon.0);
     }
 }

@@ -6,6 +6,7 @@
 //! cargo run --release --example bench -- --device gpu --sweep --mode train --case T=100,B=1,I=64,H=64 --json sweep.json
 //! cargo run --release --example bench -- --device gpu --timeline --mode train --mode forward --case T=24,B=32,I=4,H=32 --json rows.json
 //! cargo run --release --example bench -- --device cpu --variants --case T=96,B=32,I=64,H=64
+//! cargo run --release --example bench -- --device cpu --partition 4,8,16,64
 //! cargo run --release --example bench -- --device cpu --mode stream --neighbours 1 --callers 2 --case T=1,B=8,I=64,H=64
 //! ```
 //!
@@ -21,6 +22,7 @@ mod cases;
 mod common;
 mod load;
 mod measure;
+mod partition;
 mod sweep;
 mod timeline;
 mod variants;
@@ -74,6 +76,10 @@ struct Arguments {
     /// batches (mode forward), and how far the host was ahead of it
     #[arg(long, conflicts_with = "sweep")]
     timeline: bool,
+    /// Shows for each case instead how the CPU executor would deal it to these numbers of threads, and how much of their time they would be
+    /// idle, by count of multiplications
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with_all = ["sweep", "timeline"])]
+    partition: Vec<u16>,
     /// Keeps wgpu's checks of every index and loop in the shaders
     #[arg(long)]
     checked_shaders: bool,
@@ -144,6 +150,9 @@ fn main() -> Result<()> {
     }
     if arguments.timeline {
         return timelines(&arguments, &device);
+    }
+    if !arguments.partition.is_empty() {
+        return partitions(&arguments, &device);
     }
     let rates = measure::rates(&device)?;
     if !arguments.lines {
@@ -223,6 +232,35 @@ fn timelines(arguments: &Arguments, device: &Device) -> Result<()> {
                 .with_context(|| format!("the timeline of {} of {case}", mode.name()))?;
             say!("{row} | {case}");
             rows.push(row);
+        }
+    }
+    match &arguments.json {
+        Some(path) => Ok(wgpu_lstm::files::replace(path, serde_json::to_vec_pretty(&rows)?)?),
+        None => Ok(()),
+    }
+}
+
+/// Partitions of the cases.
+fn partitions(arguments: &Arguments, device: &Device) -> Result<()> {
+    let cases = if arguments.case.is_empty() { arguments.grid.cases()? } else { arguments.case.clone() };
+    let modes: &[Mode] = if arguments.mode.is_empty() { &[Mode::Forward, Mode::Train] } else { &arguments.mode };
+    let threads: Vec<usize> = arguments.partition.iter().map(|&threads| threads.into()).collect();
+    let mut rows = Vec::new();
+    if !arguments.lines {
+        partition::print_head(&threads);
+    }
+    for &mode in modes {
+        for &case in &cases {
+            let own =
+                partition::case(device, mode, case, &threads).with_context(|| format!("the partition of {case}"))?;
+            if arguments.lines {
+                for row in &own {
+                    say!("{}", serde_json::to_string(row)?);
+                }
+            } else {
+                partition::print(case, &own);
+            }
+            rows.extend(own);
         }
     }
     match &arguments.json {

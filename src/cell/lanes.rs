@@ -57,13 +57,22 @@ impl<S: Isa> Lanes<S> {
 mod named {
     use super::{GATES, lanes};
     use crate::simd::Isa;
+    #[cfg(target_arch = "aarch64")]
+    use pulp::aarch64::Neon;
     #[cfg(target_arch = "x86_64")]
     use pulp::x86::V4;
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     use {
         pulp::x86::V3,
-        x86::{four_by_four, halves, known},
+        x86::{four_by_four, halves},
     };
+
+    /// A set of instructions, if it is the one in use.
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64"))]
+    #[inline(always)]
+    fn known<S: Isa, T: Copy + 'static>(simd: S) -> Option<T> {
+        (&simd as &dyn std::any::Any).downcast_ref::<T>().copied()
+    }
 
     #[inline(always)]
     pub fn by_gate<S: Isa>(simd: S, quarters: [S::f32s; GATES]) -> [S::f32s; GATES] {
@@ -77,6 +86,10 @@ mod named {
             let [p, q, r, s] = quarters.map(bytemuck::cast);
             let ([a, b], [c, d]) = (halves(v3, p, r), halves(v3, q, s));
             return four_by_four(v3, [a, b, c, d]).map(bytemuck::cast);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(neon) = known::<S, Neon>(simd) {
+            return four_by_four(neon, quarters.map(bytemuck::cast)).map(bytemuck::cast);
         }
         let _ = simd;
         let quarters: [S::Floats; GATES] = quarters.map(bytemuck::cast);
@@ -100,6 +113,10 @@ mod named {
             let [a, b, c, d] = four_by_four(v3, gates.map(bytemuck::cast));
             let ([p, r], [q, s]) = (halves(v3, a, b), halves(v3, c, d));
             return [p, q, r, s].map(bytemuck::cast);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(neon) = known::<S, Neon>(simd) {
+            return four_by_four(neon, gates.map(bytemuck::cast)).map(bytemuck::cast);
         }
         let _ = simd;
         let gates: [S::Floats; GATES] = gates.map(bytemuck::cast);
@@ -127,6 +144,12 @@ mod named {
             let (x, negative, positive) = (bytemuck::cast(x), bytemuck::cast(negative), bytemuck::cast(positive));
             return bytemuck::cast(v3.avx._mm256_blendv_ps(positive, negative, x));
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(neon) = known::<S, Neon>(simd) {
+            let signs = neon.neon.vcltzq_s32(bytemuck::cast(x));
+            let (negative, positive) = (bytemuck::cast(negative), bytemuck::cast(positive));
+            return bytemuck::cast(neon.neon.vbslq_f32(signs, negative, positive));
+        }
         simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(0.0)), negative, positive)
     }
 
@@ -142,6 +165,11 @@ mod named {
             let (size, other) = (bytemuck::cast(size), bytemuck::cast(other));
             let sign = v3.avx._mm256_and_ps(other, v3.avx._mm256_set1_ps(-0.0));
             return bytemuck::cast(v3.avx._mm256_or_ps(size, sign));
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(neon) = known::<S, Neon>(simd) {
+            let sign = bytemuck::cast(simd.splat_f32s(-0.0));
+            return bytemuck::cast(neon.neon.vbslq_f32(sign, bytemuck::cast(other), bytemuck::cast(size)));
         }
         by_sign(simd, other, simd.neg_f32s(size), size)
     }
@@ -173,17 +201,32 @@ mod named {
             let shifted = v3.avx2._mm256_slli_epi32::<23>(bytemuck::cast(values));
             return bytemuck::cast(shifted);
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(neon) = known::<S, Neon>(simd) {
+            return bytemuck::cast(neon.neon.vshlq_n_u32::<23>(bytemuck::cast(values)));
+        }
         let _ = simd;
         let mut values: S::Floats = bytemuck::cast(values);
         values.as_mut().iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits() << 23));
         bytemuck::cast(values)
     }
 
+    /// Transposes 4 × 4; its own reverse.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn four_by_four(neon: Neon, [a, b, c, d]: [std::arch::aarch64::float32x4_t; GATES]) -> [pulp::f32x4; GATES] {
+        let neon = neon.neon;
+        let pairs = [neon.vtrn1q_f32(a, b), neon.vtrn2q_f32(a, b), neon.vtrn1q_f32(c, d), neon.vtrn2q_f32(c, d)];
+        let [ab_02, ab_13, cd_02, cd_13] = pairs.map(bytemuck::cast);
+        let lower = |x, y| bytemuck::cast(neon.vtrn1q_f64(x, y));
+        let upper = |x, y| bytemuck::cast(neon.vtrn2q_f64(x, y));
+        [lower(ab_02, cd_02), lower(ab_13, cd_13), upper(ab_02, cd_02), upper(ab_13, cd_13)]
+    }
+
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     mod x86 {
         use super::GATES;
-        use pulp::{Simd, x86::V3};
-        use std::any::Any;
+        use pulp::x86::V3;
         #[cfg(target_arch = "x86")]
         use std::arch::x86::__m256;
         #[cfg(target_arch = "x86_64")]
@@ -191,12 +234,6 @@ mod named {
             pulp::x86::V4,
             std::arch::x86_64::{__m256, __m512},
         };
-
-        /// A set of instructions, if it is the one in use.
-        #[inline(always)]
-        pub fn known<S: Simd, T: Copy + 'static>(simd: S) -> Option<T> {
-            (&simd as &dyn Any).downcast_ref::<T>().copied()
-        }
 
         /// Combines the lower halves of two registers, and their upper halves.
         #[inline(always)]

@@ -7,6 +7,7 @@ mod barrier;
 mod buffer;
 mod kept;
 mod panels;
+mod partition;
 mod product;
 mod recurrence;
 mod share;
@@ -16,6 +17,7 @@ mod workers;
 
 pub use buffer::{Buffer, Shared};
 pub use kept::CpuWeights;
+pub use partition::{Partition, partition};
 pub(crate) use product::{batch_matmul, matmul};
 pub(crate) use recurrence::{KeyAndLengths, fused_step, scan_backward, scan_forward, stack_step, time};
 pub(crate) use team::WORTH_A_THREAD;

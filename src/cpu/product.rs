@@ -8,6 +8,7 @@
 use super::Args;
 use super::kept::{Form, with_panels};
 use super::panels::{Axis, COLUMNS, Matrices, Operand, Packed, Panels, RowMajor, Strip, pack, packed_len};
+use super::partition::Partition;
 use super::share::{BufferSlice, deal, share};
 use super::team::WORTH_A_THREAD;
 use crate::kernel::{BatchMatmul, Call, Matmul};
@@ -25,30 +26,49 @@ const TERMS_AT_ONCE: usize = 256;
 const ROWS_A_PASS: usize = 96;
 /// Sums of a tile of C: those of a pass and of two panels, or of few rows and more panels.
 const TILE: usize = ROWS_A_PASS * 2 * COLUMNS;
-/// Rows up to which packing the other matrix does not pay, and in multiples of which threads share rows.
+/// Rows up to which packing the other matrix does not pay, and in multiples of which threads share the rows of several products.
 const FEW_ROWS: usize = 6;
 
-/// True if a register holds a panel's row.
-const fn wide<S: Isa, F>() -> bool {
-    S::WIDE && is_f32::<F>()
+/// Most rows of a block.
+const MOST_ROWS: usize = 12;
+
+/// Registers of a panel's row.
+const fn registers<S: Isa, F>() -> usize {
+    COLUMNS * size_of::<F>() / size_of::<S::Floats>()
 }
 
-/// Most rows that are computed at once. 6 × 16 sums of f32 take twelve of AVX2's sixteen vector registers, 12 × 32 sums
-/// twenty-four of AVX-512's thirty-two.
+/// Most rows that are computed at once: those whose sums leave registers for a panel's row and one factor. In f32 6 × 16 sums with
+/// AVX2 and NEON, 12 × 32 with AVX-512.
 const fn most_rows<S: Isa, F>() -> usize {
-    if wide::<S, F>() { 12 } else { 6 }
+    match (S::REGISTERS - 1) / registers::<S, F>() {
+        ..3 => 1,
+        room if room > MOST_ROWS => MOST_ROWS,
+        room => room - 1,
+    }
 }
 
-/// Panels that are multiplied side by side for groups of `rows` rows: each sum waits for its last term, so that fewer than eight
-/// registers of sums leave the processor half idle.
+/// Panels that are multiplied side by side for groups of `rows` rows, as registers allow: each sum waits for its last term, so
+/// that fewer than eight registers of sums leave the processor half idle. A single row takes each value of a panel once, from memory:
+/// with AVX2, two panels come faster than four (measured, 4 MB of weights on a core: 73 and 53 GB/s).
 const fn panels_at_once<S: Isa, F>(rows: usize) -> usize {
-    match rows {
-        1 if wide::<S, F>() => 8,
-        2..=6 if wide::<S, F>() => 4,
-        1 | 2 => 2,
-        _ if wide::<S, F>() => 2,
-        _ => 1,
+    let (own, most) = match (rows, registers::<S, F>()) {
+        (1, 2) => (1, 2),
+        (1, _) => (1, 8),
+        _ => (rows + 1, 4),
+    };
+    let room = (S::REGISTERS - 1) / (own * registers::<S, F>());
+    if room >= most {
+        most
+    } else if room == 0 {
+        1
+    } else {
+        1 << room.ilog2()
     }
+}
+
+/// Most panels of a strip.
+const fn most_panels<S: Isa, F>() -> usize {
+    panels_at_once::<S, F>(1)
 }
 
 /// Cuts rows into groups of about the same size, at most [`most_rows`].
@@ -197,8 +217,12 @@ impl<S: Isa, F: Real, B: Operand<S, F>> NullaryFnOnce for Multiply<'_, S, F, B> 
         let Multiply { simd, a, terms, b, strip, out, out_stride } = self;
         let first = strip.start;
         match strip.len() {
-            8 if const { wide::<S, F>() } => multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride),
-            4 if const { wide::<S, F>() } => multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride),
+            8 if const { most_panels::<S, F>() >= 8 } => {
+                multiply_strip::<8, S, F>(simd, a, terms, b, first, out, out_stride);
+            }
+            4 if const { most_panels::<S, F>() >= 4 } => {
+                multiply_strip::<4, S, F>(simd, a, terms, b, first, out, out_stride);
+            }
             2 => multiply_strip::<2, S, F>(simd, a, terms, b, first, out, out_stride),
             1 => multiply_strip::<1, S, F>(simd, a, terms, b, first, out, out_stride),
             count => unreachable!("a strip of {count} panels"),
@@ -280,11 +304,11 @@ pub(super) fn single_packed<S: Isa, F: Real>(simd: S, a: &[F], panels: impl Oper
     for strip in strips::<S, F>(1, whole) {
         let (first, out) = (strip.start, &mut out[strip.start * COLUMNS..]);
         match strip.len() {
-            8 if const { wide::<S, F>() } => {
-                block::<1, 8, S, F>(simd, a, terms, panels.strip(first, 0..terms), Part::ALL, out, 0)
+            8 if const { most_panels::<S, F>() >= 8 } => {
+                block::<1, 8, S, F>(simd, a, terms, panels.strip(first, 0..terms), Part::ALL, out, 0);
             }
-            4 if const { wide::<S, F>() } => {
-                block::<1, 4, S, F>(simd, a, terms, panels.strip(first, 0..terms), Part::ALL, out, 0)
+            4 if const { most_panels::<S, F>() >= 4 } => {
+                block::<1, 4, S, F>(simd, a, terms, panels.strip(first, 0..terms), Part::ALL, out, 0);
             }
             2 => block::<1, 2, S, F>(simd, a, terms, panels.strip(first, 0..terms), Part::ALL, out, 0),
             1 => block::<1, 1, S, F>(simd, a, terms, panels.strip(first, 0..terms), Part::ALL, out, 0),
@@ -467,17 +491,55 @@ impl<F: Real, P: Panels<F>> Work for ProductShare<'_, F, P> {
     }
 }
 
+/// Terms of a part of a product.
+fn terms_of(p: &Matmul, part: u32) -> u32 {
+    if p.part == 0 { p.k } else { p.part.min(p.k - part * p.part) }
+}
+
+/// Threads that a product would keep busy.
+fn worth(p: &Matmul) -> u64 {
+    p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD
+}
+
+/// [`matmul`] as threads share it out.
+pub(super) fn partition(call: &Call, wanted: impl Fn(u64) -> usize) -> Vec<Partition> {
+    let p: Matmul = call.params();
+    let part = |index| {
+        let p = Matmul { k: terms_of(&p, index), ..p };
+        let parts = divide(p.m as usize, p.n as usize, wanted(worth(&p)));
+        let each = parts.iter().map(|(rows, columns)| (rows.len() * columns.len()) as u64 * u64::from(p.k));
+        let by_rows = parts.iter().filter(|(_, columns)| columns.start == 0).count();
+        Partition::of([by_rows, parts.len() / by_rows.max(1)], each)
+    };
+    (0..p.parts()).map(part).collect()
+}
+
 /// Twin of `shaders/matmul.wgsl`.
 pub fn matmul<F: Real>(call: &Call, args: &mut Args<F>) {
     let p: Matmul = call.params();
     let (a_k, b_k) = (Axis::new(p.k_split, p.a_k_hi, p.a_k_lo), Axis::new(p.k_split, p.b_k_hi, p.b_k_lo));
     for index in 0..p.parts() {
         let first = index * p.part;
-        let terms = if p.part == 0 { p.k } else { p.part.min(p.k - first) };
+        let terms = terms_of(&p, index);
         let moved = |offset: u32, axis: Axis| (offset as i64 + axis.at(first as usize)) as u32;
         let (a_offset, b_offset) = (moved(p.a_offset, a_k), moved(p.b_offset, b_k));
         whole(Matmul { k: terms, a_offset, b_offset, c_offset: p.c_offset + index * p.c_part, ..p }, args);
     }
+}
+
+/// Divides the rows and columns of C among at most `threads` threads, so that the largest part is small and near a square:
+/// the longer side, and for many threads both.
+fn divide(m: usize, n: usize, threads: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    // A term of a row or column is moved in the time of about so many multiplications.
+    const MOVE: u64 = 8;
+    let cost = |by_rows: usize| {
+        let (rows, columns) = (m.div_ceil(by_rows), n.div_ceil(threads / by_rows).next_multiple_of(COLUMNS));
+        rows as u64 * columns as u64 + MOVE * (rows + columns) as u64
+    };
+    let by_rows = (1..=threads).rev().min_by_key(|&by_rows| cost(by_rows)).unwrap_or(1);
+    let columns: Vec<_> = share(n, threads / by_rows, COLUMNS).collect();
+    let part = |rows: Range<usize>| columns.iter().map(move |columns| (rows.clone(), columns.clone()));
+    share(m, by_rows, 1).flat_map(part).collect()
 }
 
 /// Computes all terms of a product.
@@ -488,21 +550,15 @@ fn whole<F: Real>(p: Matmul, args: &mut Args<F>) {
         Matrices { count: 1, first: p.b_offset.into(), apart: 0, terms: p.k as usize, columns: n, k, n: p.b_n.into() };
     let Ok(kept) = args.panels(1, b_matrix, m) else { return };
     match kept.as_ref().map(|kept| kept.matrix(0)) {
-        None => divide(p, args, None::<Packed<F>>),
-        Some(form) => with_panels!(form, F, panels => divide(p, args, Some(panels))),
+        None => shared_out(p, args, None::<Packed<F>>),
+        Some(form) => with_panels!(form, F, panels => shared_out(p, args, Some(panels))),
     }
 }
 
 /// [`whole`] with the panels of B, if they are kept, the work divided among the threads.
-fn divide<F: Real, P: Panels<F>>(p: Matmul, args: &mut Args<F>, packed: Option<P>) {
+fn shared_out<F: Real, P: Panels<F>>(p: Matmul, args: &mut Args<F>, packed: Option<P>) {
     let [m, n] = [p.m, p.n].map(|size| size as usize);
-    let threads = args.team.threads_for(p.m as u64 * p.n as u64 * p.k as u64 / WORTH_A_THREAD);
-    // The longer side of C is divided among the threads.
-    let parts: Vec<(Range<usize>, Range<usize>)> = if m >= n {
-        share(m, threads, FEW_ROWS).map(|rows| (rows, 0..n)).collect()
-    } else {
-        share(n, threads, COLUMNS).map(|columns| (0..m, columns)).collect()
-    };
+    let parts = divide(m, n, args.team.threads_for(worth(&p)));
     let scratch = |(rows, columns): &(Range<usize>, Range<usize>)| {
         ProductShare::<F, P>::scratch(&p, rows.len(), columns.len(), packed.is_some())
     };
@@ -514,8 +570,9 @@ fn divide<F: Real, P: Panels<F>>(p: Matmul, args: &mut Args<F>, packed: Option<P
     }
     let ([a, b], [c], mut scratch) = args.parts(all);
     let c_m = Axis::new(p.m_split, p.c_m_hi, p.c_m_lo);
-    let together = m >= n && c_m.stride(m) == Some(n);
-    let mut slices = Vec::with_capacity(parts.len() * if together { 1 } else { m });
+    let together = c_m.stride(m) == Some(n) && parts.iter().all(|(_, columns)| columns.len() == n);
+    let mut slices =
+        Vec::with_capacity(if together { parts.len() } else { parts.iter().map(|(rows, _)| rows.len()).sum() });
     for (to, (rows, columns)) in parts.iter().enumerate() {
         let at = |row: usize| (p.c_offset as i64 + c_m.at(row)) as usize + columns.start;
         if together {
@@ -722,6 +779,25 @@ mod tests {
     #[test]
     fn sums_of_f64_have_their_terms_in_order_with_every_set_of_instructions() {
         products::<f64>();
+    }
+
+    #[test]
+    fn parts_cover_a_product_and_are_about_equal() {
+        for (m, n) in [(1, 1), (1, 2048), (3072, 128), (800, 4096), (512, 2048), (33, 40), (256, 1024)] {
+            for threads in [1, 2, 3, 4, 8, 16, 64] {
+                let parts = divide(m, n, threads);
+                assert!(parts.len() <= threads);
+                let mut covered = vec![0u8; m * n];
+                for (rows, columns) in &parts {
+                    assert!(columns.start % COLUMNS == 0);
+                    rows.clone().for_each(|row| covered[row * n..][columns.clone()].iter_mut().for_each(|c| *c += 1));
+                }
+                assert!(covered.iter().all(|&count| count == 1), "{m} x {n} on {threads} threads");
+                let most = parts.iter().map(|(rows, columns)| rows.len() * columns.len()).max().unwrap();
+                let idle = 1.0 - (m * n) as f64 / (threads * most) as f64;
+                assert!(m * n < 64 * 64 * COLUMNS || idle < 0.15, "{m} x {n} on {threads} threads: {idle}");
+            }
+        }
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Team {
         Team { threads, crew: RefCell::default(), gain: Cell::default() }
     }
 
+    /// Threads that pay for work that would keep `worth` of them busy, of at most `most`.
+    pub(super) fn wanted(most: usize, worth: u64) -> usize {
+        if worth < 2 { 1 } else { most.min(worth.try_into().unwrap_or(usize::MAX)) }
+    }
+
     /// Threads of this run if all runs have equal shares.
     fn share(&self) -> usize {
         match self.threads {
@@ -85,7 +90,7 @@ impl Team {
         if worth < 2 || rayon::current_thread_index().is_some() {
             return 1;
         }
-        let wanted = self.share().min(worth.try_into().unwrap_or(usize::MAX));
+        let wanted = Team::wanted(self.share(), worth);
         if wanted < 2 {
             return 1;
         }
@@ -110,14 +115,16 @@ impl Team {
 
     /// Runs parts at the same time, one on this thread; never more parts than [`Team::threads_for`] said.
     pub(crate) fn each<T: Send>(&self, parts: Vec<T>, work: impl Fn(T) + Sync) {
-        self.each_with(parts, None, work);
+        self.each_with(parts, &[], work);
     }
 
-    /// [`Team::each`] for parts that wait for each other at a barrier.
-    pub(super) fn each_with<T: Send>(&self, mut parts: Vec<T>, barrier: Option<&Barrier>, work: impl Fn(T) + Sync) {
+    /// [`Team::each`] for parts that wait for each other at barriers, each for a group of as many neighbouring parts.
+    pub(super) fn each_with<T: Send>(&self, parts: Vec<T>, barriers: &[&Barrier], work: impl Fn(T) + Sync) {
+        let group = parts.len().checked_div(barriers.len()).unwrap_or(1).max(1);
+        let mut parts: Vec<_> = parts.into_iter().enumerate().collect();
         let Some(last) = parts.pop() else { return };
-        let work = |part| {
-            let _attendance = barrier.map(Attendance);
+        let work = |(index, part): (usize, T)| {
+            let _attendance = barriers.get(index / group).map(|barrier| Attendance(barrier));
             work(part);
         };
         if parts.is_empty() {
@@ -141,7 +148,7 @@ impl Team {
         });
         let now = Instant::now();
         // Time that one thread would have taken for all parts if each took as long as its own, without the time at the barrier.
-        let idle = barrier.map_or(Duration::ZERO, |barrier| barrier.lost() / (others as u32 + 1));
+        let idle = barriers.iter().map(|barrier| barrier.lost()).sum::<Duration>() / (others as u32 + 1);
         let alone = own.saturating_sub(idle) * (others as u32 + 1);
         let took = now - start;
         for worker in crew {

@@ -1,12 +1,11 @@
 //! Time steps backward.
 
 use super::exchange::Exchange;
-use super::tiles::{Tile, TileSlices, rooms, tiles};
+use super::tiles::{Division, Tile, TileSlices, divide, rooms};
 use super::weights::{Product, Weights};
-use super::{KeyAndLengths, time};
+use super::{KeyAndLengths, time, worth};
 use crate::cell::{BackwardRow, BackwardRowFn, GATES, MAX_SAVED, MAX_STATES, Settings};
 use crate::cpu::panels::COLUMNS;
-use crate::cpu::team::WORTH_A_THREAD;
 use crate::cpu::{Args, Pick};
 use crate::kernel::{self, Call, ScanBackwardConstants};
 use crate::random::bits;
@@ -32,8 +31,9 @@ struct BackwardPass<'a, F> {
     dy: &'a [F],
     /// `None` if there is no later step.
     weights: Option<Weights<'a, F>>,
-    exchange: Option<Exchange<F>>,
-    /// Columns of the gate gradients of each thread.
+    /// An exchange for each group of threads; none where threads do not divide the units.
+    exchanges: Vec<Exchange<F>>,
+    /// Columns of the gate gradients of each thread of a group.
     columns: Vec<Range<usize>>,
     hidden: usize,
     /// States of a unit beside h.
@@ -171,8 +171,9 @@ impl<F: Real> BackwardPass<'_, F> {
                 }
                 own.dg[row * gates..][GATES * units.start..GATES * units.end].copy_from_slice(gradients);
             }
-            if let (Some(exchange), true) = (&self.exchange, step > 0) {
-                exchange.trade(thread, trades, own.dg, gates, &self.columns);
+            let (group, member) = (thread / self.columns.len(), thread % self.columns.len());
+            if let (Some(exchange), true) = (self.exchanges.get(group), step > 0) {
+                exchange.trade(member, trades, own.dg, gates, &self.columns);
             }
         }
     }
@@ -208,8 +209,8 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let [terms, heads] = [constants.terms, constants.heads].map(|size| size as usize);
     let (gates, states) = (GATES * hidden, spec.states.len());
     let team = args.team;
-    let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
-    let (tiles, shared) = tiles(hidden, batch, directions, threads);
+    let threads = team.threads_for(worth(call));
+    let Division { tiles, units } = divide(hidden, batch, directions, threads);
 
     let wide = call.kernel.weights.in_f32(args.values(3), [directions, GATES * terms, hidden]);
     let (multiplies, terms) = ((steps > 1 || p.has_next == 1) && terms > 0, GATES * terms);
@@ -259,7 +260,6 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
     let carried = slices(0, carries as usize, 1).deal(carried, &tiles);
     let dbias = slices(0, 1, GATES).deal(dbias, &tiles);
     let dextra = slices(0, spec.extra as usize, GATES).deal(dextra, &tiles);
-    let columns = |own: &Vec<Tile>| own.first().map(|tile| GATES * tile.units.start..GATES * tile.units.end);
     let pass = BackwardPass {
         cell: F::cell_backward(spec),
         p,
@@ -275,8 +275,8 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
         c,
         dy,
         weights,
-        exchange: shared.then(|| Exchange::new(tiles.len())),
-        columns: tiles.iter().filter_map(columns).collect(),
+        exchanges: Exchange::of_groups(tiles.len(), units.len()),
+        columns: units.iter().map(|units| GATES * units.start..GATES * units.end).collect(),
         hidden,
         states,
         kept: spec.saved,
@@ -302,8 +302,8 @@ pub fn scan_backward<F: Pick>(call: &Call, args: &mut Args<F>) {
             .collect();
         work.push((thread, own));
     }
-    let barrier = pass.exchange.as_ref().map(|exchange| &exchange.barrier);
-    team.each_with(work, barrier, |(thread, own)| {
+    let barriers: Vec<_> = pass.exchanges.iter().map(|exchange| &exchange.barrier).collect();
+    team.each_with(work, &barriers, |(thread, own)| {
         let mut trades = 0;
         for tile in own {
             pass.run(thread, &mut trades, tile);

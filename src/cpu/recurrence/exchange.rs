@@ -15,8 +15,13 @@ pub(super) struct Exchange<F> {
 }
 
 impl<F: Real> Exchange<F> {
-    pub(super) fn new(threads: usize) -> Self {
+    fn new(threads: usize) -> Self {
         Exchange { barrier: Barrier::new(threads), rooms: (0..threads).map(|_| Default::default()).collect() }
+    }
+
+    /// The exchanges of so many threads, one for each group of `each`; none for groups of one.
+    pub(super) fn of_groups(threads: usize, each: usize) -> Vec<Self> {
+        if each < 2 { Vec::new() } else { (0..threads / each).map(|_| Exchange::new(each)).collect() }
     }
 
     /// Gives this thread's columns of `state` [rows, width] to the others and takes theirs. `columns` are those of each

@@ -2,12 +2,11 @@
 
 use super::exchange::Exchange;
 use super::fused_step::sum_biases;
-use super::tiles::{Tile, TileSlices, rooms, tiles};
+use super::tiles::{Division, Tile, TileSlices, divide, rooms};
 use super::weights::{Product, Weights, matrices};
-use super::{KeyAndLengths, time};
+use super::{KeyAndLengths, time, worth};
 use crate::cell::{ForwardRow, ForwardRowFn, GATES, Settings};
 use crate::cpu::panels::COLUMNS;
-use crate::cpu::team::WORTH_A_THREAD;
 use crate::cpu::{Args, Pick};
 use crate::kernel::{self, Call, ScanForwardConstants};
 use crate::random::bits;
@@ -33,8 +32,9 @@ struct ForwardPass<'a, F> {
     key_and_lengths: KeyAndLengths<'a, F>,
     /// Factors of h' before the product, [D, B, K]; empty without dropout.
     mask: &'a [F],
-    exchange: Option<Exchange<F>>,
-    /// Units of each thread.
+    /// An exchange for each group of threads; none where threads do not divide the units.
+    exchanges: Vec<Exchange<F>>,
+    /// Units of each thread of a group.
     units: Vec<Range<usize>>,
     hidden: usize,
     /// Width of the recurrent state.
@@ -144,8 +144,9 @@ impl<F: Real> ForwardPass<'_, F> {
                     planes.iter_mut().zip(c.chunks_exact(count)).for_each(|(to, c)| to.copy_from_slice(c));
                 }
             }
-            if let (Some(exchange), true) = (&self.exchange, step + 1 < steps) {
-                exchange.trade(thread, trades, own.h, hidden, &self.units);
+            let (group, member) = (thread / self.units.len(), thread % self.units.len());
+            if let (Some(exchange), true) = (self.exchanges.get(group), step + 1 < steps) {
+                exchange.trade(member, trades, own.h, hidden, &self.units);
             }
         }
     }
@@ -186,8 +187,8 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
         _ => Ok(None),
     };
     let Ok(packed_weights) = packed_weights else { return };
-    let threads = team.threads_for(call.flops() / 2 / WORTH_A_THREAD);
-    let (tiles, shared) = tiles(hidden, batch, directions, threads);
+    let threads = team.threads_for(worth(call));
+    let Division { tiles, units } = divide(hidden, batch, directions, threads);
     let packs = packed_weights.is_none() && multiplies;
     let packed = if packs { Weights::<F>::room(directions, terms, columns, heads, batch) } else { 0 };
     let sizes = |tile: &Tile| {
@@ -271,8 +272,8 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
         weights,
         key_and_lengths: KeyAndLengths(key_and_lengths),
         mask,
-        exchange: shared.then(|| Exchange::new(tiles.len())),
-        units: tiles.iter().filter_map(|own| Some(own.first()?.units.clone())).collect(),
+        exchanges: Exchange::of_groups(tiles.len(), units.len()),
+        units,
         hidden,
         width,
         states,
@@ -300,8 +301,8 @@ pub fn scan_forward<F: Pick>(call: &Call, args: &mut Args<F>) {
             .collect();
         work.push((thread, own));
     }
-    let barrier = pass.exchange.as_ref().map(|exchange| &exchange.barrier);
-    team.each_with(work, barrier, |(thread, own)| {
+    let barriers: Vec<_> = pass.exchanges.iter().map(|exchange| &exchange.barrier).collect();
+    team.each_with(work, &barriers, |(thread, own)| {
         let mut trades = 0;
         for tile in own {
             pass.run(thread, &mut trades, tile);

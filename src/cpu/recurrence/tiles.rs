@@ -10,6 +10,8 @@ use std::ops::Range;
 const SHARED_WEIGHTS: usize = 8 << 20;
 /// Rows of a thread below which threads divide the units instead: each weight that is read would serve too few rows.
 const FEW_ROWS: usize = 4;
+/// Multiplications that a thread could do in the time in which it meets one other, once a step. An estimate.
+const MEETING: u64 = 1 << 13;
 
 /// A tile of the state that a thread carries through time: some rows of one direction, and some units.
 pub(super) struct Tile {
@@ -18,29 +20,54 @@ pub(super) struct Tile {
     pub(super) units: Range<usize>,
 }
 
-/// The tiles of every thread, and true if threads divide the units, which they then must exchange.
-pub(super) fn tiles(hidden: usize, batch: usize, directions: usize, threads: usize) -> (Vec<Vec<Tile>>, bool) {
+/// Division of a layer's state among threads. Groups of threads share out the rows of all directions, the threads of a group the
+/// units of its rows; these must exchange their states.
+pub(super) struct Division {
+    /// Tiles of every thread, group after group.
+    pub(super) tiles: Vec<Vec<Tile>>,
+    /// Units of each thread of a group.
+    pub(super) units: Vec<Range<usize>>,
+}
+
+/// Divides a layer's state among at most `threads` threads.
+pub(super) fn divide(hidden: usize, batch: usize, directions: usize, threads: usize) -> Division {
     let rows = batch * directions;
-    let by_units = threads > 1
-        && hidden >= COLUMNS * threads
-        && (rows < FEW_ROWS * threads || size_of::<f32>() * GATES * hidden * hidden > SHARED_WEIGHTS);
-    if by_units {
-        let threads: Vec<_> = share(hidden, threads, COLUMNS).collect();
-        let own = |units: &Range<usize>| {
-            (0..directions).map(|direction| Tile { direction, rows: 0..batch, units: units.clone() }).collect()
-        };
-        return (threads.iter().map(own).collect(), true);
-    }
-    let own = |range: Range<usize>| {
-        let each = range.start / batch..range.end.div_ceil(batch);
+    let (groups, each) = groups(hidden, rows, threads);
+    let units: Vec<_> = share(hidden, each, COLUMNS).collect();
+    let tiles = |group: Range<usize>, units: &Range<usize>| {
+        let each = group.start / batch..group.end.div_ceil(batch);
         each.map(|direction| {
             let first = direction * batch;
-            let rows = range.start.max(first) - first..range.end.min(first + batch) - first;
-            Tile { direction, rows, units: 0..hidden }
+            let rows = group.start.max(first) - first..group.end.min(first + batch) - first;
+            Tile { direction, rows, units: units.clone() }
         })
         .collect()
     };
-    (share(rows, threads, 1).map(own).collect(), false)
+    let all = share(rows, groups, 1).flat_map(|group| units.iter().map(move |units| tiles(group.clone(), units)));
+    Division { tiles: all.collect(), units }
+}
+
+/// Numbers of groups and of threads of a group.
+fn groups(hidden: usize, rows: usize, threads: usize) -> (usize, usize) {
+    let large = size_of::<f32>() * GATES * hidden * hidden > SHARED_WEIGHTS;
+    if threads > 1 && hidden >= COLUMNS * threads && (rows < FEW_ROWS * threads || large) {
+        return (1, threads);
+    }
+    // Multiplications of a step, or as many as could be done while the weights are read.
+    let step =
+        |groups: usize, units: usize| (rows.div_ceil(groups).max(FEW_ROWS) * units) as u64 * (GATES * hidden) as u64;
+    let by_rows = (threads.min(rows), 1);
+    // Beside the rows alone, threads of a group must pay.
+    let (mut best, mut least) = (by_rows, step(by_rows.0, hidden) / 4 * 3);
+    for groups in 1..=threads.min(rows) {
+        for each in 2..=(threads / groups).min(hidden / COLUMNS) {
+            let time = step(groups, hidden.div_ceil(each).next_multiple_of(COLUMNS)) + each as u64 * MEETING;
+            if time < least {
+                (best, least) = ((groups, each), time);
+            }
+        }
+    }
+    best
 }
 
 /// Splits scratch space into slices of the given lengths.
@@ -86,5 +113,51 @@ impl TileSlices {
         }
         let mut dealt = deal(buffer, slices, flat.count()).into_iter();
         tiles.iter().map(|own| dealt.by_ref().take(own.len()).collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows and units of a division's groups.
+    fn parts(hidden: usize, batch: usize, directions: usize, threads: usize) -> [usize; 2] {
+        let Division { tiles, units } = divide(hidden, batch, directions, threads);
+        assert!(tiles.len() <= threads && tiles.len() % units.len() == 0);
+        let mut covered = vec![0; directions * batch * hidden];
+        for (thread, own) in tiles.iter().enumerate() {
+            for tile in own {
+                assert_eq!(tile.units, units[thread % units.len()]);
+                for row in tile.rows.clone() {
+                    let first = (tile.direction * batch + row) * hidden;
+                    covered[first + tile.units.start..first + tile.units.end].iter_mut().for_each(|count| *count += 1);
+                }
+            }
+        }
+        assert!(
+            covered.iter().all(|&count| count == 1),
+            "H = {hidden}, B = {batch}, D = {directions}, {threads} threads"
+        );
+        [tiles.len() / units.len(), units.len()]
+    }
+
+    #[test]
+    fn every_unit_of_every_row_is_in_one_tile() {
+        for hidden in [1, 16, 40, 130, 256] {
+            for (batch, directions) in [(1, 1), (1, 2), (5, 1), (5, 2), (32, 1)] {
+                for threads in [1, 2, 3, 4, 7, 8, 16, 33, 64] {
+                    parts(hidden, batch, directions, threads);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_divide_rows_units_or_both() {
+        assert_eq!(parts(256, 32, 1, 8), [8, 1], "rows");
+        assert_eq!(parts(512, 1, 1, 2), [1, 2], "units of few rows");
+        assert_eq!(parts(1536, 32, 1, 4), [1, 4], "units of large weights");
+        assert_eq!(parts(256, 32, 1, 64), [8, 8], "both");
+        assert_eq!(parts(32, 32, 1, 64), [32, 1], "rows, where meeting takes longer than the units do");
     }
 }

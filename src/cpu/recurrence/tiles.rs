@@ -32,7 +32,7 @@ pub(super) struct Division {
 /// Divides a layer's state among at most `threads` threads.
 pub(super) fn divide(hidden: usize, batch: usize, directions: usize, threads: usize) -> Division {
     let rows = batch * directions;
-    let (groups, each) = groups(hidden, rows, threads);
+    let (groups, each) = groups(hidden, batch, directions, threads);
     let units: Vec<_> = share(hidden, each, COLUMNS).collect();
     let tiles = |group: Range<usize>, units: &Range<usize>| {
         let each = group.start / batch..group.end.div_ceil(batch);
@@ -48,7 +48,12 @@ pub(super) fn divide(hidden: usize, batch: usize, directions: usize, threads: us
 }
 
 /// Numbers of groups and of threads of a group.
-fn groups(hidden: usize, rows: usize, threads: usize) -> (usize, usize) {
+fn groups(hidden: usize, batch: usize, directions: usize, threads: usize) -> (usize, usize) {
+    let rows = batch * directions;
+    if threads > 1 && directions.is_multiple_of(threads) {
+        // Whole directions: no more weights than those of some units of each, and no meetings.
+        return (threads, 1);
+    }
     let large = size_of::<f32>() * GATES * hidden * hidden > SHARED_WEIGHTS;
     if threads > 1 && hidden >= COLUMNS * threads && (rows < FEW_ROWS * threads || large) {
         return (1, threads);

@@ -47,12 +47,19 @@ fn another_seed_gives_other_weights(device: &Device) {
 
 on_both!(two_training_runs_give_the_same_bits, another_seed_gives_other_weights, rows_are_independent);
 
-/// Threads share out rows, or units and then meet once a step; the bits are those of one thread.
+/// Threads share out rows, or units and then meet once a step, or both; the bits are those of one thread.
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    for (steps, batch, hidden, bidirectional) in
-        [(5, 1, 150, false), (5, 2, 96, true), (4, 1, 200, true), (6, 33, 61, false), (4, 20, 48, true)]
-    {
+    for (steps, batch, hidden, bidirectional) in [
+        (5, 1, 150, false),
+        (5, 2, 96, true),
+        (4, 1, 200, true),
+        (6, 33, 61, false),
+        (4, 20, 48, true),
+        // Twelve threads are groups here, whose rows of both directions lie in one group for B = 5.
+        (5, 8, 128, false),
+        (5, 5, 128, true),
+    ] {
         let config = Lstm::new(hidden).bidirectional(bidirectional).return_sequences(true);
         let layer = Node::new("lstm", 40, config);
         let capabilities = Device::cpu().capabilities().clone();
@@ -72,7 +79,7 @@ fn the_number_of_threads_changes_no_bit() {
         // Several times: threads that do not wait for each other go wrong now and then.
         for _ in 0..5 {
             let one = results(1);
-            for threads in [2, 3, 5] {
+            for threads in [2, 3, 5, 12] {
                 for (buffer, (one, more)) in plan.buffers.iter().zip(one.iter().zip(&results(threads))) {
                     assert_eq!(one, more, "{} at B = {batch}, H = {hidden} on {threads} threads", buffer.name);
                 }

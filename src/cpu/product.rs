@@ -15,6 +15,7 @@ use crate::kernel::{BatchMatmul, Call, Matmul};
 use crate::real::Real;
 use crate::simd::{Isa, Work, dispatch, is_f32};
 use pulp::NullaryFnOnce;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Terms that are packed at once, and whose sum is added to C.
@@ -98,19 +99,61 @@ macro_rules! group_of {
     };
 }
 
-/// Packs rows in [`groups`]: term k of row m of a group of M rows is at k·M + m. The product then reads one stream, whatever the
-/// stride of the rows; rows with a stride of a power of two would fall into one cache set.
-#[inline(always)]
-pub(super) fn group<'a, S: Isa, F: Real>(rows: usize, terms: usize, row: impl Fn(usize) -> &'a [F], groups: &mut [F]) {
-    for own in self::groups::<S, F>(rows) {
-        let to = &mut groups[own.start * terms..own.end * terms];
-        group_of!(own, S, F, |M| {
-            let mut rows: [&[F]; M] = [&[]; M];
-            for (m, to) in rows.iter_mut().enumerate() {
-                *to = &row(own.start + m)[..terms];
-            }
-            side_by_side(rows, to);
-        });
+/// Rows of the matrix A: element (m, k) is at `first + rows.at(m) + terms.at(k)`.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a, F> {
+    pub data: &'a [F],
+    pub first: i64,
+    pub rows: Axis,
+    pub terms: Axis,
+}
+
+/// Packs some rows and terms of A in [`groups`]: term k of row m of a group of M rows is at k·M + m. The product then reads one
+/// stream, whatever the stride of the rows; rows with a stride of a power of two would fall into one cache set. A function of its
+/// own, compiled once for all who call it.
+pub(super) fn group<S: Isa, F: Real>(simd: S, a: Left<F>, rows: Range<usize>, terms: Range<usize>, to: &mut [F]) {
+    simd.compiled(Group { set: PhantomData::<S>, a, rows, terms, to });
+}
+
+/// The arguments of [`group`].
+struct Group<'a, S, F> {
+    set: PhantomData<S>,
+    a: Left<'a, F>,
+    rows: Range<usize>,
+    terms: Range<usize>,
+    to: &'a mut [F],
+}
+
+impl<S: Isa, F: Real> NullaryFnOnce for Group<'_, S, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Group { a, rows, terms, to, .. } = self;
+        let at = |m: usize, k: usize| (a.first + a.rows.at(rows.start + m) + a.terms.at(terms.start + k)) as usize;
+        let (one_row, one_term) = (a.terms.stride(terms.end) == Some(1), a.rows.stride(rows.end) == Some(1));
+        for own in groups::<S, F>(rows.len()) {
+            let to = &mut to[own.start * terms.len()..own.end * terms.len()];
+            group_of!(own, S, F, |M| {
+                if one_row {
+                    let mut rows: [&[F]; M] = [&[]; M];
+                    for (m, row) in rows.iter_mut().enumerate() {
+                        *row = &a.data[at(own.start + m, 0)..][..terms.len()];
+                    }
+                    side_by_side(rows, to);
+                    continue;
+                }
+                for (k, to) in to.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+                    if one_term {
+                        to.copy_from_slice(&a.data[at(own.start, k)..][..M]);
+                        continue;
+                    }
+                    for m in 0..M {
+                        to[m] = a.data[at(own.start + m, k)];
+                    }
+                }
+            });
+        }
     }
 }
 
@@ -376,30 +419,11 @@ impl<F: Real, P: Panels<F>> ProductShare<'_, F, P> {
         TILE + ROWS_A_PASS.min(rows) * terms + if packed { 0 } else { packed_len(terms, columns) }
     }
 
-    /// Packs `terms` terms from `first` on of some rows of A in groups.
-    #[inline(always)]
-    fn group_rows<S: Isa>(&self, rows: Range<usize>, first: usize, terms: usize, groups: &mut [F]) {
+    /// The rows of A.
+    fn left(&self) -> Left<'_, F> {
         let p = self.p;
-        let (a_m, a_k) = (Axis::new(p.m_split, p.a_m_hi, p.a_m_lo), Axis::new(p.k_split, p.a_k_hi, p.a_k_lo));
-        let at = |m: usize, k: usize| (p.a_offset as i64 + a_m.at(rows.start + m) + a_k.at(first + k)) as usize;
-        if a_k.stride(p.k as usize) == Some(1) {
-            return group::<S, F>(rows.len(), terms, |m| &self.a[at(m, 0)..], groups);
-        }
-        let side_by_side = a_m.stride(p.m as usize) == Some(1);
-        for own in self::groups::<S, F>(rows.len()) {
-            let to = &mut groups[own.start * terms..own.end * terms];
-            group_of!(own, S, F, |M| {
-                for (k, to) in to.as_chunks_mut::<M>().0.iter_mut().enumerate() {
-                    if side_by_side {
-                        to.copy_from_slice(&self.a[at(own.start, k)..][..M]);
-                        continue;
-                    }
-                    for m in 0..M {
-                        to[m] = self.a[at(own.start + m, k)];
-                    }
-                }
-            });
-        }
+        let (rows, terms) = (Axis::new(p.m_split, p.a_m_hi, p.a_m_lo), Axis::new(p.k_split, p.a_k_hi, p.a_k_lo));
+        Left { data: self.a, first: p.a_offset.into(), rows, terms }
     }
 }
 
@@ -421,7 +445,7 @@ impl<F: Real, P: Panels<F>> ProductShare<'_, F, P> {
         for pass in self.rows.clone().step_by(ROWS_A_PASS) {
             let rows = pass..self.rows.end.min(pass + ROWS_A_PASS);
             let a = &mut room[..rows.len() * count];
-            self.group_rows::<S>(rows.clone(), first, count, a);
+            group(simd, self.left(), rows.clone(), first..first + count, a);
             let own = rows.start - self.rows.start..rows.end - self.rows.start;
             for strip in strips::<S, F>(rows.len(), panels) {
                 let (at, width) = (strip.start * COLUMNS, strip.len() * COLUMNS);
@@ -675,7 +699,8 @@ mod tests {
             pack(&b, terms, 0..wide, |k, n| k * wide + n, true, &mut panels);
             let (panels, row_major) = (Packed::new(&panels, terms), RowMajor { data: &b, stride: wide });
             let mut grouped = vec![zero; rows * terms];
-            group::<S, F>(rows, terms, |m| &a[m * terms..], &mut grouped);
+            let left = Left { data: &a, first: 0, rows: Axis::plain(terms), terms: Axis::plain(1) };
+            group(simd, left, 0..rows, 0..terms, &mut grouped);
             let mut product = vec![zero; rows * wide];
             for strip in strips::<S, F>(rows, wide / COLUMNS) {
                 let to = &mut product[strip.start * COLUMNS..];

@@ -200,8 +200,9 @@ impl Device {
 
     /// The vector instructions that the CPU executor uses, the best that the processor has: `"AVX-512"`, `"AVX2"`, `"NEON"` or
     /// `"scalar"` (no more than the compiler finds for loops); `None` for a GPU. The variable `WGPU_LSTM_SIMD` (`avx512`, `avx2`,
-    /// `neon`, `scalar`), read once a process, asks for less than the best. Results have the same bits with AVX-512, AVX2 and NEON;
-    /// with `"scalar"` products are rounded before they are added, but for aarch64, where the bits are those of NEON.
+    /// `neon`, `scalar`), read once a process, asks for less than the best. Results have the same bits with AVX-512, AVX2 and NEON,
+    /// but for exponentials and logarithms (of an sLSTM and of rare activations), which are those of the C library; with `"scalar"`
+    /// products are rounded before they are added, but for aarch64, where the bits are those of NEON.
     ///
     /// ```
     /// use wgpu_lstm::Device;

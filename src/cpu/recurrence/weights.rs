@@ -3,7 +3,7 @@
 use crate::cpu::Team;
 use crate::cpu::kept::{Form, Kept, with_panels};
 use crate::cpu::panels::{Axis, COLUMNS, Matrices, Packed, Panels, pack_all, packed_len};
-use crate::cpu::product::{group, multiply, single, single_packed, strips};
+use crate::cpu::product::{Left, group, multiply, single, single_packed, strips};
 use crate::real::Real;
 use crate::simd::{Isa, Work, dispatch, is_f32};
 use std::ops::Range;
@@ -85,7 +85,8 @@ impl<F: Real, P: Panels<F>> Work for RowsProduct<'_, F, P> {
     fn run<S: Isa>(self, simd: S) {
         let Product { state, grouped, terms, out, columns, .. } = self.product;
         let (rows, columns) = (state.len() / terms, columns.next_multiple_of(COLUMNS));
-        group::<S, F>(rows, terms, |m| &state[m * terms..], grouped);
+        let left = Left { data: state, first: 0, rows: Axis::plain(terms), terms: Axis::plain(1) };
+        group(simd, left, 0..rows, 0..terms, grouped);
         for strip in strips::<S, F>(rows, columns / COLUMNS) {
             let out = &mut out[strip.start * COLUMNS..];
             multiply(simd, grouped, terms, self.panels.operand(simd), strip, out, columns);

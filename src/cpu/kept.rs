@@ -25,12 +25,15 @@ pub enum CpuWeights {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to f16: half the bytes, 11 bits of each number. Weights beyond 65,504 become infinite.
+    /// Rounded to f16: half the bytes, 11 bits of each number. Weights beyond 65,504 become infinite. With weights up to 1, outputs stay
+    /// within 1e-3 (`tests/cpu_weights.rs`).
     F16,
-    /// Rounded to bf16: half the bytes, 8 bits of each number.
+    /// Rounded to bf16: half the bytes, 8 bits of each number. With weights up to 1, outputs stay within 1e-2.
     Bf16,
     /// Whole numbers from −127 to 127 with a factor for each gate of a unit, the largest of its weights / 127: a quarter of the bytes. A
-    /// weight is off by up to 1/254 of the largest of its gate and unit.
+    /// weight is off by up to 1/254 of the largest of its gate and unit. With weights up to 1, outputs stay within 1e-2.
+    /// `benches/results/step-weights.txt`, made by `scripts/step-weights`, has the effect of all forms on models: here scores of
+    /// `disorder`, from 0 to 1, move by up to 0.024; no utterance of `vowels` and no frame of `vad` is told otherwise.
     Int8,
 }
 

@@ -69,7 +69,8 @@ const fn panels_at_once<S: Isa, F>(rows: usize) -> usize {
 
 /// Most panels of a strip.
 const fn most_panels<S: Isa, F>() -> usize {
-    panels_at_once::<S, F>(1)
+    let (one, two) = (panels_at_once::<S, F>(1), panels_at_once::<S, F>(2));
+    if one > two { one } else { two }
 }
 
 /// Cuts rows into groups of about the same size, at most [`most_rows`].

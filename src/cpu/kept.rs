@@ -33,7 +33,7 @@ pub enum CpuWeights {
     /// Whole numbers from −127 to 127 with a factor for each gate of a unit, the largest of its weights / 127: a quarter of the bytes. A
     /// weight is off by up to 1/254 of the largest of its gate and unit. With weights up to 1, outputs stay within 1e-2.
     /// `benches/results/step-weights.txt`, made by `scripts/step-weights`, has the effect of all forms on models: here scores of
-    /// `disorder`, from 0 to 1, move by up to 0.024; no utterance of `vowels` and no frame of `vad` is told otherwise.
+    /// `disorder`, from 0 to 1, move by up to 0.024, and no utterance of `vowels` is told otherwise.
     Int8,
 }
 

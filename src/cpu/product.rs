@@ -149,8 +149,8 @@ impl<S: Isa, F: Real> NullaryFnOnce for Group<'_, S, F> {
                         to.copy_from_slice(&a.data[at(own.start, k)..][..M]);
                         continue;
                     }
-                    for m in 0..M {
-                        to[m] = a.data[at(own.start + m, k)];
+                    for (m, to) in to.iter_mut().enumerate() {
+                        *to = a.data[at(own.start + m, k)];
                     }
                 }
             });
@@ -391,7 +391,7 @@ enum Rows<'a, F> {
 impl<F> Rows<'_, F> {
     /// Rows `own`, which are `width` long, from column `at` on.
     #[inline(always)]
-    fn from_column(&mut self, own: Range<usize>, width: usize, at: usize) -> impl Iterator<Item = &mut [F]> {
+    fn columns_from(&mut self, own: Range<usize>, width: usize, at: usize) -> impl Iterator<Item = &mut [F]> {
         let (apart, together) = match self {
             Rows::Apart(rows) => (&mut rows[own], &mut [][..]),
             Rows::Together(rows) => (&mut [][..], &mut rows[own.start * width..own.end * width]),
@@ -455,7 +455,7 @@ impl<F: Real, P: Panels<F>> ProductShare<'_, F, P> {
                     continue;
                 }
                 multiply(simd, a, count, b, strip, tile, width);
-                for (c, sums) in self.c.from_column(own.clone(), all, at).zip(tile.chunks_exact(width)) {
+                for (c, sums) in self.c.columns_from(own.clone(), all, at).zip(tile.chunks_exact(width)) {
                     for (to, sums) in c.chunks_mut(COLUMNS).zip(sums.chunks_exact(COLUMNS)) {
                         if let Some(to) = to.first_chunk_mut::<COLUMNS>() {
                             let sums = F::load(simd, sums);

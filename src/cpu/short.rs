@@ -166,8 +166,8 @@ impl<S: Isa, F: Real, E: Short, const P: usize> Strip<S, F, P> for Widened<'_, S
     #[inline(always)]
     fn term(&self, simd: S, k: usize) -> [F::Wide<S>; P] {
         let mut row = [F::zeros(simd); P];
-        for p in 0..P {
-            row[p] = F::from_f32(simd, E::widen(simd, self.halves, &self.panels[p][k]));
+        for (row, panel) in row.iter_mut().zip(&self.panels) {
+            *row = F::from_f32(simd, E::widen(simd, self.halves, &panel[k]));
         }
         row
     }

@@ -6,7 +6,7 @@
 //! the way: `#[inline(always)]`.
 
 use half::{bf16, f16};
-use pulp::{NullaryFnOnce, Scalar256b, Simd};
+use pulp::{NullaryFnOnce, Scalar256b, Simd, WithSimd};
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -149,7 +149,18 @@ pub trait Isa: Simd {
         f32::load(self, &values.map(f32::from))
     }
     /// Does work in a function of its own that is compiled for the set.
-    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R;
+    #[inline(always)]
+    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
+        struct Apart<W>(W);
+        impl<W: NullaryFnOnce> WithSimd for Apart<W> {
+            type Output = W::Output;
+            #[inline(always)]
+            fn with_simd<T: Simd>(self, _: T) -> W::Output {
+                self.0.call()
+            }
+        }
+        self.vectorize(Apart(work))
+    }
 }
 
 /// A number of f16 in f32, without branches. (`half` has no instructions without the standard library.)
@@ -173,11 +184,6 @@ impl Isa for Scalar256b {
 
     #[inline(always)]
     fn halves(self) {}
-
-    #[inline(always)]
-    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
-        work.call()
-    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -191,11 +197,6 @@ impl Isa for pulp::aarch64::Neon {
 
     #[inline(always)]
     fn halves(self) {}
-
-    #[inline(always)]
-    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
-        self.vectorize(work)
-    }
 }
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -320,11 +321,6 @@ impl Isa for pulp::x86::V4 {
         let wide = self.avx512f._mm512_cvtepi8_epi32(bytemuck::cast(*values));
         [bytemuck::cast(self.avx512f._mm512_cvtepi32_ps(wide))]
     }
-
-    #[inline(always)]
-    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
-        self.vectorize(work)
-    }
 }
 
 #[cfg(test)]
@@ -337,11 +333,6 @@ impl Isa for pulp::Scalar512b {
     type Halves = ();
 
     fn halves(self) {}
-
-    #[inline(always)]
-    fn compiled<R>(self, work: impl NullaryFnOnce<Output = R>) -> R {
-        work.call()
-    }
 }
 
 /// Some vector registers. Products go through them in loops, since closures are not always inlined.

@@ -1,4 +1,4 @@
-//! How the CPU executor deals a case to numbers of threads that the machine need not have, by count of multiplications.
+//! The parts of a case that the CPU executor deals to numbers of threads that the machine need not have, by count of multiplications.
 
 use crate::cases::Case;
 use crate::common::say;

@@ -186,7 +186,7 @@ impl<N: Number> Terms<N> for [[N; GATES]; 3] {
 /// Result of the first part of one unit's forward step.
 #[derive(Clone, Copy, Debug)]
 pub struct Update<F> {
-    /// What h is made of beside the states: the output gate, or h itself.
+    /// The output gate, of which and of the states h is made; or h itself.
     pub output: F,
     /// New states, in the order of [`CellMath::STATES`]; the rest is not stored.
     pub states: [F; MAX_STATES],

@@ -1,4 +1,4 @@
-//! How calls are dealt to threads, without running them.
+//! Calls as they are dealt to threads, without running them.
 
 use super::team::Team;
 use super::{product, recurrence};

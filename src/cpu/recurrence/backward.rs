@@ -72,6 +72,7 @@ impl<F: Real> BackwardPass<'_, F> {
         let (slot, gates) = (directions * batch * hidden, GATES * hidden);
         let wide = count.next_multiple_of(COLUMNS);
         let weights = self.weights.as_ref().map(|weights| weights.side(direction, units.clone()));
+        let (group, member) = (thread / self.columns.len(), thread % self.columns.len());
         for step in (0..steps).rev() {
             let later = step + 1 < steps || p.has_next == 1;
             if let (true, Some(weights)) = (later, weights) {
@@ -171,7 +172,6 @@ impl<F: Real> BackwardPass<'_, F> {
                 }
                 own.dg[row * gates..][GATES * units.start..GATES * units.end].copy_from_slice(gradients);
             }
-            let (group, member) = (thread / self.columns.len(), thread % self.columns.len());
             if let (Some(exchange), true) = (self.exchanges.get(group), step > 0) {
                 exchange.trade(member, trades, own.dg, gates, &self.columns);
             }

@@ -79,6 +79,7 @@ impl<F: Real> ForwardPass<'_, F> {
         let extra = if self.extra.is_empty() { &[] } else { &self.extra[direction * xw_row..][columns.clone()] };
         let carries = self.carries;
         own.rh.fill(F::zero());
+        let (group, member) = (thread / self.units.len(), thread % self.units.len());
         for step in 0..steps {
             if let Some(weights) = weights {
                 Product {
@@ -144,7 +145,6 @@ impl<F: Real> ForwardPass<'_, F> {
                     planes.iter_mut().zip(c.chunks_exact(count)).for_each(|(to, c)| to.copy_from_slice(c));
                 }
             }
-            let (group, member) = (thread / self.units.len(), thread % self.units.len());
             if let (Some(exchange), true) = (self.exchanges.get(group), step + 1 < steps) {
                 exchange.trade(member, trades, own.h, hidden, &self.units);
             }
